@@ -1,0 +1,105 @@
+//! BEP 15 announce: from the 98 bytes of a request to the bytes of its reply.
+
+use crate::{
+    connection_id,
+    memory::Memory,
+    outcome::{Counter, Event, Reason},
+    reply::{PEERS_AT, Reply, START_MASK, Scratch},
+    settings::Settings,
+    store::{Announcement, Counts, Family, PeerEvent, Sample, sample, update},
+    wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
+};
+
+/// Upper bound of [`Settings::want_max_v4`].
+pub const WANT_LIMIT_V4: u32 = 320;
+/// Upper bound of [`Settings::want_max_v6`].
+pub const WANT_LIMIT_V6: u32 = 100;
+
+/// How many peers to give: `num_want` as BEP 15 has it, negative for the default, cut to `max`.
+#[inline(always)]
+#[must_use]
+pub fn wanted(settings: &Settings, num_want: i32, max: u32) -> u32 {
+    let want = if num_want < 0 { settings.want_default.load() } else { num_want as u32 };
+    if want > max { max } else { want }
+}
+
+/// The interval to tell a client, in seconds: varied, so that clients that came at once do not come back at once.
+#[inline(always)]
+#[must_use]
+pub fn interval(settings: &Settings, random: u32) -> u32 {
+    let jitter = settings.interval_jitter.load();
+    let spread = (u64::from(random) * (u64::from(jitter) * 2 + 1)) >> 32;
+    settings.interval.load().wrapping_sub(jitter).wrapping_add(spread as u32)
+}
+
+/// The parts of an announce that depend on the address family.
+pub trait Asker: Family {
+    /// Counted when answered.
+    const ANSWERED: Event;
+    /// Largest number of peers in a reply, from the settings.
+    fn want_max(settings: &Settings) -> u32;
+}
+
+impl Asker for crate::store::V4 {
+    const ANSWERED: Event = Event::Announce4;
+    #[inline(always)]
+    fn want_max(settings: &Settings) -> u32 {
+        settings.want_max_v4.load()
+    }
+}
+
+impl Asker for crate::store::V6 {
+    const ANSWERED: Event = Event::Announce6;
+    #[inline(always)]
+    fn want_max(settings: &Settings) -> u32 {
+        settings.want_max_v6.load()
+    }
+}
+
+/// Answers an announce. `source` is the asker's address as in [`connection_id::accept`], `peer` that address with the
+/// announced port.
+///
+/// # Errors
+/// [`Reason::ConnectionIdWrong`], [`Reason::PortZero`], and those of [`update`].
+#[inline(always)]
+pub fn announce<M: Memory, F: Asker>(
+    memory: &M,
+    scratch: &Scratch,
+    request: &AnnounceRequest,
+    source: [u64; 2],
+    peer: F::Key,
+) -> Result<Reply, Reason> {
+    let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
+    if !connection_id::accept(settings, source, u64::from_be_bytes(request.header.connection_id)) {
+        return Err(Reason::ConnectionIdWrong);
+    }
+    if request.port == [0, 0] {
+        return Err(Reason::PortZero);
+    }
+    let event = PeerEvent::from_number(u32::from_be_bytes(request.event));
+    let seeder = request.left == [0; 8];
+    let announcement = Announcement { info_hash: &request.info_hash, peer, seeder, event };
+    let number = update::<M, F>(memory, &announcement)?;
+
+    let mut counts = Counts::default();
+    let mut found = Sample { start: PEERS_AT as u32, count: 0 };
+    if let Some(number) = number {
+        let Some(swarm) = memory.swarm(number) else { return Err(Reason::Internal) };
+        counts = swarm.counts();
+        if event != PeerEvent::Stopped {
+            let want = wanted(settings, i32::from_be_bytes(request.num_want), F::want_max(settings));
+            found = sample::<M, F>(memory, number, want, !seeder, peer);
+        }
+    }
+    let start = found.start - ANNOUNCE_REPLY_LEN as u32;
+    // The surplus that was cut is less than a line of peers: the mask changes nothing, but the verifier wants to see it.
+    let at = start as usize & START_MASK;
+    scratch.put(at, ACTION_ANNOUNCE.to_be_bytes());
+    scratch.put(at + 4, request.header.transaction_id);
+    scratch.put(at + 8, interval(settings, memory.random()).to_be_bytes());
+    scratch.put(at + 12, counts.leechers.to_be_bytes());
+    scratch.put(at + 16, counts.seeders.to_be_bytes());
+    memory.event(F::ANSWERED);
+    memory.count(Counter::Event(Event::PeersGiven), u64::from(found.count));
+    Ok(Reply { start, length: ANNOUNCE_REPLY_LEN as u32 + found.count * F::PEER_BYTES })
+}

@@ -1,0 +1,86 @@
+//! The Internet checksum (RFC 1071): the ones' complement sum of 16-bit words, complemented.
+//!
+//! A sum is kept in 64 bits and in memory order: because 2^16, 2^32 and 2^48 are 1 modulo 2^16 - 1, whole 32-bit
+//! words can be added, and the sum of words in memory order is the sum in network order with its bytes swapped.
+
+/// Adds the 16-bit words of `N` bytes, `N` being even.
+#[inline(always)]
+#[must_use]
+pub fn add<const N: usize>(mut sum: u64, bytes: &[u8; N]) -> u64 {
+    const { assert!(N % 2 == 0) };
+    let mut i = 0;
+    while i + 4 <= N {
+        sum += u64::from(u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]));
+        i += 4;
+    }
+    if i < N {
+        sum += u64::from(u16::from_ne_bytes([bytes[i], bytes[i + 1]]));
+    }
+    sum
+}
+
+/// Adds the 16-bit words of a slice; an odd last byte is followed by a zero, as RFC 1071 says.
+#[must_use]
+pub fn add_slice(mut sum: u64, bytes: &[u8]) -> u64 {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    for pair in pairs {
+        sum += u64::from(u16::from_ne_bytes(*pair));
+    }
+    if let [last] = rest {
+        sum += u64::from(u16::from_ne_bytes([*last, 0]));
+    }
+    sum
+}
+
+/// Folds a sum to 16 bits; all ones if the bytes summed carried a right checksum.
+#[inline(always)]
+#[must_use]
+pub fn fold(mut sum: u64) -> u16 {
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum as u16
+}
+
+/// The checksum field for bytes with this sum, as it stands in memory.
+#[inline(always)]
+#[must_use]
+pub fn finish(sum: u64) -> [u8; 2] {
+    (!fold(sum)).to_ne_bytes()
+}
+
+/// The same for UDP, where a checksum of zero would mean that there is none (RFC 768).
+#[inline(always)]
+#[must_use]
+pub fn finish_udp(sum: u64) -> [u8; 2] {
+    let folded = !fold(sum);
+    (if folded == 0 { 0xffff } else { folded }).to_ne_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_1071_example() {
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(fold(add(0, &bytes)).to_ne_bytes(), [0xdd, 0xf2]);
+        assert_eq!(fold(add_slice(0, &bytes)).to_ne_bytes(), [0xdd, 0xf2]);
+    }
+
+    #[test]
+    fn both_ways_of_adding_agree_and_carries_are_kept() {
+        let bytes = [0xff_u8; 98];
+        assert_eq!(fold(add(0, &bytes)), fold(add_slice(0, &bytes)));
+        assert_eq!(fold(u64::MAX), 0xffff);
+        assert_eq!(fold(0), 0);
+        assert_eq!(finish_udp(0xffff), [0xff, 0xff]);
+        assert_eq!(finish(0xffff), [0, 0]);
+    }
+
+    #[test]
+    fn an_odd_byte_is_padded_behind() {
+        assert_eq!(fold(add_slice(0, &[1, 2, 3])), fold(add_slice(0, &[1, 2, 3, 0])));
+    }
+}

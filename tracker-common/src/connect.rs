@@ -1,0 +1,64 @@
+//! BEP 15 connect.
+
+use crate::{
+    connection_id,
+    memory::Memory,
+    outcome::{Event, Reason},
+    reply::{Reply, Scratch},
+    wire::{ACTION_CONNECT, CONNECT_LEN, PROTOCOL_ID, RequestHeader},
+};
+
+/// Where the reply is built.
+const AT: u32 = 128;
+
+/// Answers a connect request with a connection id for its source address (two words, memory order; IPv4 in the first).
+///
+/// # Errors
+/// [`Reason::BadMagic`].
+#[inline(always)]
+pub fn connect<M: Memory>(
+    memory: &M,
+    scratch: &Scratch,
+    request: &RequestHeader,
+    source: [u64; 2],
+    event: Event,
+) -> Result<Reply, Reason> {
+    if u64::from_be_bytes(request.connection_id) != PROTOCOL_ID {
+        return Err(Reason::BadMagic);
+    }
+    let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
+    scratch.put(AT as usize, ACTION_CONNECT.to_be_bytes());
+    scratch.put(AT as usize + 4, request.transaction_id);
+    scratch.put(AT as usize + 8, connection_id::issue(settings, source).to_be_bytes());
+    memory.event(event);
+    Ok(Reply { start: AT, length: CONNECT_LEN as u32 })
+}
+
+/// An error reply with the text that belongs to the reason; `None` for reasons that clients are not told of.
+///
+/// The longest one has 31 bytes, fewer than any request that can cause it ([`crate::datagram`]).
+#[inline(always)]
+pub fn error<M: Memory>(
+    memory: &M,
+    scratch: &Scratch,
+    reason: Reason,
+    transaction_id: [u8; 4],
+    event: Event,
+) -> Option<Reply> {
+    // Constant lengths for the verifier: a text is written in words and cut.
+    let text = reason.message()?;
+    let mut padded = [0_u8; TEXT_MAX];
+    let mut i = 0;
+    while i < TEXT_MAX {
+        padded[i] = if i < text.len() { text.as_bytes()[i] } else { 0 };
+        i += 1;
+    }
+    scratch.put(AT as usize, crate::wire::ACTION_ERROR.to_be_bytes());
+    scratch.put(AT as usize + 4, transaction_id);
+    scratch.put(AT as usize + 8, padded);
+    memory.event(event);
+    Some(Reply { start: AT, length: 8 + text.len() as u32 })
+}
+
+/// The longest error text.
+pub const TEXT_MAX: usize = 24;

@@ -1,0 +1,94 @@
+//! Connection ids (BEP 15): no state, only a keyed hash.
+//!
+//! An id is 8 bits of the time window it was made in and 56 bits of SipHash-2-4 over the source address and that window.
+//! It is bound to the address, not to the port: NATs change ports. It is accepted in its own window and
+//! the [`WINDOWS_ACCEPTED`] following ones, so for 2 to 3 minutes (BEP 15 asks for at least 2). Guessing one takes
+//! 2^56 tries on average over all windows, and the answer to a wrong one tells nothing about the right one.
+
+use crate::{settings::Settings, siphash::siphash24};
+
+/// Seconds of a window.
+pub const WINDOW: u32 = 60;
+
+/// In how many windows after its own an id is still accepted.
+pub const WINDOWS_ACCEPTED: u32 = 2;
+
+const MAC_BITS: u32 = 56;
+
+#[inline(always)]
+fn make(settings: &Settings, source: [u64; 2], window: u32) -> u64 {
+    let key = [settings.connection_key[0].load(), settings.connection_key[1].load()];
+    let mac = siphash24(key, [source[0], source[1], u64::from(window)]);
+    (u64::from(window) << MAC_BITS) | (mac >> (64 - MAC_BITS))
+}
+
+/// The id for `source` (an IPv6 address in memory order, or an IPv4 address in the first word) now.
+#[inline(always)]
+#[must_use]
+pub fn issue(settings: &Settings, source: [u64; 2]) -> u64 {
+    make(settings, source, settings.second.load() / WINDOW)
+}
+
+/// Whether `id` was issued to `source` and is not too old.
+#[inline(always)]
+#[must_use]
+pub fn accept(settings: &Settings, source: [u64; 2], id: u64) -> bool {
+    let now = settings.second.load() / WINDOW;
+    let age = now.wrapping_sub((id >> MAC_BITS) as u32) & 0xff;
+    // One comparison of whole words: its time does not depend on where they differ.
+    age <= WINDOWS_ACCEPTED && make(settings, source, now.wrapping_sub(age)) == id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKER: [u64; 2] = [0x0100_000a, 0];
+
+    fn at(second: u32) -> Settings {
+        let settings = Settings::default();
+        settings.second.store(second);
+        settings.connection_key[0].store(1);
+        settings.connection_key[1].store(2);
+        settings
+    }
+
+    #[test]
+    fn ids_live_between_two_and_three_minutes() {
+        // (issued at, seconds later, accepted)
+        for (issued, later, accepted) in [
+            (6000, 0, true),
+            (6000, 120, true),
+            (6000, 179, true),
+            (6000, 180, false),
+            (6059, 120, true),
+            (6059, 121, false),
+            (6000, 60 * 256, false),
+            (15359, 60, true),
+            (15359, 121, false),
+            (6000, 86400, false),
+        ] {
+            let id = issue(&at(issued), ASKER);
+            assert_eq!(accept(&at(issued + later), ASKER, id), accepted, "issued at {issued}, {later} s later");
+        }
+    }
+
+    #[test]
+    fn ids_from_the_future_are_refused() {
+        let id = issue(&at(6060), ASKER);
+        assert!(!accept(&at(6059), ASKER, id));
+    }
+
+    #[test]
+    fn ids_are_bound_to_address_and_key_and_every_bit_counts() {
+        let settings = at(6000);
+        let id = issue(&settings, ASKER);
+        assert!(!accept(&settings, [0x0200_000a, 0], id));
+        assert!(!accept(&settings, [0x0100_000a, 1], id));
+        for bit in 0..64 {
+            assert!(!accept(&settings, ASKER, id ^ (1 << bit)), "bit {bit}");
+        }
+        settings.connection_key[0].store(9);
+        assert!(!accept(&settings, ASKER, id));
+    }
+}

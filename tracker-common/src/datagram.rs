@@ -1,0 +1,150 @@
+//! What a UDP payload is, by its length and action; and, for sockets, its answer.
+
+use crate::{
+    announce::announce,
+    connect::{connect, error},
+    memory::Memory,
+    outcome::{Counter, Event, Reason},
+    reply::{Reply, Scratch},
+    scrape::{HASHES_AT, hashes, scrape},
+    store::{V4, V6},
+    wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader},
+};
+
+/// The requests of BEP 15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Connect.
+    Connect,
+    /// Announce.
+    Announce,
+    /// Scrape.
+    Scrape,
+}
+
+/// Says what request a payload of at least [`HEADER_LEN`] bytes is.
+///
+/// Every request that can be answered with an error is at least as long as the error: an unverified sender never gets more
+/// than he sent.
+///
+/// # Errors
+/// [`Reason::UnknownAction`], [`Reason::TooShort`].
+#[inline(always)]
+pub fn classify(action: [u8; 4], length: usize) -> Result<Request, Reason> {
+    match u32::from_be_bytes(action) {
+        ACTION_CONNECT => Ok(Request::Connect),
+        ACTION_ANNOUNCE if length >= ANNOUNCE_LEN => Ok(Request::Announce),
+        // Even without an info_hash: there is room for the error text only from the first one on.
+        ACTION_SCRAPE if length >= HEADER_LEN + 20 => Ok(Request::Scrape),
+        ACTION_ANNOUNCE | ACTION_SCRAPE => Err(Reason::TooShort),
+        _ => Err(Reason::UnknownAction),
+    }
+}
+
+/// Where a datagram came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// IPv4 address, UDP port.
+    V4([u8; 4], u16),
+    /// IPv6 address, UDP port. Must not be an IPv4-mapped one.
+    V6([u8; 16], u16),
+}
+
+impl Source {
+    /// From a socket address; IPv4-mapped IPv6 addresses become IPv4.
+    #[must_use]
+    pub fn new(address: core::net::SocketAddr) -> Self {
+        match address.ip().to_canonical() {
+            core::net::IpAddr::V4(ip) => Source::V4(ip.octets(), address.port()),
+            core::net::IpAddr::V6(ip) => Source::V6(ip.octets(), address.port()),
+        }
+    }
+
+    fn words(self) -> [u64; 2] {
+        match self {
+            Source::V4(address, _) => [u64::from(u32::from_le_bytes(address)), 0],
+            Source::V6(address, _) => {
+                let key = V6::key(address, 0);
+                [key[0], key[1]]
+            }
+        }
+    }
+
+    fn pick(self, v4: Event, v6: Event) -> Event {
+        match self {
+            Source::V4(..) => v4,
+            Source::V6(..) => v6,
+        }
+    }
+}
+
+/// Answers a datagram. The reply is in the handle's [`Scratch`]. For the kernel side see `tracker-ebpf`, which does the same
+/// with packets.
+///
+/// # Errors
+/// Why there is no answer; counted already.
+pub fn respond<M: Memory>(memory: &M, datagram: &[u8], source: Source) -> Result<Reply, Reason> {
+    let Some(scratch) = memory.scratch() else { return Err(Reason::Internal) };
+    let result = match datagram.first_chunk::<HEADER_LEN>() {
+        Some(header) => {
+            let header = header_of(header);
+            answer(memory, scratch, &header, datagram, source).or_else(|reason| {
+                let event = source.pick(Event::Error4, Event::Error6);
+                match error(memory, scratch, reason, header.transaction_id, event) {
+                    Some(reply) => {
+                        memory.reason(reason);
+                        Ok(reply)
+                    }
+                    None => Err(reason),
+                }
+            })
+        }
+        None => Err(Reason::TooShort),
+    };
+    match result {
+        Ok(reply) => memory.count(Counter::Event(Event::ReplyBytes), u64::from(reply.length)),
+        Err(reason) => memory.reason(reason),
+    }
+    result
+}
+
+fn header_of(bytes: &[u8; HEADER_LEN]) -> RequestHeader {
+    // SAFETY: a RequestHeader is 16 bytes of byte arrays, for which every value is valid.
+    unsafe { core::mem::transmute_copy(bytes) }
+}
+
+fn answer<M: Memory>(
+    memory: &M,
+    scratch: &Scratch,
+    header: &RequestHeader,
+    datagram: &[u8],
+    source: Source,
+) -> Result<Reply, Reason> {
+    match classify(header.action, datagram.len())? {
+        Request::Connect => {
+            connect(memory, scratch, header, source.words(), source.pick(Event::Connect4, Event::Connect6))
+        }
+        Request::Announce => {
+            let Some(bytes) = datagram.first_chunk::<ANNOUNCE_LEN>() else { return Err(Reason::TooShort) };
+            // SAFETY: an AnnounceRequest is 98 bytes of byte arrays, for which every value is valid, with alignment 1.
+            let request: &AnnounceRequest = unsafe { &*bytes.as_ptr().cast() };
+            let port = u16::from_be_bytes(request.port);
+            match source {
+                Source::V4(address, _) => {
+                    announce::<M, V4>(memory, scratch, request, source.words(), V4::key(address, port))
+                }
+                Source::V6(address, _) => {
+                    announce::<M, V6>(memory, scratch, request, source.words(), V6::key(address, port))
+                }
+            }
+        }
+        Request::Scrape => {
+            let count = hashes(datagram.len());
+            for (i, info_hash) in datagram[HEADER_LEN..].as_chunks::<20>().0.iter().take(count as usize).enumerate() {
+                scratch.put(HASHES_AT + i * 20, *info_hash);
+            }
+            let event = source.pick(Event::Scrape4, Event::Scrape6);
+            scrape(memory, scratch, header, source.words(), count, event)
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the XDP program and the daemon each have to provide for the code in this crate to run.
+
+use crate::{
+    outcome::{Counter, Event, Reason},
+    reply::Scratch,
+    settings::Settings,
+    store::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Rare, Swarm},
+};
+
+/// The body of a loop; see [`Memory::repeat`].
+pub trait Step<M> {
+    /// One turn, with its number. False ends the loop.
+    fn step(&mut self, memory: &M, turn: u32) -> bool;
+}
+
+/// Map elements by number, and the few things that differ between the kernel and a thread of the daemon.
+///
+/// A handle is used by one core or thread at a time; the elements behind it are shared by all. Numbers that are out of
+/// range give `None`: numbers are read from memory that others write, so everybody checks.
+pub trait Memory: Sized {
+    /// Whether waiting is bounded, and a request that would have to wait longer given up with [`Reason::Contended`]: in the kernel,
+    /// where the daemon can take it over. The daemon itself waits for ever.
+    const BOUNDED: bool;
+
+    /// The settings record.
+    fn settings(&self) -> Option<&Settings>;
+    /// The allocators' record.
+    fn pools(&self) -> Option<&Pools>;
+    /// A bucket of the swarm index.
+    fn bucket(&self, number: u32) -> Option<&Bucket>;
+    /// A swarm record.
+    fn swarm(&self, number: u32) -> Option<&Swarm>;
+    /// A partition record.
+    fn partition(&self, number: u32) -> Option<&Partition>;
+    /// A chunk of IPv4 peers, or a directory node.
+    fn chunk_v4(&self, number: u32) -> Option<&ChunkV4>;
+    /// A chunk of IPv6 peers.
+    fn chunk_v6(&self, number: u32) -> Option<&ChunkV6>;
+    /// This core's or thread's own working space.
+    fn scratch(&self) -> Option<&Scratch>;
+    /// A random number; need not be hard to guess.
+    fn random(&self) -> u32;
+    /// Adds to a counter.
+    fn count(&self, counter: Counter, by: u64);
+    /// Calls `body` with 0, 1, … `turns` - 1 until it says false.
+    fn repeat<S: Step<Self>>(&self, turns: u32, body: &mut S);
+    /// Called between two tries for a lock.
+    fn pause(&self, tries: u32);
+
+    /// Does work that is needed rarely. In the kernel these are functions of their own, with numbers for arguments: the
+    /// verifier looks at each once and not on every path that leads to it.
+    #[inline(always)]
+    fn rarely(&self, work: Rare) -> Result<u32, Reason> {
+        work.run(self)
+    }
+
+    /// Counts an event.
+    #[inline(always)]
+    fn event(&self, event: Event) {
+        self.count(Counter::Event(event), 1);
+    }
+
+    /// Counts a reason.
+    #[inline(always)]
+    fn reason(&self, reason: Reason) {
+        self.count(Counter::Reason(reason), 1);
+    }
+}

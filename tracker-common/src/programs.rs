@@ -1,0 +1,14 @@
+//! The XDP programs that the first one, `tracker`, goes on in: their places in the map `PROGRAMS`. Whoever loads the object
+//! has to put them there.
+
+/// Place of `announce_v4`.
+pub const ANNOUNCE_V4: u32 = 0;
+/// Place of `announce_v6`.
+pub const ANNOUNCE_V6: u32 = 1;
+/// Place of `scrape`.
+pub const SCRAPE: u32 = 2;
+/// How many there are.
+pub const COUNT: u32 = 3;
+
+/// Their names in the object, by place.
+pub const NAMES: [&str; COUNT as usize] = ["announce_v4", "announce_v6", "scrape"];

@@ -1,0 +1,55 @@
+//! What the daemon tells the XDP program: clock, keys, limits, addresses. One record, written by the daemon, read by
+//! everybody, word by word.
+
+use crate::word::{Word, Word32};
+
+/// How many addresses per family, and how many interfaces, the XDP program can answer for. Requests to further addresses
+/// are passed on to the daemon's sockets.
+pub const LISTENERS: usize = 32;
+
+/// How many keys the hash functions of the store need.
+pub const HASH_KEYS: usize = 18;
+
+/// The record. All zero bytes is a valid one that answers nothing.
+#[repr(C)]
+#[derive(Default)]
+pub struct Settings {
+    /// Seconds, counted from any fixed point that is not before the daemon's first start; drives connection ids.
+    pub second: Word32,
+    /// Minutes since the same point; drives the age of peers and torrents.
+    pub minute: Word32,
+    /// Key of the connection ids (SipHash-2-4).
+    pub connection_key: [Word; 2],
+    /// Keys of the store's hash functions. Changing them loses the store's contents.
+    pub hash_keys: [Word; HASH_KEYS],
+    /// Seconds between a client's announces, as told to it.
+    pub interval: Word32,
+    /// The interval told varies by up to this many seconds in both directions.
+    pub interval_jitter: Word32,
+    /// Peers given when the client does not say how many it wants.
+    pub want_default: Word32,
+    /// At most this many IPv4 peers in a UDP reply ([`crate::announce::WANT_LIMIT_V4`] at most).
+    pub want_max_v4: Word32,
+    /// At most this many IPv6 peers in a UDP reply ([`crate::announce::WANT_LIMIT_V6`] at most).
+    pub want_max_v6: Word32,
+    /// Buckets of the swarm index that are in use.
+    pub index_buckets: Word32,
+    /// Swarm records, partitions, IPv4 chunks and IPv6 chunks that may be used ([`crate::store::Pools`]).
+    pub pool_limits: [Word32; 4],
+    /// How many of `interfaces` are set.
+    pub interface_count: Word32,
+    /// How many of `listeners_v4` are set.
+    pub listener_v4_count: Word32,
+    /// How many of `listeners_v6` are set.
+    pub listener_v6_count: Word32,
+    /// Padding.
+    pub reserved: Word32,
+    /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest).
+    pub interfaces: [[Word; 2]; LISTENERS],
+    /// IPv4 address (bytes 0 to 3) and port (bytes 4 and 5, network order) as in [`crate::store::V4`]'s keys.
+    pub listeners_v4: [Word; LISTENERS],
+    /// IPv6 address as two words in memory order, then the port (network order in the low 16 bits).
+    pub listeners_v6: [[Word; 3]; LISTENERS],
+}
+
+const _: () = assert!(size_of::<Settings>() % 8 == 0);

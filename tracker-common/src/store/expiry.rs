@@ -1,0 +1,251 @@
+//! Expiry: the daemon walks the swarm records in slices, removes peers that have been silent for too long, gives memory back,
+//! sets counts right that drifted, and removes torrents that nobody has asked for.
+//!
+//! One thread sweeps. Everybody else goes on meanwhile: a sweep holds one lock at a time, for the time it takes to look
+//! through one partition.
+
+use super::{
+    Counts, Family, Lock, PEERS_PER_PARTITION, SWARM_ALIVE, Swarm, V4, V6,
+    family::{self, LEECHER, OCCUPIED, ROOT_PEER},
+    index, partition, pool,
+    update::{acquire, leave},
+};
+use crate::{
+    memory::Memory,
+    outcome::{Event, Reason},
+    reply::Scratch,
+    settings::Settings,
+    word::Word,
+};
+
+/// Which records to sweep, and how old is too old. Times are in minutes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweep {
+    /// First swarm number.
+    pub first: u32,
+    /// How many.
+    pub swarms: u32,
+    /// A peer goes this long after its last announce; at most 8000.
+    pub peer_timeout: u32,
+    /// A torrent without peers goes this long after its last announce.
+    pub idle: u32,
+    /// The same for a torrent with completed downloads.
+    pub idle_completed: u32,
+}
+
+/// What a sweep saw, after what it removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Torrents.
+    pub torrents: u64,
+    /// Seeders.
+    pub seeders: u64,
+    /// Leechers.
+    pub leechers: u64,
+    /// IPv4 peers.
+    pub peers_v4: u64,
+    /// IPv6 peers.
+    pub peers_v6: u64,
+    /// Peers removed.
+    pub expired: u64,
+    /// Torrents removed.
+    pub removed: u64,
+    /// Torrents whose counts were set right.
+    pub recounted: u64,
+}
+
+/// Peers seen in an area.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    seeders: u32,
+    leechers: u32,
+    expired: u32,
+}
+
+impl Seen {
+    fn peers(self) -> u32 {
+        self.seeders + self.leechers
+    }
+
+    fn add(&mut self, other: Self) {
+        self.seeders += other.seeders;
+        self.leechers += other.leechers;
+        self.expired += other.expired;
+    }
+}
+
+/// Sweeps a slice of the store. `visit` is told of every torrent that stays.
+///
+/// # Errors
+/// [`Reason::Internal`] when the memory handle lacks a record that has to be there.
+pub fn sweep<M: Memory>(
+    memory: &M,
+    sweep: &Sweep,
+    mut visit: impl FnMut(&Swarm, Counts),
+) -> Result<SweepReport, Reason> {
+    let (Some(pools), Some(settings), Some(scratch)) = (memory.pools(), memory.settings(), memory.scratch()) else {
+        return Err(Reason::Internal);
+    };
+    let minute = settings.minute.load();
+    let mut report = SweepReport::default();
+    let end = sweep.first.saturating_add(sweep.swarms).min(pools.swarms.fresh());
+    for number in sweep.first..end {
+        let Some(swarm) = memory.swarm(number) else { break };
+        if swarm.active.load() & SWARM_ALIVE == 0 {
+            continue;
+        }
+        let mut look = || {
+            let before = swarm.counts.load();
+            let v4 = family::<M, V4>(memory, scratch, swarm, number, sweep, minute);
+            let v6 = family::<M, V6>(memory, scratch, swarm, number, sweep, minute);
+            let mut all = v4;
+            all.add(v6);
+            report.expired += u64::from(all.expired);
+            (v4, v6, all, drift(swarm, before, all))
+        };
+        let (v4, v6, all, mut drifted) = look();
+        // Somebody may have come and somebody else gone while the peers were counted. Seeing the same drift twice in a row
+        // makes that improbable enough.
+        if drifted.is_some() {
+            let again = look().3;
+            drifted = drifted.filter(|_| again == drifted);
+        }
+        if let Some((wrong, right)) = drifted
+            && swarm.counts.replace(wrong, right)
+        {
+            memory.event(Event::Recounted);
+            report.recounted += 1;
+        }
+        if all.peers() == 0 && remove_if_idle(memory, settings, swarm, number, sweep, minute) {
+            report.removed += 1;
+            continue;
+        }
+        report.torrents += 1;
+        report.peers_v4 += u64::from(v4.peers());
+        report.peers_v6 += u64::from(v6.peers());
+        report.seeders += u64::from(all.seeders);
+        report.leechers += u64::from(all.leechers);
+        visit(swarm, swarm.counts());
+    }
+    Ok(report)
+}
+
+/// Takes a lock and waits for it; the daemon may.
+fn hold<M: Memory>(memory: &M, lock: &Lock) {
+    while acquire(memory, lock).is_err() {}
+}
+
+/// Expires the peers in an area whose lock is held.
+fn expire<M: Memory, F: Family>(
+    memory: &M,
+    swarm: &Swarm,
+    words: &[Word],
+    sweep: &Sweep,
+    minute: u32,
+    seen: &mut Seen,
+) {
+    for base in (0..words.len() / F::WORDS * F::WORDS).step_by(F::WORDS) {
+        let flags = F::flags_at(words, base).load();
+        if flags & OCCUPIED == 0 {
+            continue;
+        }
+        if family::age(flags, minute) >= sweep.peer_timeout {
+            leave::<M, F>(memory, swarm, words, base);
+            memory.event(Event::Expired);
+            seen.expired += 1;
+        } else if flags & LEECHER == 0 {
+            seen.seeders += 1;
+        } else {
+            seen.leechers += 1;
+        }
+    }
+}
+
+/// Sweeps one family of a swarm.
+fn family<M: Memory, F: Family>(
+    memory: &M,
+    scratch: &Scratch,
+    swarm: &Swarm,
+    number: u32,
+    sweep: &Sweep,
+    minute: u32,
+) -> Seen {
+    let mut seen = Seen::default();
+    hold(memory, &swarm.lock);
+    let root = F::root(swarm).load();
+    if !family::is_root(root) {
+        let words = &F::inline(swarm)[..F::INLINE * F::WORDS];
+        expire::<M, F>(memory, swarm, words, sweep, minute, &mut seen);
+        swarm.lock.unlock();
+        return seen;
+    }
+    // With the swarm's lock held nobody splits; announces go on in all partitions but the one being looked through.
+    let count = family::root_partitions(root);
+    for place in 0..count {
+        let Some(part) = partition::lookup::<M, F>(memory, swarm, place, count) else { continue };
+        let Some(partition) = memory.partition(part) else { continue };
+        hold(memory, &partition.lock);
+        let before = seen;
+        for chunk in partition.chunks.iter().take(partition.chunk_count.load() as usize) {
+            if let Some(words) = F::chunk(memory, chunk.load()) {
+                expire::<M, F>(memory, swarm, words, sweep, minute, &mut seen);
+            }
+        }
+        let gone = seen.expired - before.expired;
+        F::root(swarm).add((u64::from(gone) * ROOT_PEER).wrapping_neg());
+        let peers = seen.peers() - before.peers();
+        let wanted = partition::chunks_for::<F>(peers);
+        // A chunk of slack keeps a partition from shrinking and growing in turns.
+        if wanted + 1 < partition.chunk_count.load() {
+            let _ = partition::rebuild::<M, F>(memory, scratch, partition, part, wanted);
+        }
+        partition.lock.unlock();
+    }
+    let small = u64::from(seen.peers()) < u64::from(count - 1) * u64::from(PEERS_PER_PARTITION) / 2;
+    if count > 1 && small {
+        for _ in 0..count / 4 + 1 {
+            if !partition::merge::<M, F>(memory, scratch, swarm, number) {
+                break;
+            }
+        }
+    } else if count == 1 && (seen.peers() as usize) < F::INLINE {
+        partition::dissolve::<M, F>(memory, swarm, number);
+    }
+    swarm.lock.unlock();
+    seen
+}
+
+/// The counts as they are and as they should be, if they are not what was seen and nobody changed them meanwhile.
+fn drift(swarm: &Swarm, before: u64, seen: Seen) -> Option<(u64, u64)> {
+    let right = u64::from(seen.seeders) << 32 | u64::from(seen.leechers);
+    let now = swarm.counts.load();
+    (seen.expired == 0 && now == before && now != right).then_some((now, right))
+}
+
+fn remove_if_idle<M: Memory>(
+    memory: &M,
+    settings: &Settings,
+    swarm: &Swarm,
+    number: u32,
+    sweep: &Sweep,
+    minute: u32,
+) -> bool {
+    hold(memory, &swarm.lock);
+    let idle = minute.wrapping_sub(swarm.active.load() & !SWARM_ALIVE);
+    let limit = if swarm.completed.load() == 0 { sweep.idle } else { sweep.idle_completed };
+    let empty = swarm.counts.load() == 0
+        && !family::is_root(V4::root(swarm).load())
+        && !family::is_root(V6::root(swarm).load())
+        && vacant::<V4>(swarm)
+        && vacant::<V6>(swarm);
+    let gone = idle >= limit && empty && index::remove(memory, settings, swarm, number).is_ok();
+    swarm.lock.unlock();
+    if gone {
+        pool::give_back::<M, pool::Swarms>(memory, number);
+    }
+    gone
+}
+
+fn vacant<F: Family>(swarm: &Swarm) -> bool {
+    (0..F::INLINE).all(|slot| F::flags_at(F::inline(swarm), slot * F::WORDS).load() & OCCUPIED == 0)
+}

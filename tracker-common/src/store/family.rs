@@ -1,0 +1,403 @@
+//! How a peer is kept: one 64-bit word for IPv4, three for IPv6.
+//!
+//! ```text
+//! bit      63        62       61         60…48              47…0
+//! flags    occupied  leecher  completed  minute (mod 2^13)  IPv4: address, port (in memory order)
+//!                                                           IPv6: generation (47…16), port (15…0)
+//! ```
+//!
+//! An IPv6 peer is two address words and then this word, so that the 18 bytes of the compact form are contiguous. Its
+//! generation changes whenever another peer gets the slot: whoever finds the same third word before and after reading the
+//! address has read one peer, not two halves. Where a swarm record holds a directory instead of peers, the word that would
+//! hold the flags of the first peer is the root word: bit 63 clear, bit 62 set, then 30 bits counting the family's peers and
+//! 32 bits counting its partitions.
+
+use super::{ChunkV4, ChunkV6, Swarm, pool};
+use crate::{
+    memory::Memory,
+    reply::{PEERS_AT, Scratch},
+    settings::Settings,
+    wire,
+    word::Word,
+};
+
+/// The slot holds a peer.
+pub const OCCUPIED: u64 = 1 << 63;
+/// The peer is a leecher.
+pub const LEECHER: u64 = 1 << 62;
+/// The peer's completed download was counted.
+pub const COMPLETED: u64 = 1 << 61;
+/// Where the minute of the last announce begins.
+pub const MINUTE_SHIFT: u32 = 48;
+/// Minutes are kept modulo this + 1.
+pub const MINUTE_MASK: u32 = 0x1fff;
+const FLAGS: u64 = !IDENTITY;
+const IDENTITY: u64 = (1 << MINUTE_SHIFT) - 1;
+const ROOT: u64 = LEECHER;
+
+/// One more peer in a root word.
+pub const ROOT_PEER: u64 = 1 << 32;
+
+/// Whether a flags word is a root word.
+#[inline(always)]
+#[must_use]
+pub fn is_root(word: u64) -> bool {
+    word >> 62 == 1
+}
+
+/// A root word.
+#[inline(always)]
+#[must_use]
+pub fn root_word(peers: u32, partitions: u32) -> u64 {
+    ROOT | u64::from(peers) << 32 | u64::from(partitions)
+}
+
+/// Partitions counted in a root word.
+#[inline(always)]
+#[must_use]
+pub fn root_partitions(word: u64) -> u32 {
+    word as u32
+}
+
+/// Peers counted in a root word.
+#[inline(always)]
+#[must_use]
+pub fn root_peers(word: u64) -> u32 {
+    (word >> 32) as u32 & 0x3fff_ffff
+}
+
+/// Minutes since the peer's last announce.
+#[inline(always)]
+#[must_use]
+pub fn age(flags: u64, minute: u32) -> u32 {
+    minute.wrapping_sub((flags >> MINUTE_SHIFT) as u32) & MINUTE_MASK
+}
+
+/// A word of an area. The one place where an index into shared memory is not checked at run time.
+#[inline(always)]
+pub(super) fn at(words: &[Word], index: usize) -> &Word {
+    debug_assert!(index < words.len());
+    // SAFETY: every caller computes the index from constants and from a line number masked to the area's size.
+    unsafe { words.get_unchecked(index) }
+}
+
+/// Which peers a sample takes: the flag that has to be set.
+#[derive(Clone, Copy)]
+pub struct Wanted(u64);
+
+impl Wanted {
+    /// All peers, or leechers only.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(seeders: bool) -> Self {
+        Self(if seeders { 0 } else { 1 })
+    }
+
+    /// 1 if a peer with these flags is wanted, else 0.
+    #[inline(always)]
+    fn takes(self, flags: u64) -> u64 {
+        (flags << self.0) >> 63
+    }
+}
+
+/// 1 if `difference` is not 0, else 0; without a branch, which would double the verifier's paths with every slot of a chunk.
+#[inline(always)]
+fn differs(difference: u64) -> u64 {
+    (difference | negative(difference)) >> 63
+}
+
+#[cfg(not(target_arch = "bpf"))]
+#[inline(always)]
+fn negative(number: u64) -> u64 {
+    number.wrapping_neg()
+}
+
+/// In assembly, because LLVM knows what `x | -x` is for and would make it a comparison: BPF has no conditional move.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn negative(number: u64) -> u64 {
+    let mut number = number;
+    // SAFETY: one instruction on one register.
+    unsafe {
+        core::arch::asm!("{0} = -{0}", inout(reg) number, options(pure, nomem, nostack));
+    }
+    number
+}
+
+/// An address family.
+pub trait Family: Copy + 'static {
+    /// Words of a slot.
+    const WORDS: usize;
+    /// Slots of a line: what is searched in one go.
+    const LINE: usize;
+    /// Slots in a swarm record.
+    const INLINE: usize;
+    /// Bytes of a peer in a compact reply.
+    const PEER_BYTES: u32;
+    /// Distinguishes the families in [`super::Partition::place`].
+    const TAG: u32;
+    /// Which inline word is the flags word of the first slot, or the root word.
+    const ROOT_WORD: usize;
+    /// Address and port.
+    type Key: Copy + PartialEq;
+    /// The pool its chunks come from.
+    type Pool: pool::Kind;
+
+    /// The words of a chunk.
+    fn chunk<M: Memory>(memory: &M, number: u32) -> Option<&[Word]>;
+    /// The words in a swarm record.
+    fn inline(swarm: &Swarm) -> &[Word];
+    /// Which inline word holds the directory entries `pair` * 2 and `pair` * 2 + 1, for `pair` below 4.
+    fn root_pair(pair: usize) -> usize;
+    /// A keyed hash of a peer.
+    fn hash(settings: &Settings, key: Self::Key) -> u32;
+    /// The key of the peer in the slot that begins at word `base`.
+    fn key_at(words: &[Word], base: usize) -> Self::Key;
+    /// Whether the slot holds this peer.
+    fn matches(words: &[Word], base: usize, key: Self::Key) -> bool;
+    /// The flags word of a slot.
+    fn flags_at(words: &[Word], base: usize) -> &Word;
+    /// Puts a peer into a slot whose flags say that it is free.
+    fn occupy(words: &[Word], base: usize, key: Self::Key, flags: u64);
+    /// Frees a slot.
+    fn vacate(words: &[Word], base: usize);
+    /// Writes the peer at `cursor` bytes behind [`PEERS_AT`] and returns the bytes it takes there: 0 if it is not wanted.
+    fn give(scratch: &Scratch, cursor: u32, words: &[Word], base: usize, wanted: Wanted, own: Self::Key) -> u32;
+    /// Keeps a key in scratch space and takes it back, so that loop bodies need not carry it.
+    fn stash(scratch: &Scratch, key: Self::Key);
+    /// See [`Family::stash`].
+    fn stashed(scratch: &Scratch) -> Self::Key;
+
+    /// Writes new flags for the peer in the slot.
+    #[inline(always)]
+    fn reflag(words: &[Word], base: usize, flags: u64) {
+        let word = Self::flags_at(words, base);
+        word.store((word.load() & IDENTITY) | (flags & FLAGS));
+    }
+
+    /// The root word, if the family has one in this swarm, or the first slot's flags.
+    #[inline(always)]
+    fn root(swarm: &Swarm) -> &Word {
+        at(Self::inline(swarm), Self::ROOT_WORD)
+    }
+}
+
+/// IPv4.
+#[derive(Clone, Copy, Debug)]
+pub struct V4;
+
+/// IPv6.
+#[derive(Clone, Copy, Debug)]
+pub struct V6;
+
+impl V4 {
+    /// Address and port as they stand in a compact reply, in the low 48 bits.
+    #[inline(always)]
+    #[must_use]
+    pub fn key(address: [u8; 4], port: u16) -> u64 {
+        u64::from(u32::from_le_bytes(address)) | u64::from(port.to_be()) << 32
+    }
+}
+
+impl V6 {
+    /// Address as two words in memory order, port in network order.
+    #[inline(always)]
+    #[must_use]
+    pub fn key(address: [u8; 16], port: u16) -> [u64; 3] {
+        let words = u128::from_le_bytes(address);
+        [words as u64, (words >> 64) as u64, u64::from(port.to_be())]
+    }
+}
+
+#[inline(always)]
+fn put<T: Copy>(scratch: &Scratch, cursor: u32, value: T) {
+    // SAFETY: `cursor` was masked to 11 bits before the line that is being copied (`sample::copy_line`), and a line adds less
+    // than 128 bytes; PEERS_AT + 2047 + 128 + 8 is inside the space.
+    unsafe { scratch.bytes().add(PEERS_AT + cursor as usize).cast::<T>().write_unaligned(value) }
+}
+
+impl Family for V4 {
+    const WORDS: usize = 1;
+    const LINE: usize = 8;
+    const INLINE: usize = 5;
+    const PEER_BYTES: u32 = wire::PEER_V4 as u32;
+    const TAG: u32 = 0;
+    const ROOT_WORD: usize = 0;
+    type Key = u64;
+    type Pool = pool::ChunksV4;
+
+    #[inline(always)]
+    fn chunk<M: Memory>(memory: &M, number: u32) -> Option<&[Word]> {
+        match memory.chunk_v4(number) {
+            Some(ChunkV4 { words }) => Some(words),
+            None => None,
+        }
+    }
+
+    #[inline(always)]
+    fn inline(swarm: &Swarm) -> &[Word] {
+        &swarm.v4
+    }
+
+    #[inline(always)]
+    fn root_pair(pair: usize) -> usize {
+        1 + pair
+    }
+
+    #[inline(always)]
+    fn hash(settings: &Settings, key: u64) -> u32 {
+        let keys = &settings.hash_keys;
+        let sum = keys[12]
+            .load()
+            .wrapping_add(keys[13].load().wrapping_mul(key & 0xffff_ffff))
+            .wrapping_add(keys[14].load().wrapping_mul((key >> 32) & 0xffff));
+        (sum >> 32) as u32
+    }
+
+    #[inline(always)]
+    fn key_at(words: &[Word], base: usize) -> u64 {
+        at(words, base).load() & IDENTITY
+    }
+
+    #[inline(always)]
+    fn matches(words: &[Word], base: usize, key: u64) -> bool {
+        // An empty word is 0 and a key has a port: no need to look at the flags.
+        (at(words, base).load() ^ key) << (64 - MINUTE_SHIFT) == 0
+    }
+
+    #[inline(always)]
+    fn flags_at(words: &[Word], base: usize) -> &Word {
+        at(words, base)
+    }
+
+    #[inline(always)]
+    fn occupy(words: &[Word], base: usize, key: u64, flags: u64) {
+        at(words, base).store(key | (flags & FLAGS));
+    }
+
+    #[inline(always)]
+    fn vacate(words: &[Word], base: usize) {
+        at(words, base).store(0);
+    }
+
+    #[inline(always)]
+    fn give(scratch: &Scratch, cursor: u32, words: &[Word], base: usize, wanted: Wanted, own: u64) -> u32 {
+        let word = at(words, base).load();
+        put(scratch, cursor, word);
+        let foreign = differs((word ^ own) << (64 - MINUTE_SHIFT));
+        (wanted.takes(word) & foreign) as u32 * Self::PEER_BYTES
+    }
+
+    #[inline(always)]
+    fn stash(scratch: &Scratch, key: u64) {
+        scratch.peer[0].store(key);
+    }
+
+    #[inline(always)]
+    fn stashed(scratch: &Scratch) -> u64 {
+        scratch.peer[0].load()
+    }
+}
+
+impl Family for V6 {
+    const WORDS: usize = 3;
+    const LINE: usize = 4;
+    const INLINE: usize = 2;
+    const PEER_BYTES: u32 = wire::PEER_V6 as u32;
+    const TAG: u32 = 1 << 31;
+    const ROOT_WORD: usize = 2;
+    type Key = [u64; 3];
+    type Pool = pool::ChunksV6;
+
+    #[inline(always)]
+    fn chunk<M: Memory>(memory: &M, number: u32) -> Option<&[Word]> {
+        match memory.chunk_v6(number) {
+            Some(ChunkV6 { words }) => Some(words),
+            None => None,
+        }
+    }
+
+    #[inline(always)]
+    fn inline(swarm: &Swarm) -> &[Word] {
+        &swarm.v6
+    }
+
+    #[inline(always)]
+    fn root_pair(pair: usize) -> usize {
+        // Words 3, 4, 5 and 0: word 2 is the root word.
+        if pair == 3 { 0 } else { 3 + pair }
+    }
+
+    #[inline(always)]
+    fn hash(settings: &Settings, key: [u64; 3]) -> u32 {
+        let keys = &settings.hash_keys;
+        let sum = keys[12]
+            .load()
+            .wrapping_add(keys[13].load().wrapping_mul(key[0] & 0xffff_ffff))
+            .wrapping_add(keys[14].load().wrapping_mul(key[0] >> 32))
+            .wrapping_add(keys[15].load().wrapping_mul(key[1] & 0xffff_ffff))
+            .wrapping_add(keys[16].load().wrapping_mul(key[1] >> 32))
+            .wrapping_add(keys[17].load().wrapping_mul(key[2] & 0xffff));
+        (sum >> 32) as u32
+    }
+
+    #[inline(always)]
+    fn key_at(words: &[Word], base: usize) -> [u64; 3] {
+        [at(words, base).load(), at(words, base + 1).load(), at(words, base + 2).load() & 0xffff]
+    }
+
+    #[inline(always)]
+    fn matches(words: &[Word], base: usize, key: [u64; 3]) -> bool {
+        let flags = at(words, base + 2).load();
+        let difference = (at(words, base).load() ^ key[0])
+            | (at(words, base + 1).load() ^ key[1])
+            | ((flags ^ key[2]) & 0xffff)
+            | (!flags & OCCUPIED);
+        difference == 0
+    }
+
+    #[inline(always)]
+    fn flags_at(words: &[Word], base: usize) -> &Word {
+        at(words, base + 2)
+    }
+
+    #[inline(always)]
+    fn occupy(words: &[Word], base: usize, key: [u64; 3], flags: u64) {
+        let word = at(words, base + 2);
+        let generation = (word.load() & IDENTITY & !0xffff).wrapping_add(1 << 16) & IDENTITY;
+        at(words, base).store(key[0]);
+        at(words, base + 1).store(key[1]);
+        word.store((flags & FLAGS) | generation | key[2]);
+    }
+
+    #[inline(always)]
+    fn vacate(words: &[Word], base: usize) {
+        let word = at(words, base + 2);
+        word.store(word.load() & IDENTITY);
+    }
+
+    #[inline(always)]
+    fn give(scratch: &Scratch, cursor: u32, words: &[Word], base: usize, wanted: Wanted, own: [u64; 3]) -> u32 {
+        let before = at(words, base + 2).load();
+        let address = [at(words, base).load(), at(words, base + 1).load()];
+        let after = at(words, base + 2).load();
+        put(scratch, cursor, address[0]);
+        put(scratch, cursor + 8, address[1]);
+        put(scratch, cursor + 16, after);
+        let foreign = differs((address[0] ^ own[0]) | (address[1] ^ own[1]) | ((after ^ own[2]) & 0xffff));
+        let torn = differs(before ^ after);
+        (wanted.takes(after) & foreign & !torn) as u32 * Self::PEER_BYTES
+    }
+
+    #[inline(always)]
+    fn stash(scratch: &Scratch, key: [u64; 3]) {
+        scratch.peer[0].store(key[0]);
+        scratch.peer[1].store(key[1]);
+        scratch.peer[2].store(key[2]);
+    }
+
+    #[inline(always)]
+    fn stashed(scratch: &Scratch) -> [u64; 3] {
+        [scratch.peer[0].load(), scratch.peer[1].load(), scratch.peer[2].load()]
+    }
+}

@@ -1,0 +1,138 @@
+//! The swarm store: one memory, used without system calls by XDP programs on all cores and by the daemon's threads.
+//!
+//! * The **index** ([`Bucket`]) is a hash table of cache lines: a word per torrent with 32 bits of a keyed hash and the number
+//!   of its swarm record.
+//! * A **swarm record** ([`Swarm`], 128 bytes) holds the info_hash, the counts and the first five IPv4 and two IPv6 peers.
+//! * A family that outgrows the record lives in **partitions** ([`Partition`]), each a small open-addressing hash table of 1 to
+//!   [`PARTITION_CHUNKS`] chunks. A partition grows chunk by chunk; swarms get more partitions by linear hashing, one at a
+//!   time, so that the work per announce is bounded whatever the size of the swarm.
+//! * An **IPv4 peer** is one 64-bit word, an **IPv6 peer** three ([`family`]).
+//!
+//! Writers hold the [`lock`] of the record or partition they change; readers hold nothing. `docs/architecture.md` has the
+//! rules and why they hold.
+
+use crate::word::{Word, Word32};
+
+pub mod count;
+pub mod expiry;
+pub mod family;
+pub mod index;
+pub mod lock;
+pub mod partition;
+pub mod pool;
+pub mod rare;
+pub mod sample;
+pub mod update;
+
+pub use family::{Family, V4, V6};
+pub use lock::Lock;
+pub use pool::Pools;
+pub use rare::Rare;
+pub use sample::{Sample, sample};
+pub use update::{Announcement, PeerEvent, update};
+
+/// Slots of an index bucket.
+pub const BUCKET_SLOTS: usize = 7;
+/// Most chunks of a partition.
+pub const PARTITION_CHUNKS: u32 = 12;
+/// A partition is split off, somewhere in the swarm, for every so many peers.
+pub const PEERS_PER_PARTITION: u32 = 128;
+/// Directory entries in a swarm record.
+pub const ROOT_REFS: u32 = 8;
+/// Directory entries in a node.
+pub const NODE_REFS: u32 = 64;
+/// Most partitions of a swarm and family.
+pub const PARTITIONS_MAX: u32 = ROOT_REFS * NODE_REFS * NODE_REFS;
+
+/// One cache line of the swarm index.
+#[repr(C, align(64))]
+#[derive(Default)]
+pub struct Bucket {
+    /// Held while a torrent whose home this bucket is gets stored or removed.
+    pub lock: Lock,
+    /// How many torrents were placed beyond this bucket because it was full; 0 ends a search.
+    pub passed: Word32,
+    /// Hash in the high, swarm number + 1 in the low 32 bits; 0 for none.
+    pub slots: [Word; BUCKET_SLOTS],
+}
+
+/// A swarm: 128 bytes. All zero bytes is a free one.
+#[repr(C, align(64))]
+#[derive(Default)]
+pub struct Swarm {
+    /// The torrent.
+    pub info_hash: [Word32; 5],
+    /// Held while inline peers or the directory change.
+    pub lock: Lock,
+    /// Seeders in the high, leechers in the low 32 bits, both families together.
+    pub counts: Word,
+    /// How many peers completed the download.
+    pub completed: Word32,
+    /// [`SWARM_ALIVE`] and the minute of the last announce.
+    pub active: Word32,
+    /// Five IPv4 peers, or a root: `word[0]` the root word, then 8 directory entries.
+    pub v4: [Word; 5],
+    /// Two IPv6 peers, or a root as above.
+    pub v6: [Word; 6],
+}
+
+/// Set in [`Swarm::active`] of a swarm in use.
+pub const SWARM_ALIVE: u32 = 1 << 31;
+
+/// A part of a grown swarm: a hash table of 1 to 12 chunks. 64 bytes; never used for anything else, so that its lock
+/// can be tried by whoever still has an old number of it.
+#[repr(C, align(64))]
+#[derive(Default)]
+pub struct Partition {
+    /// Held while its peers or its chunks change.
+    pub lock: Lock,
+    /// Number of the swarm it belongs to, + 1; 0 while free.
+    pub owner: Word32,
+    /// Its own number within the swarm, and [`Family::TAG`].
+    pub place: Word32,
+    /// How many of `chunks` are in use.
+    pub chunk_count: Word32,
+    /// Chunk numbers.
+    pub chunks: [Word32; PARTITION_CHUNKS as usize],
+}
+
+/// 32 IPv4 peers, or a directory node of 64 entries.
+#[repr(C, align(64))]
+pub struct ChunkV4 {
+    /// Peer words.
+    pub words: [Word; 32],
+}
+
+/// 16 IPv6 peers.
+#[repr(C, align(64))]
+pub struct ChunkV6 {
+    /// Peer words.
+    pub words: [Word; 48],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(size_of::<Swarm>() == 128);
+const _: () = assert!(size_of::<Partition>() == 64);
+const _: () = assert!(size_of::<ChunkV4>() == 256);
+const _: () = assert!(size_of::<ChunkV6>() == 384);
+
+/// Seeders, leechers and completed downloads of a swarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Peers that have everything.
+    pub seeders: u32,
+    /// Peers that do not.
+    pub leechers: u32,
+    /// Downloads completed, ever.
+    pub completed: u32,
+}
+
+impl Swarm {
+    /// The counts now.
+    #[inline(always)]
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let counts = self.counts.load();
+        Counts { seeders: (counts >> 32) as u32, leechers: counts as u32, completed: self.completed.load() }
+    }
+}

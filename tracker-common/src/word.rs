@@ -1,0 +1,160 @@
+//! Words of shared memory: the one door to loads, stores and atomic operations.
+//!
+//! The store is read and written at the same time by XDP programs on every core and by the daemon's
+//! threads, through the same physical memory. Every access therefore goes through [`Word`] or [`Word32`],
+//! which never tear and never let the compiler invent or drop an access.
+//!
+//! The BPF target has no compare-and-swap in `core::sync::atomic`, so there the intrinsics are used. A
+//! *relaxed* fetch-and-add whose result is used compiles to an instruction without fetch on that target;
+//! all operations here that return something are therefore `AcqRel`.
+
+use core::cell::UnsafeCell;
+
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident, $int:ty, $atomic:ident) => {
+        $(#[$doc])*
+        #[repr(transparent)]
+        #[derive(Default)]
+        pub struct $name(UnsafeCell<$int>);
+
+        // SAFETY: every access below is an atomic or a volatile access of one naturally aligned machine word.
+        unsafe impl Sync for $name {}
+        // SAFETY: as above; the word owns nothing that is bound to a thread.
+        unsafe impl Send for $name {}
+
+        impl $name {
+            /// A word holding `value`.
+            #[must_use]
+            pub const fn new(value: $int) -> Self {
+                Self(UnsafeCell::new(value))
+            }
+
+            /// Reads the word; never torn.
+            #[inline(always)]
+            #[must_use]
+            pub fn load(&self) -> $int {
+                #[cfg(target_arch = "bpf")]
+                // SAFETY: `self` is a valid reference, hence aligned and readable.
+                return unsafe { core::ptr::read_volatile(self.0.get()) };
+                #[cfg(not(target_arch = "bpf"))]
+                return self.atomic().load(core::sync::atomic::Ordering::Acquire);
+            }
+
+            /// Writes the word; earlier writes are visible to whoever reads the new value.
+            #[inline(always)]
+            pub fn store(&self, value: $int) {
+                #[cfg(target_arch = "bpf")]
+                // SAFETY: `self` is a valid reference to memory that is written by this type alone.
+                unsafe {
+                    core::ptr::write_volatile(self.0.get(), value)
+                };
+                #[cfg(not(target_arch = "bpf"))]
+                self.atomic().store(value, core::sync::atomic::Ordering::Release);
+            }
+
+            /// Adds `value` (wrapping) without asking for the result: the cheap form.
+            #[inline(always)]
+            pub fn add(&self, value: $int) {
+                #[cfg(target_arch = "bpf")]
+                // SAFETY: as in `store`; the result is unused, as the instruction without fetch needs.
+                unsafe {
+                    core::intrinsics::atomic_xadd::<$int, $int, { core::intrinsics::AtomicOrdering::Relaxed }>(
+                        self.0.get(),
+                        value,
+                    );
+                }
+                #[cfg(not(target_arch = "bpf"))]
+                self.atomic().fetch_add(value, core::sync::atomic::Ordering::AcqRel);
+            }
+
+            /// Adds `value` (wrapping) and returns what was there before.
+            #[inline(always)]
+            pub fn fetch_add(&self, value: $int) -> $int {
+                #[cfg(target_arch = "bpf")]
+                // SAFETY: as in `store`.
+                return unsafe {
+                    core::intrinsics::atomic_xadd::<$int, $int, { core::intrinsics::AtomicOrdering::AcqRel }>(
+                        self.0.get(),
+                        value,
+                    )
+                };
+                #[cfg(not(target_arch = "bpf"))]
+                return self.atomic().fetch_add(value, core::sync::atomic::Ordering::AcqRel);
+            }
+
+            /// Puts `new` in place of `old`; false, and nothing is changed, if something else was there.
+            #[inline(always)]
+            pub fn replace(&self, old: $int, new: $int) -> bool {
+                #[cfg(target_arch = "bpf")]
+                // SAFETY: as in `store`.
+                return unsafe {
+                    core::intrinsics::atomic_cxchg::<
+                        $int,
+                        { core::intrinsics::AtomicOrdering::AcqRel },
+                        { core::intrinsics::AtomicOrdering::Acquire },
+                    >(self.0.get(), old, new)
+                    .1
+                };
+                #[cfg(not(target_arch = "bpf"))]
+                return self
+                    .atomic()
+                    .compare_exchange(
+                        old,
+                        new,
+                        core::sync::atomic::Ordering::AcqRel,
+                        core::sync::atomic::Ordering::Acquire,
+                    )
+                    .is_ok();
+            }
+
+            #[cfg(not(target_arch = "bpf"))]
+            #[inline(always)]
+            fn atomic(&self) -> &core::sync::atomic::$atomic {
+                // SAFETY: same size and alignment, and all accesses are atomic.
+                unsafe { core::sync::atomic::$atomic::from_ptr(self.0.get()) }
+            }
+        }
+    };
+}
+
+word!(
+    /// A 64-bit word of shared memory.
+    Word,
+    u64,
+    AtomicU64
+);
+word!(
+    /// A 32-bit word of shared memory.
+    Word32,
+    u32,
+    AtomicU32
+);
+
+/// The number itself, without what the compiler knows about it: where a bound that the verifier has to see would otherwise
+/// be moved to another form of the number.
+#[inline(always)]
+#[must_use]
+pub fn opaque(number: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut number = number;
+        // SAFETY: one instruction on one register. An empty line would break the line information.
+        unsafe {
+            core::arch::asm!("{0} += 0", inout(reg) number, options(pure, nomem, nostack));
+        }
+        number
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    number
+}
+
+/// Keeps the loads before it from moving behind the loads after it: what a reader needs between reading data and
+/// asking whether the data had changed meanwhile.
+///
+/// In BPF all loads are volatile and stay in order as far as the compiler goes; x86-64 does not reorder loads
+/// either. That is why the XDP program is supported on x86-64 only so far.
+#[inline(always)]
+pub fn loads_done() {
+    #[cfg(not(target_arch = "bpf"))]
+    core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+}
