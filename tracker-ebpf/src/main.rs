@@ -1,0 +1,140 @@
+//! The XDP program: answers BEP 15 over IPv4 and IPv6 from the store, and passes on whatever it does not fully
+//! understand.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `main` | the entry, and the match from outcome to XDP action |
+//! | `request` | a frame's headers, checked; which request it carries |
+//! | `reply` | headers turned around, lengths, checksums |
+//! | `packet` | the door to the packet's bytes |
+//! | `maps` | the door to the maps |
+//! | `rare` | work that few announces need, in functions that the verifier looks at once |
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    not(target_arch = "bpf"),
+    allow(dead_code, unused_imports, reason = "off the BPF target there is only a stub")
+)]
+
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod packet;
+#[cfg(target_arch = "bpf")]
+mod rare;
+#[cfg(target_arch = "bpf")]
+mod reply;
+#[cfg(target_arch = "bpf")]
+mod request;
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use crate::{
+        maps::{Kernel, PROGRAMS},
+        packet::Packet,
+        request,
+    };
+    use aya_ebpf::{
+        bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
+        macros::xdp,
+        programs::XdpContext,
+    };
+    use tracker_common::{
+        memory::Memory,
+        outcome::Reason,
+        programs::{ANNOUNCE_V4, ANNOUNCE_V6, SCRAPE},
+    };
+
+    /// The tracker: where every packet begins.
+    #[xdp]
+    pub fn tracker(context: XdpContext) -> u32 {
+        action(request::answer(&Packet::new(context.ctx)))
+    }
+
+    /// Called by the tracker for announces over IPv4. Programs of their own have a stack of their own, and the verifier looks
+    /// at each of them once.
+    #[xdp]
+    pub fn announce_v4(context: XdpContext) -> u32 {
+        action(request::announce_v4(&Packet::new(context.ctx)))
+    }
+
+    /// Called by the tracker for announces over IPv6.
+    #[xdp]
+    pub fn announce_v6(context: XdpContext) -> u32 {
+        action(request::announce_v6(&Packet::new(context.ctx)))
+    }
+
+    /// Called by the tracker for scrapes.
+    #[xdp]
+    pub fn scrape(context: XdpContext) -> u32 {
+        action(request::scrape_any(&Packet::new(context.ctx)))
+    }
+
+    /// Goes on in the announce program of the family; returns only if that is not there.
+    #[inline(always)]
+    pub(crate) fn announce(packet: &Packet, v6: bool) -> Result<(), Reason> {
+        if v6 {
+            packet.continue_in(&PROGRAMS, ANNOUNCE_V6);
+        } else {
+            packet.continue_in(&PROGRAMS, ANNOUNCE_V4);
+        }
+        Err(Reason::Internal)
+    }
+
+    /// Goes on in the scrape program; returns only if that is not there.
+    #[inline(always)]
+    pub(crate) fn scrape_program(packet: &Packet) -> Result<(), Reason> {
+        packet.continue_in(&PROGRAMS, SCRAPE);
+        Err(Reason::Internal)
+    }
+
+    /// The one place where an outcome becomes an XDP action.
+    #[inline(always)]
+    fn action(result: Result<(), Reason>) -> u32 {
+        let reason = match result {
+            Ok(()) => return XDP_TX,
+            Err(reason) => reason,
+        };
+        Kernel.reason(reason);
+        match reason {
+            // Not ours, or not understood, or nothing that we can do: the kernel and the daemon have a look.
+            Reason::NotIp
+            | Reason::VlanStack
+            | Reason::NotUdp
+            | Reason::HeaderTruncated
+            | Reason::IpOptions
+            | Reason::Fragment
+            | Reason::LengthMismatch
+            | Reason::TooLong
+            | Reason::NotForUs
+            | Reason::SourceUnusable
+            | Reason::ChecksumWrong
+            | Reason::Contended
+            | Reason::NoRoom
+            | Reason::Internal => XDP_PASS,
+            // For us, understood, and not worth an answer: the daemon would drop it as well.
+            Reason::TooShort | Reason::BadMagic | Reason::UnknownAction => XDP_DROP,
+            // These are answered with an error text.
+            Reason::ConnectionIdWrong
+            | Reason::PortZero
+            | Reason::EmptyScrape
+            | Reason::TorrentsFull
+            | Reason::MemoryFull => XDP_DROP,
+        }
+    }
+
+    /// Passes everything. A veth end hands over what its peer sends by XDP_TX only if it has a program itself.
+    #[xdp]
+    pub fn pass(_context: XdpContext) -> u32 {
+        XDP_PASS
+    }
+
+    #[panic_handler]
+    fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+        // The verifier refuses a program in which this can be reached.
+        loop {}
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

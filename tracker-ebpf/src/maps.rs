@@ -1,0 +1,144 @@
+//! The maps, and the kernel's side of [`Memory`]: the one door to map elements.
+
+use crate::rare;
+use aya_ebpf::{
+    helpers::{bpf_get_prandom_u32, bpf_loop},
+    macros::map,
+    maps::{Array, PerCpuArray, ProgramArray},
+};
+use core::ffi::c_void;
+use tracker_common::{
+    memory::{Memory, Step},
+    outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason},
+    programs::COUNT as PROGRAM_COUNT,
+    reply::Scratch,
+    settings::Settings,
+    store::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Rare, Swarm},
+    word::opaque,
+};
+
+/// `BPF_F_MMAPABLE` of linux/bpf.h: the daemon maps these into its own address space.
+const MMAPABLE: u32 = 1 << 10;
+
+/// Counters of one core.
+type Counts = [u64; COUNTER_COUNT];
+
+// The daemon sets the real sizes when it loads the program.
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static POOLS: Array<Pools> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static INDEX: Array<Bucket> = Array::with_max_entries(16, MMAPABLE);
+#[map]
+static SWARMS: Array<Swarm> = Array::with_max_entries(16, MMAPABLE);
+#[map]
+static PARTITIONS: Array<Partition> = Array::with_max_entries(16, MMAPABLE);
+#[map]
+static CHUNKS_V4: Array<ChunkV4> = Array::with_max_entries(16, MMAPABLE);
+#[map]
+static CHUNKS_V6: Array<ChunkV6> = Array::with_max_entries(16, MMAPABLE);
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static COUNTERS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(1, 0);
+
+/// The programs that the first one goes on in; the daemon fills it ([`tracker_common::programs`]).
+#[map]
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(PROGRAM_COUNT, 0);
+
+/// The handle of the core that runs the program.
+pub(crate) struct Kernel;
+
+macro_rules! element {
+    ($name:ident, $map:ident, $type:ty) => {
+        #[inline(always)]
+        fn $name(&self, number: u32) -> Option<&$type> {
+            // SAFETY: the map's elements live as long as the program, and all that is in them is accessed by word.
+            $map.get_ptr(number).map(|element| unsafe { &*element })
+        }
+    };
+}
+
+impl Memory for Kernel {
+    const BOUNDED: bool = true;
+
+    element!(bucket, INDEX, Bucket);
+    element!(swarm, SWARMS, Swarm);
+    element!(partition, PARTITIONS, Partition);
+    element!(chunk_v4, CHUNKS_V4, ChunkV4);
+    element!(chunk_v6, CHUNKS_V6, ChunkV6);
+
+    #[inline(always)]
+    fn settings(&self) -> Option<&Settings> {
+        // SAFETY: as above.
+        SETTINGS.get_ptr(0).map(|element| unsafe { &*element })
+    }
+
+    #[inline(always)]
+    fn pools(&self) -> Option<&Pools> {
+        // SAFETY: as above.
+        POOLS.get_ptr(0).map(|element| unsafe { &*element })
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<&Scratch> {
+        // SAFETY: as above; this core's element, and XDP programs of one core do not interrupt each other.
+        SCRATCH.get_ptr(0).map(|element| unsafe { &*element })
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter, by: u64) {
+        add(counter.index(), by);
+    }
+
+    #[inline(always)]
+    fn reason(&self, reason: Reason) {
+        // The compiler knows that a reason is in range, the verifier does not.
+        let index = opaque(Counter::Reason(reason).index() as u64) as usize;
+        if index < COUNTER_COUNT {
+            add(index, 1);
+        }
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step<Self>>(&self, turns: u32, body: &mut S) {
+        let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = turn::<S>;
+        // SAFETY: the callback has the signature that bpf_loop calls, and gets back the pointer given here, which lives on
+        // this function's stack.
+        unsafe {
+            bpf_loop(turns, callback as *mut c_void, (&raw mut *body).cast(), 0);
+        }
+    }
+
+    #[inline(always)]
+    fn pause(&self, _tries: u32) {}
+
+    #[inline(always)]
+    fn rarely(&self, work: Rare) -> Result<u32, Reason> {
+        rare::call(work)
+    }
+}
+
+#[inline(always)]
+fn add(index: usize, by: u64) {
+    if let Some(counts) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: both callers have an index below COUNTER_COUNT; nobody else writes this core's element.
+        unsafe {
+            let place = counts.cast::<u64>().add(index);
+            place.write(place.read().wrapping_add(by));
+        }
+    }
+}
+
+unsafe extern "C" fn turn<S: Step<Kernel>>(index: u32, state: *mut c_void) -> i64 {
+    // SAFETY: `state` is the body that `repeat` handed to bpf_loop.
+    let body = unsafe { &mut *state.cast::<S>() };
+    i64::from(!body.step(&Kernel, index))
+}
