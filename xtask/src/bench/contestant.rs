@@ -1,0 +1,352 @@
+//! Who is measured, and how each is started: on one core, with one worker, giving as many peers as the others.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use bench_ebpf::info_hash;
+use clap::ValueEnum;
+
+use super::{
+    arena::{Arena, Family, TRACKER_PORT},
+    buffers,
+    cores::{self, Cores, Footprint, Thread, Urgency},
+    object::Object,
+    scenario::{Kind, Scenario, WANT},
+};
+use crate::{command, workspace};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Contestant {
+    /// Turns requests into replies of the same size without any thought: the ceiling
+    Reflector,
+    /// This tracker, XDP in the driver
+    Native,
+    /// This tracker, XDP in the network stack
+    Generic,
+    /// This tracker without XDP: its sockets
+    Sockets,
+    /// opentracker
+    Opentracker,
+    /// aquatic_udp with readiness polling (mio), or aquatic_http
+    Aquatic,
+    /// aquatic_udp with io_uring
+    AquaticUring,
+}
+
+impl Contestant {
+    pub const ALL: &'static [Self] = &[
+        Self::Reflector,
+        Self::Native,
+        Self::Generic,
+        Self::Sockets,
+        Self::Opentracker,
+        Self::Aquatic,
+        Self::AquaticUring,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reflector => "reflector",
+            Self::Native => "tracker, native XDP",
+            Self::Generic => "tracker, generic XDP",
+            Self::Sockets => "tracker, sockets",
+            Self::Opentracker => "opentracker",
+            Self::Aquatic => "aquatic",
+            Self::AquaticUring => "aquatic, io_uring",
+        }
+    }
+
+    /// How it is called on the command line.
+    pub fn identifier(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Whether it can take part in a scenario.
+    pub fn plays(self, scenario: &Scenario) -> bool {
+        match scenario.load {
+            Kind::Udp(_) => true,
+            // XDP has no part in HTTP, and aquatic_http knows no io_uring.
+            Kind::Http { .. } => matches!(self, Self::Sockets | Self::Opentracker | Self::Aquatic),
+        }
+    }
+
+    /// Whether its replies carry checksums; a socket's are left to the network card, which is not there.
+    pub fn computes_checksums(self) -> bool {
+        self == Self::Native
+    }
+
+    /// Whether the program is there, and how to get it if not.
+    pub fn find(self, programs: &Programs, scenario: Option<&Scenario>) -> Result<Option<PathBuf>, String> {
+        let http = scenario.is_some_and(|scenario| matches!(scenario.load, Kind::Http { .. }));
+        let (name, chosen, remedy) = match self {
+            Self::Reflector => return Ok(None),
+            Self::Native | Self::Generic | Self::Sockets => {
+                let path = workspace::target_dir().join("release/tracker");
+                ("tracker", Some(path), "cargo build --release".to_owned())
+            }
+            Self::Opentracker => {
+                ("opentracker", programs.opentracker.clone(), "apt-get install opentracker".to_owned())
+            }
+            Self::Aquatic | Self::AquaticUring => {
+                let (name, features) =
+                    if http { ("aquatic_http", "") } else { ("aquatic_udp", " --features io-uring") };
+                let root = workspace::target_dir().join("bench/aquatic");
+                let remedy = format!(
+                    "RUSTFLAGS='-C target-cpu=native' cargo install --root {} {name}{features}",
+                    workspace::display(&root)
+                );
+                (name, Some(root.join("bin").join(name)).filter(|path| path.is_file()), remedy)
+            }
+        };
+        match chosen.or_else(|| command::find(name, &[])) {
+            Some(path) if path.is_file() => Ok(Some(path)),
+            _ => Err(format!("{} is not here; to install it: {remedy}", self.name())),
+        }
+    }
+}
+
+/// Programs to be used instead of those found in PATH.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Programs {
+    /// The opentracker to measure, for example one built without a whitelist
+    #[arg(long, value_name = "PATH")]
+    opentracker: Option<PathBuf>,
+    /// That opentracker needs no whitelist
+    #[arg(long)]
+    opentracker_is_open: bool,
+    /// Worker threads of opentracker for UDP; 0 lets its event loop read the socket
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    opentracker_workers: u32,
+}
+
+/// A contestant that has been started in the tracker's namespace of an arena.
+pub struct Running {
+    child: Option<Child>,
+    log: PathBuf,
+    /// Files for this contestant alone.
+    directory: PathBuf,
+    _reflector: Option<Object>,
+}
+
+impl Running {
+    /// `directory` is a new one, for logs and configuration.
+    pub fn start(
+        contestant: Contestant,
+        scenario: &Scenario,
+        arena: &Arena,
+        cores: Cores,
+        programs: &Programs,
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", workspace::display(directory)))?;
+        let path = contestant.find(programs, Some(scenario)).map_err(anyhow::Error::msg)?;
+        let log = directory.join("log.txt");
+        let mut running = Self { child: None, log, directory: directory.to_owned(), _reflector: None };
+        let Some(path) = path else {
+            return Ok(running);
+        };
+        let mut command = arena.tracker.command(&path);
+        match contestant {
+            Contestant::Reflector => {}
+            Contestant::Native | Contestant::Generic | Contestant::Sockets => {
+                let mode = match contestant {
+                    Contestant::Native => "native",
+                    Contestant::Generic => "generic",
+                    _ => "off",
+                };
+                tracker_arguments(&mut command, mode, scenario, arena);
+            }
+            Contestant::Opentracker => {
+                opentracker_arguments(&mut command, scenario, programs, directory)?;
+            }
+            Contestant::Aquatic | Contestant::AquaticUring => {
+                let http = matches!(scenario.load, Kind::Http { .. });
+                let configuration = if http {
+                    aquatic_http_configuration()
+                } else {
+                    aquatic_udp_configuration(scenario.family, contestant == Contestant::AquaticUring)
+                };
+                let file = directory.join("aquatic.toml");
+                write(&file, &configuration)?;
+                command.arg("-c").arg(file);
+            }
+        }
+        running.child = Some(spawn(&mut command, cores.tracker, &running.log)?);
+        Ok(running)
+    }
+
+    /// Attaches the bare reflector. Its replies have `payload` bytes.
+    pub fn reflect(&mut self, arena: &Arena, load: &bench_ebpf::Load, payload: u32) -> anyhow::Result<()> {
+        let mut object = Object::load(1, 1)?;
+        object.maps.set_load(&bench_ebpf::Load { reflected_payload: payload, ..*load })?;
+        arena.tracker.enter(|| object.programs.attach("reflect", &arena.tracker_interface))?;
+        self._reflector = Some(object);
+        Ok(())
+    }
+
+    pub fn process(&self) -> Option<Thread> {
+        self.child.as_ref().map(|child| child.id().cast_signed())
+    }
+
+    /// An error, with the end of its log, when the program has ended by itself.
+    pub fn ensure_alive(&mut self) -> anyhow::Result<()> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        if let Some(status) = child.try_wait().context("cannot wait for the contestant")? {
+            bail!("it ended by itself ({status}); the end of its log {}:\n{}", self.log.display(), self.log_end());
+        }
+        Ok(())
+    }
+
+    pub fn log_end(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    pub fn footprint(&self) -> Footprint {
+        self.process().map_or_else(Footprint::default, Footprint::of)
+    }
+
+    /// While others are measured its housekeeping does not disturb them.
+    pub fn set_urgency(&self, urgency: Urgency) -> anyhow::Result<()> {
+        self.process().map_or(Ok(()), |process| cores::set_urgency(process, urgency))
+    }
+
+    /// Gives its UDP sockets large buffers; see the module `buffers`.
+    pub fn enlarge_buffers(&self) -> anyhow::Result<()> {
+        self.process().map_or(Ok(()), buffers::enlarge)
+    }
+
+    fn terminate(&self) {
+        if let Some(process) = self.process() {
+            // SAFETY: a system call without pointers; the process is a child that has not been waited for.
+            unsafe { libc::kill(process, libc::SIGTERM) };
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone_already = self.set_urgency(Urgency::Measured);
+        self.terminate();
+        if let Some(child) = &mut self.child {
+            for _ in 0..200 {
+                if !matches!(child.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _already_gone = child.kill();
+            let _status = child.wait();
+        }
+        // Whitelists take tens of megabytes.
+        let _kept = fs::remove_file(self.directory.join("whitelist.txt"));
+    }
+}
+
+fn spawn(command: &mut Command, core: usize, log: &Path) -> anyhow::Result<Child> {
+    let output = File::create(log).with_context(|| format!("cannot create {}", workspace::display(log)))?;
+    command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    // SAFETY: between fork and exec only system calls are made.
+    unsafe {
+        command.pre_exec(move || {
+            cores::pin(0, core)?;
+            cores::set_nice(0, cores::FAVOURED)?;
+            // When the benchmark is killed its contestants go with it.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+    command.spawn().with_context(|| format!("cannot start {command:?}"))
+}
+
+fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, arena: &Arena) {
+    let (v4, v6) = (Family::V4.tracker_address(), Family::V6.tracker_address());
+    command.args(["run", "--xdp-mode", mode]);
+    if mode != "off" {
+        command.args(["--interface", &arena.tracker_interface]);
+    }
+    command
+        .args(["--udp", &format!("{v4}:{TRACKER_PORT}"), "--udp", &format!("[{v6}]:{TRACKER_PORT}")])
+        .args(["--http", &format!("{v4}:{TRACKER_PORT}")])
+        .args(["--udp-threads", "1", "--http-threads", "1"])
+        // Exactly what the scenario needs, as the memory is part of the comparison.
+        .args(["--max-torrents", &scenario.torrents.max(1_000).to_string()]);
+    let (v4, v6) = match scenario.family {
+        Family::V4 => (scenario.peers, 0),
+        Family::V6 => (0, scenario.peers),
+    };
+    command.args(["--max-peers", &v4.max(10_000).to_string(), "--max-peers-v6", &v6.max(10_000).to_string()]);
+}
+
+fn opentracker_arguments(
+    command: &mut Command,
+    scenario: &Scenario,
+    programs: &Programs,
+    directory: &Path,
+) -> anyhow::Result<()> {
+    let address = match scenario.family {
+        Family::V4 => format!("{}:{TRACKER_PORT}", scenario.family.tracker_address()),
+        Family::V6 => format!("[{}]:{TRACKER_PORT}", scenario.family.tracker_address()),
+    };
+    // It insists on giving up root, and on a root directory.
+    let mut configuration = format!(
+        "listen.udp.workers {}\nlisten.tcp {address}\nlisten.udp {address}\ntracker.user nobody\ntracker.rootdir {}\n",
+        programs.opentracker_workers,
+        directory.display()
+    );
+    if !programs.opentracker_is_open {
+        configuration += "access.whitelist whitelist.txt\n";
+        write_whitelist(&directory.join("whitelist.txt"), scenario.torrents)?;
+    }
+    let file = directory.join("opentracker.conf");
+    write(&file, &configuration)?;
+    command.arg("-f").arg(file);
+    Ok(())
+}
+
+/// The distribution's opentracker serves only torrents that it is told of.
+fn write_whitelist(path: &Path, torrents: u32) -> anyhow::Result<()> {
+    let mut write = || -> std::io::Result<()> {
+        let mut file = std::io::BufWriter::new(File::create(path)?);
+        for torrent in 0..torrents {
+            for byte in info_hash(torrent).into_iter().flat_map(u32::to_ne_bytes) {
+                write!(file, "{byte:02x}")?;
+            }
+            writeln!(file)?;
+        }
+        file.flush()
+    };
+    write().with_context(|| format!("cannot write {}", workspace::display(path)))
+}
+
+fn aquatic_udp_configuration(family: Family, io_uring: bool) -> String {
+    let address = match family {
+        Family::V4 => format!("0.0.0.0:{TRACKER_PORT}"),
+        Family::V6 => format!("[::]:{TRACKER_PORT}"),
+    };
+    format!(
+        "socket_workers = 1\nlog_level = \"warn\"\n\
+         [network]\naddress = \"{address}\"\nuse_io_uring = {io_uring}\n\
+         [protocol]\nmax_response_peers = {WANT}\nmax_scrape_torrents = 74\n"
+    )
+}
+
+fn aquatic_http_configuration() -> String {
+    format!(
+        "socket_workers = 1\nswarm_workers = 1\nlog_level = \"warn\"\n\
+         [network]\naddress = \"0.0.0.0:{TRACKER_PORT}\"\n\
+         [protocol]\nmax_peers = {WANT}\n"
+    )
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", workspace::display(path)))
+}

@@ -1,0 +1,165 @@
+//! Which core does what, and how much of it was used.
+//!
+//! The tracker's core runs the contestant's process and the thread in which the kernel polls the tracker's network
+//! interface (threaded NAPI); the load's core runs everything else. Processor time is taken from the scheduler's own
+//! nanosecond accounts of these threads.
+
+use std::{fs, io, mem, path::Path};
+
+use anyhow::{Context as _, bail};
+
+/// The two cores.
+#[derive(Clone, Copy, Debug)]
+pub struct Cores {
+    /// Core of the contestant and its receive path.
+    pub tracker: usize,
+    /// Core of load generation and reply reception.
+    pub load: usize,
+}
+
+/// The nice value of everything that is measured.
+pub const FAVOURED: i32 = -20;
+
+/// A thread, or a process of one thread, by its id.
+pub type Thread = libc::pid_t;
+
+/// Ties a thread to a core; 0 is the calling thread.
+pub fn pin(thread: Thread, core: usize) -> io::Result<()> {
+    // SAFETY: all zero bytes is an empty CPU set; CPU_SET checks its bounds; the set outlives the call.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How urgent the threads of a process are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Favoured over everything ordinary.
+    Measured,
+    /// Runs only when nobody else wants to. Stopping a process would be simpler, but not every program survives that: its
+    /// system calls come back with EINTR.
+    Idle,
+}
+
+/// Sets how urgent every thread of a process is.
+pub fn set_urgency(process: Thread, urgency: Urgency) -> anyhow::Result<()> {
+    for thread in threads_of(process) {
+        let policy = match urgency {
+            Urgency::Measured => libc::SCHED_OTHER,
+            Urgency::Idle => libc::SCHED_IDLE,
+        };
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the parameters outlive the call.
+        if unsafe { libc::sched_setscheduler(thread, policy, &raw const parameters) } != 0 {
+            return Err(io::Error::last_os_error())
+                .with_context(|| format!("cannot set the scheduling policy of thread {thread}"));
+        }
+        set_nice(thread, FAVOURED).with_context(|| format!("cannot set the nice value of thread {thread}"))?;
+    }
+    Ok(())
+}
+
+/// Lets a thread run before all ordinary ones.
+pub fn prefer(thread: Thread) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameters outlive the call.
+    if unsafe { libc::sched_setscheduler(thread, libc::SCHED_FIFO, &raw const parameters) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sets the nice value of a thread (0: the calling one, and what it starts from now on). With -20 it gets most of the time
+/// when others want to run too; every contestant gets the same, so it changes nothing on a quiet machine.
+pub fn set_nice(thread: Thread, nice: i32) -> io::Result<()> {
+    // SAFETY: a system call without pointers.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, thread.cast_unsigned(), nice) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The kernel threads that poll `interface` (threaded NAPI).
+pub fn polling_threads(interface: &str) -> anyhow::Result<Vec<Thread>> {
+    let prefix = format!("napi/{interface}-");
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot list /proc")?.flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.starts_with(&prefix)) {
+            found.push(process);
+        }
+    }
+    if found.is_empty() {
+        bail!("the kernel polls {interface} in no thread of its own: threaded NAPI did not come on");
+    }
+    Ok(found)
+}
+
+fn threads_of(process: Thread) -> Vec<Thread> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{process}/task")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Nanoseconds that a thread has run.
+fn run_time(thread: &Path) -> u64 {
+    let text = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+    text.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Nanoseconds that all threads of a process have run. Threads that have ended are not counted.
+pub fn process_time(process: Thread) -> u64 {
+    let tasks = Path::new("/proc").join(process.to_string()).join("task");
+    threads_of(process).into_iter().map(|thread| run_time(&tasks.join(thread.to_string()))).sum()
+}
+
+/// Hundredths of seconds that a core was not idle, and all that have passed.
+pub fn core_ticks(core: usize) -> anyhow::Result<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    let name = format!("cpu{core} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&name)).with_context(|| format!("no core {core}"))?;
+    let ticks: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    let all: u64 = ticks.iter().take(8).sum();
+    let idle: u64 = ticks.iter().skip(3).take(2).sum();
+    Ok((all - idle, all))
+}
+
+/// Bytes a process holds: its private memory, and the BPF maps it has open.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Footprint {
+    /// Private memory that is resident (RssAnon), and shared memory (RssShmem). Not the program's text.
+    pub private: u64,
+    /// BPF maps, as the kernel accounts them (memlock).
+    pub maps: u64,
+}
+
+impl Footprint {
+    pub fn of(process: Thread) -> Self {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let kilobytes = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+        };
+        let private = (kilobytes("RssAnon:") + kilobytes("RssShmem:")) * 1024;
+        let mut maps = std::collections::BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{process}/fdinfo")).into_iter().flatten().flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let number = |name: &str| -> Option<u64> {
+                text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+            };
+            // Other descriptors have a `memlock` too (programs): those are not maps.
+            if let (Some(map), Some(memlock)) = (number("map_id:"), number("memlock:")) {
+                maps.insert(map, memlock);
+            }
+        }
+        Self { private, maps: maps.values().sum() }
+    }
+
+    pub fn total(self) -> u64 {
+        self.private + self.maps
+    }
+}

@@ -1,0 +1,39 @@
+//! The packages of this workspace that are eBPF programs, and where their objects are committed.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::workspace;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EbpfPackage {
+    /// The XDP program; the daemon embeds its object
+    TrackerEbpf,
+    /// The benchmark's load generator; `cargo xtask bench` loads its object
+    BenchEbpf,
+}
+
+impl EbpfPackage {
+    pub const ALL: [Self; 2] = [Self::TrackerEbpf, Self::BenchEbpf];
+
+    /// The package's name, which is also its directory and its binary.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TrackerEbpf => "tracker-ebpf",
+            Self::BenchEbpf => "bench-ebpf",
+        }
+    }
+
+    /// Where its object is committed, relative to the workspace root.
+    pub fn object(self) -> &'static str {
+        match self {
+            Self::TrackerEbpf => "tracker-user/bpf/tracker.bpf.o",
+            Self::BenchEbpf => "xtask/bpf/bench.bpf.o",
+        }
+    }
+
+    pub fn committed_object(self) -> PathBuf {
+        workspace::root().join(self.object())
+    }
+}

@@ -1,0 +1,67 @@
+//! Developer tasks, run as `cargo xtask <command>`.
+//!
+//! One module per command. To add a command, write its module with an `Options` struct and a `run` function, and give it
+//! an arm in [`Task`] and one in `main`.
+
+mod bench;
+mod build_ebpf;
+mod clippy_ebpf;
+mod command;
+mod debian;
+mod ebpf_cargo;
+mod ebpf_package;
+mod object_file;
+mod record;
+mod run;
+mod source_hash;
+mod test;
+mod toolchain;
+mod verifier;
+mod verify;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer tasks of the tracker")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Measure this tracker against others on one core, in network namespaces (root)
+    Bench(bench::Options),
+    /// Build the eBPF programs from source, or check that the committed objects are up to date
+    BuildEbpf(build_ebpf::Options),
+    /// Run clippy on the eBPF programs for their real target
+    ClippyEbpf,
+    /// Run the tracker in a playground that touches no real interface (root), or with the options given
+    Run(run::Options),
+    /// Load the XDP program into this machine's kernel and print what the verifier says about it
+    Verify(verify::Options),
+    /// Run all tests, in-kernel and network tests included (root)
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Bench(options) => bench::run(&options),
+        Task::BuildEbpf(options) => build_ebpf::run(&options),
+        Task::ClippyEbpf => clippy_ebpf::run(),
+        Task::Run(options) => run::run(&options),
+        Task::Verify(options) => verify::run(&options),
+        Task::Test(options) => test::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not `{error:?}`, which adds a backtrace of xtask: the errors say themselves what failed.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! `cargo xtask run`: the tracker to play with.
+//!
+//! Without arguments it runs in a network namespace of its own, joined to this machine by a veth pair: a second host on the
+//! same machine, with native XDP and real packets, and no real interface is touched. With arguments it is `tracker run` with
+//! these arguments on the machine itself.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{self, Child, Command, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use tracker_tests::{
+    client::UdpClient,
+    namespace::{End, Namespace, connect, ip},
+    packet::Mac,
+};
+
+use crate::{command, debian, workspace};
+
+/// What the names of playgrounds begin with, in namespaces; the number of this process follows.
+const NAMESPACE: &str = "tracker-playground-";
+/// The same for the interface on this machine's side, whose name may not be longer than 15 bytes.
+const INTERFACE: &str = "tracker";
+/// The interface on the tracker's side.
+const TRACKER_INTERFACE: &str = "eth0";
+const PORT: u16 = 6969;
+
+const HOST_MAC: Mac = [0x02, 0x74, 0x72, 0x6b, 0, 1];
+const TRACKER_MAC: Mac = [0x02, 0x74, 0x72, 0x6b, 0, 2];
+
+#[derive(Args)]
+pub struct Options {
+    /// Options of `tracker run`, on the machine itself. Without any: a playground in a network namespace (root)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+    options: Vec<String>,
+}
+
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let in_playground = options.options.is_empty();
+    ensure!(
+        !in_playground || debian::is_root(),
+        "the playground is a network namespace with an XDP program: run this as root, for example with \
+         `sudo --preserve-env=PATH,HOME cargo xtask run`. Without root, `cargo xtask run --xdp-mode off` runs the tracker on \
+         ordinary sockets"
+    );
+    command::run(command::cargo().args(["build", "--release", "--package", "tracker-user", "--bin", "tracker"]))?;
+    let tracker = workspace::target_dir().join("release/tracker");
+    if in_playground {
+        return play(&tracker);
+    }
+    let error = Command::new(&tracker).arg("run").args(&options.options).exec();
+    Err(error).with_context(|| format!("cannot start {}", tracker.display()))
+}
+
+fn play(tracker: &Path) -> anyhow::Result<()> {
+    // From here on the signals that would end this process are waited for instead, so that it can clean up.
+    let signals = Signals::block()?;
+    remove_leftovers();
+    let playground = Playground::new()?;
+
+    let mut command = playground.namespace.command(tracker);
+    command.args(["run", "--interface", TRACKER_INTERFACE, "--xdp-mode", "native"]);
+    let mut tracker = Running::start(command, &signals)?;
+    if let Some(status) = tracker.wait_until_ready(&playground, &signals)? {
+        bail!("the tracker ended before it was ready: {status}");
+    }
+    playground.show();
+    let status = tracker.wait(&signals)?;
+    ensure!(status.success(), "the tracker ended with {status}");
+    Ok(())
+}
+
+/// A second host, and the cable to it. Dropping it takes both away.
+struct Playground {
+    _pass: tracker_tests::pass::Attached,
+    namespace: Namespace,
+    addresses: Vec<IpAddr>,
+}
+
+impl Playground {
+    fn new() -> anyhow::Result<Self> {
+        let namespace = Namespace::named(&format!("{NAMESPACE}{}", process::id()))?;
+        let interface = format!("{INTERFACE}{}", process::id() % 100_000_000);
+        let subnet = free_subnet()?;
+        let addresses = |host: u8| {
+            let mut addresses = vec![(IpAddr::V4(Ipv4Addr::new(198, 18, subnet, host)), 30)];
+            // A machine without IPv6 can play too.
+            if Path::new("/proc/sys/net/ipv6").exists() {
+                addresses.push((subnet_v6(subnet, host).into(), 64));
+            }
+            addresses
+        };
+        let (ours, its) = (addresses(1), addresses(2));
+        let host = End { namespace: None, interface: &interface, mac: HOST_MAC, addresses: &ours };
+        let guest =
+            End { namespace: Some(&namespace), interface: TRACKER_INTERFACE, mac: TRACKER_MAC, addresses: &its };
+        connect(guest, host)?;
+        let pass = host.pass()?;
+        Ok(Self { _pass: pass, namespace, addresses: its.into_iter().map(|(address, _)| address).collect() })
+    }
+
+    fn show(&self) {
+        let at: Vec<_> = self.addresses.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
+        println!("\nThe playground is ready. Clients on this machine can announce to");
+        for scheme in ["udp", "http"] {
+            at.iter().for_each(|at| println!("    {scheme}://{at}/announce"));
+        }
+        println!("Statistics are at\n    http://{0}/stats\n    http://{0}/metrics", at[0]);
+        for at in &at {
+            match try_udp(*at) {
+                Ok(()) => println!("A UDP connect to {at} was answered."),
+                Err(error) => {
+                    println!("A UDP connect to {at} was not answered; does a firewall forbid it? ({error:#})")
+                }
+            }
+        }
+        println!("Ctrl-C ends the tracker and takes the playground away.");
+    }
+}
+
+/// One exchange as a client would make it.
+fn try_udp(tracker: SocketAddr) -> anyhow::Result<()> {
+    let any: IpAddr = if tracker.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let mut client = UdpClient::with_socket(UdpSocket::bind((any, 0))?, tracker)?;
+    client.connect()?;
+    Ok(())
+}
+
+const fn subnet_v6(subnet: u8, host: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x198, 0x18, subnet as u16, 0, 0, 0, host as u16)
+}
+
+/// A number of which neither 198.18.N.0/30 nor fd00:198:18:N::/64 is in use on this machine. 198.18.0.0/15 is set aside for
+/// tests of networks (RFC 2544).
+fn free_subnet() -> anyhow::Result<u8> {
+    for subnet in 0..=u8::MAX {
+        let v4 = format!("198.18.{subnet}.0/30");
+        let v6 = format!("{}/64", subnet_v6(subnet, 0));
+        if !in_use("-4", &v4)? && !in_use("-6", &v6)? {
+            return Ok(subnet);
+        }
+    }
+    bail!("all of 198.18.0.0/16 is routed somewhere on this machine; the playground needs 4 addresses of it")
+}
+
+/// Whether a route leads to a prefix, or to a part of it; a default route does not count.
+fn in_use(family: &str, prefix: &str) -> anyhow::Result<bool> {
+    let routes = |which: &str| {
+        command::output(Command::new("ip").args([family, "route", "show", "table", "all", which, prefix]))
+            .context("cannot ask `ip` for the routes of this machine")
+    };
+    let (inside, around) = (routes("root")?, routes("match")?);
+    Ok(inside.lines().chain(around.lines()).any(|route| !route.contains("default") && !route.trim().is_empty()))
+}
+
+/// Takes away what playgrounds left behind that were killed before they could clean up. The interfaces go with their
+/// namespaces.
+fn remove_leftovers() {
+    let Ok(entries) = fs::read_dir("/run/netns") else { return };
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let Some(owner) = name.strip_prefix(NAMESPACE) else { continue };
+        if owner.parse::<u32>().is_ok() && !Path::new("/proc").join(owner).exists() {
+            eprintln!("removing {name}, which an earlier run left behind");
+            if let Err(error) = ip(&format!("netns delete {name}")) {
+                eprintln!("warning: {error:#}");
+            }
+        }
+    }
+}
+
+/// The signals that this process waits for: those that ask it to end, and the one that says that its child has.
+struct Signals(libc::sigset_t);
+
+/// What ended the waiting.
+enum Woken {
+    /// The child may have ended.
+    Child,
+    /// Somebody wants this process to end.
+    Stop,
+    /// The time is over.
+    Time,
+}
+
+impl Signals {
+    fn block() -> anyhow::Result<Self> {
+        // SAFETY: all zero bytes are a valid `sigset_t`, and all calls get pointers to it that outlive them.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD] {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) {
+                0 => Ok(Self(set)),
+                error => Err(io::Error::from_raw_os_error(error)).context("cannot block signals"),
+            }
+        }
+    }
+
+    fn wait(&self, limit: Option<Duration>) -> anyhow::Result<Woken> {
+        let limit = limit.unwrap_or(Duration::from_secs(3600));
+        let limit = libc::timespec {
+            tv_sec: limit.as_secs().try_into().context("a limit of less than an age")?,
+            tv_nsec: limit.subsec_nanos().into(),
+        };
+        // SAFETY: both pointers outlive the call; the signal's details are not wanted.
+        match unsafe { libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), &raw const limit) } {
+            libc::SIGCHLD => Ok(Woken::Child),
+            signal if signal > 0 => Ok(Woken::Stop),
+            _ => match io::Error::last_os_error().raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR) => Ok(Woken::Time),
+                _ => Err(io::Error::last_os_error()).context("cannot wait for signals"),
+            },
+        }
+    }
+}
+
+/// The tracker's process; told to stop, and waited for, on drop.
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command, signals: &Signals) -> anyhow::Result<Self> {
+        let set = signals.0;
+        // Ctrl-C reaches this process alone, which then tells the tracker.
+        command.process_group(0);
+        // SAFETY: between fork and exec only system calls are made, on memory that the child has a copy of.
+        unsafe {
+            command.pre_exec(move || {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+                Ok(())
+            });
+        }
+        command.spawn().map(Self).with_context(|| format!("cannot start {command:?}"))
+    }
+
+    /// Waits until the tracker answers HTTP, or has ended: then with its status.
+    fn wait_until_ready(&mut self, at: &Playground, signals: &Signals) -> anyhow::Result<Option<ExitStatus>> {
+        let http = SocketAddr::new(at.addresses[0], PORT);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect_timeout(&http, Duration::from_secs(1)).is_err() {
+            ensure!(Instant::now() < deadline, "the tracker does not answer at {http}");
+            match signals.wait(Some(Duration::from_millis(50)))? {
+                Woken::Stop => bail!("interrupted"),
+                Woken::Child | Woken::Time => {
+                    if let Some(status) = self.0.try_wait()? {
+                        return Ok(Some(status));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until the tracker has ended, by itself or because this process was told to end.
+    fn wait(&mut self, signals: &Signals) -> anyhow::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            match signals.wait(None)? {
+                Woken::Stop => self.terminate(),
+                Woken::Child | Woken::Time => {}
+            }
+        }
+    }
+
+    fn terminate(&self) {
+        if let Ok(process) = libc::pid_t::try_from(self.0.id()) {
+            // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
+            unsafe { libc::kill(process, libc::SIGTERM) };
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.terminate();
+            let _ = self.0.wait();
+        }
+    }
+}
