@@ -1,0 +1,284 @@
+//! Drives the removal of what has expired ([`tracker_common::store::expiry`]): walks the whole store again and again, in slices
+//! so small that no request waits for one, and publishes what it counted on the way.
+
+use crate::{
+    memory::{Handle, Path, Store},
+    shutdown::Shutdown,
+};
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+use tracker_common::{
+    memory::Memory as _,
+    store::{Counts, Swarm, expiry},
+    wire::InfoHash,
+};
+
+/// Swarm records per slice: well below a millisecond when they are small.
+const SLICE: u32 = 4096;
+
+/// A walk begins this long after the one before at the earliest. Ages are counted in minutes, so expiry would do with less;
+/// the totals are shown to people.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// After every slice the thread rests this many times as long as the slice took: it never takes more than a twentieth of a
+/// core, however large the store is.
+const REST: u32 = 19;
+
+/// When something goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Minutes after its last announce a peer goes; at most [`LONGEST_PEER_TIMEOUT`].
+    pub peer: u32,
+    /// Minutes after its last announce a torrent without peers goes.
+    pub torrent: u32,
+    /// The same for a torrent whose download was completed at least once.
+    pub torrent_completed: u32,
+}
+
+/// A peer's age is kept modulo 8192 minutes.
+pub const LONGEST_PEER_TIMEOUT: u32 = 8000;
+
+/// How many of the largest swarms are remembered.
+pub const TOP: usize = 100;
+
+/// One of the largest swarms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopSwarm {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Its counts when the walk came by.
+    pub counts: Counts,
+}
+
+/// What a walk through the whole store has counted.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Torrents stored.
+    pub torrents: u64,
+    /// Torrents with at least one peer.
+    pub torrents_with_peers: u64,
+    /// Seeders, both families.
+    pub seeders: u64,
+    /// Leechers, both families.
+    pub leechers: u64,
+    /// IPv4 peers.
+    pub peers_v4: u64,
+    /// IPv6 peers.
+    pub peers_v6: u64,
+    /// Downloads completed in the torrents stored now.
+    pub completed: u64,
+    /// The swarms with the most peers, largest first; [`TOP`] at most.
+    pub top: Vec<TopSwarm>,
+    /// Walks done since the start; 0 while these totals are all zeros because none is.
+    pub walks: u64,
+    /// Processor time the last walk took, in seconds.
+    pub walk_seconds: f64,
+}
+
+/// The latest totals, for whoever wants to show them.
+#[derive(Default)]
+pub struct LatestTotals(Mutex<Arc<Totals>>);
+
+impl LatestTotals {
+    /// The totals of the last complete walk.
+    #[must_use]
+    pub fn get(&self) -> Arc<Totals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces them.
+    pub fn set(&self, totals: Totals) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(totals);
+    }
+}
+
+/// Walks `store` in a thread until shutdown.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn start(
+    store: &Arc<Store>,
+    timeouts: Timeouts,
+    latest: Arc<LatestTotals>,
+    shutdown: Shutdown,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    let handle = store.handle(Path::Expiry);
+    let run = move || {
+        let mut walks = 0;
+        while !shutdown.has_begun() {
+            let begin = Instant::now();
+            let mut walk = Walk::default();
+            while walk.slice(&handle, &timeouts) && !shutdown.has_begun() {
+                rest(walk.last_slice * REST, &shutdown);
+            }
+            if shutdown.has_begun() {
+                break;
+            }
+            walks += 1;
+            latest.set(walk.totals(walks));
+            rest(PERIOD.saturating_sub(begin.elapsed()), &shutdown);
+        }
+    };
+    thread::Builder::new().name("expiry".into()).spawn(run)
+}
+
+/// Sleeps, but not past a shutdown.
+fn rest(mut time: Duration, shutdown: &Shutdown) {
+    while !time.is_zero() && !shutdown.has_begun() {
+        let nap = time.min(Duration::from_millis(250));
+        thread::sleep(nap);
+        time -= nap;
+    }
+}
+
+/// One walk through the store: call [`Walk::slice`] until it says false.
+#[derive(Default)]
+pub struct Walk {
+    next: u32,
+    totals: Totals,
+    /// Smallest of the largest on top.
+    top: BinaryHeap<Reverse<(u64, InfoHash, [u32; 3])>>,
+    last_slice: Duration,
+}
+
+impl Walk {
+    /// Sweeps the next slice. False if that was the last one.
+    pub fn slice(&mut self, handle: &Handle, timeouts: &Timeouts) -> bool {
+        let begin = Instant::now();
+        let Self { next, totals, top, .. } = self;
+        let sweep = expiry::Sweep {
+            first: *next,
+            swarms: SLICE,
+            peer_timeout: timeouts.peer,
+            idle: timeouts.torrent,
+            idle_completed: timeouts.torrent_completed,
+        };
+        let report = expiry::sweep(handle, &sweep, |swarm, counts| {
+            totals.completed += u64::from(counts.completed);
+            let peers = u64::from(counts.seeders) + u64::from(counts.leechers);
+            if peers == 0 {
+                return;
+            }
+            totals.torrents_with_peers += 1;
+            let full = top.len() >= TOP;
+            if !full || top.peek().is_some_and(|Reverse((smallest, ..))| peers > *smallest) {
+                if full {
+                    top.pop();
+                }
+                top.push(Reverse((peers, info_hash(swarm), [counts.seeders, counts.leechers, counts.completed])));
+            }
+        });
+        match report {
+            Ok(report) => {
+                totals.torrents += report.torrents;
+                totals.seeders += report.seeders;
+                totals.leechers += report.leechers;
+                totals.peers_v4 += report.peers_v4;
+                totals.peers_v6 += report.peers_v6;
+            }
+            Err(reason) => tracing::error!("cannot look for expired peers: {}", reason.text()),
+        }
+        *next = next.saturating_add(SLICE);
+        let more = handle.pools().is_some_and(|pools| *next < pools.swarms.fresh());
+        self.last_slice = begin.elapsed();
+        self.totals.walk_seconds += self.last_slice.as_secs_f64();
+        more
+    }
+
+    /// What was counted, as that of walk number `walks`.
+    #[must_use]
+    pub fn totals(self, walks: u64) -> Totals {
+        let top = self.top.into_sorted_vec().into_iter().map(|Reverse((_, info_hash, counts))| {
+            let [seeders, leechers, completed] = counts;
+            TopSwarm { info_hash, counts: Counts { seeders, leechers, completed } }
+        });
+        Totals { top: top.collect(), walks, ..self.totals }
+    }
+}
+
+fn info_hash(swarm: &Swarm) -> InfoHash {
+    let mut bytes = InfoHash::default();
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(&swarm.info_hash) {
+        bytes.copy_from_slice(&word.load().to_le_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock, keys,
+        sizes::{Limits, Sizes},
+    };
+    use tracker_common::store::{Announcement, PeerEvent, V4, V6, update};
+
+    const TIMEOUTS: Timeouts = Timeouts { peer: 45, torrent: 60, torrent_completed: 120 };
+    const START: u32 = 1_000_000 * 60;
+
+    fn handle() -> Handle {
+        let sizes = Sizes::new(&Limits { torrents: 10_000, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
+        let store = Arc::new(Store::anonymous(&sizes).expect("small"));
+        keys::set(&store, None).expect("random numbers");
+        clock::set(store.settings(), START);
+        store.handle(Path::Expiry)
+    }
+
+    fn torrent(number: u16) -> InfoHash {
+        let mut info_hash = InfoHash::default();
+        info_hash[..2].copy_from_slice(&number.to_be_bytes());
+        info_hash
+    }
+
+    fn announce(handle: &Handle, info_hash: &InfoHash, peer: u16, seeder: bool, event: PeerEvent) {
+        let announcement = Announcement { info_hash, peer: V4::key([10, 0, 0, 1], peer), seeder, event };
+        update::<_, V4>(handle, &announcement).expect("stored");
+    }
+
+    fn walk(handle: &Handle) -> Totals {
+        let mut walk = Walk::default();
+        while walk.slice(handle, &TIMEOUTS) {}
+        walk.totals(1)
+    }
+
+    #[test]
+    fn totals_are_those_of_all_slices() {
+        let handle = handle();
+        for number in 0..5000 {
+            announce(&handle, &torrent(number), 1, number % 2 == 0, PeerEvent::Started);
+        }
+        let info_hash = &torrent(7);
+        for peer in 0..10 {
+            let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, peer], 1);
+            let announcement = Announcement { info_hash, peer, seeder: true, event: PeerEvent::None };
+            update::<_, V6>(&handle, &announcement).expect("stored");
+        }
+        let totals = walk(&handle);
+        assert_eq!((totals.torrents, totals.torrents_with_peers), (5000, 5000));
+        assert_eq!((totals.peers_v4, totals.peers_v6), (5000, 10));
+        assert_eq!((totals.seeders, totals.leechers), (2510, 2500));
+        assert_eq!(totals.top.len(), TOP);
+        let largest = Counts { seeders: 10, leechers: 1, completed: 0 };
+        assert_eq!(totals.top[0], TopSwarm { info_hash: *info_hash, counts: largest });
+    }
+
+    #[test]
+    fn peers_and_then_torrents_expire_as_the_clock_moves() {
+        let handle = handle();
+        announce(&handle, &torrent(1), 1, true, PeerEvent::Completed);
+        announce(&handle, &torrent(2), 1, true, PeerEvent::Started);
+        // (minutes after the start, torrents, peers)
+        for (minutes, torrents, peers) in
+            [(0, 2, 2), (44, 2, 2), (45, 2, 0), (59, 2, 0), (60, 1, 0), (119, 1, 0), (120, 0, 0)]
+        {
+            clock::set(handle.store().settings(), START + minutes * 60);
+            let totals = walk(&handle);
+            assert_eq!((totals.torrents, totals.peers_v4), (torrents, peers), "{minutes} minutes after the start");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! HTTP: announce, scrape and full scrape over the same store as UDP, and the statistics.
+//!
+//! One thread per core, each with its own listening sockets, its own runtime and its own handle on the store; threads share
+//! nothing else. The way of a request:
+//!
+//! | module | does |
+//! |---|---|
+//! | [`listener`] | the listening sockets |
+//! | [`worker`] | a thread: accepts, receives, sends; most connections begin and end here |
+//! | [`connection`] | connections that stay open, or come or go in pieces |
+//! | [`deadlines`] | how long they may |
+//! | [`service`] | from received bytes to the bytes to send |
+//! | [`request`], [`response`] | HTTP |
+//! | [`query`] | what an announce or a scrape says |
+//! | [`announce`], [`scrape`], [`full_scrape`] | their answers |
+//! | [`failure`] | every reason for not giving one, and what the client is told |
+//! | [`bencode`] | how answers are written |
+
+pub mod announce;
+pub mod bencode;
+pub mod connection;
+pub mod deadlines;
+pub mod failure;
+pub mod full_scrape;
+pub mod listener;
+pub mod query;
+pub mod request;
+pub mod response;
+pub mod scrape;
+pub mod service;
+pub mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use listener::{Listener, bind};
+
+use crate::{memory::Store, shutdown::Shutdown, statistics::Statistics};
+use anyhow::Context as _;
+use std::{
+    net::TcpListener,
+    sync::{Arc, atomic::AtomicUsize},
+    thread,
+    time::Duration,
+};
+
+/// What clients may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections that stay open, all threads together. When they are that many, the one idle for longest makes room for a
+    /// new one. Connections that are answered at once and closed do not count.
+    pub connections: usize,
+    /// From the first byte of a request, or the beginning of the connection, until the request is complete.
+    pub header_timeout: Duration,
+    /// From one request to the next.
+    pub idle_timeout: Duration,
+    /// Until the client has taken a reply.
+    pub write_timeout: Duration,
+    /// Whether `/scrape` without an info_hash lists all torrents.
+    pub full_scrape: bool,
+    /// How many of these lists are made at a time.
+    pub full_scrapes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(15),
+            full_scrape: true,
+            full_scrapes: 2,
+        }
+    }
+}
+
+/// What all HTTP threads share.
+pub struct Context {
+    store: Arc<Store>,
+    limits: Limits,
+    statistics: Arc<Statistics>,
+    /// Full scrapes under way.
+    full_scrapes: Arc<AtomicUsize>,
+}
+
+impl Context {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(store: Arc<Store>, limits: Limits, statistics: Arc<Statistics>) -> Self {
+        Self { store, limits, statistics, full_scrapes: Arc::default() }
+    }
+}
+
+/// Answers on all listeners until shutdown, in as many threads as a listener has sockets. The first thread also takes the
+/// samples from which the statistics compute rates.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub fn serve(
+    listeners: Vec<Listener>,
+    context: &Arc<Context>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
+    let count = listeners.iter().map(|listener| listener.sockets.len()).max().unwrap_or(0);
+    let mut threads: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+    for listener in listeners {
+        for (thread, socket) in threads.iter_mut().zip(listener.sockets) {
+            thread.push(socket);
+        }
+    }
+    let start = |(number, sockets)| {
+        let context = context.clone();
+        let shutdown = shutdown.clone();
+        let run = move || {
+            if let Err(error) = worker::run(sockets, context, &shutdown, count, number == 0) {
+                tracing::error!("an HTTP thread failed: {error:#}");
+            }
+        };
+        thread::Builder::new().name(format!("http-{number}")).spawn(run).context("cannot start an HTTP thread")
+    };
+    threads.into_iter().enumerate().map(start).collect()
+}

@@ -1,0 +1,261 @@
+//! What of an HTTP request matters to a tracker. The parsing itself is `httparse`'s.
+
+use super::failure::Failure;
+use std::mem::MaybeUninit;
+
+/// Longest head of a request, in bytes. An announce has a few hundred; a scrape of a hundred torrents 7 000.
+pub const LONGEST: usize = 8192;
+
+/// Most header lines.
+const HEADERS: usize = 64;
+
+/// How a body may be compressed, as the client says in `Accept-Encoding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// Not at all.
+    #[default]
+    Identity,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// Zstandard (RFC 8878).
+    Zstd,
+}
+
+/// A request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// HEAD: the reply is to have no body.
+    pub head: bool,
+    /// The path of the target, without query.
+    pub path: &'a [u8],
+    /// The query without its question mark; empty if there is none.
+    pub query: &'a [u8],
+    /// HTTP/1.1 and not HTTP/1.0: knows chunked bodies.
+    pub chunks: bool,
+    /// The client expects the connection to stay open.
+    pub keep_alive: bool,
+    /// The best encoding the client takes.
+    pub encoding: Encoding,
+    /// Bytes of the request.
+    pub length: usize,
+}
+
+/// Reads the request that `input` begins with; `None` if it is not complete yet.
+///
+/// # Errors
+/// What is wrong with it. What follows in the input then cannot be told apart from the rest of the request.
+#[inline]
+pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Failure> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(input, &mut headers) {
+        Ok(httparse::Status::Complete(length)) if length <= LONGEST => length,
+        Ok(httparse::Status::Partial) if input.len() < LONGEST => return early(&parsed),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Failure::HeaderTooLarge),
+        Err(httparse::Error::Version) => return Err(Failure::VersionUnsupported),
+        Err(
+            httparse::Error::HeaderName
+            | httparse::Error::HeaderValue
+            | httparse::Error::NewLine
+            | httparse::Error::Status
+            | httparse::Error::Token,
+        ) => return Err(Failure::RequestMalformed),
+    };
+    let head = method(&parsed)?;
+    let (path, query) = target(parsed.path.unwrap_or_default().as_bytes())?;
+    let chunks = parsed.version == Some(1);
+    let mut request = Request { head, path, query, chunks, keep_alive: chunks, encoding: Encoding::Identity, length };
+    for header in parsed.headers.iter() {
+        // The length decides nearly always.
+        match header.name.len() {
+            10 if header.name.eq_ignore_ascii_case("connection") => {
+                for option in list(header.value) {
+                    if option.eq_ignore_ascii_case(b"close") {
+                        request.keep_alive = false;
+                    } else if option.eq_ignore_ascii_case(b"keep-alive") && !chunks {
+                        request.keep_alive = true;
+                    }
+                }
+            }
+            15 if header.name.eq_ignore_ascii_case("accept-encoding") => request.encoding = encoding(header.value),
+            14 if header.name.eq_ignore_ascii_case("content-length") && header.value != b"0" => {
+                return Err(Failure::BodySent);
+            }
+            17 if header.name.eq_ignore_ascii_case("transfer-encoding") => return Err(Failure::BodySent),
+            _ => {}
+        }
+    }
+    Ok(Some(request))
+}
+
+/// An incomplete request whose method is known to be wrong need not be waited for.
+fn early<'a>(parsed: &httparse::Request<'_, '_>) -> Result<Option<Request<'a>>, Failure> {
+    match parsed.method {
+        Some(_) => method(parsed).map(|_| None),
+        None => Ok(None),
+    }
+}
+
+/// Whether the method is HEAD.
+fn method(parsed: &httparse::Request<'_, '_>) -> Result<bool, Failure> {
+    match parsed.method {
+        Some("GET") => Ok(false),
+        Some("HEAD") => Ok(true),
+        _ => Err(Failure::MethodNotAllowed),
+    }
+}
+
+/// Cuts a target into path and query. A target may carry the scheme and the host (RFC 9112, 3.2.2).
+fn target(target: &[u8]) -> Result<(&[u8], &[u8]), Failure> {
+    let mut rest = target;
+    if !rest.starts_with(b"/") {
+        let (scheme, authority) = rest.split_at_checked(7).ok_or(Failure::RequestMalformed)?;
+        if !scheme.eq_ignore_ascii_case(b"http://") {
+            return Err(Failure::RequestMalformed);
+        }
+        let end = authority.iter().position(|&byte| byte == b'/' || byte == b'?').unwrap_or(authority.len());
+        rest = &authority[end..];
+    }
+    let (path, query) = match rest.iter().position(|&byte| byte == b'?') {
+        Some(mark) => (&rest[..mark], &rest[mark + 1..]),
+        None => (rest, &rest[rest.len()..]),
+    };
+    Ok((if path.is_empty() { b"/" } else { path }, query))
+}
+
+/// The elements of a comma-separated header value.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// The best encoding of an `Accept-Encoding`. A client that takes several has no reason to want the larger one, so weights
+/// other than 0 are not compared.
+fn encoding(value: &[u8]) -> Encoding {
+    let mut best = Encoding::Identity;
+    for element in list(value) {
+        let mut parts = element.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+        let name = parts.next().unwrap_or_default();
+        let refused = parts.any(|weight| {
+            weight.split_at_checked(2).is_some_and(|(key, value)| {
+                key.eq_ignore_ascii_case(b"q=") && value.iter().all(|byte| matches!(byte, b'0' | b'.'))
+            })
+        });
+        if refused {
+            continue;
+        }
+        if name.eq_ignore_ascii_case(b"zstd") {
+            return Encoding::Zstd;
+        }
+        if name.eq_ignore_ascii_case(b"gzip") {
+            best = Encoding::Gzip;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(path: &'static str, query: &'static str) -> Request<'static> {
+        Request {
+            head: false,
+            path: path.as_bytes(),
+            query: query.as_bytes(),
+            chunks: true,
+            keep_alive: true,
+            encoding: Encoding::Identity,
+            length: 0,
+        }
+    }
+
+    #[test]
+    fn requests_are_understood() {
+        let rows = [
+            ("GET / HTTP/1.1\r\n\r\n", request("/", "")),
+            ("GET /announce?a=b?c HTTP/1.1\r\nHost: x\r\n\r\n", request("/announce", "a=b?c")),
+            ("\r\nGET /scrape? HTTP/1.1\r\n\r\n", request("/scrape", "")),
+            ("GET / HTTP/1.1\nUser-Agent: only line feeds\n\n", request("/", "")),
+            ("GET http://tracker:6969/announce?a HTTP/1.1\r\n\r\n", request("/announce", "a")),
+            ("GET HTTP://tracker?a HTTP/1.1\r\n\r\n", request("/", "a")),
+            ("GET http://tracker HTTP/1.1\r\n\r\n", request("/", "")),
+            ("HEAD / HTTP/1.1\r\n\r\n", Request { head: true, ..request("/", "") }),
+            ("GET / HTTP/1.1\r\nConnection: Close\r\n\r\n", Request { keep_alive: false, ..request("/", "") }),
+            ("GET / HTTP/1.1\r\nCONNECTION: x , close\r\n\r\n", Request { keep_alive: false, ..request("/", "") }),
+            (
+                "GET / HTTP/1.1\r\nConnection: close, keep-alive\r\n\r\n",
+                Request { keep_alive: false, ..request("/", "") },
+            ),
+            ("GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n", request("/", "")),
+            ("GET / HTTP/1.0\r\n\r\n", Request { chunks: false, keep_alive: false, ..request("/", "") }),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", Request { chunks: false, ..request("/", "") }),
+            ("GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", request("/", "")),
+            (
+                "GET / HTTP/1.1\r\nAccept-Encoding: gzip\r\n\r\n",
+                Request { encoding: Encoding::Gzip, ..request("/", "") },
+            ),
+        ];
+        for (input, expected) in rows {
+            let expected = Request { length: input.len(), ..expected };
+            let more = format!("{input}GET");
+            assert_eq!(parse(more.as_bytes()), Ok(Some(expected)), "{input:?}");
+            for end in 0..input.len() {
+                assert_eq!(parse(&input.as_bytes()[..end]), Ok(None), "the first {end} bytes of {input:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn requests_are_refused() {
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(LONGEST));
+        let endless = format!("GET /{}", "x".repeat(LONGEST));
+        let headers = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1));
+        let rows = [
+            ("GET / HTTP/1.1\r\nno colon\r\n\r\n", Failure::RequestMalformed),
+            ("GET / HTTP/1.1\r\nbad name : x\r\n\r\n", Failure::RequestMalformed),
+            ("GET / HTTP/1.1\r\na: \0\r\n\r\n", Failure::RequestMalformed),
+            ("GET / HTTP/1.1\rX", Failure::RequestMalformed),
+            ("GET /an nounce HTTP/1.1\r\n\r\n", Failure::VersionUnsupported),
+            ("GET / HTTP/2.0\r\n\r\n", Failure::VersionUnsupported),
+            ("GET / FTP/1.1\r\n\r\n", Failure::VersionUnsupported),
+            ("G\0T / HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
+            ("\x16\x03\x01\x02", Failure::RequestMalformed),
+            ("d1:ad2:id20:", Failure::RequestMalformed),
+            ("GET * HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
+            ("GET ftp://x/ HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
+            ("GET https://x/ HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
+            ("POST /announce HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),
+            ("POST /announce", Failure::MethodNotAllowed),
+            ("get / HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),
+            ("OPTIONS * HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),
+            ("CONNECT x:1 HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),
+            ("GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", Failure::BodySent),
+            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", Failure::BodySent),
+            (long.as_str(), Failure::HeaderTooLarge),
+            (endless.as_str(), Failure::HeaderTooLarge),
+            (headers.as_str(), Failure::HeaderTooLarge),
+        ];
+        for (input, failure) in rows {
+            assert_eq!(parse(input.as_bytes()), Err(failure), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn the_best_encoding_is_found() {
+        let rows = [
+            ("", Encoding::Identity),
+            ("identity", Encoding::Identity),
+            ("br, deflate", Encoding::Identity),
+            ("gzip", Encoding::Gzip),
+            ("GZIP;q=0.1", Encoding::Gzip),
+            ("gzip, deflate, br, zstd", Encoding::Zstd),
+            ("zstd;q=0, gzip", Encoding::Gzip),
+            ("zstd; q=0.000 ,gzip;Q=0", Encoding::Identity),
+            ("*", Encoding::Identity),
+            (";,;=q,,", Encoding::Identity),
+        ];
+        for (value, expected) in rows {
+            assert_eq!(encoding(value.as_bytes()), expected, "{value:?}");
+        }
+    }
+}

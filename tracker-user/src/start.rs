@@ -1,0 +1,362 @@
+//! Starts everything in order, tells the operator what has come of it, and stops everything in order.
+//!
+//! Sockets are bound first: a port that is taken is the most common mistake, and nothing has been touched by then. The XDP
+//! program is attached with its addresses still unset, so that it passes everything on until the store is ready.
+
+use crate::{
+    addresses, clock,
+    configuration::{Configuration, Endpoint, XdpMode},
+    expiry::{self, LatestTotals},
+    http, keys, listen,
+    memory::Store,
+    netlink::{self, AttachedMode, Interface},
+    shutdown::Shutdown,
+    sizes::{self, Sizes},
+    statistics::{self, Statistics},
+    udp,
+    xdp::{self, Attachment, KernelCounters, Program},
+};
+use anyhow::{Context as _, ensure};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    thread::JoinHandle,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+/// Announce URLs shown per protocol.
+const URLS: usize = 8;
+
+/// Runs the tracker until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something cannot be started; nothing is left behind then.
+pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
+    ensure!(
+        !configuration.udp.is_empty() || !configuration.http.is_empty(),
+        "nothing to do: --udp and --http are both off"
+    );
+    raise_file_limit(configuration.http_connections);
+    let udp = bind(&configuration.udp, |address| udp::bind(address, configuration.udp_threads))?;
+    let http = bind(&configuration.http, |address| http::bind(address, configuration.http_threads))?;
+    let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
+    let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
+
+    let sizes = Sizes::new(&configuration.limits)?;
+    let mut kernel = load(configuration, &sizes)?;
+    let store = match &mut kernel {
+        Some(kernel) => kernel.store.take(),
+        None => None,
+    };
+    let store = Arc::new(match store {
+        Some(store) => store,
+        None => Store::anonymous(&sizes)?,
+    });
+    keys::set(&store, configuration.state_dir.as_deref())?;
+    apply(configuration, &store);
+
+    let shutdown = Shutdown::default();
+    let mut threads = vec![clock::start(store.clone(), shutdown.clone()).context("cannot start the clock")?];
+    let mut attachments = Vec::new();
+    if let Some(kernel) = &mut kernel {
+        for interface in &kernel.interfaces {
+            attachments.push(kernel.program.attach(interface, configuration.xdp_mode, configuration.force)?);
+        }
+        let attached: Vec<_> = attachments.iter().filter(|one| one.mode.is_some()).map(|one| one.index).collect();
+        if !attached.is_empty() {
+            threads.push(addresses::start(store.clone(), attached, udp_addresses.clone(), shutdown.clone())?);
+        }
+        kernel.program.show_log();
+    }
+    let totals = Arc::new(LatestTotals::default());
+    threads.push(
+        expiry::start(&store, configuration.timeouts, totals.clone(), shutdown.clone())
+            .context("cannot start the removal of expired peers")?,
+    );
+    let counters = kernel.as_mut().and_then(|kernel| kernel.counters.take());
+    let statistics = Arc::new(Statistics::new(store.clone(), totals, counters, shown(&attachments)));
+    warn_of_small_buffers(&udp);
+    for listener in udp {
+        threads.extend(listener.serve(&store, &shutdown)?);
+    }
+
+    let context = Arc::new(http::Context::new(store, http_limits(configuration), statistics));
+    threads.extend(http::serve(http, &context, &shutdown)?);
+    announce(configuration, &sizes, kernel.as_ref(), &attachments, &udp_addresses, &http_addresses);
+
+    wait_for_signal()?;
+    // From here on the sockets answer what the program would have answered, until they are closed as well.
+    drop(kernel);
+    shutdown.begin();
+    join(threads);
+    info!("stopped");
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT.
+fn wait_for_signal() -> anyhow::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start an event loop")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => info!("SIGINT: stopping"),
+        }
+        Ok(())
+    })
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        // A thread that panicked has said so.
+        let _ = thread.join();
+    }
+}
+
+/// Binds all addresses; one that nobody asked for may be missing.
+fn bind<T>(endpoints: &[Endpoint], bind: impl Fn(SocketAddr) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
+    let mut bound = Vec::new();
+    for endpoint in endpoints {
+        match bind(endpoint.address) {
+            Ok(one) => bound.push(one),
+            Err(error) if endpoint.optional && listen::is_family_missing(&error) => {
+                info!("this host has no IPv6: not listening on {}", endpoint.address);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bound)
+}
+
+/// What the kernel side consists of.
+struct Kernel {
+    program: Program,
+    interfaces: Vec<Interface>,
+    store: Option<Store>,
+    counters: Option<KernelCounters>,
+}
+
+/// Loads the XDP program if it is wanted. In mode auto it may be missing.
+fn load(configuration: &Configuration, sizes: &Sizes) -> anyhow::Result<Option<Kernel>> {
+    if configuration.xdp_mode == XdpMode::Off || configuration.interfaces.is_empty() {
+        return Ok(None);
+    }
+    let interfaces = xdp::find_interfaces(&configuration.interfaces)?;
+    let load = || -> anyhow::Result<_> {
+        xdp::check_system()?;
+        let mut program = Program::load(sizes)?;
+        Ok((program.store(sizes)?, program.counters()?, program))
+    };
+    match load() {
+        Ok((store, counters, program)) => {
+            Ok(Some(Kernel { program, interfaces, store: Some(store), counters: Some(counters) }))
+        }
+        Err(error) if configuration.xdp_mode == XdpMode::Auto => {
+            warn!("no XDP, UDP is answered by sockets only: {error:#}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn http_limits(configuration: &Configuration) -> http::Limits {
+    let limits = http::Limits::default();
+    let idle_timeout = configuration.http_timeout;
+    http::Limits {
+        connections: configuration.http_connections,
+        header_timeout: limits.header_timeout.min(idle_timeout),
+        idle_timeout,
+        write_timeout: limits.write_timeout.min(idle_timeout),
+        full_scrape: configuration.full_scrape,
+        ..limits
+    }
+}
+
+/// Writes the limits of requests and replies into the settings record.
+fn apply(configuration: &Configuration, store: &Store) {
+    let settings = store.settings();
+    settings.interval.store(configuration.interval);
+    settings.interval_jitter.store(configuration.interval_jitter);
+    settings.want_default.store(configuration.want_default);
+    settings.want_max_v4.store(configuration.want_max_v4);
+    settings.want_max_v6.store(configuration.want_max_v6);
+}
+
+/// The attachments as the statistics show them.
+fn shown(attachments: &[Attachment]) -> Vec<statistics::Interface> {
+    let show = |attachment: &Attachment| statistics::Interface {
+        name: attachment.interface.clone(),
+        mode: attachment.mode.map_or("none", AttachedMode::label).to_owned(),
+        note: attachment.reason.clone().unwrap_or_default(),
+    };
+    attachments.iter().map(show).collect()
+}
+
+/// Every HTTP connection takes a file descriptor, and a few more are needed besides.
+fn raise_file_limit(connections: usize) {
+    let wanted = connections as libc::rlim_t + 256;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place to write to.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 || limit.rlim_cur >= wanted {
+        return;
+    }
+    let possible = libc::rlimit { rlim_cur: wanted.min(limit.rlim_max), ..limit };
+    // SAFETY: `possible` is valid to read from.
+    let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const possible) } == 0;
+    if !raised || possible.rlim_cur < wanted {
+        warn!(
+            "only {} files may be open at a time, too few for --http-connections {connections}: raise the limit (ulimit \
+             -Hn, or LimitNOFILE= of the service) or lower the option",
+            limit.rlim_max
+        );
+    }
+}
+
+/// Small receive buffers lose packets in bursts.
+fn warn_of_small_buffers(udp: &[udp::Listener]) {
+    let wanted = udp::receive_buffer_wanted();
+    if let Some(size) = udp.first().and_then(udp::receive_buffer).filter(|size| *size < wanted) {
+        info!(
+            "UDP sockets may buffer {} instead of {}: net.core.rmem_max={wanted} (sysctl) lets them take bursts",
+            sizes::human(size as u64),
+            sizes::human(wanted as u64)
+        );
+    }
+}
+
+/// Tells the operator what clients can use and what has come of it all.
+fn announce(
+    configuration: &Configuration,
+    sizes: &Sizes,
+    kernel: Option<&Kernel>,
+    attachments: &[Attachment],
+    udp: &[SocketAddr],
+    http: &[SocketAddr],
+) {
+    let limits = &configuration.limits;
+    info!("tracker {} is running", env!("CARGO_PKG_VERSION"));
+    let regions: Vec<_> =
+        sizes.regions().iter().map(|region| format!("{} {}", region.name, sizes::human(region.bytes()))).collect();
+    info!(
+        "memory: {} for {} torrents, {} IPv4 and {} IPv6 peers, {} ({})",
+        sizes::human(sizes.bytes()),
+        limits.torrents,
+        limits.peers_v4,
+        limits.peers_v6,
+        if kernel.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
+        regions.join(", ")
+    );
+    if let Some(kernel) = kernel {
+        info!(
+            "XDP program: loaded in {} ms{}",
+            kernel.program.load_time.as_millis(),
+            kernel
+                .program
+                .verified_instructions
+                .map_or_else(String::new, |count| format!(", {count} instructions verified"))
+        );
+    }
+    for Attachment { interface, mode, reason, .. } in attachments {
+        let reason = reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
+        match mode {
+            Some(AttachedMode::Generic) if configuration.xdp_mode == XdpMode::Auto => {
+                info!("{interface}: XDP answers UDP, in generic mode, which costs more per packet than native{reason}");
+            }
+            Some(mode) => info!("{interface}: XDP answers UDP, in {} mode{reason}", mode.label()),
+            None => warn!("{interface}: no XDP, sockets answer UDP{reason}"),
+        }
+    }
+    if attachments.is_empty() && configuration.interfaces.is_empty() && configuration.xdp_mode != XdpMode::Off {
+        info!("sockets answer UDP; {}", how_to_get_xdp());
+    }
+    let list = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    if !udp.is_empty() {
+        info!("UDP sockets: {} with {} threads each", list(udp), configuration.udp_threads);
+    }
+    if !http.is_empty() {
+        info!("HTTP: {} with {} threads", list(http), configuration.http_threads);
+    }
+    let local: Vec<IpAddr> = netlink::addresses().unwrap_or_default().into_iter().map(|local| local.address).collect();
+    for (scheme, listening) in [("udp", udp), ("http", http)] {
+        let urls = urls(scheme, listening, &local);
+        for url in urls.iter().take(URLS) {
+            info!("announce URL: {url}/announce");
+        }
+        if urls.len() > URLS {
+            info!("and {} more", urls.len() - URLS);
+        }
+    }
+    if let Some(url) = urls("http", http, &local).first() {
+        info!("statistics: {url}/stats");
+    }
+    if configuration.state_dir.is_none() {
+        info!(
+            "the connection id key is new at every start; --state-dir keeps it, and clients notice nothing of a restart"
+        );
+    }
+}
+
+/// Which interface would be worth an XDP program.
+fn how_to_get_xdp() -> String {
+    let interfaces = netlink::interfaces().unwrap_or_default();
+    let routes = netlink::default_route_interfaces().unwrap_or_default();
+    let named: Vec<_> = interfaces
+        .iter()
+        .filter(|interface| routes.contains(&interface.index) && interface.mac.is_some())
+        .map(|interface| format!("--interface {}", interface.name))
+        .collect();
+    if named.is_empty() {
+        "add --interface with the interface that clients come in by to have XDP answer there, which is several times faster"
+            .into()
+    } else {
+        format!(
+            "add {} (which has the default route) to have XDP answer there, which is several times faster",
+            named.join(" ")
+        )
+    }
+}
+
+/// `SCHEME://ADDRESS:PORT` for every concrete address: those that others can reach first.
+fn urls(scheme: &str, listening: &[SocketAddr], local: &[IpAddr]) -> Vec<String> {
+    let mut addresses = Vec::new();
+    for listen in listening {
+        if listen.ip().is_unspecified() {
+            let same_family = local.iter().filter(|address| address.is_ipv4() == listen.is_ipv4());
+            addresses.extend(same_family.map(|address| SocketAddr::new(*address, listen.port())));
+        } else {
+            addresses.push(*listen);
+        }
+    }
+    // An address that is valid on one link only takes an interface name, which a URL has no place for.
+    addresses.retain(|address| match address.ip() {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    });
+    addresses.sort_by_key(|address| address.ip().is_loopback());
+    addresses.dedup();
+    addresses.iter().map(|address| format!("{scheme}://{address}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announce_urls_name_concrete_addresses_and_loopback_last() {
+        let listening = ["0.0.0.0:6969", "[::]:6969", "192.0.2.7:80"].map(|a| a.parse().expect("an address"));
+        let local = ["127.0.0.1", "::1", "10.0.0.2", "fe80::2", "2001:db8::2"].map(|a| a.parse().expect("an address"));
+        assert_eq!(
+            urls("udp", &listening, &local),
+            [
+                "udp://10.0.0.2:6969",
+                "udp://[2001:db8::2]:6969",
+                "udp://192.0.2.7:80",
+                "udp://127.0.0.1:6969",
+                "udp://[::1]:6969"
+            ]
+        );
+    }
+}
