@@ -1,0 +1,28 @@
+//! What the black-box and in-kernel tests are made of. Nothing here is compiled from the tracker's own code: frames, requests
+//! and replies are written and read a second time, from the standards, so that a mistake cannot hide by being made twice.
+//!
+//! # Layout
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`packet`] | Ethernet frames: a builder with knobs, a parser that checks everything |
+//! | [`bep15`] | requests and replies of the UDP tracker protocol |
+//! | [`rows`] | the table of decisions: packet in, expected outcome, counter, store before and after |
+//! | [`namespace`] | network namespaces and the veth pairs between them |
+//! | [`pass`] | the XDP program that the far end of a veth pair needs |
+//! | [`raw`] | sockets that send and receive whole frames |
+//! | [`tracker`] | the daemon as a child process |
+//! | [`client`] | UDP and HTTP clients |
+//! | [`bencode`] | what HTTP replies are written in |
+//!
+//! The tests themselves are in `tests/`; what needs root or BPF fails without it and says so.
+
+pub mod bencode;
+pub mod bep15;
+pub mod client;
+pub mod namespace;
+pub mod packet;
+pub mod pass;
+pub mod raw;
+pub mod rows;
+pub mod tracker;

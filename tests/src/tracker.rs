@@ -1,0 +1,205 @@
+//! The daemon as a child process in a network namespace.
+
+use crate::{client, namespace::Namespace};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{BufRead as _, BufReader, Read},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// Names the daemon's binary, when the caller has built it already.
+const BINARY_VARIABLE: &str = "TRACKER_DAEMON";
+
+/// Where it answers HTTP.
+const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6969);
+
+/// How long start and stop may take; far more than they do.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running daemon; stopped on drop. Has to be dropped before its namespace.
+#[derive(Debug)]
+pub struct Tracker {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Tracker {
+    /// Starts `tracker run` with the options given, and waits until it answers HTTP on its default port.
+    ///
+    /// # Errors
+    /// When it ends or does not answer within half a minute; with what it printed.
+    pub fn start(namespace: &Namespace, options: &[&str]) -> Result<Self> {
+        let mut command = namespace.command(binary()?);
+        command.arg("run").args(options);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // SAFETY: prctl is a plain system call, which may be made between fork and exec.
+        unsafe {
+            // If this process is killed, nobody is left to stop the child.
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                Ok(())
+            });
+        }
+        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let log = Arc::new(Mutex::new(String::new()));
+        let readers = vec![
+            collect(child.stdout.take().context("stdout was piped")?, log.clone()),
+            collect(child.stderr.take().context("stderr was piped")?, log.clone()),
+        ];
+        let mut tracker = Self { child, log, readers };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = tracker.child.try_wait()? {
+                tracker.readers.drain(..).for_each(|reader| drop(reader.join()));
+                bail!("the tracker ended with {status} at once; it said:\n{}", tracker.log());
+            }
+            match client::http_get(namespace, HTTP, "/stats") {
+                Ok(response) if response.status == 200 => return Ok(tracker),
+                Ok(response) => bail!("/stats has status {}; the tracker said:\n{}", response.status, tracker.log()),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(error.context(format!("the tracker does not answer; it said:\n{}", tracker.log())));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The number of its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads `/metrics`.
+    ///
+    /// # Errors
+    /// When it is not there or not in Prometheus' text format.
+    pub fn metrics(&self, namespace: &Namespace) -> Result<Metrics> {
+        Metrics::parse(&client::http_get(namespace, HTTP, "/metrics")?.text()?)
+    }
+
+    /// Sends it SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end, or is gone already.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        let status = self.terminate()?;
+        self.readers.drain(..).for_each(|reader| drop(reader.join()));
+        Ok(status)
+    }
+
+    fn terminate(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the tracker had already ended with {status}; it said:\n{}", self.log());
+        }
+        let process = libc::pid_t::try_from(self.child.id())?;
+        // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
+        unsafe { libc::kill(process, libc::SIGTERM) };
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        bail!("the tracker did not end on SIGTERM and was killed; it said:\n{}", self.log())
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        // After `stop` there is nothing left to do.
+        if !matches!(self.child.try_wait(), Ok(Some(_)))
+            && let Err(error) = self.terminate()
+        {
+            eprintln!("{error:#}");
+        }
+        if std::thread::panicking() {
+            eprintln!("the tracker said:\n{}", self.log());
+        }
+    }
+}
+
+/// Samples of `/metrics`: name with labels, as printed, to value.
+#[derive(Clone, Debug)]
+pub struct Metrics(pub BTreeMap<String, f64>);
+
+impl Metrics {
+    fn parse(text: &str) -> Result<Self> {
+        let mut samples = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+            let (name, value) = line.rsplit_once(' ').with_context(|| format!("{line:?} is not a sample"))?;
+            let value = value.parse().with_context(|| format!("{line:?} does not end with a number"))?;
+            ensure!(samples.insert(name.to_owned(), value).is_none(), "{name} is there twice");
+        }
+        Ok(Self(samples))
+    }
+
+    /// The sum of a metric over all samples that have these labels; 0 if there is none.
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let wanted: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        let fits = |sample: &str| {
+            let (of, labels) = sample.split_once('{').unwrap_or((sample, ""));
+            of == name && wanted.iter().all(|wanted| labels.contains(wanted.as_str()))
+        };
+        self.0.iter().filter(|(sample, _)| fits(sample)).map(|(_, value)| value).sum()
+    }
+}
+
+/// The daemon's binary; built first unless the caller says where it is.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn binary() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(|| find_binary().map_err(|error| format!("{error:#}"))).clone().map_err(anyhow::Error::msg)
+}
+
+fn find_binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os(BINARY_VARIABLE) {
+        let path = PathBuf::from(path);
+        ensure!(path.is_file(), "{BINARY_VARIABLE} says {}, which is not there", path.display());
+        return Ok(path);
+    }
+    // `cargo test` builds a package's binaries for that package's own tests only. The target directory is the one that this
+    // test was built in: <target>/<profile>/deps/<test>.
+    let test = env::current_exe().context("the test does not know where it is")?;
+    let target = test.ancestors().nth(3).context("the test is not in a target directory")?;
+    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--release", "--package", "tracker-user", "--bin", "tracker"])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .context("cannot start cargo to build the tracker")?;
+    ensure!(output.status.success(), "the tracker does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(target.join("release/tracker"))
+}
+
+fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(std::io::Result::ok) {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.push_str(&line);
+            log.push('\n');
+        }
+    })
+}

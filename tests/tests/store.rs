@@ -1,0 +1,739 @@
+//! The swarm store against a simple model of it, a map of sets: whatever is announced in whatever order, the store knows the
+//! same peers and counts as the model does. And many threads at once, whose sum has to be exact when they are done.
+
+use proptest::prelude::*;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tracker_common::{
+    memory::Memory as _,
+    outcome::{Counter, Event, Reason},
+    settings::Settings,
+    store::{
+        Announcement, Counts, Family, PARTITION_CHUNKS, Partition, PeerEvent, Swarm, V4, V6,
+        count::{counts, find},
+        expiry::{Sweep, SweepReport, sweep},
+        family::{COMPLETED, LEECHER, OCCUPIED, is_root},
+        sample, update,
+    },
+    wire::InfoHash,
+};
+use tracker_user::{
+    memory::{Handle, Path, Store},
+    sizes::Sizes,
+};
+
+/// A peer goes after this many minutes.
+const PEER_TIMEOUT: u32 = 45;
+/// An empty torrent goes after this many minutes.
+const IDLE: u32 = 60;
+/// An empty torrent with completed downloads goes after this many minutes.
+const IDLE_COMPLETED: u32 = 300;
+
+/// Enough for everything that is done here.
+const ROOMY: Sizes = Sizes { index_buckets: 64, swarms: 64, partitions: 2048, chunks_v4: 8192, chunks_v6: 8192 };
+
+/// The families with what the tests need beyond [`Family`].
+trait Peers: Family<Key: Ord + Debug + Send + Sync> {
+    /// Peer number so and so.
+    fn peer(number: u32) -> Self::Key;
+    /// The peer in the compact form.
+    fn read(compact: &[u8]) -> Self::Key;
+    /// This family's peers in the model.
+    fn of(torrent: &mut Torrent) -> &mut BTreeMap<Self::Key, Known>;
+}
+
+impl Peers for V4 {
+    fn peer(number: u32) -> u64 {
+        // Ports repeat and addresses repeat, but not both together.
+        V4::key((0x0a00_0000 + number / 3).to_be_bytes(), (1 + number % 3 * 20000) as u16)
+    }
+
+    fn read(compact: &[u8]) -> u64 {
+        let (address, port) = compact.split_at(4);
+        V4::key(address.try_into().expect("4 bytes"), u16::from_be_bytes(port.try_into().expect("2 bytes")))
+    }
+
+    fn of(torrent: &mut Torrent) -> &mut BTreeMap<u64, Known> {
+        &mut torrent.v4
+    }
+}
+
+impl Peers for V6 {
+    fn peer(number: u32) -> [u64; 3] {
+        let address = 0x2001_0db8_0000_0000_0000_0000_0000_0000_u128 | u128::from(number / 3) << (number % 2 * 64);
+        V6::key(address.to_be_bytes(), (1 + number % 3 * 20000) as u16)
+    }
+
+    fn read(compact: &[u8]) -> [u64; 3] {
+        let (address, port) = compact.split_at(16);
+        V6::key(address.try_into().expect("16 bytes"), u16::from_be_bytes(port.try_into().expect("2 bytes")))
+    }
+
+    fn of(torrent: &mut Torrent) -> &mut BTreeMap<[u64; 3], Known> {
+        &mut torrent.v6
+    }
+}
+
+/// A peer in the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    seeder: bool,
+    completed: bool,
+    minute: u32,
+}
+
+/// A torrent in the model.
+#[derive(Clone, Debug, Default)]
+struct Torrent {
+    v4: BTreeMap<u64, Known>,
+    v6: BTreeMap<[u64; 3], Known>,
+    completed: u32,
+    active: u32,
+}
+
+impl Torrent {
+    fn counts(&self) -> Counts {
+        let all = || self.v4.values().chain(self.v6.values());
+        let count = |seeder| all().filter(|known| known.seeder == seeder).count() as u32;
+        Counts { seeders: count(true), leechers: count(false), completed: self.completed }
+    }
+}
+
+fn torrent(number: u32) -> InfoHash {
+    let mut info_hash = [0xa5; 20];
+    info_hash[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
+    info_hash
+}
+
+/// Keys and a clock: what the daemon sets at its start.
+fn prepare(settings: &Settings, seed: u64) {
+    let mut state = seed;
+    for key in settings.hash_keys.iter().chain(&settings.connection_key) {
+        // SplitMix64: the same keys for the same seed, so that a failure can be repeated.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        key.store((word ^ (word >> 31)) | 1);
+    }
+    settings.minute.store(10_000);
+}
+
+fn new_store(sizes: &Sizes, seed: u64) -> Arc<Store> {
+    let store = Arc::new(Store::anonymous(sizes).expect("memory"));
+    prepare(store.settings(), seed);
+    store
+}
+
+/// Everybody whom the store knows in a swarm, with their flags: read from the records themselves.
+fn stored<F: Peers>(handle: &Handle, number: u32) -> BTreeMap<F::Key, u64> {
+    let swarm = handle.swarm(number).expect("a swarm that was found");
+    let mut peers = BTreeMap::new();
+    let mut take = |words: &[tracker_common::word::Word], slots: usize| {
+        for base in (0..slots * F::WORDS).step_by(F::WORDS) {
+            let flags = F::flags_at(words, base).load();
+            if flags & OCCUPIED != 0 {
+                let twice = peers.insert(F::key_at(words, base), flags);
+                assert_eq!(twice, None, "a peer has two slots");
+            }
+        }
+    };
+    if !is_root(F::root(swarm).load()) {
+        take(F::inline(swarm), F::INLINE);
+        return peers;
+    }
+    for partition in partitions::<F>(handle, number) {
+        for chunk in partition.chunks.iter().take(partition.chunk_count.load() as usize) {
+            let words = F::chunk(handle, chunk.load()).expect("a chunk of a partition");
+            take(words, words.len() / F::WORDS);
+        }
+    }
+    peers
+}
+
+fn partitions<F: Family>(handle: &Handle, swarm: u32) -> impl Iterator<Item = &Partition> {
+    let fresh = handle.store().pools().partitions.fresh();
+    (0..fresh)
+        .filter_map(|number| handle.partition(number))
+        .filter(move |partition| partition.owner.load() == swarm + 1 && partition.place.load() & V6::TAG == F::TAG)
+}
+
+/// A store and the model of it.
+struct World {
+    handle: Handle,
+    model: BTreeMap<InfoHash, Torrent>,
+    /// Whether memory can run out.
+    tight: bool,
+}
+
+impl World {
+    fn new(sizes: &Sizes, seed: u64, tight: bool) -> Self {
+        Self { handle: new_store(sizes, seed).handle(Path::Udp), model: BTreeMap::new(), tight }
+    }
+
+    fn minute(&self) -> u32 {
+        self.handle.store().settings().minute.load()
+    }
+
+    fn counter(&self, counter: Counter) -> u64 {
+        self.handle.store().counters().iter().map(|(_, counters)| counters[counter.index()]).sum()
+    }
+
+    fn announce<F: Peers>(&mut self, info_hash: InfoHash, peer: F::Key, seeder: bool, event: PeerEvent) {
+        let minute = self.minute();
+        let evicted = self.counter(Counter::Event(Event::Evicted));
+        let result = update::<_, F>(&self.handle, &Announcement { info_hash: &info_hash, peer, seeder, event });
+        let evicted = self.counter(Counter::Event(Event::Evicted)) - evicted;
+
+        let known_torrent = self.model.contains_key(&info_hash);
+        match result {
+            Ok(None) => {
+                assert!(
+                    !known_torrent && event == PeerEvent::Stopped,
+                    "only a stop in an unknown torrent finds nothing"
+                );
+                return;
+            }
+            Ok(Some(_)) => assert!(known_torrent || event != PeerEvent::Stopped, "a stop has created a torrent"),
+            Err(Reason::TorrentsFull) => {
+                assert!(self.tight && !known_torrent, "a torrent was refused");
+                return;
+            }
+            Err(reason) => {
+                assert!(self.tight && reason == Reason::MemoryFull, "refused: {reason:?}");
+                // The torrent may have been made before there was no room for the peer.
+                if find(&self.handle, &info_hash).is_some() {
+                    self.model.entry(info_hash).or_default().active = minute;
+                }
+                return;
+            }
+        }
+        let torrent = self.model.entry(info_hash).or_default();
+        torrent.active = minute;
+        let peers = F::of(torrent);
+        if event == PeerEvent::Stopped {
+            peers.remove(&peer);
+        } else {
+            let before = peers.get(&peer).copied();
+            let became = seeder && before.is_none_or(|before| !before.seeder);
+            let counted = before.is_some_and(|before| before.completed);
+            let completes = event == PeerEvent::Completed && became && !counted;
+            peers.insert(peer, Known { seeder, completed: counted || completes, minute });
+            torrent.completed += u32::from(completes);
+        }
+        if evicted != 0 {
+            self.forget_evicted::<F>(info_hash, peer, evicted);
+        }
+        let expected = self.model[&info_hash].counts();
+        assert_eq!(counts(&self.handle, &info_hash), expected, "after {event:?} of {peer:?}");
+    }
+
+    /// The model does not say whom the store has to evict, only that it is one of the same swarm and family, and not the
+    /// newcomer.
+    fn forget_evicted<F: Peers>(&mut self, info_hash: InfoHash, newcomer: F::Key, evicted: u64) {
+        assert!(self.tight && evicted == 1, "{evicted} peers evicted");
+        let number = find(&self.handle, &info_hash).expect("stored");
+        let there = stored::<F>(&self.handle, number);
+        let peers = F::of(self.model.get_mut(&info_hash).expect("stored"));
+        let gone: Vec<_> = peers.keys().filter(|peer| !there.contains_key(peer)).copied().collect();
+        assert_eq!(gone.len(), 1, "one evicted, but {gone:?} are gone");
+        assert_ne!(gone[0], newcomer);
+        peers.remove(&gone[0]);
+    }
+
+    fn sweep(&mut self) -> SweepReport {
+        let minute = self.minute();
+        let mut report = SweepReport::default();
+        // In slices, as the daemon does it.
+        let swarms = self.handle.store().pools().swarms.fresh();
+        for first in (0..swarms).step_by(7) {
+            let slice =
+                Sweep { first, swarms: 7, peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE_COMPLETED };
+            let part = sweep(&self.handle, &slice, |_: &Swarm, _| {}).expect("all records are there");
+            report.torrents += part.torrents;
+            report.expired += part.expired;
+            report.removed += part.removed;
+            report.recounted += part.recounted;
+        }
+        assert_eq!(report.recounted, 0, "counts had drifted");
+
+        let mut expired = 0;
+        for torrent in self.model.values_mut() {
+            let before = torrent.v4.len() + torrent.v6.len();
+            torrent.v4.retain(|_, known| minute - known.minute < PEER_TIMEOUT);
+            torrent.v6.retain(|_, known| minute - known.minute < PEER_TIMEOUT);
+            expired += before - torrent.v4.len() - torrent.v6.len();
+        }
+        assert_eq!(report.expired, expired as u64, "expired");
+        let mut removed = 0;
+        self.model.retain(|info_hash, torrent| {
+            let limit = if torrent.completed == 0 { IDLE } else { IDLE_COMPLETED };
+            let idle = torrent.v4.is_empty() && torrent.v6.is_empty() && minute - torrent.active >= limit;
+            // A swarm that was big shrinks step by step, so its record may go with a later sweep.
+            let gone = find(&self.handle, info_hash).is_none();
+            assert!(idle || !gone, "a torrent is gone that nobody had to remove");
+            removed += u64::from(gone);
+            !gone
+        });
+        assert_eq!(report.removed, removed, "removed");
+        assert_eq!(report.torrents, self.model.len() as u64, "torrents");
+        report
+    }
+
+    fn sample<F: Peers>(&mut self, info_hash: InfoHash, asker: F::Key, want: u32, seeders: bool) {
+        let Some(number) = find(&self.handle, &info_hash) else { return };
+        let given = given::<F>(&self.handle, number, want, seeders, asker);
+        let peers = F::of(self.model.get_mut(&info_hash).expect("stored"));
+        let mut seen = BTreeSet::new();
+        for peer in &given {
+            let known = peers.get(peer).unwrap_or_else(|| panic!("{peer:?} is not in the swarm"));
+            assert!(seeders || !known.seeder, "a seeder was told of a seeder");
+            assert_ne!(*peer, asker, "the asker was told of itself");
+            assert!(seen.insert(*peer), "{peer:?} is there twice");
+        }
+        let eligible = peers.iter().filter(|(peer, known)| **peer != asker && (seeders || !known.seeder)).count();
+        let possible = eligible.min(want as usize);
+        assert!(given.len() <= possible, "{} peers instead of {possible}", given.len());
+        // As long as all chunks can be looked at, nobody who could be given is missing.
+        let chunks = partitions::<F>(&self.handle, number).map(|partition| partition.chunk_count.load());
+        let (count, longest) = chunks.fold((0, 0), |(count, longest), chunks| (count + 1, chunks.max(longest)));
+        if count * longest <= sample::VISITS {
+            assert_eq!(given.len(), possible, "{count} partitions of up to {longest} chunks");
+        }
+    }
+
+    /// Compares everything that is stored with the model.
+    fn check(&mut self) {
+        for (info_hash, torrent) in &mut self.model {
+            assert_eq!(counts(&self.handle, info_hash), torrent.counts());
+            let number = find(&self.handle, info_hash).expect("a torrent of the model is stored");
+            check_peers::<V4>(&self.handle, number, torrent);
+            check_peers::<V6>(&self.handle, number, torrent);
+        }
+        let pools = self.handle.store().pools();
+        assert_eq!(pools.swarms.used() as usize, self.model.len(), "swarm records in use");
+        let owned = (0..pools.partitions.fresh()).filter_map(|number| self.handle.partition(number));
+        let owned = owned.filter(|partition| partition.owner.load() != 0).count();
+        assert_eq!(pools.partitions.used() as usize, owned, "partitions in use");
+    }
+
+    /// Lets everybody expire and every torrent go; then no memory may be in use.
+    fn end(&mut self) {
+        for _ in 0..400 {
+            if self.model.is_empty() {
+                break;
+            }
+            self.advance(100);
+            self.sweep();
+        }
+        self.check();
+        assert!(self.model.is_empty(), "{} torrents never go", self.model.len());
+        let pools = self.handle.store().pools();
+        let used = [&pools.swarms, &pools.partitions, &pools.chunks_v4, &pools.chunks_v6].map(|pool| pool.used());
+        assert_eq!(used, [0; 4], "swarms, partitions, chunks still in use by nobody");
+    }
+
+    fn advance(&self, minutes: u32) {
+        let settings = self.handle.store().settings();
+        settings.minute.store(settings.minute.load() + minutes);
+    }
+}
+
+fn check_peers<F: Peers>(handle: &Handle, number: u32, torrent: &mut Torrent) {
+    let there = stored::<F>(handle, number);
+    let model = F::of(torrent);
+    assert_eq!(there.keys().collect::<Vec<_>>(), model.keys().collect::<Vec<_>>());
+    for (peer, flags) in there {
+        let known = model[&peer];
+        assert_eq!((flags & LEECHER == 0, flags & COMPLETED != 0), (known.seeder, known.completed), "{peer:?}");
+    }
+}
+
+/// A sample, read from the compact form.
+fn given<F: Peers>(handle: &Handle, number: u32, want: u32, seeders: bool, asker: F::Key) -> Vec<F::Key> {
+    let sample = sample::<_, F>(handle, number, want, seeders, asker);
+    let mut compact = Vec::new();
+    assert!(handle.copy_out(sample.start, sample.count * F::PEER_BYTES, &mut compact), "inside the working space");
+    compact.chunks(F::PEER_BYTES as usize).map(F::read).collect()
+}
+
+/// Something that happens to the store.
+#[derive(Clone, Debug)]
+enum Step {
+    /// One announce.
+    Announce { torrent: u32, ipv6: bool, peer: u32, seeder: bool, event: PeerEvent },
+    /// A run of peers announces or stops.
+    Many { torrent: u32, ipv6: bool, first: u32, count: u32, seeders: u32, stop: bool },
+    /// Somebody asks for peers.
+    Sample { torrent: u32, ipv6: bool, asker: u32, want: u32, seeders: bool },
+    /// Time passes.
+    Advance(u32),
+    /// Expiry.
+    Sweep,
+}
+
+impl Step {
+    fn take(&self, world: &mut World) {
+        match *self {
+            Step::Announce { torrent: number, ipv6, peer, seeder, event } => {
+                let info_hash = torrent(number);
+                if ipv6 {
+                    world.announce::<V6>(info_hash, V6::peer(peer), seeder, event);
+                } else {
+                    world.announce::<V4>(info_hash, V4::peer(peer), seeder, event);
+                }
+            }
+            Step::Many { torrent: number, ipv6, first, count, seeders, stop } => {
+                let event = if stop { PeerEvent::Stopped } else { PeerEvent::None };
+                for peer in first..first + count {
+                    let seeder = peer % 10 < seeders;
+                    let one = Step::Announce { torrent: number, ipv6, peer, seeder, event };
+                    one.take(world);
+                }
+            }
+            Step::Sample { torrent: number, ipv6, asker, want, seeders } => {
+                let info_hash = torrent(number);
+                if ipv6 {
+                    world.sample::<V6>(info_hash, V6::peer(asker), want.min(100), seeders);
+                } else {
+                    world.sample::<V4>(info_hash, V4::peer(asker), want, seeders);
+                }
+            }
+            Step::Advance(minutes) => world.advance(minutes),
+            Step::Sweep => {
+                world.sweep();
+            }
+        }
+    }
+}
+
+fn events() -> impl Strategy<Value = PeerEvent> {
+    prop_oneof![
+        3 => Just(PeerEvent::None),
+        1 => Just(PeerEvent::Started),
+        2 => Just(PeerEvent::Completed),
+        2 => Just(PeerEvent::Stopped),
+    ]
+}
+
+/// Steps among `torrents` torrents and `peers` peers each, of which up to `many` come or go at once.
+fn steps(torrents: u32, peers: u32, many: u32, length: usize) -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        30 => (0..torrents, any::<bool>(), 0..peers, any::<bool>(), events())
+            .prop_map(|(torrent, ipv6, peer, seeder, event)| Step::Announce { torrent, ipv6, peer, seeder, event }),
+        4 => (0..torrents, any::<bool>(), 0..peers, 1..=many, 0..=10_u32, any::<bool>())
+            .prop_map(|(torrent, ipv6, first, count, seeders, stop)| Step::Many { torrent, ipv6, first, count, seeders, stop }),
+        10 => (0..torrents, any::<bool>(), 0..peers, 0..=200_u32, any::<bool>())
+            .prop_map(|(torrent, ipv6, asker, want, seeders)| Step::Sample { torrent, ipv6, asker, want, seeders }),
+        4 => (0..PEER_TIMEOUT).prop_map(Step::Advance),
+        3 => Just(Step::Sweep),
+    ];
+    prop::collection::vec(step, 1..length)
+}
+
+fn run(mut world: World, steps: &[Step]) {
+    for step in steps {
+        step.take(&mut world);
+    }
+    world.check();
+    world.end();
+}
+
+fn cases(cases: u32) -> ProptestConfig {
+    // A failing case is printed whole; nothing is written into the source tree.
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2000, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn small_swarms_agree_with_the_model(seed in any::<u64>(), steps in steps(6, 12, 6, 200)) {
+        run(World::new(&ROOMY, seed, false), &steps);
+    }
+
+    #[test]
+    fn swarms_that_grow_out_of_their_record_and_back_agree_with_the_model(
+        seed in any::<u64>(), steps in steps(3, 400, 300, 60)
+    ) {
+        run(World::new(&ROOMY, seed, false), &steps);
+    }
+
+    #[test]
+    fn when_memory_runs_out_old_peers_give_way_and_counts_stay_exact(
+        seed in any::<u64>(), swarms in 1..6_u32, partitions in 1..6_u32, chunks in 1..20_u32, steps in steps(8, 200, 150, 60)
+    ) {
+        let sizes = Sizes { index_buckets: 16, swarms, partitions, chunks_v4: chunks, chunks_v6: chunks / 2 + 1 };
+        run(World::new(&sizes, seed, true), &steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(12))]
+
+    #[test]
+    fn swarms_of_thousands_agree_with_the_model(seed in any::<u64>(), steps in steps(2, 6000, 5000, 24)) {
+        run(World::new(&ROOMY, seed, false), &steps);
+    }
+}
+
+/// 100 000 peers in one swarm, then none.
+#[test]
+fn one_swarm_grows_to_a_hundred_thousand_and_shrinks_to_nothing() {
+    let sizes = Sizes { index_buckets: 16, swarms: 2, partitions: 2000, chunks_v4: 8000, chunks_v6: 16 };
+    let mut world = World::new(&sizes, 1, false);
+    let info_hash = torrent(0);
+    // The model's counts are linear in the swarm's size, so it is compared at the end and not at each step.
+    let announce = |world: &World, number, event| {
+        let announcement =
+            Announcement { info_hash: &info_hash, peer: V4::peer(number), seeder: number % 4 == 0, event };
+        update::<_, V4>(&world.handle, &announcement).expect("room");
+    };
+    (0..100_000).for_each(|number| announce(&world, number, PeerEvent::Started));
+    assert_eq!(counts(&world.handle, &info_hash), Counts { seeders: 25_000, leechers: 75_000, completed: 0 });
+    let used = world.handle.store().pools().chunks_v4.used() as usize * size_of::<tracker_common::store::ChunkV4>();
+    assert!(used / 100_000 <= 12, "{} bytes per peer", used as f64 / 1e5);
+    (0..99_990).for_each(|number| announce(&world, number, PeerEvent::Stopped));
+    let mut torrent = Torrent { active: world.minute(), ..Torrent::default() };
+    for number in 99_990..100_000 {
+        let known = Known { seeder: number % 4 == 0, completed: false, minute: world.minute() };
+        torrent.v4.insert(V4::peer(number), known);
+    }
+    world.model.insert(info_hash, torrent);
+    world.check();
+    world.end();
+}
+
+/// Torrents come and go through the same few records.
+#[test]
+fn records_of_removed_torrents_are_used_again() {
+    let sizes = Sizes { index_buckets: 16, swarms: 10, partitions: 16, chunks_v4: 32, chunks_v6: 32 };
+    let mut world = World::new(&sizes, 2, false);
+    for round in 0..200 {
+        for number in 0..10 {
+            for peer in 0..8 {
+                world.announce::<V4>(torrent(round * 10 + number), V4::peer(peer), peer % 2 == 0, PeerEvent::Started);
+            }
+        }
+        world.check();
+        for _ in 0..3 {
+            world.advance(IDLE);
+            world.sweep();
+        }
+        assert_eq!(world.model.len(), 0, "round {round}");
+    }
+}
+
+#[test]
+fn torrent_beyond_the_limit_is_refused_and_those_there_live_on() {
+    let sizes = Sizes { index_buckets: 16, swarms: 3, partitions: 4, chunks_v4: 4, chunks_v6: 4 };
+    let world = World::new(&sizes, 3, false);
+    let announce = |number| {
+        let peer = V4::peer(1);
+        let announcement = Announcement { info_hash: &torrent(number), peer, seeder: true, event: PeerEvent::None };
+        update::<_, V4>(&world.handle, &announcement)
+    };
+    for number in 0..3 {
+        assert!(announce(number).is_ok());
+    }
+    assert_eq!(announce(3), Err(Reason::TorrentsFull));
+    assert!(announce(2).is_ok());
+    assert_eq!(counts(&world.handle, &torrent(3)), Counts::default());
+}
+
+/// DESIGN: random enough that 40 announces of 50 in a swarm of 500 cover 90 % of it.
+fn coverage<F: Peers>() {
+    for seed in 0..50 {
+        let world = World::new(&ROOMY, seed, false);
+        let info_hash = torrent(seed as u32);
+        let mut number = None;
+        for peer in 0..500 {
+            let announcement =
+                Announcement { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
+            number = update::<_, F>(&world.handle, &announcement).expect("room");
+        }
+        let number = number.expect("stored");
+        assert_eq!(counts(&world.handle, &info_hash), Counts { seeders: 0, leechers: 500, completed: 0 });
+        let mut seen = BTreeSet::new();
+        for asker in 0..40 {
+            let peers = given::<F>(&world.handle, number, 50, true, F::peer(asker));
+            assert_eq!(peers.len(), 50);
+            seen.extend(peers);
+        }
+        assert!(seen.len() >= 450, "seed {seed}: 40 announces of 50 saw only {} of 500", seen.len());
+    }
+}
+
+#[test]
+fn forty_announces_of_fifty_cover_a_swarm_of_five_hundred_ipv4() {
+    coverage::<V4>();
+}
+
+#[test]
+fn forty_announces_of_fifty_cover_a_swarm_of_five_hundred_ipv6() {
+    coverage::<V6>();
+}
+
+/// How evenly peers are given, in swarms of all shapes.
+fn fairness<F: Peers>(size: u32, want: u32) {
+    let world = World::new(&ROOMY, u64::from(size), false);
+    let info_hash = torrent(0);
+    let mut number = None;
+    for peer in 0..size {
+        let announcement =
+            Announcement { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
+        number = update::<_, F>(&world.handle, &announcement).expect("room");
+    }
+    assert_eq!(counts(&world.handle, &info_hash), Counts { seeders: 0, leechers: size, completed: 0 });
+    let rounds = size * 400 / want;
+    let mut times: BTreeMap<F::Key, u32> = (0..size).map(|peer| (F::peer(peer), 0)).collect();
+    for _ in 0..rounds {
+        for peer in given::<F>(&world.handle, number.expect("stored"), want, true, F::peer(size)) {
+            *times.get_mut(&peer).expect("a peer of the swarm") += 1;
+        }
+    }
+    // 400 times on average. Peers are taken in runs, so those in sparse chunks come up more often.
+    let (least, most) = (times.values().min().expect("peers"), times.values().max().expect("peers"));
+    assert!(
+        *least >= 100 && *most <= 1200,
+        "swarm of {size}, {want} wanted: given {least} to {most} times, 400 on average"
+    );
+}
+
+#[test]
+fn nobody_is_given_much_more_or_less_often_than_others() {
+    for size in [6, 20, 60, 150, 500, 3000] {
+        fairness::<V4>(size, 5);
+        fairness::<V6>(size, 5);
+        fairness::<V4>(size, size.min(50));
+        fairness::<V6>(size, size.min(50));
+    }
+}
+
+/// Threads, each with peers of its own in the same swarms; one more expires and asks for peers meanwhile.
+fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
+    let sizes = Sizes { index_buckets: 32, swarms: 32, partitions: 512, chunks_v4: 4096, chunks_v6: 8192 };
+    let store = new_store(&sizes, 7);
+    let done = AtomicBool::new(false);
+    let completed: Vec<Vec<u32>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|thread| {
+                let handle = store.handle(Path::Udp);
+                scope.spawn(move || work::<F>(&handle, thread, swarms, peers, rounds))
+            })
+            .collect();
+        let (watcher, done) = (store.handle(Path::Expiry), &done);
+        scope.spawn(move || {
+            let mut turn = 0;
+            while !done.load(Ordering::Relaxed) {
+                let slice =
+                    Sweep { first: 0, swarms: 32, peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE };
+                sweep(&watcher, &slice, |_, _| {}).expect("all records are there");
+                for swarm in 0..swarms {
+                    turn += 1;
+                    let Some(number) = find(&watcher, &torrent(swarm)) else { continue };
+                    let asker = F::peer(turn % (threads * peers));
+                    let given = given::<F>(&watcher, number, 50, true, asker);
+                    let all: BTreeSet<_> = given.iter().collect();
+                    assert_eq!(all.len(), given.len(), "a peer twice");
+                    assert!(!all.contains(&asker), "the asker itself");
+                    let known: BTreeSet<_> = (0..threads * peers).map(F::peer).collect();
+                    assert!(given.iter().all(|peer| known.contains(peer)), "a torn peer");
+                }
+            }
+        });
+        let completed = workers.into_iter().map(|worker| worker.join().expect("no panic")).collect();
+        done.store(true, Ordering::Relaxed);
+        completed
+    });
+
+    let handle = store.handle(Path::Udp);
+    for swarm in 0..swarms {
+        let expected: BTreeMap<F::Key, bool> = (0..threads * peers)
+            .filter_map(|peer| state(swarm, peer, rounds).map(|seeder| (F::peer(peer), seeder)))
+            .collect();
+        let number = find(&handle, &torrent(swarm)).expect("stored");
+        let there: BTreeMap<F::Key, bool> =
+            stored::<F>(&handle, number).into_iter().map(|(peer, flags)| (peer, flags & LEECHER == 0)).collect();
+        assert!(there == expected, "swarm {swarm}: {} peers instead of {}", there.len(), expected.len());
+        let seeders = expected.values().filter(|seeder| **seeder).count() as u32;
+        let leechers = expected.len() as u32 - seeders;
+        let completed = completed.iter().map(|of_thread| of_thread[swarm as usize]).sum();
+        assert_eq!(counts(&handle, &torrent(swarm)), Counts { seeders, leechers, completed });
+    }
+}
+
+/// What a peer is after its announce in a round: gone, a leecher or a seeder.
+fn state(swarm: u32, peer: u32, rounds: u32) -> Option<bool> {
+    match (swarm + peer * 7 + rounds * 13) % 5 {
+        0 | 1 => None,
+        2 | 3 => Some(false),
+        _ => Some(true),
+    }
+}
+
+fn work<F: Peers>(handle: &Handle, thread: u32, swarms: u32, peers: u32, rounds: u32) -> Vec<u32> {
+    let mut completed = vec![0; swarms as usize];
+    let mut seeding = BTreeMap::new();
+    for round in 0..=rounds {
+        for peer in thread * peers..(thread + 1) * peers {
+            for swarm in 0..swarms {
+                let (seeder, event) = match state(swarm, peer, round) {
+                    None => (false, PeerEvent::Stopped),
+                    Some(seeder) => (seeder, if seeder { PeerEvent::Completed } else { PeerEvent::None }),
+                };
+                let info_hash = &torrent(swarm);
+                update::<_, F>(handle, &Announcement { info_hash, peer: F::peer(peer), seeder, event }).expect("room");
+                // Counted once for as long as the peer is known.
+                let known = seeding.entry((swarm, peer)).or_insert(false);
+                if event == PeerEvent::Completed && !*known {
+                    *known = true;
+                    completed[swarm as usize] += 1;
+                } else if event == PeerEvent::Stopped {
+                    *known = false;
+                }
+            }
+        }
+    }
+    completed
+}
+
+#[test]
+fn threads_lose_no_peer_in_small_swarms() {
+    stress::<V4>(4, 20, 3, 3000);
+    stress::<V6>(4, 20, 2, 3000);
+}
+
+#[test]
+fn threads_lose_no_peer_in_swarms_that_grow_and_shrink() {
+    stress::<V4>(4, 3, 700, 30);
+    stress::<V6>(4, 3, 400, 30);
+}
+
+/// The sum of all handles' counters has to explain what is stored.
+#[test]
+fn counters_add_up_to_what_is_stored() {
+    let mut world = World::new(&ROOMY, 5, false);
+    for peer in 0..1000 {
+        world.announce::<V4>(torrent(peer % 5), V4::peer(peer), peer % 3 == 0, PeerEvent::Started);
+        world.announce::<V6>(torrent(peer % 7), V6::peer(peer), peer % 3 == 1, PeerEvent::Started);
+    }
+    world.advance(PEER_TIMEOUT - 1);
+    for peer in 0..500 {
+        world.announce::<V4>(torrent(peer % 5), V4::peer(peer), peer % 3 == 0, PeerEvent::None);
+        world.announce::<V6>(torrent(peer % 7), V6::peer(peer), false, PeerEvent::Stopped);
+    }
+    world.advance(1);
+    world.sweep();
+    let event = |event| world.counter(Counter::Event(event));
+    assert_eq!((event(Event::Peer4Added), event(Event::Peer4Removed)), (1000, 500));
+    assert_eq!((event(Event::Peer6Added), event(Event::Peer6Removed)), (1000, 1000));
+    assert_eq!((event(Event::Refreshed), event(Event::Expired), event(Event::TorrentCreated)), (500, 1000, 7));
+    let longest = PARTITION_CHUNKS;
+    assert!(partitions::<V4>(&world.handle, 0).all(|partition| partition.chunk_count.load() <= longest));
+}

@@ -1,0 +1,476 @@
+//! The daemon with native XDP on one end of a veth pair, clients on the other end: real packets, and counters that say who
+//! has answered them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tracker_tests::{
+    bep15::{self, Announce, Counts, Event, InfoHash, Reply},
+    client::{UdpClient, http_announce, http_get, http_scrape},
+    namespace::{End, Pair},
+    packet::{Frame, QINQ, Tag, VLAN},
+    raw::RawSocket,
+    tracker::{Metrics, Tracker},
+};
+
+const PORT: u16 = 6969;
+
+/// What every driver and veth leaves in front of a packet: at least so many bytes can a reply be longer than its request.
+const HEADROOM: usize = 192;
+
+/// One test at a time: two busy clients and two trackers on the two cores of a small machine would wait for each other.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A tracker and a host of clients.
+struct Site {
+    tracker: Tracker,
+    pair: Pair,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Site {
+    fn new() -> Self {
+        Self::with(&["--xdp-mode", "native"])
+    }
+
+    fn with(options: &[&str]) -> Self {
+        let turn = turn();
+        let pair = Pair::new().expect("two namespaces");
+        let tracker = start(&pair, options).expect("the tracker runs");
+        Self { tracker, pair, _turn: turn }
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.tracker.metrics(&self.pair.server).expect("metrics")
+    }
+
+    fn client(&self, number: u8, ipv4: bool) -> UdpClient {
+        UdpClient::connected(&self.pair.client, SocketAddr::new(client(number, ipv4), 0), server(ipv4))
+            .expect("a client gets a connection id")
+    }
+}
+
+fn start(pair: &Pair, options: &[&str]) -> anyhow::Result<Tracker> {
+    let sizes = ["--max-torrents", "10000", "--max-peers", "300000"];
+    Tracker::start(&pair.server, &[&["--interface", Pair::SERVER_INTERFACE], &sizes[..], options].concat())
+}
+
+fn server(ipv4: bool) -> SocketAddr {
+    let address: IpAddr = if ipv4 { Pair::SERVER_V4.into() } else { Pair::SERVER_V6.into() };
+    SocketAddr::new(address, PORT)
+}
+
+fn client(number: u8, ipv4: bool) -> IpAddr {
+    if ipv4 { Pair::client_v4(number).into() } else { Pair::client_v6(number).into() }
+}
+
+fn torrent(number: u32) -> InfoHash {
+    let mut info_hash = [0x3c; 20];
+    info_hash[8..12].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
+    info_hash
+}
+
+/// Requests of a kind that a path has answered.
+fn answered(metrics: &Metrics, path: &str, request: &str) -> u64 {
+    metrics.sum("tracker_requests_answered_total", &[("path", path), ("request", request)]) as u64
+}
+
+fn rejected(metrics: &Metrics, path: &str, reason: &str) -> u64 {
+    metrics.sum("tracker_requests_rejected_total", &[("path", path), ("reason", reason)]) as u64
+}
+
+/// Announces ports `ports` of a client; every `seeders`th is a seeder.
+fn fill(client: &mut UdpClient, info_hash: InfoHash, ports: std::ops::RangeInclusive<u16>, seeders: u16) {
+    for port in ports {
+        let left = u64::from(port % seeders != 0);
+        let announce = Announce { left, num_want: 0, ..Announce::new(info_hash, port) };
+        client.announce(&announce).expect("answered");
+    }
+}
+
+#[test]
+fn announces_and_scrapes_are_answered_by_xdp() {
+    let site = Site::new();
+    for ipv4 in [true, false] {
+        let info_hash = torrent(u32::from(ipv4));
+        let before = site.metrics();
+        let mut expected = BTreeSet::new();
+        for number in 0..Pair::CLIENTS {
+            let mut one = site.client(number, ipv4);
+            let announced = one.announce(&Announce::new(info_hash, 7000)).expect("answered");
+            assert_eq!(announced.peers.into_iter().collect::<BTreeSet<_>>(), expected);
+            assert_eq!((announced.seeders, announced.leechers), (0, u32::from(number) + 1));
+            expected.insert(SocketAddr::new(client(number, ipv4), 7000));
+        }
+        let counts = site.client(0, ipv4).scrape(&[torrent(9), info_hash]).expect("answered");
+        let all = Counts { seeders: 0, completed: 0, leechers: Pair::CLIENTS.into() };
+        assert_eq!(counts, [Counts::default(), all]);
+        let after = site.metrics();
+        for (request, times) in [("connect", 11), ("announce", 10), ("scrape", 1)] {
+            let moved = |path| answered(&after, path, request) - answered(&before, path, request);
+            assert_eq!((moved("xdp"), moved("udp_socket")), (times, 0), "{request}");
+        }
+    }
+}
+
+#[test]
+fn generic_xdp_answers_as_well() {
+    let site = Site::with(&["--xdp-mode", "generic"]);
+    for ipv4 in [true, false] {
+        let mut one = site.client(0, ipv4);
+        fill(&mut one, torrent(1), 1000..=1299, 3);
+        let announced = one.announce(&Announce::new(torrent(1), 1)).expect("answered");
+        assert_eq!((announced.peers.len(), announced.leechers), (50, if ipv4 { 201 } else { 401 }));
+    }
+    let metrics = site.metrics();
+    assert_eq!((answered(&metrics, "xdp", "announce"), answered(&metrics, "udp_socket", "announce")), (602, 0));
+}
+
+/// A frame from a socket leaves the program little room behind it and some in front of it.
+#[test]
+fn reply_has_as_many_peers_as_fit_and_is_never_lost() {
+    let site = Site::new();
+    for (ipv4, most, size) in [(true, 200, 6), (false, 74, 18)] {
+        let info_hash = torrent(u32::from(ipv4));
+        fill(&mut site.client(0, ipv4), info_hash, 1000..=1299, 4);
+        let members: BTreeSet<_> = (1000..=1299).map(|port| SocketAddr::new(client(0, ipv4), port)).collect();
+        let mut one = site.client(1, ipv4);
+        // What fits whatever else there is: the request's own length and the headroom.
+        let fitting = (98 + HEADROOM - 20) / size;
+        for want in (0..=201).chain([1000, i32::MAX, -1, -1, -1]) {
+            let before = site.metrics();
+            let announce = Announce { num_want: want, ..Announce::new(info_hash, 7000) };
+            let announced = one.announce(&announce).expect("answered");
+            let wanted = if want < 0 { 50 } else { most.min(want as usize) };
+            let peers: BTreeSet<_> = announced.peers.iter().copied().collect();
+            assert_eq!(peers.len(), announced.peers.len(), "a peer twice");
+            assert!(peers.is_subset(&members), "foreign peers");
+            assert!(peers.len() <= wanted && peers.len() >= wanted.min(fitting), "{} peers of {wanted}", peers.len());
+            assert_eq!((announced.seeders, announced.leechers), (75, 226));
+            let shortened = |metrics: &Metrics| metrics.sum("tracker_replies_shortened_total", &[]) as u64;
+            assert_eq!(shortened(&site.metrics()) - shortened(&before), u64::from(peers.len() < wanted));
+        }
+    }
+    let metrics = site.metrics();
+    assert_eq!((answered(&metrics, "udp_socket", "announce"), rejected(&metrics, "xdp", "no_room")), (0, 0));
+}
+
+/// Requests as raw frames, as a client behind a VLAN sends them.
+struct RawClient {
+    socket: RawSocket,
+    frame: Frame,
+}
+
+impl RawClient {
+    fn new(site: &Site, ipv4: bool) -> Self {
+        let socket = RawSocket::open(&site.pair.client, Pair::CLIENT_INTERFACE).expect("a packet socket");
+        // An address that no socket of this host has, so that nobody here says that the port is closed.
+        let source = SocketAddr::new(client(0, ipv4), 45_678);
+        Self { socket, frame: Frame::udp(Pair::CLIENT_MAC, Pair::SERVER_MAC, source, server(ipv4)) }
+    }
+
+    fn ask(&mut self, payload: Vec<u8>) -> Reply {
+        self.frame.payload = payload;
+        self.socket.send(&self.frame.bytes()).expect("sent");
+        let answer = self.socket.receive(|datagram| datagram.destination == self.frame.source).expect("answered");
+        answer.check_answers(&self.frame).expect("an answer to this request");
+        Reply::parse(&answer.payload, self.frame.source.is_ipv4()).expect("a reply")
+    }
+
+    fn connect(&mut self) -> u64 {
+        match self.ask(bep15::connect(1)) {
+            Reply::Connect { transaction: 1, connection_id } => connection_id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn announce(&mut self, announce: &Announce) -> Vec<SocketAddr> {
+        match self.ask(announce.bytes()) {
+            Reply::Announce { peers, .. } => peers,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn tagged_frames_are_answered_with_their_tag() {
+    let site = Site::new();
+    for ipv4 in [true, false] {
+        fill(&mut site.client(1, ipv4), torrent(u32::from(ipv4)), 1000..=1019, 4);
+        let mut one = RawClient::new(&site, ipv4);
+        for control in [0x0001, 0x0fff, 0x6123] {
+            one.frame.tags = vec![Tag { protocol: VLAN, control }];
+            let connection_id = one.connect();
+            for want in [0, 1, 7, 20] {
+                let announce =
+                    Announce { connection_id, num_want: want, ..Announce::new(torrent(u32::from(ipv4)), 7000) };
+                let fitting = if ipv4 { 20 } else { 15 };
+                let given = one.announce(&announce).len();
+                assert!(given >= fitting.min(want as usize) && given <= want as usize, "{given} of {want}");
+            }
+        }
+        assert_eq!(answered(&site.metrics(), "udp_socket", "announce"), 0);
+    }
+}
+
+#[test]
+fn what_xdp_passes_on_is_answered_by_the_sockets() {
+    let site = Site::new();
+    for ipv4 in [true, false] {
+        let mut one = site.client(2, ipv4);
+        fill(&mut one, torrent(u32::from(ipv4)), 1000..=1009, 4);
+        let before = site.metrics();
+        // More than fits into one packet: the kernel cuts it into fragments and puts them together again.
+        let counts = one.scrape(&[torrent(u32::from(ipv4)); 100]).expect("answered");
+        let swarm = site.client(2, ipv4).scrape(&[torrent(u32::from(ipv4))]).expect("answered")[0];
+        assert_eq!(counts, [swarm; 74]);
+        let after = site.metrics();
+        assert_eq!(answered(&after, "udp_socket", "scrape") - answered(&before, "udp_socket", "scrape"), 1);
+
+        // Checksums that nobody finishes, as between virtual machines.
+        site.pair.client_end().offload_checksums(true).expect("ethtool");
+        let announced = one.announce(&Announce::new(torrent(u32::from(ipv4)), 7000)).expect("answered");
+        assert_eq!(announced.peers.len(), 10);
+        site.pair.client_end().offload_checksums(false).expect("ethtool");
+        let last = site.metrics();
+        assert_eq!(answered(&last, "udp_socket", "announce") - answered(&after, "udp_socket", "announce"), 1);
+        assert_eq!(rejected(&last, "xdp", "checksum_wrong") - rejected(&after, "xdp", "checksum_wrong"), 1);
+    }
+    // Over IPv4 also with options in the header: no-operations.
+    let mut one = RawClient::new(&site, true);
+    let connection_id = one.connect();
+    one.frame.options = vec![1; 4];
+    let before = site.metrics();
+    let peers = one.announce(&Announce { connection_id, ..Announce::new(torrent(1), 7001) });
+    let after = site.metrics();
+    assert_eq!(peers.len(), 11);
+    assert_eq!(answered(&after, "udp_socket", "announce") - answered(&before, "udp_socket", "announce"), 1);
+    assert_eq!(rejected(&after, "xdp", "ip_options") - rejected(&before, "xdp", "ip_options"), 1);
+}
+
+/// Frames that the kernel does not deliver are not answered, and do not stop anything.
+#[test]
+fn odd_frames_are_neither_answered_nor_in_the_way() {
+    let site = Site::new();
+    let mut one = RawClient::new(&site, true);
+    let connection_id = one.connect();
+    let announce = Announce { connection_id, ..Announce::new(torrent(1), 7001) };
+    let right = Frame { payload: announce.bytes(), ..one.frame.clone() };
+    let mut odd = vec![right.clone(); 6];
+    odd[0].destination_mac = [0x02, 0, 0, 0, 0, 0x77];
+    odd[1].destination = SocketAddr::new(client(9, true), PORT);
+    odd[2].tags = vec![Tag { protocol: QINQ, control: 1 }, Tag { protocol: VLAN, control: 2 }];
+    odd[3].fragment = 0x2000;
+    odd[4].ip_checksum = tracker_tests::packet::Checksum::Wrong;
+    odd[5].udp_checksum = tracker_tests::packet::Checksum::Wrong;
+    for frame in &odd {
+        one.socket.send(&frame.bytes()).expect("sent");
+    }
+    // Would any of them have been answered, it would be the first to arrive here; and the torrent would be known.
+    let reply = one.ask(bep15::scrape(connection_id, 0x77, &[torrent(1)]));
+    assert_eq!(reply, Reply::Scrape { transaction: 0x77, torrents: vec![Counts::default()] });
+}
+
+#[test]
+fn swarm_of_two_thousand_is_counted_exactly_and_given_at_random() {
+    let site = Site::new();
+    for ipv4 in [true, false] {
+        let info_hash = torrent(u32::from(ipv4));
+        for number in 0..Pair::CLIENTS {
+            fill(&mut site.client(number, ipv4), info_hash, 1000..=1199, 5);
+        }
+        let mut seen = BTreeSet::new();
+        for port in 0..100 {
+            let mut one = site.client(0, ipv4);
+            let announced = one.announce(&Announce::new(info_hash, 2000 + port)).expect("answered");
+            assert_eq!((announced.seeders, announced.leechers), (400, 1601));
+            seen.extend(announced.peers);
+            let stop = Announce { event: Event::Stopped as u32, ..Announce::new(info_hash, 2000 + port) };
+            assert_eq!(one.announce(&stop).expect("answered").peers, []);
+        }
+        // 100 announces of 15 and more would cover half of it if they were independent.
+        assert!(seen.len() > 800, "100 announces saw {} of 2000", seen.len());
+        let expected = Counts { seeders: 400, completed: 0, leechers: 1600 };
+        assert_eq!(site.client(3, ipv4).scrape(&[info_hash]).expect("answered"), [expected]);
+        assert_eq!(http_scrape(&site.pair.client, server(ipv4), &[info_hash]).expect("answered"), [expected]);
+    }
+    assert_eq!(answered(&site.metrics(), "udp_socket", "announce"), 0);
+}
+
+/// Announces in flight at a time: fewer than a veth's queue holds.
+const IN_FLIGHT: usize = 32;
+
+#[test]
+fn hundred_thousand_announces_into_a_thousand_swarms_are_counted_exactly() {
+    const TORRENTS: u32 = 1000;
+    const ANNOUNCES: u32 = 100_000;
+    let site = Site::new();
+    let before = site.metrics();
+    let mut clients: Vec<_> = (0..Pair::CLIENTS).map(|number| site.client(number, number % 2 == 0)).collect();
+    let mut model: Vec<BTreeMap<SocketAddr, bool>> = vec![BTreeMap::new(); TORRENTS as usize];
+    let mut completed = vec![0; TORRENTS as usize];
+    let mut number = 0;
+    while number < ANNOUNCES {
+        let client_number = (number / IN_FLIGHT as u32 % u32::from(Pair::CLIENTS)) as u8;
+        let one = &mut clients[usize::from(client_number)];
+        let source = client(client_number, client_number % 2 == 0);
+        let batch = number..ANNOUNCES.min(number + IN_FLIGHT as u32);
+        for number in batch.clone() {
+            // Mixed so that every swarm sees every client, and most peers come back as something else.
+            let mixed = number.wrapping_mul(0x9e37_79b9);
+            let swarm = mixed % TORRENTS;
+            let port = 1 + (mixed >> 12) as u16 % 40;
+            let event = match mixed >> 20 & 7 {
+                0 => Event::Stopped,
+                1 => Event::Completed,
+                2 => Event::Started,
+                _ => Event::None,
+            };
+            let seeder = event == Event::Completed || mixed >> 24 & 3 == 0;
+            let announce = Announce {
+                connection_id: one.connection_id(),
+                transaction: number,
+                left: u64::from(!seeder),
+                event: event as u32,
+                ..Announce::new(torrent(swarm), port)
+            };
+            one.send(&announce.bytes()).expect("sent");
+            let peers = &mut model[swarm as usize];
+            let peer = SocketAddr::new(source, port);
+            if event == Event::Stopped {
+                peers.remove(&peer);
+            } else {
+                let was_seeder = peers.insert(peer, seeder).unwrap_or(false);
+                completed[swarm as usize] += u32::from(event == Event::Completed && !was_seeder);
+            }
+        }
+        let mut missing: BTreeSet<_> = batch.clone().collect();
+        for _ in batch {
+            let reply = one.receive().expect("no announce is lost");
+            assert!(matches!(reply, Reply::Announce { .. }) && missing.remove(&reply.transaction()), "{reply:?}");
+        }
+        number += IN_FLIGHT as u32;
+    }
+    let after = site.metrics();
+    let moved = |path| answered(&after, path, "announce") - answered(&before, path, "announce");
+    assert_eq!((moved("xdp"), moved("udp_socket")), (ANNOUNCES.into(), 0));
+
+    let expected: Vec<Counts> = model
+        .iter()
+        .zip(completed)
+        .map(|(peers, completed)| {
+            let seeders = peers.values().filter(|seeder| **seeder).count() as u32;
+            Counts { seeders, completed, leechers: peers.len() as u32 - seeders }
+        })
+        .collect();
+    let torrents: Vec<_> = (0..TORRENTS).map(torrent).collect();
+    for (torrents, expected) in torrents.chunks(50).zip(expected.chunks(50)) {
+        // A second completion of a peer counts only if it was not counted before, which the model does not know.
+        let by_udp = clients[0].scrape(torrents).expect("answered");
+        let by_http = http_scrape(&site.pair.client, server(true), torrents).expect("answered");
+        assert_eq!(by_udp, by_http);
+        for (scraped, expected) in by_udp.iter().zip(expected) {
+            assert_eq!((scraped.seeders, scraped.leechers), (expected.seeders, expected.leechers));
+            assert!(scraped.completed <= expected.completed && scraped.completed > 0);
+        }
+    }
+}
+
+#[test]
+fn peers_by_udp_and_by_http_are_one_swarm() {
+    let site = Site::new();
+    let info_hash = torrent(1);
+    let mut expected = BTreeSet::new();
+    for (number, ipv4) in [(0, true), (1, false), (2, true), (3, false)] {
+        site.client(number, ipv4).announce(&Announce::new(info_hash, 7000)).expect("answered");
+        expected.insert(SocketAddr::new(client(number, ipv4), 7000));
+    }
+    // The source address of an HTTP client is the first of the interface.
+    for ipv4 in [true, false] {
+        let announced =
+            http_announce(&site.pair.client, server(ipv4), &Announce::new(info_hash, 8000)).expect("answered");
+        let own = |peer: &&SocketAddr| peer.port() != 8000;
+        let given: BTreeSet<_> = announced.peers.iter().filter(own).copied().collect();
+        assert_eq!(given, expected);
+        assert_eq!(announced.seeders + announced.leechers, if ipv4 { 5 } else { 6 });
+    }
+    let by_udp = site.client(0, true).announce(&Announce::new(info_hash, 7000)).expect("answered");
+    let given: BTreeSet<_> = by_udp.peers.into_iter().map(|peer| peer.port()).collect();
+    assert_eq!((given, by_udp.leechers), (BTreeSet::from([7000, 8000]), 6));
+    let stop = Announce { event: Event::Stopped as u32, ..Announce::new(info_hash, 8000) };
+    http_announce(&site.pair.client, server(true), &stop).expect("answered");
+    http_announce(&site.pair.client, server(false), &stop).expect("answered");
+    let counts = Counts { seeders: 0, completed: 0, leechers: 4 };
+    assert_eq!(site.client(0, true).scrape(&[info_hash]).expect("answered"), [counts]);
+}
+
+/// The XDP programs that `ip` shows on the tracker's interface.
+fn attached(pair: &Pair) -> bool {
+    let output = pair.server.command("ip").args(["link", "show", Pair::SERVER_INTERFACE]).output().expect("ip");
+    String::from_utf8_lossy(&output.stdout).contains("xdp")
+}
+
+#[test]
+fn program_is_detached_at_the_end_and_another_one_is_left_alone() {
+    let site = Site::new();
+    assert!(attached(&site.pair));
+    let Site { tracker, pair, _turn } = site;
+    assert!(tracker.stop().expect("ends on SIGTERM").success());
+    assert!(!attached(&pair), "the program is still attached");
+
+    let end =
+        End { namespace: Some(&pair.server), interface: Pair::SERVER_INTERFACE, mac: Pair::SERVER_MAC, addresses: &[] };
+    let foreign = end.pass().expect("attached");
+    let error = start(&pair, &["--xdp-mode", "native"]).expect_err("somebody else's program is there").to_string();
+    assert!(error.contains("--force") && error.contains(Pair::SERVER_INTERFACE), "{error}");
+    assert!(attached(&pair), "somebody else's program is gone");
+    drop(foreign);
+    let tracker = start(&pair, &["--xdp-mode", "native"]).expect("nobody is in the way");
+    tracker.stop().expect("ends on SIGTERM");
+}
+
+#[test]
+fn connection_ids_and_clients_survive_a_restart() {
+    let state = std::env::temp_dir().join(format!("tracker-test-state-{}", std::process::id()));
+    let directory = state.to_str().expect("UTF-8").to_owned();
+    let options = ["--xdp-mode", "native", "--state-dir", &directory];
+    let Site { tracker, pair, _turn } = Site::with(&options);
+    let mut one = UdpClient::connected(&pair.client, SocketAddr::new(client(0, true), 0), server(true)).expect("id");
+    tracker.stop().expect("ends on SIGTERM");
+    let tracker = start(&pair, &options).expect("starts again");
+    one.announce(&Announce::new(torrent(1), 7000)).expect("the id is still good");
+    tracker.stop().expect("ends on SIGTERM");
+    std::fs::remove_dir_all(state).expect("made by the tracker");
+}
+
+#[test]
+fn statistics_are_there_for_people_and_for_opentrackers_tools() {
+    let site = Site::new();
+    fill(&mut site.client(0, true), torrent(1), 1000..=1009, 5);
+    let get = |path: &str| {
+        let response = http_get(&site.pair.client, server(true), path).expect("answered");
+        response.text().expect("status 200")
+    };
+    assert!(!get("/stats").is_empty());
+    for mode in [
+        "peer",
+        "conn",
+        "scrp",
+        "udp4",
+        "tcp4",
+        "torr",
+        "completed",
+        "top10",
+        "top100",
+        "renew",
+        "everything",
+        "version",
+    ] {
+        assert!(!get(&format!("/stats?mode={mode}")).is_empty(), "{mode}");
+    }
+}
