@@ -17,7 +17,8 @@ import libtorrent as lt
 def create(file, url, torrent):
     storage = lt.file_storage()
     lt.add_files(storage, file)
-    maker = lt.create_torrent(storage, 64 * 1024)
+    # The other clients know BitTorrent version 1 only.
+    maker = lt.create_torrent(storage, piece_size=64 * 1024, flags=lt.create_torrent.v1_only)
     maker.add_tracker(url)
     lt.set_piece_hashes(maker, os.path.dirname(file))
     with open(torrent, "wb") as out:

@@ -222,12 +222,13 @@ fn join_chunks(mut rest: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
-/// Fetches a path over a connection of its own.
+/// Fetches a path over a connection of its own, from a namespace or from that of this process.
 ///
 /// # Errors
 /// When the server does not answer within [`PATIENCE`], or not with HTTP.
-pub fn http_get(namespace: &Namespace, server: SocketAddr, path: &str) -> Result<Response> {
-    let stream = namespace.run(|| TcpStream::connect_timeout(&server, PATIENCE));
+pub fn http_get(namespace: Option<&Namespace>, server: SocketAddr, path: &str) -> Result<Response> {
+    let connect = || TcpStream::connect_timeout(&server, PATIENCE);
+    let stream = namespace.map_or_else(connect, |namespace| namespace.run(connect));
     let mut stream = stream.with_context(|| format!("cannot connect to http://{server}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")?;
@@ -258,7 +259,7 @@ pub fn http_announce(namespace: &Namespace, server: SocketAddr, announce: &Annou
     if announce.num_want >= 0 {
         write!(path, "&numwant={}", announce.num_want)?;
     }
-    let response = http_get(namespace, server, &path)?;
+    let response = http_get(Some(namespace), server, &path)?;
     ensure!(response.status == 200, "HTTP status {}", response.status);
     let reply = Value::parse(&response.body)?;
     if let Ok(reason) = reply.bytes("failure reason") {
@@ -282,7 +283,7 @@ pub fn http_announce(namespace: &Namespace, server: SocketAddr, announce: &Annou
 /// When the answer is none, a failure or not as BEP 48 has it.
 pub fn http_scrape(namespace: &Namespace, server: SocketAddr, torrents: &[InfoHash]) -> Result<Vec<Counts>> {
     let query: Vec<String> = torrents.iter().map(|torrent| format!("info_hash={}", escaped(torrent))).collect();
-    let response = http_get(namespace, server, &format!("/scrape?{}", query.join("&")))?;
+    let response = http_get(Some(namespace), server, &format!("/scrape?{}", query.join("&")))?;
     ensure!(response.status == 200, "HTTP status {}", response.status);
     let reply = Value::parse(&response.body)?;
     let Some(Value::Dictionary(files)) = reply.get("files") else { bail!("a scrape without files: {reply:?}") };

@@ -62,7 +62,7 @@ impl Tracker {
                 tracker.readers.drain(..).for_each(|reader| drop(reader.join()));
                 bail!("the tracker ended with {status} at once; it said:\n{}", tracker.log());
             }
-            match client::http_get(namespace, HTTP, "/stats") {
+            match client::http_get(Some(namespace), HTTP, "/stats") {
                 Ok(response) if response.status == 200 => return Ok(tracker),
                 Ok(response) => bail!("/stats has status {}; the tracker said:\n{}", response.status, tracker.log()),
                 Err(error) if Instant::now() > deadline => {
@@ -90,7 +90,7 @@ impl Tracker {
     /// # Errors
     /// When it is not there or not in Prometheus' text format.
     pub fn metrics(&self, namespace: &Namespace) -> Result<Metrics> {
-        Metrics::parse(&client::http_get(namespace, HTTP, "/metrics")?.text()?)
+        Metrics::parse(&client::http_get(Some(namespace), HTTP, "/metrics")?.text()?)
     }
 
     /// Sends it SIGTERM and waits for its end.

@@ -453,7 +453,7 @@ fn statistics_are_there_for_people_and_for_opentrackers_tools() {
     let site = Site::new();
     fill(&mut site.client(0, true), torrent(1), 1000..=1009, 5);
     let get = |path: &str| {
-        let response = http_get(&site.pair.client, server(true), path).expect("answered");
+        let response = http_get(Some(&site.pair.client), server(true), path).expect("answered");
         response.text().expect("status 200")
     };
     assert!(!get("/stats").is_empty());

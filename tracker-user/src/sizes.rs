@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use std::fmt;
 use tracker_common::{
     settings::Settings,
-    store::{Bucket, ChunkV4, ChunkV6, NODE_REFS, PEERS_PER_PARTITION, Partition, Pools, Swarm},
+    store::{Bucket, ChunkV4, ChunkV6, Family as _, NODE_REFS, Partition, Pools, Swarm, V4, V6},
 };
 
 /// Torrents per two index buckets: 4.5 of 7 slots on average, which leaves nearly every torrent in its home bucket.
@@ -83,7 +83,8 @@ impl Sizes {
         let small_v6 = (torrents / 32).min(peers_v6 / 16);
         let filled = |peers: u64, slots: u64| (peers * 100).div_ceil(slots * FILL_PERCENT);
         // A swarm has one partition more than it has full ones.
-        let partitions = (peers_v4 + peers_v6).div_ceil(u64::from(PEERS_PER_PARTITION) * 7 / 8) + small_v4 + small_v6;
+        let full = |peers: u64, per_partition: u32| peers.div_ceil(u64::from(per_partition) * 7 / 8);
+        let partitions = full(peers_v4, V4::PER_PARTITION) + full(peers_v6, V6::PER_PARTITION) + small_v4 + small_v6;
         let nodes = partitions.div_ceil(u64::from(NODE_REFS));
 
         // A few elements on top, so that the smallest tracker can still let one swarm of each family grow.
@@ -132,19 +133,19 @@ pub fn bytes_per_torrent() -> f64 {
 /// Bytes per further IPv4 peer in a big swarm: chunks as full as they are on average, partitions and directory included.
 #[must_use]
 pub fn bytes_per_peer_v4() -> f64 {
-    bytes_per_peer(size_of::<ChunkV4>(), SLOTS_V4)
+    bytes_per_peer(size_of::<ChunkV4>(), SLOTS_V4, V4::PER_PARTITION)
 }
 
 /// Bytes per further IPv6 peer in a big swarm, likewise.
 #[must_use]
 pub fn bytes_per_peer_v6() -> f64 {
-    bytes_per_peer(size_of::<ChunkV6>(), SLOTS_V6)
+    bytes_per_peer(size_of::<ChunkV6>(), SLOTS_V6, V6::PER_PARTITION)
 }
 
-fn bytes_per_peer(chunk_bytes: usize, slots: u64) -> f64 {
+fn bytes_per_peer(chunk_bytes: usize, slots: u64, per_partition: u32) -> f64 {
     let slot = chunk_bytes as f64 / slots as f64 * 100.0 / FILL_PERCENT as f64;
     let partition = size_of::<Partition>() as f64 + size_of::<ChunkV4>() as f64 / f64::from(NODE_REFS);
-    slot + partition / f64::from(PEERS_PER_PARTITION)
+    slot + partition / f64::from(per_partition)
 }
 
 /// A number of bytes for people, with binary units.

@@ -189,7 +189,7 @@ fn apply(configuration: &Configuration, store: &Store) {
 fn shown(attachments: &[Attachment]) -> Vec<statistics::Interface> {
     let show = |attachment: &Attachment| statistics::Interface {
         name: attachment.interface.clone(),
-        mode: attachment.mode.map_or("none", AttachedMode::label).to_owned(),
+        mode: attachment.mode.map_or("off", AttachedMode::label).to_owned(),
         note: attachment.reason.clone().unwrap_or_default(),
     };
     attachments.iter().map(show).collect()

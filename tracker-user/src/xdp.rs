@@ -14,25 +14,29 @@ use crate::{
 use anyhow::{Context as _, anyhow, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Map, MapData, PerCpuArray},
-    programs::{ProgramError, Xdp, links::FdLink, loaded_programs},
+    maps::{Map, MapData, PerCpuArray, ProgramArray},
+    programs::{ProgramError, ProgramInfo, Xdp, links::FdLink, loaded_programs},
     util::KernelVersion,
 };
 use std::{
     fs, io,
     io::Write as _,
+    iter,
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::PathBuf,
     time::{Duration, Instant},
 };
-use tracker_common::outcome::COUNTERS;
+use tracker_common::{outcome::COUNTERS, programs::NAMES};
 
 /// The oldest kernel the XDP program is made for: `bpf_loop` (5.17), `bpf_xdp_store_bytes` (5.18), and a verifier that is known
 /// to accept it.
 pub const OLDEST_KERNEL: KernelVersion = KernelVersion::new(6, 1, 0);
 
-/// The program's name in the object.
+/// The name in the object of the program that packets come to.
 const PROGRAM: &str = "tracker";
+
+/// The map of those that it goes on in.
+const PROGRAMS: &str = "PROGRAMS";
 
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -109,6 +113,8 @@ pub fn find_interfaces(names: &[String]) -> anyhow::Result<Vec<Interface>> {
 /// The XDP program in the kernel. It is detached and unloaded when this is dropped.
 pub struct Program {
     ebpf: Ebpf,
+    /// The kernel empties it when nobody holds it open any more.
+    _programs: ProgramArray<MapData>,
     links: Vec<FdLink>,
     /// What the verifier had to do.
     pub verified_instructions: Option<u32>,
@@ -139,20 +145,33 @@ impl Program {
         // The log of a big program takes the verifier and the loader many times as long as the verification itself.
         let begin = Instant::now();
         let mut ebpf = open(&object, sizes, VerifierLogLevel::STATS)?;
-        if let Err(error) = program(&mut ebpf)?.load() {
-            drop(ebpf);
-            return Err(explain_refusal(&object, sizes, error));
+        let mut verified_instructions = Some(0);
+        for name in iter::once(PROGRAM).chain(NAMES) {
+            if let Err(error) = program(&mut ebpf, name)?.load() {
+                drop(ebpf);
+                return Err(explain_refusal(&object, sizes, name, error));
+            }
+            let information = information(&mut ebpf, name)?;
+            verified_instructions =
+                verified_instructions.zip(information.verified_instruction_count()).map(|(sum, one)| sum + one);
         }
         let load_time = begin.elapsed();
-        let information = program(&mut ebpf)?.info().context("cannot ask the kernel about the XDP program")?;
-        if information.size_jitted() == 0 {
+        let map = ebpf.take_map(PROGRAMS).with_context(|| format!("the eBPF object has no map {PROGRAMS}"))?;
+        let mut programs: ProgramArray<MapData> =
+            map.try_into().with_context(|| format!("the eBPF object's map {PROGRAMS} holds no programs"))?;
+        for (place, name) in (0..).zip(NAMES) {
+            let file = program(&mut ebpf, name)?.fd()?.try_clone()?;
+            programs
+                .set(place, &file, 0)
+                .with_context(|| format!("cannot put the XDP program {name} where {PROGRAM} goes on in it"))?;
+        }
+        if information(&mut ebpf, PROGRAM)?.size_jitted() == 0 {
             tracing::warn!(
                 "the kernel interprets the XDP program instead of translating it, which is several times slower: \
                  set net.core.bpf_jit_enable to 1 (sysctl)"
             );
         }
-        let verified_instructions = information.verified_instruction_count();
-        Ok(Self { ebpf, links: Vec::new(), verified_instructions, load_time })
+        Ok(Self { ebpf, _programs: programs, links: Vec::new(), verified_instructions, load_time })
     }
 
     /// The store in the program's maps.
@@ -263,7 +282,7 @@ impl Program {
             AttachedMode::Native => aya::programs::XdpMode::Driver,
             AttachedMode::Offloaded => aya::programs::XdpMode::Hardware,
         };
-        let program = program(&mut self.ebpf).map_err(Refusal::Taken)?;
+        let program = program(&mut self.ebpf, PROGRAM).map_err(Refusal::Taken)?;
         let link =
             program.attach_to_if_index(interface.index, flags).map_err(|error| refusal(interface, mode, error))?;
         // aya attaches without a link where the kernel refuses one for reasons of its own; without a link the kernel does not
@@ -278,7 +297,7 @@ impl Program {
 
     /// Asks the kernel where the program runs on an interface.
     fn confirm(&mut self, interface: &Interface) -> anyhow::Result<AttachedMode> {
-        let id = program(&mut self.ebpf)?.info().context("cannot ask the kernel about the XDP program")?.id();
+        let id = information(&mut self.ebpf, PROGRAM)?.id();
         let interfaces = netlink::interfaces()?;
         let now = interfaces.iter().find(|other| other.index == interface.index);
         let ours = now.and_then(|now| now.xdp.iter().find(|attached| attached.program == id));
@@ -386,13 +405,17 @@ fn open(object: &[u8], sizes: &Sizes, log: VerifierLogLevel) -> anyhow::Result<E
     Ok(ebpf)
 }
 
-fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
-    let program = ebpf.program_mut(PROGRAM).with_context(|| format!("the eBPF object has no program {PROGRAM}"))?;
-    program.try_into().with_context(|| format!("the eBPF object's program {PROGRAM} is not an XDP program"))
+fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut Xdp> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the eBPF object has no program {name}"))?;
+    program.try_into().with_context(|| format!("the eBPF object's program {name} is not an XDP program"))
+}
+
+fn information(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<ProgramInfo> {
+    program(ebpf, name)?.info().with_context(|| format!("cannot ask the kernel about the XDP program {name}"))
 }
 
 /// Loads once more with the verifier's log, and puts that into a file.
-fn explain_refusal(object: &[u8], sizes: &Sizes, error: ProgramError) -> anyhow::Error {
+fn explain_refusal(object: &[u8], sizes: &Sizes, name: &str, error: ProgramError) -> anyhow::Error {
     if os_error(&error) == Some(libc::EPERM) {
         return anyhow!(error).context(
             "the kernel does not let this process load the XDP program: in a container the privileges have to be those of \
@@ -402,7 +425,7 @@ fn explain_refusal(object: &[u8], sizes: &Sizes, error: ProgramError) -> anyhow:
     // Of this level the log of the path that is refused, and no other, is left at the end.
     let log =
         open(object, sizes, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).and_then(|mut ebpf| {
-            match program(&mut ebpf)?.load() {
+            match program(&mut ebpf, name)?.load() {
                 Err(ProgramError::LoadError { verifier_log, .. }) => keep_log(&verifier_log.to_string()),
                 Err(error) => Err(error.into()),
                 Ok(()) => bail!("the second attempt, which was to show why, succeeded"),

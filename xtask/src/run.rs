@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::unix::process::CommandExt as _,
     path::Path,
     process::{self, Child, Command, ExitStatus},
@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use tracker_tests::{
-    client::UdpClient,
+    client::{UdpClient, http_get},
     namespace::{End, Namespace, connect, ip},
     packet::Mac,
 };
@@ -243,7 +243,7 @@ impl Running {
     fn wait_until_ready(&mut self, at: &Playground, signals: &Signals) -> anyhow::Result<Option<ExitStatus>> {
         let http = SocketAddr::new(at.addresses[0], PORT);
         let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect_timeout(&http, Duration::from_secs(1)).is_err() {
+        while http_get(None, http, "/stats").is_err() {
             ensure!(Instant::now() < deadline, "the tracker does not answer at {http}");
             match signals.wait(Some(Duration::from_millis(50)))? {
                 Woken::Stop => bail!("interrupted"),

@@ -100,6 +100,11 @@ impl<'a> Runner<'a> {
         answers
     }
 
+    /// What the way has counted.
+    pub(crate) fn counters(&mut self) -> BTreeMap<String, u64> {
+        self.way.counters()
+    }
+
     fn row(&mut self, row: &Row) -> Result<String, String> {
         for peer in &row.before {
             self.announce(row, peer).map_err(|error| format!("before: {error}"))?;
@@ -212,7 +217,8 @@ impl<'a> Runner<'a> {
         })
     }
 
-    fn connect(&mut self, source: SocketAddr) -> Result<u64, String> {
+    /// A connection id for an address.
+    pub(crate) fn connect(&mut self, source: SocketAddr) -> Result<u64, String> {
         if let Some(id) = self.ids.get(&source.ip()) {
             return Ok(*id);
         }
@@ -225,7 +231,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn ask(&mut self, source: SocketAddr, request: Vec<u8>) -> Result<Reply, String> {
+    /// Sends a request that has to be answered.
+    pub(crate) fn ask(&mut self, source: SocketAddr, request: Vec<u8>) -> Result<Reply, String> {
         let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
         let mut frame = Frame::udp(CLIENT_MAC, TRACKER_MAC, source, family.tracker());
         frame.payload = request;

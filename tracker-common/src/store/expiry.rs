@@ -5,7 +5,7 @@
 //! through one partition.
 
 use super::{
-    Counts, Family, Lock, PEERS_PER_PARTITION, SWARM_ALIVE, Swarm, V4, V6,
+    Counts, Family, Lock, SWARM_ALIVE, Swarm, V4, V6,
     family::{self, LEECHER, OCCUPIED, ROOT_PEER},
     index, partition, pool,
     update::{acquire, leave},
@@ -201,7 +201,7 @@ fn family<M: Memory, F: Family>(
         }
         partition.lock.unlock();
     }
-    let small = u64::from(seen.peers()) < u64::from(count - 1) * u64::from(PEERS_PER_PARTITION) / 2;
+    let small = u64::from(seen.peers()) < u64::from(count - 1) * u64::from(F::PER_PARTITION) / 2;
     if count > 1 && small {
         for _ in 0..count / 4 + 1 {
             if !partition::merge::<M, F>(memory, scratch, swarm, number) {

@@ -132,6 +132,9 @@ pub trait Family: Copy + 'static {
     const LINE: usize;
     /// Slots in a swarm record.
     const INLINE: usize;
+    /// A partition is split off, somewhere in the swarm, for every so many peers. The partitions whose turn has not come yet hold up
+    /// to twice as many, and that has to be well below the slots of [`super::PARTITION_CHUNKS`] chunks.
+    const PER_PARTITION: u32;
     /// Bytes of a peer in a compact reply.
     const PEER_BYTES: u32;
     /// Distinguishes the families in [`super::Partition::place`].
@@ -220,6 +223,7 @@ impl Family for V4 {
     const WORDS: usize = 1;
     const LINE: usize = 8;
     const INLINE: usize = 5;
+    const PER_PARTITION: u32 = 128;
     const PEER_BYTES: u32 = wire::PEER_V4 as u32;
     const TAG: u32 = 0;
     const ROOT_WORD: usize = 0;
@@ -303,6 +307,7 @@ impl Family for V6 {
     const WORDS: usize = 3;
     const LINE: usize = 4;
     const INLINE: usize = 2;
+    const PER_PARTITION: u32 = 64;
     const PEER_BYTES: u32 = wire::PEER_V6 as u32;
     const TAG: u32 = 1 << 31;
     const ROOT_WORD: usize = 2;

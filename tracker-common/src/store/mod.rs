@@ -35,8 +35,6 @@ pub use update::{Announcement, PeerEvent, update};
 pub const BUCKET_SLOTS: usize = 7;
 /// Most chunks of a partition.
 pub const PARTITION_CHUNKS: u32 = 12;
-/// A partition is split off, somewhere in the swarm, for every so many peers.
-pub const PEERS_PER_PARTITION: u32 = 128;
 /// Directory entries in a swarm record.
 pub const ROOT_REFS: u32 = 8;
 /// Directory entries in a node.

@@ -6,11 +6,11 @@
 //! search always looks at the whole window, a slot that becomes free needs no mark.
 //!
 //! A partition that has no free slot in a window is rebuilt with one chunk more; when the swarm has more than
-//! [`PEERS_PER_PARTITION`] peers per partition, the next partition in order is split. Both build new chunks
+//! [`Family::PER_PARTITION`] peers per partition, the next partition in order is split. Both build new chunks
 //! beside the old ones and exchange them at the end, so that a failure on the way (no memory) changes nothing.
 
 use super::{
-    Family, NODE_REFS, PARTITION_CHUNKS, PARTITIONS_MAX, PEERS_PER_PARTITION, Partition, ROOT_REFS, Swarm,
+    Family, NODE_REFS, PARTITION_CHUNKS, PARTITIONS_MAX, Partition, ROOT_REFS, Swarm,
     family::{self, OCCUPIED, at},
     pool,
     update::acquire,
@@ -566,7 +566,7 @@ pub(super) fn split<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm: 
     let count = family::root_partitions(root);
     if family::is_root(root)
         && count < PARTITIONS_MAX
-        && family::root_peers(root) > count.wrapping_mul(PEERS_PER_PARTITION)
+        && family::root_peers(root) > count.wrapping_mul(F::PER_PARTITION)
         && let Some(old) = lookup::<M, F>(memory, swarm, parent(count), count)
         && let Some(partition) = memory.partition(old)
         && acquire(memory, &partition.lock).is_ok()

@@ -68,7 +68,11 @@ fn grow<M: Memory, F: Family>(memory: &M, number: u32) -> Result<u32, Reason> {
     let (Some(scratch), Some(part)) = (memory.scratch(), memory.partition(number)) else {
         return Err(Reason::Internal);
     };
-    partition::rebuild::<M, F>(memory, scratch, part, number, part.chunk_count.load() + 1).map(|()| 0)
+    let chunks = part.chunk_count.load();
+    // Once in a while a window is full in the larger partition as well.
+    partition::rebuild::<M, F>(memory, scratch, part, number, chunks + 1)
+        .or_else(|_| partition::rebuild::<M, F>(memory, scratch, part, number, chunks + 3))
+        .map(|()| 0)
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! Storing an announce: the peer is found or given a slot, the counts follow.
 
 use super::{
-    Family, Lock, PARTITIONS_MAX, PEERS_PER_PARTITION, Rare, SWARM_ALIVE, Swarm,
+    Family, Lock, PARTITIONS_MAX, Rare, SWARM_ALIVE, Swarm,
     family::{self, COMPLETED, LEECHER, MINUTE_MASK, MINUTE_SHIFT, OCCUPIED, ROOT_PEER},
     index::{self, Place},
     partition::{self, Target},
@@ -262,7 +262,7 @@ fn partitioned<M: Memory, F: Family>(
     partition.lock.unlock();
     if result? {
         let now = root.load();
-        if family::root_peers(now) > family::root_partitions(now).wrapping_mul(PEERS_PER_PARTITION) {
+        if family::root_peers(now) > family::root_partitions(now).wrapping_mul(F::PER_PARTITION) {
             // Failure is no error: the swarm goes on with the partitions it has, and the next new peer tries again.
             let _ = memory.rarely(Rare::Split { family: F::TAG, swarm: number });
         }

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use bench_ebpf::{Replies, Visit};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -14,11 +15,12 @@ use super::{
     arena::Arena,
     connect,
     contestant::{Contestant, Programs, Running},
-    cores::{Cores, Footprint, Urgency},
+    cores::{Accounts, Cores, Footprint, Thread, Urgency},
     generator::{CLIENTS, Generator, Run, Times},
+    http::{self, HttpLoad},
     interrupt,
     request::{Event, Request},
-    scenario::{Scenario, WANT},
+    scenario::{Kind, Scenario, WANT},
 };
 
 /// Connection ids are renewed when they are older: BEP 15 lets trackers forget them after two minutes.
@@ -75,7 +77,7 @@ pub struct Outcome {
 struct Entrant {
     contestant: Contestant,
     running: Running,
-    generator: Generator,
+    load: Load,
     connected: Option<Instant>,
     /// Mean length of its replies after their UDP headers, as far as known.
     reply_bytes: Option<f64>,
@@ -83,13 +85,8 @@ struct Entrant {
     arena: Arena,
 }
 
-/// Runs a UDP scenario. Contestants that cannot be started are told of and left out.
-pub fn run(
-    scenario: &Scenario,
-    request: &Request,
-    contestants: &[Contestant],
-    plan: &Plan,
-) -> anyhow::Result<Vec<Outcome>> {
+/// Runs a scenario. Contestants that cannot be started are told of and left out.
+pub fn run(scenario: &Scenario, contestants: &[Contestant], plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
     let mut entrants: Vec<Entrant> = Vec::new();
     // The reflector comes last, because it has to know how long replies are.
     let (reflectors, trackers): (Vec<Contestant>, Vec<Contestant>) =
@@ -97,7 +94,7 @@ pub fn run(
     for (number, contestant) in trackers.into_iter().chain(reflectors).enumerate() {
         interrupt::check()?;
         let reply_bytes = entrants.first().and_then(|entrant| entrant.reply_bytes);
-        match Entrant::prepare(contestant, scenario, request, number, plan, reply_bytes) {
+        match Entrant::prepare(contestant, scenario, number, plan, reply_bytes) {
             Ok(entrant) => entrants.push(entrant),
             Err(error) => {
                 interrupt::check()?;
@@ -113,11 +110,11 @@ pub fn run(
             let run = entrant
                 .awake(|entrant| entrant.measure(scenario, plan))
                 .with_context(|| format!("cannot measure {}", entrant.contestant.name()))?;
-            eprintln!("  round {}: {:<22} {}", round + 1, entrant.contestant.name(), summary(&run));
+            eprintln!("  round {}: {:<21} {}", round + 1, entrant.contestant.name(), summary(&run));
             entrant.outcome.runs.push(run);
         }
     }
-    if plan.latency {
+    if plan.latency && matches!(scenario.load, Kind::Udp(_)) {
         let native = entrants.iter().find(|entrant| entrant.contestant == Contestant::Native);
         let native_rate = native.map(|entrant| entrant.outcome.rate().median);
         for entrant in &mut entrants {
@@ -125,13 +122,7 @@ pub fn run(
             let own = entrant.outcome.rate().median;
             let compared = if entrant.contestant == Contestant::Reflector { native_rate } else { None };
             let rate = 0.5 * compared.unwrap_or(own);
-            // The moderation would be the better part of the latency.
-            entrant.arena.set_moderation(Duration::ZERO)?;
-            let run = entrant.awake(|entrant| {
-                entrant.renew_connections(scenario)?;
-                entrant.generator.run_open(&entrant.arena, entrant.running.process(), Some(rate), plan.times)
-            })?;
-            entrant.outcome.half_load = Some(run);
+            entrant.outcome.half_load = Some(entrant.awake(|entrant| entrant.half_load(scenario, plan, rate))?);
         }
     }
     // In the order asked for, which is that of the table.
@@ -156,22 +147,37 @@ fn summary(run: &Run) -> String {
     text
 }
 
+/// Where the requests come from.
+enum Load {
+    Udp(Box<Generator>, Request),
+    Http(HttpLoad),
+}
+
 impl Entrant {
     fn prepare(
         contestant: Contestant,
         scenario: &Scenario,
-        request: &Request,
         number: usize,
         plan: &Plan,
         reply_bytes: Option<f64>,
     ) -> anyhow::Result<Self> {
         let arena = Arena::create(number, plan.cores)?;
         arena.set_moderation(plan.moderation)?;
-        let visits = if scenario.needs_peers() { scenario.peers } else { 1 };
-        let mut generator = Generator::new(&arena, plan.cores, visits)?;
-        generator.set_seeders(plan.seeders);
-        generator.verify_checksums(contestant.computes_checksums());
-        scenario.populate(generator.maps().population());
+        let load = match scenario.load {
+            Kind::Udp(request) => {
+                let visits = if scenario.needs_peers() { scenario.peers } else { 1 };
+                let mut generator = Generator::new(&arena, plan.cores, visits)?;
+                generator.set_seeders(plan.seeders);
+                generator.verify_checksums(contestant.computes_checksums());
+                scenario.populate(generator.maps().population());
+                Load::Udp(Box::new(generator), request)
+            }
+            Kind::Http { keep_alive } => {
+                let mut population = vec![Visit::default(); scenario.peers as usize];
+                scenario.populate(&mut population);
+                Load::Http(HttpLoad::new(population, keep_alive)?)
+            }
+        };
         let directory = plan.directory.join(format!("{}-{}", scenario.name, contestant.identifier()));
         let running = Running::start(contestant, scenario, &arena, plan.cores, &plan.programs, &directory)?;
         let outcome = Outcome {
@@ -182,39 +188,33 @@ impl Entrant {
             prefilled: 1.0,
             half_load: None,
         };
-        let mut entrant = Self { contestant, running, generator, connected: None, reply_bytes, outcome, arena };
+        let mut entrant = Self { contestant, running, load, connected: None, reply_bytes, outcome, arena };
         if contestant == Contestant::Reflector {
-            entrant.reflect(scenario, request)?;
+            entrant.reflect(scenario)?;
         } else {
-            entrant.fill(scenario, request, plan)?;
+            entrant.fill(scenario, plan)?;
         }
         entrant.running.set_urgency(Urgency::Idle)?;
         Ok(entrant)
     }
 
-    fn reflect(&mut self, scenario: &Scenario, request: &Request) -> anyhow::Result<()> {
-        self.generator.set_request(&self.arena, scenario.family, request)?;
-        self.generator.maps().set_clients(&connect::unconnected(scenario.family, CLIENTS))?;
+    fn reflect(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
+        let Load::Udp(generator, request) = &mut self.load else { bail!("the reflector reflects UDP only") };
+        generator.set_request(&self.arena, scenario.family, request)?;
+        generator.maps().set_clients(&connect::unconnected(scenario.family, CLIENTS))?;
         let payload = scenario.reflected_payload(self.reply_bytes);
         eprintln!("  {}: replies of {payload} bytes", self.contestant.name());
-        self.running.reflect(&self.arena, self.generator.load(), payload)
+        self.running.reflect(&self.arena, generator.load(), payload)
     }
 
     /// Waits for the contestant to come up, and announces all peers.
-    fn fill(&mut self, scenario: &Scenario, request: &Request, plan: &Plan) -> anyhow::Result<()> {
+    fn fill(&mut self, scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
         self.wait_for_answer(scenario)?;
         self.running.enlarge_buffers()?;
         self.outcome.empty = self.running.footprint();
         if scenario.needs_peers() {
             let start = Instant::now();
-            let started = Request::Announce { want: WANT, event: Event::Started };
-            self.generator.set_request(&self.arena, scenario.family, &started)?;
-            let mut position = 0;
-            let mut answered = 0;
-            while position < scenario.peers {
-                self.renew_connections(scenario)?;
-                answered += self.generator.prefill(&self.arena, plan.window, &mut position, CONNECTION_AGE)?;
-            }
+            let answered = self.announce_all(scenario, plan)?;
             self.outcome.prefilled = answered as f64 / f64::from(scenario.peers);
             eprintln!(
                 "  {}: {} peers announced in {:.1} s, {:.2} % answered",
@@ -226,21 +226,56 @@ impl Entrant {
         }
         self.outcome.filled = self.running.footprint();
         self.renew_connections(scenario)?;
-        self.generator.set_request(&self.arena, scenario.family, request)?;
-        // A first look, which also says how long replies are.
-        let short = Times { warm_up: Duration::from_millis(50), measured: Duration::from_millis(200) };
-        let look = self.generator.run_closed(&self.arena, None, plan.window, short)?;
-        ensure!(look.replies.answered > 0, "it does not answer: {:?}", look.replies);
-        self.reply_bytes = Some(look.replies.bytes as f64 / look.replies.answered as f64);
+        if let Load::Udp(generator, request) = &mut self.load {
+            generator.set_request(&self.arena, scenario.family, request)?;
+            // A first look, which also says how long replies are.
+            let short = Times { warm_up: Duration::from_millis(50), measured: Duration::from_millis(200) };
+            let look = generator.run_closed(&self.arena, None, plan.window, short)?;
+            ensure!(look.replies.answered > 0, "it does not answer: {:?}", look.replies);
+            self.reply_bytes = Some(look.replies.bytes as f64 / look.replies.answered as f64);
+        }
         Ok(())
+    }
+
+    /// Announces every peer once, and returns how many announces were answered.
+    fn announce_all(&mut self, scenario: &Scenario, plan: &Plan) -> anyhow::Result<u64> {
+        let (mut position, mut answered) = (0, 0);
+        if let Load::Http(http) = &mut self.load {
+            let all = u64::from(scenario.peers);
+            self.arena.pin()?;
+            self.arena.client.enter(|| http.run(|heard| Ok(heard.answered + heard.invalid + heard.broken >= all)))?;
+            return Ok(http.heard.answered);
+        }
+        while position < scenario.peers {
+            self.renew_connections(scenario)?;
+            if let Load::Udp(generator, _) = &mut self.load {
+                let started = Request::Announce { want: WANT, event: Event::Started };
+                generator.set_request(&self.arena, scenario.family, &started)?;
+                answered += generator.prefill(&self.arena, plan.window, &mut position, CONNECTION_AGE)?;
+            }
+        }
+        Ok(answered)
     }
 
     fn wait_for_answer(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
         let start = Instant::now();
         loop {
             self.running.ensure_alive()?;
-            match connect::connect(&self.arena, scenario.family, 1, Duration::from_millis(200)) {
-                Ok(_) => return Ok(()),
+            let result = match &mut self.load {
+                Load::Udp(..) => {
+                    connect::connect(&self.arena, scenario.family, 1, Duration::from_millis(200)).map(|_| ())
+                }
+                Load::Http(http) => self.arena.client.enter(|| {
+                    let start = Instant::now();
+                    http.run(|heard| Ok(heard.answered > 0 || start.elapsed() > Duration::from_millis(200)))?;
+                    ensure!(http.heard.answered > 0, "no answer by HTTP: {:?} {:?}", http.heard, http.example);
+                    http.heard = http::Heard::default();
+                    http.example = None;
+                    Ok(())
+                }),
+            };
+            match result {
+                Ok(()) => return Ok(()),
                 Err(error) if start.elapsed() > START_LIMIT => {
                     return Err(error.context(format!("the end of its log:\n{}", self.running.log_end())));
                 }
@@ -251,12 +286,14 @@ impl Entrant {
 
     fn renew_connections(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
         let fresh = self.connected.is_some_and(|at| at.elapsed() < CONNECTION_AGE);
-        if self.contestant == Contestant::Reflector || fresh {
-            return Ok(());
+        if let Load::Udp(generator, _) = &mut self.load
+            && self.contestant != Contestant::Reflector
+            && !fresh
+        {
+            let clients = connect::connect(&self.arena, scenario.family, CLIENTS, CONNECT_LIMIT)?;
+            generator.maps().set_clients(&clients)?;
+            self.connected = Some(Instant::now());
         }
-        let clients = connect::connect(&self.arena, scenario.family, CLIENTS, CONNECT_LIMIT)?;
-        self.generator.maps().set_clients(&clients)?;
-        self.connected = Some(Instant::now());
         Ok(())
     }
 
@@ -270,47 +307,97 @@ impl Entrant {
 
     fn measure(&mut self, scenario: &Scenario, plan: &Plan) -> anyhow::Result<Run> {
         self.renew_connections(scenario)?;
-        match plan.method {
-            Method::Closed => self.generator.run_closed(&self.arena, self.running.process(), plan.window, plan.times),
-            Method::Search => self.search(plan),
+        let process = self.running.process();
+        match &mut self.load {
+            Load::Udp(generator, _) => match plan.method {
+                Method::Closed => generator.run_closed(&self.arena, process, plan.window, plan.times),
+                Method::Search => search(generator, &self.arena, process, plan),
+            },
+            Load::Http(http) => measure_http(http, &self.arena, process, plan),
         }
     }
 
-    /// The highest rate that is sustained, to within two per cent: from a closed loop's rate in ever smaller steps, with
-    /// short runs, then confirmed by a long one.
-    fn search(&mut self, plan: &Plan) -> anyhow::Result<Run> {
-        let process = self.running.process();
-        let short = Times { warm_up: Duration::from_millis(100), measured: plan.times.measured / 4 };
-        let closed = self.generator.run_closed(&self.arena, process, plan.window, short)?;
-        let (mut low, mut high) = (0.0, f64::INFINITY);
-        let mut rate = closed.rate();
-        while high > low * 1.02 {
-            let run = self.generator.run_open(&self.arena, process, Some(rate), short)?;
-            if run.answered_share() >= SUSTAINED {
-                low = rate;
-            } else {
-                high = rate;
-            }
-            // The generator itself may be at its limit.
-            if (run.sent as f64 / run.seconds) < 0.97 * rate && low == rate {
+    /// A steady load of `rate` requests per second.
+    fn half_load(&mut self, scenario: &Scenario, plan: &Plan, rate: f64) -> anyhow::Result<Run> {
+        // The moderation would be the better part of the latency.
+        self.arena.set_moderation(Duration::ZERO)?;
+        self.renew_connections(scenario)?;
+        let Load::Udp(generator, _) = &mut self.load else { bail!("latency is measured by UDP only") };
+        generator.run_open(&self.arena, self.running.process(), Some(rate), plan.times)
+    }
+}
+
+fn measure_http(http: &mut HttpLoad, arena: &Arena, process: Option<Thread>, plan: &Plan) -> anyhow::Result<Run> {
+    let polling = arena.pin()?;
+    arena.client.enter(|| {
+        let take = || Accounts::take(plan.cores.tracker, process, &polling);
+        let wait = |http: &mut HttpLoad, duration: Duration| {
+            let end = Instant::now() + duration;
+            http.run(|_| Ok(Instant::now() >= end))
+        };
+        wait(http, plan.times.warm_up)?;
+        let (heard, before) = (http.heard, take()?);
+        wait(http, plan.times.measured)?;
+        let (now, after) = (http.heard, take()?);
+        http.close();
+        if let Some(example) = http.example.take() {
+            eprintln!("  not valid, for example: {example}");
+        }
+        let answered = now.answered - heard.answered;
+        Ok(Run {
+            usage: after.since(before),
+            sent: answered + (now.invalid - heard.invalid) + (now.broken - heard.broken),
+            replies: Replies {
+                answered,
+                peers: now.peers - heard.peers,
+                bytes: now.bytes - heard.bytes,
+                errors: now.invalid - heard.invalid,
+                ..Replies::default()
+            },
+            ..Run::default()
+        })
+    })
+}
+
+/// The highest rate that is sustained, to within two per cent: from a closed loop's rate in ever smaller steps, with short
+/// runs, then confirmed by a long one.
+fn search(
+    generator: &mut Generator,
+    arena: &Arena,
+    process: Option<Thread>,
+    plan: &Plan,
+) -> anyhow::Result<Run> {
+    let short = Times { warm_up: Duration::from_millis(100), measured: plan.times.measured / 4 };
+    let closed = generator.run_closed(arena, process, plan.window, short)?;
+    let (mut low, mut high) = (0.0, f64::INFINITY);
+    let mut rate = closed.rate();
+    while high > low * 1.02 {
+        let run = generator.run_open(arena, process, Some(rate), short)?;
+        // The generator itself may be at its limit.
+        let at_limit = (run.sent as f64) < 0.97 * rate * run.usage.seconds;
+        if run.answered_share() >= SUSTAINED {
+            low = rate;
+            if at_limit {
                 break;
             }
-            rate = match (low > 0.0, high.is_finite()) {
-                (true, true) => f64::midpoint(low, high),
-                (true, false) => low * 1.1,
-                (false, _) => high / 1.1,
-            };
-            ensure!(rate > 100.0, "no rate is sustained");
+        } else {
+            high = rate;
         }
-        let mut rate = low;
-        loop {
-            let run = self.generator.run_open(&self.arena, process, Some(rate), plan.times)?;
-            if run.answered_share() >= SUSTAINED {
-                return Ok(run);
-            }
-            rate *= 0.98;
-            ensure!(rate > 100.0, "no rate is sustained");
+        rate = match (low > 0.0, high.is_finite()) {
+            (true, true) => f64::midpoint(low, high),
+            (true, false) => low * 1.1,
+            (false, _) => high / 1.1,
+        };
+        ensure!(rate > 100.0, "no rate is sustained");
+    }
+    let mut rate = low;
+    loop {
+        let run = generator.run_open(arena, process, Some(rate), plan.times)?;
+        if run.answered_share() >= SUSTAINED {
+            return Ok(run);
         }
+        rate *= 0.98;
+        ensure!(rate > 100.0, "no rate is sustained");
     }
 }
 

@@ -4,7 +4,7 @@
 //! interface (threaded NAPI); the load's core runs everything else. Processor time is taken from the scheduler's own
 //! nanosecond accounts of these threads.
 
-use std::{fs, io, mem, path::Path};
+use std::{fs, io, mem, path::Path, time::Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -112,13 +112,13 @@ fn run_time(thread: &Path) -> u64 {
 }
 
 /// Nanoseconds that all threads of a process have run. Threads that have ended are not counted.
-pub fn process_time(process: Thread) -> u64 {
+fn process_time(process: Thread) -> u64 {
     let tasks = Path::new("/proc").join(process.to_string()).join("task");
     threads_of(process).into_iter().map(|thread| run_time(&tasks.join(thread.to_string()))).sum()
 }
 
 /// Hundredths of seconds that a core was not idle, and all that have passed.
-pub fn core_ticks(core: usize) -> anyhow::Result<(u64, u64)> {
+fn core_ticks(core: usize) -> anyhow::Result<(u64, u64)> {
     let text = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let name = format!("cpu{core} ");
     let line = text.lines().find_map(|line| line.strip_prefix(&name)).with_context(|| format!("no core {core}"))?;
@@ -126,6 +126,48 @@ pub fn core_ticks(core: usize) -> anyhow::Result<(u64, u64)> {
     let all: u64 = ticks.iter().take(8).sum();
     let idle: u64 = ticks.iter().skip(3).take(2).sum();
     Ok((all - idle, all))
+}
+
+/// Processor time and the clock at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Accounts {
+    time: Instant,
+    process: u64,
+    receive: u64,
+    core: (u64, u64),
+}
+
+/// What was used between two moments.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Time that has passed.
+    pub seconds: f64,
+    /// Processor time of the contestant's process, in nanoseconds.
+    pub process_time: u64,
+    /// Processor time of the thread that polls the tracker's interface, in nanoseconds.
+    pub receive_time: u64,
+    /// How much of the tracker's core was not idle, whoever used it.
+    pub core_busy: f64,
+}
+
+impl Accounts {
+    pub fn take(core: usize, process: Option<Thread>, polling: &[Thread]) -> anyhow::Result<Self> {
+        Ok(Self {
+            core: core_ticks(core)?,
+            process: process.map_or(0, process_time),
+            receive: polling.iter().map(|&thread| process_time(thread)).sum(),
+            time: Instant::now(),
+        })
+    }
+
+    pub fn since(self, before: Self) -> Usage {
+        Usage {
+            seconds: (self.time - before.time).as_secs_f64(),
+            process_time: self.process - before.process,
+            receive_time: self.receive - before.receive,
+            core_busy: (self.core.0 - before.core.0) as f64 / (self.core.1 - before.core.1).max(1) as f64,
+        }
+    }
 }
 
 /// Bytes a process holds: its private memory, and the BPF maps it has open.

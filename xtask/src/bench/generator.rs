@@ -18,7 +18,7 @@ use bench_ebpf::{Client, Load, PACE_SHIFT, Progress, Replies, TEMPLATE_BYTES, ch
 
 use super::{
     arena::{Arena, Family, TRACKER_PORT},
-    cores::{self, Cores, Thread},
+    cores::{self, Accounts, Cores, Thread, Usage},
     interrupt,
     object::{Maps, Object, Programs},
     request::{self, Request},
@@ -47,18 +47,11 @@ pub struct Generator {
 /// What one run gave.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
-    /// Length of the measured time.
-    pub seconds: f64,
+    pub usage: Usage,
     pub sent: u64,
     pub replies: Replies,
     /// Closed loop: requests that had to be replaced, because they or their replies were lost.
     pub refilled: u64,
-    /// Processor time of the contestant's process, in nanoseconds.
-    pub process_time: u64,
-    /// Processor time of the thread that polls the tracker's interface, in nanoseconds.
-    pub receive_time: u64,
-    /// How much of the tracker's core was not idle, whoever used it.
-    pub core_busy: f64,
     /// Histogram of the time from request to reply; see `bench_ebpf::latency_bucket`.
     pub latency: Vec<u64>,
 }
@@ -66,7 +59,7 @@ pub struct Run {
 impl Run {
     /// Answers per second.
     pub fn rate(&self) -> f64 {
-        self.replies.answered as f64 / self.seconds
+        self.replies.answered as f64 / self.usage.seconds
     }
 
     /// Answered share of what was sent.
@@ -76,7 +69,7 @@ impl Run {
 
     /// Answers per second of processor time, receive path included.
     pub fn per_core_second(&self) -> f64 {
-        self.replies.answered as f64 * 1e9 / (self.process_time + self.receive_time).max(1) as f64
+        self.replies.answered as f64 * 1e9 / (self.usage.process_time + self.usage.receive_time).max(1) as f64
     }
 
     pub fn peers_per_reply(&self) -> f64 {
@@ -398,13 +391,10 @@ fn make_frames(program: &Xdp, interface: u32, length: u32, frames: u32) -> anyho
 }
 
 struct Snapshot {
-    time: Instant,
+    accounts: Accounts,
     sent: u64,
     replies: Replies,
-    process_time: u64,
-    receive_time: u64,
     refilled: u64,
-    core: (u64, u64),
     latency: Vec<u64>,
 }
 
@@ -413,13 +403,10 @@ impl Snapshot {
         // The histogram takes a thousand system calls: before the clock is read.
         let latency = source.maps.latency(source.cores.load)?;
         Ok(Self {
-            core: cores::core_ticks(source.cores.tracker)?,
-            process_time: process.map_or(0, cores::process_time),
-            receive_time: polling.iter().map(|&thread| cores::process_time(thread)).sum(),
             sent: source.progress()?.sequence,
             replies: source.replies()?,
             refilled: source.refilled,
-            time: Instant::now(),
+            accounts: Accounts::take(source.cores.tracker, process, polling)?,
             latency,
         })
     }
@@ -427,7 +414,7 @@ impl Snapshot {
     fn since(self, before: &Self) -> Run {
         let (now, then) = (self.replies, before.replies);
         Run {
-            seconds: (self.time - before.time).as_secs_f64(),
+            usage: self.accounts.since(before.accounts),
             sent: self.sent - before.sent,
             replies: Replies {
                 answered: now.answered - then.answered,
@@ -443,10 +430,7 @@ impl Snapshot {
                 outstanding: now.outstanding,
                 passed: now.passed - then.passed,
             },
-            process_time: self.process_time - before.process_time,
-            receive_time: self.receive_time - before.receive_time,
             refilled: self.refilled - before.refilled,
-            core_busy: (self.core.0 - before.core.0) as f64 / (self.core.1 - before.core.1).max(1) as f64,
             latency: self.latency.iter().zip(&before.latency).map(|(now, then)| now - then).collect(),
         }
     }

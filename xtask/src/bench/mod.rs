@@ -7,6 +7,7 @@ mod contest;
 mod contestant;
 mod cores;
 mod generator;
+mod http;
 mod interrupt;
 mod netns;
 mod object;
@@ -23,7 +24,7 @@ use self::{
     contestant::Contestant,
     cores::Cores,
     generator::Times,
-    scenario::{Kind, SCENARIOS},
+    scenario::SCENARIOS,
 };
 use crate::workspace;
 
@@ -74,10 +75,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         if !options.scenarios.is_empty() && !options.scenarios.iter().any(|name| name == scenario.name) {
             continue;
         }
-        let Kind::Udp(request) = scenario.load else { continue };
         eprintln!("{}: {}", scenario.name, scenario.title);
         let playing: Vec<_> = contestants.iter().copied().filter(|contestant| contestant.plays(scenario)).collect();
-        for outcome in contest::run(scenario, &request, &playing, &plan)? {
+        for outcome in contest::run(scenario, &playing, &plan)? {
             eprintln!(
                 "{:<22} {:>10.0}/s {:>10.0} per core-s  memory {:?} {:?} p99 {:?}",
                 outcome.contestant.name(),
