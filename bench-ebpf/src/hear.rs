@@ -53,17 +53,18 @@ fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> 
         return Some(Heard::NotAReply);
     }
 
-    let udp_length = u16::from_be(frame.get(at.udp + 4)) as u32;
+    let udp_length = u32::from(u16::from_be(frame.get(at.udp + 4)));
     let length = udp_length.wrapping_sub(8);
     let action = u32::from_be(frame.get(at.payload));
     let transaction_id = u32::from_be(frame.get(at.payload + 4));
     // 64 bits wide: the verifier does not follow a 32-bit difference of packet pointers.
     let there = ctx.data_end() as u64 - ctx.data() as u64;
-    if there < at.payload as u64 + length as u64 || !(8..=1500).contains(&length) {
+    if there < at.payload as u64 + u64::from(length) || !(8..=1500).contains(&length) {
         replies.wrong_length += 1;
         return None;
     }
-    let outstanding = (maps::progress()?.sequence as u32).wrapping_sub(1).wrapping_sub(transaction_id);
+    let progress = maps::progress()?;
+    let outstanding = (progress.sequence as u32).wrapping_sub(1).wrapping_sub(transaction_id);
     if outstanding > WINDOW {
         replies.wrong_transaction += 1;
         return None;
@@ -92,10 +93,11 @@ fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> 
             return None;
         }
     };
+    progress.answered = transaction_id;
     replies.answered += 1;
-    replies.peers += peers as u64;
-    replies.bytes += length as u64;
-    replies.outstanding = outstanding as u64;
+    replies.peers += u64::from(peers);
+    replies.bytes += u64::from(length);
+    replies.outstanding = u64::from(outstanding);
 
     let is_sampled = transaction_id & (SAMPLE_EVERY - 1) == 0;
     // SAFETY: a helper without arguments.
@@ -113,7 +115,7 @@ fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> 
         return Some(Heard::Counted);
     }
     // The time of the reply is the time of the next request; sampled are others than those whose time is known.
-    let now = if now == 0 && maps::progress()?.sequence as u32 & (SAMPLE_EVERY - 1) == 0 {
+    let now = if now == 0 && progress.sequence as u32 & (SAMPLE_EVERY - 1) == 0 {
         // SAFETY: a helper without arguments.
         unsafe { bpf_ktime_get_ns() }
     } else {
@@ -132,7 +134,7 @@ fn note_swarm(ctx: &XdpContext, at: Layout) {
         Bytes::<82>::of(ctx).map(|frame| (frame.get(V6.payload + 12), frame.get(V6.payload + 16)))
     };
     if let (Some((leechers, seeders)), Some(replies)) = (counts, maps::replies()) {
-        let peers = u32::from_be(leechers) as u64 + u32::from_be(seeders) as u64;
+        let peers = u64::from(u32::from_be(leechers)) + u64::from(u32::from_be(seeders));
         if peers > replies.largest_swarm {
             replies.largest_swarm = peers;
         }
@@ -181,7 +183,7 @@ fn verify_checksum(ctx: &XdpContext, at: Layout, udp_length: u32) -> Option<()> 
     if sum < 0 {
         return None;
     }
-    let pseudo = (udp_length as u16).to_be() as u64 + (PROTOCOL_UDP as u16).to_be() as u64;
+    let pseudo = u64::from((udp_length as u16).to_be()) + u64::from(u16::from(PROTOCOL_UDP).to_be());
     let replies = maps::replies()?;
     if fold(sum as u64 + pseudo) == 0xffff {
         replies.right_checksum += 1;

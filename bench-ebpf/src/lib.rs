@@ -75,11 +75,20 @@ pub struct Load {
     pub tracker_port: u16,
     /// 1: every valid reply is turned into the next request, so that the number of requests on their way stays the same.
     pub closed_loop: u32,
+    /// Not 0: the generator sends only while fewer requests than this were sent after the one answered last. The other way
+    /// to a closed loop, for requests so much longer than their replies that these cannot be turned into requests.
+    pub window: u32,
     /// Reflector only: length of the UDP payload of its replies.
     pub reflected_payload: u32,
     /// Whether the checksums of sampled replies are verified. Off where they are left to a network card that is not there.
     pub verify_checksums: u32,
+    /// Fills the record up to a multiple of its alignment.
+    pub reserved: u32,
 }
+
+/// A generator with a window sends after so long a silence even when the window is full: all in it must have been lost.
+/// Nanoseconds.
+pub const WINDOW_PATIENCE_NS: u64 = 20_000_000;
 
 /// How far the load has come, on one CPU.
 #[repr(C)]
@@ -89,11 +98,19 @@ pub struct Progress {
     pub sequence: u64,
     /// When the next request is due, in units of 2^-[`PACE_SHIFT`] ns of the monotonic clock.
     pub due: u64,
+    /// With a window: when a request was sent last. Nanoseconds of the monotonic clock.
+    pub sent: u64,
+    /// Transaction id of the request answered last.
+    pub answered: u32,
     /// Next element of the population.
     pub position: u32,
     /// Requests that could not be built, because the frame was too short or could not be given its length.
     pub failed: u32,
+    /// Fills the record up to a multiple of its alignment.
+    pub reserved: u32,
 }
+
+const _: () = assert!(size_of::<Load>().is_multiple_of(8) && size_of::<Progress>().is_multiple_of(8));
 
 /// What was heard, on one CPU.
 #[repr(C)]
@@ -181,7 +198,7 @@ pub fn is_seeder(visit: Visit, share: u32) -> bool {
 #[must_use]
 pub fn info_hash(torrent: u32) -> [u32; 5] {
     // The finaliser of splitmix64, then two cheaper steps.
-    let mut first = (torrent as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut first = u64::from(torrent).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     first = (first ^ (first >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     first = (first ^ (first >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     first ^= first >> 31;
@@ -265,7 +282,7 @@ mod tests {
     #[test]
     fn latency_buckets_are_in_order_and_narrow() {
         let mut last = 0;
-        for nanoseconds in (0..100_000u64).chain((1..60).map(|bit| (1 << bit) + 1)) {
+        for nanoseconds in (0..100_000u64).chain((17..60).map(|bit| (1 << bit) + 1)) {
             let bucket = latency_bucket(nanoseconds);
             if nanoseconds < 100_000 {
                 assert!(bucket == last || bucket == last + 1, "{nanoseconds}: {bucket} after {last}");

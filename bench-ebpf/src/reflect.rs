@@ -40,7 +40,7 @@ fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> 
         let (old_length, checksum): (u16, u16) = (frame.get(IP + 2), frame.get(IP + 10));
         let new_length = (udp_length + 20).to_be();
         frame.put(IP + 2, new_length);
-        frame.put(IP + 10, !fold(!checksum as u64 + !old_length as u64 + new_length as u64));
+        frame.put(IP + 10, !fold(u64::from(!checksum) + u64::from(!old_length) + u64::from(new_length)));
     } else {
         let (source, destination): ([u64; 2], [u64; 2]) = (frame.get(IP + 8), frame.get(IP + 24));
         frame.put(IP + 8, destination);

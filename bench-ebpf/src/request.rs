@@ -6,7 +6,7 @@ use core::ptr;
 use aya_ebpf::{helpers::bpf_ktime_get_ns, programs::XdpContext};
 use bench_ebpf::{
     CATCH_UP_NS, Client, Load, PACE_SHIFT, Placement, Progress, REQUEST_ANNOUNCE, REQUEST_CONNECT, SAMPLE_EVERY,
-    SCRAPE_MAX, Visit, fold, info_hash, is_seeder,
+    SCRAPE_MAX, Visit, WINDOW_PATIENCE_NS, fold, info_hash, is_seeder,
 };
 
 use crate::{
@@ -33,6 +33,13 @@ pub fn paced(ctx: &XdpContext) -> Option<()> {
     }
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
+    if load.window != 0 {
+        let outstanding = (progress.sequence as u32).wrapping_sub(progress.answered);
+        if outstanding > load.window && now - progress.sent < WINDOW_PATIENCE_NS {
+            return None;
+        }
+        progress.sent = now;
+    }
     if load.pace != 0 {
         let scaled = now << PACE_SHIFT;
         if progress.due > scaled {
@@ -107,11 +114,11 @@ fn announce<const LENGTH: usize>(ctx: &XdpContext, load: &Load, progress: &mut P
     sum += put_info_hash(frame, at.payload + INFO_HASH, visit.torrent);
     if !is_seeder(visit, load.seeders) {
         frame.put(at.payload + LEFT_LOW_WORD, LEFT);
-        sum += LEFT as u64;
+        sum += u64::from(LEFT);
     }
     let port = place.port.to_be();
     frame.put(at.payload + PORT, port);
-    sum += port as u64;
+    sum += u64::from(port);
     put_checksum(frame, at, sum);
     Some(())
 }
@@ -146,7 +153,7 @@ fn scrape<const LENGTH: usize>(ctx: &XdpContext, load: &Load, progress: &mut Pro
         // SAFETY: the bound was checked a few lines above.
         unsafe { (hash_at as *mut [u32; 5]).write_unaligned(hash) };
         for word in hash {
-            sum += word as u64;
+            sum += u64::from(word);
         }
         hash_at += 20;
     }
@@ -186,26 +193,26 @@ fn header<const LENGTH: usize>(
     at: Layout,
     with_connection_id: bool,
 ) -> u64 {
-    let mut sum = load.udp_sum as u64;
+    let mut sum = u64::from(load.udp_sum);
     if at.udp == V4.udp {
         let source = client.address[0];
         frame.put(IP + 12, source);
-        frame.put(IP + 10, !fold(load.ip_sum as u64 + source as u64));
-        sum += source as u64;
+        frame.put(IP + 10, !fold(u64::from(load.ip_sum) + u64::from(source)));
+        sum += u64::from(source);
     } else {
         for (number, &word) in client.address.iter().enumerate() {
             frame.put(IP + 8 + 4 * number, word);
-            sum += word as u64;
+            sum += u64::from(word);
         }
     }
     if with_connection_id {
         frame.put(at.payload, client.connection_id[0]);
         frame.put(at.payload + 4, client.connection_id[1]);
-        sum += client.connection_id[0] as u64 + client.connection_id[1] as u64;
+        sum += u64::from(client.connection_id[0]) + u64::from(client.connection_id[1]);
     }
     let transaction_id = (progress.sequence as u32).to_be();
     frame.put(at.payload + TRANSACTION_ID, transaction_id);
-    sum + transaction_id as u64
+    sum + u64::from(transaction_id)
 }
 
 #[inline(always)]
@@ -213,7 +220,7 @@ fn put_info_hash<const LENGTH: usize>(frame: Bytes<LENGTH>, at: usize, torrent: 
     let mut sum = 0;
     for (number, word) in info_hash(torrent).into_iter().enumerate() {
         frame.put(at + 4 * number, word);
-        sum += word as u64;
+        sum += u64::from(word);
     }
     sum
 }

@@ -3,8 +3,9 @@
 
 mod ways;
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 use std::{
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
 };
@@ -147,24 +148,30 @@ fn datagrams() -> impl Strategy<Value = Datagram> {
 }
 
 impl Datagram {
-    fn frame(&self, ids: &BTreeMap<(bool, u16), u64>) -> Frame {
+    /// The frame, with torrents that no other case has.
+    fn frame(&self, case: u32, ids: &BTreeMap<(bool, u16), u64>) -> Frame {
+        let torrent = |number: u8| {
+            let mut info_hash = [number; 20];
+            info_hash[..4].copy_from_slice(&case.to_be_bytes());
+            info_hash
+        };
         let family = if self.ipv6 { Family::V6 } else { Family::V4 };
         let source = SocketAddr::new(family.host(self.host), 40_000);
         let id = ids[&(self.ipv6, self.host)] ^ u64::from(!self.right_id);
         let mut payload = match &self.kind {
             Kind::Connect => bep15::connect(5),
-            Kind::Announce { torrent, port, left, event, num_want } => {
+            Kind::Announce { torrent: number, port, left, event, num_want } => {
                 let announce = Announce {
                     connection_id: id,
                     left: *left,
                     event: *event,
                     num_want: *num_want,
-                    ..Announce::new([*torrent; 20], *port)
+                    ..Announce::new(torrent(*number), *port)
                 };
                 announce.bytes()
             }
             Kind::Scrape(torrents) => {
-                let torrents: Vec<_> = torrents.iter().map(|torrent| [*torrent; 20]).collect();
+                let torrents: Vec<_> = torrents.iter().copied().map(torrent).collect();
                 bep15::scrape(id, 6, &torrents)
             }
             Kind::Other(bytes) => bytes.clone(),
@@ -203,38 +210,43 @@ fn normal(reply: &[u8], ipv4: bool, wanted: i32) -> Reply {
     reply
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn random_datagrams_are_answered_alike_by_xdp_and_the_host_build(
-        datagrams in prop::collection::vec(datagrams(), 1..150)
-    ) {
-        let mut host = Host::new(&SIZES);
-        let mut xdp = XdpProgram::load(&SIZES).expect("the XDP program is loaded");
-        // Both have the same keys and the same clock, so an id of one is an id of the other.
-        let mut ids = BTreeMap::new();
-        let mut runner = Runner::new(&mut host);
-        for (family, ipv6) in [(Family::V4, false), (Family::V6, true)] {
-            for number in 2..6 {
-                let id = runner.connect(SocketAddr::new(family.host(number), 40_000)).expect("connected");
-                ids.insert((ipv6, number), id);
-            }
+#[test]
+fn random_datagrams_are_answered_alike_by_xdp_and_the_host_build() {
+    let sizes = Sizes { index_buckets: 16384, swarms: 50_000, ..SIZES };
+    let mut host = Host::new(&sizes);
+    let xdp = RefCell::new(XdpProgram::load(&sizes).expect("the XDP program is loaded"));
+    // Both have the same keys and the same clock, so an id of one is an id of the other.
+    let mut ids = BTreeMap::new();
+    let mut runner = Runner::new(&mut host);
+    for (family, ipv6) in [(Family::V4, false), (Family::V6, true)] {
+        for number in 2..6 {
+            let id = runner.connect(SocketAddr::new(family.host(number), 40_000)).expect("connected");
+            ids.insert((ipv6, number), id);
         }
+    }
+    let (host, case) = (RefCell::new(host), Cell::new(0));
+    let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(datagrams(), 1..150), |datagrams| {
+        case.set(case.get() + 1);
+        let (mut host, mut xdp) = (host.borrow_mut(), xdp.borrow_mut());
         for datagram in datagrams {
-            let frame = datagram.frame(&ids);
-            let wanted = frame.payload.get(92..96).map_or(-1, |word| i32::from_be_bytes(word.try_into().expect("4 bytes")));
-            let (by_host, by_xdp) = (host.send(&frame, &[]), xdp.send(&frame, &frame.bytes()));
-            match (by_host, by_xdp) {
+            let frame = datagram.frame(case.get(), &ids);
+            let word = frame.payload.get(92..96);
+            let wanted = word.map_or(-1, |word| i32::from_be_bytes(word.try_into().expect("4 bytes")));
+            let ipv4 = frame.source.is_ipv4();
+            match (host.send(&frame, &[]), xdp.send(&frame, &frame.bytes())) {
                 (Ok(Outcome::Answered(host)), Ok(Outcome::Answered(xdp))) => {
-                    let ipv4 = frame.source.is_ipv4();
                     prop_assert_eq!(normal(&host, ipv4, wanted), normal(&xdp, ipv4, wanted), "{:?}", datagram);
                 }
                 (Ok(Outcome::Silence), Ok(Outcome::Unanswered(_))) => {}
                 // Too long for the program; that it leaves the answer to the sockets changes what is stored.
-                (Ok(Outcome::Answered(_)), Ok(Outcome::Unanswered(_))) if frame.payload.len() > 1496 => return Ok(()),
+                (Ok(Outcome::Answered(_)), Ok(Outcome::Unanswered(_))) if frame.payload.len() > 1496 => break,
                 (host, xdp) => prop_assert!(false, "{:?}: {:?} and {:?}", datagram, host, xdp),
             }
         }
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
     }
 }

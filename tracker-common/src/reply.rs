@@ -45,12 +45,17 @@ pub struct Scratch {
     pub refs_split: [Word32; REFS],
     /// A peer being moved: up to three words.
     pub peer: [Word; 3],
+    /// How many lines from its home the line of the last slot found is.
+    pub step: Word32,
+    /// Rebuilding: the largest such distance + 1 in the new chunks.
+    pub reach: Word32,
+    /// Rebuilding: the same in the new chunks of the partition split off.
+    pub reach_split: Word32,
     forgotten: Word32,
-    reserved: Word32,
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }
 
-const _: () = assert!(size_of::<Scratch>() == 192 + SCRATCH_BYTES);
+const _: () = assert!(size_of::<Scratch>() == 200 + SCRATCH_BYTES);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]

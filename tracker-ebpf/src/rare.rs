@@ -14,10 +14,10 @@ pub(crate) fn call(work: Rare) -> Result<u32, Reason> {
         Rare::Create => rare_create(),
         Rare::Found { family: V4::TAG, swarm } => rare_found_v4(swarm),
         Rare::Found { swarm, .. } => rare_found_v6(swarm),
-        Rare::Grow { family: V4::TAG, partition } => rare_grow_v4(partition),
-        Rare::Grow { partition, .. } => rare_grow_v6(partition),
-        Rare::Split { family: V4::TAG, swarm } => rare_split_v4(swarm),
-        Rare::Split { swarm, .. } => rare_split_v6(swarm),
+        Rare::Grow { family: V4::TAG, partition, extra, newcomer } => rare_grow_v4(partition, extra, newcomer),
+        Rare::Grow { partition, extra, newcomer, .. } => rare_grow_v6(partition, extra, newcomer),
+        Rare::Split { family: V4::TAG, swarm, extra } => rare_split_v4(swarm, extra),
+        Rare::Split { swarm, extra, .. } => rare_split_v6(swarm, extra),
     })
 }
 
@@ -25,7 +25,8 @@ pub(crate) fn call(work: Rare) -> Result<u32, Reason> {
 const MEMORY_FULL: i64 = -1;
 const TORRENTS_FULL: i64 = -2;
 const CONTENDED: i64 = -3;
-const OTHER: i64 = -4;
+const NO_ROOM: i64 = -4;
+const OTHER: i64 = -5;
 
 #[inline(always)]
 fn encode(result: Result<u32, Reason>) -> i64 {
@@ -34,6 +35,7 @@ fn encode(result: Result<u32, Reason>) -> i64 {
         Err(Reason::MemoryFull) => MEMORY_FULL,
         Err(Reason::TorrentsFull) => TORRENTS_FULL,
         Err(Reason::Contended) => CONTENDED,
+        Err(Reason::NoRoom) => NO_ROOM,
         Err(_) => OTHER,
     }
 }
@@ -45,17 +47,18 @@ fn decode(result: i64) -> Result<u32, Reason> {
         MEMORY_FULL => Err(Reason::MemoryFull),
         TORRENTS_FULL => Err(Reason::TorrentsFull),
         CONTENDED => Err(Reason::Contended),
+        NO_ROOM => Err(Reason::NoRoom),
         _ => Err(Reason::Internal),
     }
 }
 
 macro_rules! rare {
-    ($($name:ident($($argument:ident)?) = $work:expr;)*) => {
+    ($($name:ident($($argument:ident),*) = $work:expr;)*) => {
         $(
             // SAFETY: the name is unique to this program; nobody but this program calls it.
             #[unsafe(no_mangle)]
             #[inline(never)]
-            pub extern "C" fn $name($($argument: u32)?) -> i64 {
+            pub extern "C" fn $name($($argument: u32),*) -> i64 {
                 encode($work.run(&Kernel))
             }
         )*
@@ -66,8 +69,8 @@ rare! {
     rare_create() = Rare::Create;
     rare_found_v4(swarm) = Rare::Found { family: V4::TAG, swarm };
     rare_found_v6(swarm) = Rare::Found { family: V6::TAG, swarm };
-    rare_grow_v4(partition) = Rare::Grow { family: V4::TAG, partition };
-    rare_grow_v6(partition) = Rare::Grow { family: V6::TAG, partition };
-    rare_split_v4(swarm) = Rare::Split { family: V4::TAG, swarm };
-    rare_split_v6(swarm) = Rare::Split { family: V6::TAG, swarm };
+    rare_grow_v4(partition, extra, newcomer) = Rare::Grow { family: V4::TAG, partition, extra, newcomer };
+    rare_grow_v6(partition, extra, newcomer) = Rare::Grow { family: V6::TAG, partition, extra, newcomer };
+    rare_split_v4(swarm, extra) = Rare::Split { family: V4::TAG, swarm, extra };
+    rare_split_v6(swarm, extra) = Rare::Split { family: V6::TAG, swarm, extra };
 }

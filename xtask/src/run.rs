@@ -116,7 +116,7 @@ impl Playground {
             match try_udp(*at) {
                 Ok(()) => println!("A UDP connect to {at} was answered."),
                 Err(error) => {
-                    println!("A UDP connect to {at} was not answered; does a firewall forbid it? ({error:#})")
+                    println!("A UDP connect to {at} was not answered; does a firewall forbid it? ({error:#})");
                 }
             }
         }

@@ -152,12 +152,7 @@ impl<'a> Runner<'a> {
 
     /// Asks for the state afterwards, as a client can.
     fn check_stored(&mut self, row: &Row) -> Result<(), String> {
-        let asker = SocketAddr::new(Family::V4.host(250), 40_001);
-        let id = self.connect(asker)?;
-        match self.ask(asker, bep15::scrape(id, 7, &[row.torrent]))? {
-            Reply::Scrape { torrents, .. } if torrents == [row.counts] => {}
-            other => return Err(format!("{other:?} instead of {:?}", row.counts)),
-        }
+        self.check_counts(row)?;
         for family in Family::BOTH {
             let peers: BTreeSet<_> =
                 row.peers.iter().filter(|peer| peer.is_ipv4() == (family == Family::V4)).copied().collect();
@@ -176,9 +171,17 @@ impl<'a> Runner<'a> {
             announce.event = bep15::Event::Stopped as u32;
             self.ask(probe, announce.bytes())?;
         }
-        match self.ask(asker, bep15::scrape(id, 8, &[row.torrent]))? {
-            Reply::Scrape { torrents, .. } if torrents == [row.counts] => Ok(()),
-            other => Err(format!("{other:?} instead of {:?} when the probes have left", row.counts)),
+        self.check_counts(row).map_err(|error| format!("{error} when the probes have left"))
+    }
+
+    fn check_counts(&mut self, row: &Row) -> Result<(), String> {
+        let asker = SocketAddr::new(Family::V4.host(250), 40_001);
+        let id = self.connect(asker)?;
+        let reply = self.ask(asker, bep15::scrape(id, 7, &[row.torrent]))?;
+        if reply == (Reply::Scrape { transaction: 7, torrents: vec![row.counts] }) {
+            Ok(())
+        } else {
+            Err(format!("{reply:?} instead of {:?}", row.counts))
         }
     }
 
@@ -191,10 +194,8 @@ impl<'a> Runner<'a> {
         if peer.seeder {
             announce.left = 0;
         }
-        match self.ask(source, announce.bytes())? {
-            Reply::Announce { .. } => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
+        let reply = self.ask(source, announce.bytes())?;
+        if matches!(reply, Reply::Announce { .. }) { Ok(()) } else { Err(format!("{reply:?}")) }
     }
 
     fn id_for(&mut self, row: &Row, id: Id) -> Result<u64, String> {
@@ -222,13 +223,12 @@ impl<'a> Runner<'a> {
         if let Some(id) = self.ids.get(&source.ip()) {
             return Ok(*id);
         }
-        match self.ask(source, bep15::connect(0xc0))? {
-            Reply::Connect { transaction: 0xc0, connection_id } => {
-                self.ids.insert(source.ip(), connection_id);
-                Ok(connection_id)
-            }
-            other => Err(format!("a connect from {source} was answered with {other:?}")),
-        }
+        let reply = self.ask(source, bep15::connect(0xc0))?;
+        let Reply::Connect { transaction: 0xc0, connection_id } = reply else {
+            return Err(format!("a connect from {source} was answered with {reply:?}"));
+        };
+        self.ids.insert(source.ip(), connection_id);
+        Ok(connection_id)
     }
 
     /// Sends a request that has to be answered.

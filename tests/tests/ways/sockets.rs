@@ -4,7 +4,6 @@ use super::{Outcome, Way};
 use anyhow::{Context as _, Result};
 use std::{
     collections::{BTreeMap, HashMap},
-    io,
     net::{SocketAddr, UdpSocket},
 };
 use tracker_common::{outcome::Reason, settings::Settings};
@@ -53,10 +52,7 @@ impl Sockets {
         let mut answer = None;
         loop {
             let mut bytes = vec![0; 65536];
-            let length = socket.recv(&mut bytes).map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => anyhow::anyhow!("not even a connect from {source} is answered"),
-                _other => error.into(),
-            })?;
+            let length = socket.recv(&mut bytes).context("not even a connect is answered")?;
             bytes.truncate(length);
             if bytes.get(4..8) == Some(&MARKER.to_be_bytes()) {
                 return Ok(answer);

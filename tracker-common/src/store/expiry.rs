@@ -197,7 +197,7 @@ fn family<M: Memory, F: Family>(
         let wanted = partition::chunks_for::<F>(peers);
         // A chunk of slack keeps a partition from shrinking and growing in turns.
         if wanted + 1 < partition.chunk_count.load() {
-            let _ = partition::rebuild::<M, F>(memory, scratch, partition, part, wanted);
+            let _ = partition::rebuild::<M, F>(memory, scratch, partition, part, wanted, 0);
         }
         partition.lock.unlock();
     }

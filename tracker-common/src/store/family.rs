@@ -130,6 +130,8 @@ pub trait Family: Copy + 'static {
     const WORDS: usize;
     /// Slots of a line: what is searched in one go.
     const LINE: usize;
+    /// Lines in which a peer can be.
+    const WINDOW: u32;
     /// Slots in a swarm record.
     const INLINE: usize;
     /// A partition is split off, somewhere in the swarm, for every so many peers. The partitions whose turn has not come yet hold up
@@ -212,6 +214,14 @@ impl V6 {
     }
 }
 
+/// The last step of a keyed multilinear hash. By itself such a hash is universal, but linear: addresses in a row become
+/// hashes in equal steps, which crowd together for an unlucky key.
+#[inline(always)]
+#[must_use]
+pub(super) fn scramble(sum: u64) -> u32 {
+    ((sum ^ sum >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
+}
+
 #[inline(always)]
 fn put<T: Copy>(scratch: &Scratch, cursor: u32, value: T) {
     // SAFETY: `cursor` was masked to 11 bits before the line that is being copied (`sample::copy_line`), and a line adds less
@@ -222,6 +232,7 @@ fn put<T: Copy>(scratch: &Scratch, cursor: u32, value: T) {
 impl Family for V4 {
     const WORDS: usize = 1;
     const LINE: usize = 8;
+    const WINDOW: u32 = 6;
     const INLINE: usize = 5;
     const PER_PARTITION: u32 = 128;
     const PEER_BYTES: u32 = wire::PEER_V4 as u32;
@@ -255,7 +266,7 @@ impl Family for V4 {
             .load()
             .wrapping_add(keys[13].load().wrapping_mul(key & 0xffff_ffff))
             .wrapping_add(keys[14].load().wrapping_mul((key >> 32) & 0xffff));
-        (sum >> 32) as u32
+        scramble(sum)
     }
 
     #[inline(always)]
@@ -306,6 +317,7 @@ impl Family for V4 {
 impl Family for V6 {
     const WORDS: usize = 3;
     const LINE: usize = 4;
+    const WINDOW: u32 = 8;
     const INLINE: usize = 2;
     const PER_PARTITION: u32 = 64;
     const PEER_BYTES: u32 = wire::PEER_V6 as u32;
@@ -343,7 +355,7 @@ impl Family for V6 {
             .wrapping_add(keys[15].load().wrapping_mul(key[1] & 0xffff_ffff))
             .wrapping_add(keys[16].load().wrapping_mul(key[1] >> 32))
             .wrapping_add(keys[17].load().wrapping_mul(key[2] & 0xffff));
-        (sum >> 32) as u32
+        scramble(sum)
     }
 
     #[inline(always)]

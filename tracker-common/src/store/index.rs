@@ -8,7 +8,7 @@
 //! Torrents are stored and removed with the lock of their home bucket held; searches take no lock and are confirmed by whoever
 //! uses the result, with the lock of the swarm held ([`same`]).
 
-use super::{Bucket, SWARM_ALIVE, Swarm, pool, update::acquire};
+use super::{Bucket, SWARM_ALIVE, Swarm, family::scramble, pool, update::acquire};
 use crate::{
     memory::{Memory, Step},
     outcome::{Event, Reason},
@@ -47,7 +47,7 @@ impl Place {
             tag = tag.wrapping_add(keys[7 + i].load().wrapping_mul(u64::from(words[i])));
         }
         let buckets = settings.index_buckets.load();
-        Self { words, home: (((home >> 32) * u64::from(buckets)) >> 32) as u32, buckets, tag: (tag >> 32) as u32 }
+        Self { words, home: ((u64::from(scramble(home)) * u64::from(buckets)) >> 32) as u32, buckets, tag: scramble(tag) }
     }
 
     #[inline(always)]

@@ -86,7 +86,8 @@ pub struct Partition {
     pub lock: Lock,
     /// Number of the swarm it belongs to, + 1; 0 while free.
     pub owner: Word32,
-    /// Its own number within the swarm, and [`Family::TAG`].
+    /// Its own number within the swarm in the low 16 bits, [`Family::TAG`], and in bits 16 to 23 its reach: within how many lines
+    /// from its home line every peer is.
     pub place: Word32,
     /// How many of `chunks` are in use.
     pub chunk_count: Word32,

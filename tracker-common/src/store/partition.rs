@@ -2,10 +2,10 @@
 //!
 //! A peer's partition comes from the low bits of its hash by linear hashing: with n partitions, those below
 //! the last power of two that was passed are split already. Its home line within the partition comes from the high bits;
-//! the peer is in its home line or one of the [`WINDOW`] - 1 following ones, wherever a slot was free. Because a
-//! search always looks at the whole window, a slot that becomes free needs no mark.
+//! the peer is in its home line or one of the following ones, wherever a slot was free; how far away at most is written in the
+//! partition (its reach). Because a search always looks that far, a slot that becomes free needs no mark.
 //!
-//! A partition that has no free slot in a window is rebuilt with one chunk more; when the swarm has more than
+//! A partition that has no free slot within [`Family::WINDOW`] lines is rebuilt with one chunk more; when the swarm has more than
 //! [`Family::PER_PARTITION`] peers per partition, the next partition in order is split. Both build new chunks
 //! beside the old ones and exchange them at the end, so that a failure on the way (no memory) changes nothing.
 
@@ -24,8 +24,6 @@ use crate::{
 
 /// Lines of a chunk.
 pub const LINES: u32 = 4;
-/// Lines in which a peer can be.
-pub const WINDOW: u32 = 4;
 
 /// Slots of a chunk.
 #[inline(always)]
@@ -135,7 +133,30 @@ pub(super) fn lookup<M: Memory, F: Family>(memory: &M, swarm: &Swarm, place: u32
 /// Whether the partition is number `place` of the swarm.
 #[inline(always)]
 pub(super) fn belongs<F: Family>(partition: &Partition, swarm: u32, place: u32) -> bool {
-    partition.owner.load() == swarm + 1 && partition.place.load() == (F::TAG | place)
+    partition.owner.load() == swarm + 1 && partition.place.load() & !REACH == (F::TAG | place)
+}
+
+const REACH: u32 = 0xff << REACH_SHIFT;
+const REACH_SHIFT: u32 = 16;
+
+/// Within how many lines from its home line every peer is.
+#[inline(always)]
+pub(super) fn reach(partition: &Partition) -> u32 {
+    (partition.place.load() & REACH) >> REACH_SHIFT
+}
+
+#[inline(always)]
+fn set_reach(partition: &Partition, reach: u32) {
+    partition.place.store((partition.place.load() & !REACH) | reach << REACH_SHIFT);
+}
+
+/// Notes that a peer was put into the slot last found.
+#[inline(always)]
+pub(super) fn extend_reach(scratch: &Scratch, partition: &Partition) {
+    let needed = scratch.step.load() + 1;
+    if needed > reach(partition) {
+        set_reach(partition, needed);
+    }
 }
 
 /// Enters partition number `place`, the next one, into the directory; the swarm's lock is held.
@@ -214,19 +235,25 @@ pub(super) enum Target<K> {
     Free,
 }
 
-/// Looks through a window of the chunks in `refs`, of which `chunks` are in use.
+/// Looks through the first `window` lines from the home line, in the chunks in `refs`, of which `chunks` are in use. Leaves the
+/// distance of the line in [`Scratch::step`].
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "inlined everywhere: a struct would only be taken apart again")]
 pub(super) fn scan<M: Memory, F: Family, const N: usize>(
     memory: &M,
     scratch: &Scratch,
     refs: &[Word32; N],
     chunks: u32,
+    window: u32,
     hash: u32,
     target: Target<F::Key>,
 ) -> Option<Position> {
     let lines = chunks * LINES;
     let home = ((hash >> 16) * lines) >> 16;
-    for step in 0..WINDOW {
+    for step in 0..F::WINDOW {
+        if step >= window || step >= lines {
+            return None;
+        }
         let mut line = home + step;
         if line >= lines {
             line -= lines;
@@ -254,6 +281,7 @@ pub(super) fn scan<M: Memory, F: Family, const N: usize>(
         }
         let base = scratch.found.load();
         if base != u32::MAX {
+            scratch.step.store(step);
             return Some(Position { chunk, base });
         }
     }
@@ -339,6 +367,8 @@ fn list(scratch: &Scratch, split: bool) -> &[Word32; REFS] {
 fn take_chunks<M: Memory, F: Family>(memory: &M, scratch: &Scratch, split: bool, count: u32) -> Result<(), Reason> {
     scratch.failed.store(0);
     scratch.moved.store(0);
+    scratch.reach.store(0);
+    scratch.reach_split.store(0);
     memory.repeat(count, &mut TakeChunks::<F> { split: u64::from(split), family: core::marker::PhantomData });
     if scratch.failed.load() == 0 {
         return Ok(());
@@ -417,11 +447,16 @@ impl<M: Memory, F: Family> Step<M> for Move<F> {
         }
         let (refs, chunks) =
             if stays { (&scratch.refs, self.chunks) } else { (&scratch.refs_split, self.chunks_split) };
-        let target = scan::<M, F, REFS>(memory, scratch, refs, chunks as u32, hash, Target::Free)
+        let target = scan::<M, F, REFS>(memory, scratch, refs, chunks as u32, F::WINDOW, hash, Target::Free)
             .and_then(|position| position.words::<F, M>(memory));
         match target {
             Some((words, base)) => {
                 F::occupy(words, base, key, flags);
+                let reach = if stays { &scratch.reach } else { &scratch.reach_split };
+                let needed = scratch.step.load() + 1;
+                if needed > reach.load() {
+                    reach.store(needed);
+                }
                 true
             }
             None => {
@@ -443,13 +478,20 @@ fn exchange(scratch: &Scratch, partition: &Partition, chunks: u32) -> u32 {
         new.store(number);
     }
     partition.chunk_count.store(chunks);
+    set_reach(partition, scratch.reach.load());
     before
 }
 
-/// Rebuilds a partition, whose lock is held, with `chunks` chunks.
+/// How many sizes are tried when a partition is rebuilt: now and then the window of a peer is full although there is room
+/// elsewhere.
+pub(super) const ATTEMPTS: u32 = 6;
+
+/// Rebuilds a partition, whose lock is held, with `chunks` chunks, such that there is a free slot for a peer with the hash
+/// `newcomer`.
 ///
 /// # Errors
-/// [`Reason::MemoryFull`] when there are not that many, or when the peers do not fit into them; nothing is changed then.
+/// [`Reason::MemoryFull`] when there are not that many, [`Reason::NoRoom`] when a peer found no place in them; nothing is changed
+/// then.
 #[inline(always)]
 pub(super) fn rebuild<M: Memory, F: Family>(
     memory: &M,
@@ -457,6 +499,7 @@ pub(super) fn rebuild<M: Memory, F: Family>(
     partition: &Partition,
     number: u32,
     chunks: u32,
+    newcomer: u32,
 ) -> Result<(), Reason> {
     if chunks > PARTITION_CHUNKS {
         return Err(Reason::MemoryFull);
@@ -467,14 +510,16 @@ pub(super) fn rebuild<M: Memory, F: Family>(
     let mut body = Move::<F>::counting(number, 1, 0);
     body.copy(chunks, 0);
     memory.repeat(turns, &mut body);
-    let give = if scratch.failed.load() == 0 {
+    let fits = scratch.failed.load() == 0
+        && scan::<M, F, REFS>(memory, scratch, &scratch.refs, chunks, F::WINDOW, newcomer, Target::Free).is_some();
+    let give = if fits {
         memory.event(Event::Grown);
         exchange(scratch, partition, chunks)
     } else {
         chunks
     };
     give_chunks::<M, F>(memory, false, give);
-    if scratch.failed.load() == 0 { Ok(()) } else { Err(Reason::MemoryFull) }
+    if fits { Ok(()) } else { Err(Reason::NoRoom) }
 }
 
 /// Copies the peers in a swarm record into a partition of one chunk.
@@ -502,7 +547,7 @@ impl<M: Memory, F: Family> Step<M> for MoveIn<F> {
         let key = F::key_at(inline, base);
         let hash = F::hash(settings, key);
         // The window of a single chunk is the whole chunk: there is room.
-        let free = scan::<M, F, _>(memory, scratch, &partition.chunks, 1, hash, Target::Free);
+        let free = scan::<M, F, _>(memory, scratch, &partition.chunks, 1, F::WINDOW, hash, Target::Free);
         if let Some((words, free)) = free.and_then(|position| position.words::<F, M>(memory)) {
             F::occupy(words, free, key, flags);
         }
@@ -523,7 +568,8 @@ pub(super) fn found<M: Memory, F: Family>(memory: &M, swarm: &Swarm, number: u32
                 Ok(()) => {
                     partition.lock.begin_change();
                     partition.owner.store(number + 1);
-                    partition.place.store(F::TAG);
+                    // A single chunk is searched as a whole.
+                    partition.place.store(F::TAG | LINES << REACH_SHIFT);
                     partition.chunk_count.store(1);
                     partition.chunks[0].store(chunk);
                     let mut body = MoveIn::<F> {
@@ -554,14 +600,22 @@ pub(super) fn found<M: Memory, F: Family>(memory: &M, swarm: &Swarm, number: u32
     result
 }
 
-/// Splits the next partition of a swarm, if the swarm has become too large for those it has. No lock is held.
+/// Splits the next partition of a swarm, if the swarm has become too large for those it has. No lock is held. `extra` chunks
+/// more than usual are given to both halves.
 ///
-/// Failure is no error: the swarm goes on with the partitions it has, and the next new peer tries again.
+/// # Errors
+/// [`Reason::NoRoom`] when a peer found no place: more chunks may help. [`Reason::MemoryFull`], [`Reason::Contended`]. Nothing
+/// is changed then.
 #[inline(always)]
-pub(super) fn split<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm: &Swarm, number: u32) {
-    if acquire(memory, &swarm.lock).is_err() {
-        return;
-    }
+pub(super) fn split<M: Memory, F: Family>(
+    memory: &M,
+    scratch: &Scratch,
+    swarm: &Swarm,
+    number: u32,
+    extra: u32,
+) -> Result<(), Reason> {
+    acquire(memory, &swarm.lock)?;
+    let mut result = Ok(());
     let root = F::root(swarm).load();
     let count = family::root_partitions(root);
     if family::is_root(root)
@@ -571,17 +625,20 @@ pub(super) fn split<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm: 
         && let Some(partition) = memory.partition(old)
         && acquire(memory, &partition.lock).is_ok()
     {
-        if belongs::<F>(partition, number, parent(count))
-            && split_locked::<M, F>(memory, scratch, swarm, number, partition, old, count).is_ok()
-        {
-            memory.event(Event::Split);
+        if belongs::<F>(partition, number, parent(count)) {
+            result = split_locked::<M, F>(memory, scratch, swarm, number, partition, old, count, extra);
         }
         partition.lock.unlock();
     }
     swarm.lock.unlock();
+    if result.is_ok() {
+        memory.event(Event::Split);
+    }
+    result
 }
 
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
 fn split_locked<M: Memory, F: Family>(
     memory: &M,
     scratch: &Scratch,
@@ -590,24 +647,26 @@ fn split_locked<M: Memory, F: Family>(
     partition: &Partition,
     old: u32,
     count: u32,
+    extra: u32,
 ) -> Result<(), Reason> {
     let mut body = Move::<F>::counting(old, count + 1, parent(count));
     let turns = partition.chunk_count.load() * slots::<F>();
     scratch.lap.store(0);
     scratch.visited.store(0);
     memory.repeat(turns, &mut body);
-    let chunks = chunks_for::<F>(scratch.lap.load());
-    let chunks_split = chunks_for::<F>(scratch.visited.load());
+    let chunks = chunks_for::<F>(scratch.lap.load()) + extra;
+    let chunks_split = chunks_for::<F>(scratch.visited.load()) + extra;
+    if chunks > PARTITION_CHUNKS || chunks_split > PARTITION_CHUNKS {
+        return Err(Reason::Internal);
+    }
     body.copy(chunks, chunks_split);
-
     take_chunks::<M, F>(memory, scratch, false, chunks)?;
     if let Err(reason) = take_chunks::<M, F>(memory, scratch, true, chunks_split) {
         give_chunks::<M, F>(memory, false, chunks);
         return Err(reason);
     }
-    scratch.failed.store(0);
     memory.repeat(turns, &mut body);
-    let mut result = if scratch.failed.load() == 0 { Ok(()) } else { Err(Reason::MemoryFull) };
+    let mut result = if scratch.failed.load() == 0 { Ok(()) } else { Err(Reason::NoRoom) };
     if result.is_ok() {
         result = publish_split::<M, F>(memory, scratch, swarm, number, chunks_split, count);
     }
@@ -642,6 +701,7 @@ fn publish_split<M: Memory, F: Family>(
                 old.store(new.load());
             }
             partition.place.store(F::TAG | place);
+            set_reach(partition, scratch.reach_split.load());
             partition.owner.store(number + 1);
             let result = enter::<M, F>(memory, swarm, place, new);
             if result.is_err() {

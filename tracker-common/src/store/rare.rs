@@ -15,19 +15,25 @@ pub enum Rare {
         /// Swarm number.
         swarm: u32,
     },
-    /// Give a partition, whose lock is held, one chunk more.
+    /// Rebuild a partition, whose lock is held, with more chunks; [`Reason::NoRoom`] says that it takes still more.
     Grow {
         /// [`Family::TAG`].
         family: u32,
         /// Partition number.
         partition: u32,
+        /// How many chunks more.
+        extra: u32,
+        /// Hash of the peer that found no slot.
+        newcomer: u32,
     },
-    /// Give a swarm, of which no lock is held, one partition more if it needs one.
+    /// Give a swarm, of which no lock is held, one partition more if it needs one; [`Reason::NoRoom`] as above.
     Split {
         /// [`Family::TAG`].
         family: u32,
         /// Swarm number.
         swarm: u32,
+        /// How many chunks more than usual for both halves.
+        extra: u32,
     },
 }
 
@@ -35,17 +41,17 @@ impl Rare {
     /// Does it here.
     ///
     /// # Errors
-    /// [`Reason::TorrentsFull`], [`Reason::MemoryFull`], [`Reason::Contended`].
+    /// [`Reason::TorrentsFull`], [`Reason::MemoryFull`], [`Reason::NoRoom`], [`Reason::Contended`].
     #[inline(always)]
     pub fn run<M: Memory>(self, memory: &M) -> Result<u32, Reason> {
         match self {
             Rare::Create => create(memory),
             Rare::Found { family: V4::TAG, swarm } => found::<M, V4>(memory, swarm),
             Rare::Found { swarm, .. } => found::<M, V6>(memory, swarm),
-            Rare::Grow { family: V4::TAG, partition } => grow::<M, V4>(memory, partition),
-            Rare::Grow { partition, .. } => grow::<M, V6>(memory, partition),
-            Rare::Split { family: V4::TAG, swarm } => split::<M, V4>(memory, swarm),
-            Rare::Split { swarm, .. } => split::<M, V6>(memory, swarm),
+            Rare::Grow { family: V4::TAG, partition, extra, newcomer } => grow::<M, V4>(memory, partition, extra, newcomer),
+            Rare::Grow { partition, extra, newcomer, .. } => grow::<M, V6>(memory, partition, extra, newcomer),
+            Rare::Split { family: V4::TAG, swarm, extra } => split::<M, V4>(memory, swarm, extra),
+            Rare::Split { swarm, extra, .. } => split::<M, V6>(memory, swarm, extra),
         }
     }
 }
@@ -64,20 +70,16 @@ fn found<M: Memory, F: Family>(memory: &M, number: u32) -> Result<u32, Reason> {
 }
 
 #[inline(always)]
-fn grow<M: Memory, F: Family>(memory: &M, number: u32) -> Result<u32, Reason> {
+fn grow<M: Memory, F: Family>(memory: &M, number: u32, extra: u32, newcomer: u32) -> Result<u32, Reason> {
     let (Some(scratch), Some(part)) = (memory.scratch(), memory.partition(number)) else {
         return Err(Reason::Internal);
     };
-    let chunks = part.chunk_count.load();
-    // Once in a while a window is full in the larger partition as well.
-    partition::rebuild::<M, F>(memory, scratch, part, number, chunks + 1)
-        .or_else(|_| partition::rebuild::<M, F>(memory, scratch, part, number, chunks + 3))
-        .map(|()| 0)
+    let chunks = part.chunk_count.load() + extra;
+    partition::rebuild::<M, F>(memory, scratch, part, number, chunks, newcomer).map(|()| 0)
 }
 
 #[inline(always)]
-fn split<M: Memory, F: Family>(memory: &M, number: u32) -> Result<u32, Reason> {
+fn split<M: Memory, F: Family>(memory: &M, number: u32, extra: u32) -> Result<u32, Reason> {
     let (Some(scratch), Some(swarm)) = (memory.scratch(), memory.swarm(number)) else { return Err(Reason::Internal) };
-    partition::split::<M, F>(memory, scratch, swarm, number);
-    Ok(0)
+    partition::split::<M, F>(memory, scratch, swarm, number, extra).map(|()| 0)
 }

@@ -89,7 +89,9 @@ pub fn sample<M: Memory, F: Family>(memory: &M, swarm: u32, want: u32, seeders: 
 fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
     let collected = (scratch.cursor.load() & 0xfff) / F::PEER_BYTES;
     let surplus = if collected > want { collected - want } else { 0 };
-    let skip = ((surplus + 1) * (scratch.random.load() >> 16)) >> 16;
+    // The upper bits of the random number have chosen the line to begin with; mixed, they are another number.
+    let random = scratch.random.load();
+    let skip = ((surplus + 1) * ((random ^ random >> 15).wrapping_mul(0x85eb_ca6b) >> 16)) >> 16;
     Sample { start: PEERS_AT as u32 + skip * F::PEER_BYTES, count: collected - surplus }
 }
 

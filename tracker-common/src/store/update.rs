@@ -4,7 +4,7 @@ use super::{
     Family, Lock, PARTITIONS_MAX, Rare, SWARM_ALIVE, Swarm,
     family::{self, COMPLETED, LEECHER, MINUTE_MASK, MINUTE_SHIFT, OCCUPIED, ROOT_PEER},
     index::{self, Place},
-    partition::{self, Target},
+    partition::{self, ATTEMPTS, Target},
 };
 use crate::{
     memory::{Memory, Step},
@@ -264,7 +264,12 @@ fn partitioned<M: Memory, F: Family>(
         let now = root.load();
         if family::root_peers(now) > family::root_partitions(now).wrapping_mul(F::PER_PARTITION) {
             // Failure is no error: the swarm goes on with the partitions it has, and the next new peer tries again.
-            let _ = memory.rarely(Rare::Split { family: F::TAG, swarm: number });
+            let mut extra = 0;
+            while extra < ATTEMPTS
+                && memory.rarely(Rare::Split { family: F::TAG, swarm: number, extra }) == Err(Reason::NoRoom)
+            {
+                extra += 1;
+            }
         }
     }
     Ok(())
@@ -285,8 +290,9 @@ fn in_partition<M: Memory, F: Family>(
 ) -> Result<bool, Reason> {
     let refs = &partition.chunks;
     let chunks = partition.chunk_count.load();
+    let reach = partition::reach(partition);
     let target = Target::Peer(announcement.peer);
-    if let Some(position) = partition::scan::<M, F, _>(memory, scratch, refs, chunks, hash, target) {
+    if let Some(position) = partition::scan::<M, F, _>(memory, scratch, refs, chunks, reach, hash, target) {
         let Some((words, base)) = position.words::<F, M>(memory) else { return Err(Reason::Internal) };
         if change::<M, F>(memory, swarm, words, base, announcement, minute) {
             F::root(swarm).add(ROOT_PEER.wrapping_neg());
@@ -296,12 +302,23 @@ fn in_partition<M: Memory, F: Family>(
     if announcement.event == PeerEvent::Stopped {
         return Ok(false);
     }
-    let mut free = partition::scan::<M, F, _>(memory, scratch, refs, chunks, hash, Target::Free);
-    if free.is_none() && memory.rarely(Rare::Grow { family: F::TAG, partition: number }).is_ok() {
-        free = partition::scan::<M, F, _>(memory, scratch, refs, chunks + 1, hash, Target::Free);
+    let mut free = partition::scan::<M, F, _>(memory, scratch, refs, chunks, F::WINDOW, hash, Target::Free);
+    if free.is_none() {
+        let mut extra = 1;
+        while extra <= ATTEMPTS
+            && memory.rarely(Rare::Grow { family: F::TAG, partition: number, extra, newcomer: hash })
+                == Err(Reason::NoRoom)
+        {
+            extra += 1;
+        }
+        let chunks = partition.chunk_count.load();
+        free = partition::scan::<M, F, _>(memory, scratch, refs, chunks, F::WINDOW, hash, Target::Free);
     }
     let position = match free {
-        Some(position) => position,
+        Some(position) => {
+            partition::extend_reach(scratch, partition);
+            position
+        }
         None => {
             let Some(position) = partition::oldest::<M, F>(memory, scratch, partition, hash, minute) else {
                 return Err(Reason::MemoryFull);

@@ -6,7 +6,7 @@
 //! not; what a socket already has is never made smaller.
 
 use std::{
-    fs, io, mem,
+    fs, io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
@@ -54,7 +54,7 @@ unsafe fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 
 fn option(socket: &OwnedFd, name: libc::c_int) -> io::Result<libc::c_int> {
     let mut value: libc::c_int = 0;
-    let mut length = mem::size_of_val(&value) as libc::socklen_t;
+    let mut length = size_of_val(&value) as libc::socklen_t;
     // SAFETY: value and length outlive the call, and the length is that of the value.
     let result = unsafe {
         libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length)
@@ -63,7 +63,7 @@ fn option(socket: &OwnedFd, name: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 fn set_option(socket: &OwnedFd, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    let length = mem::size_of_val(&value) as libc::socklen_t;
+    let length = size_of_val(&value) as libc::socklen_t;
     // SAFETY: the value outlives the call, and the length is its.
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw const value).cast(), length) };

@@ -120,11 +120,14 @@ fn socket(family: Family) -> anyhow::Result<UdpSocket> {
 fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> anyhow::Result<Option<(usize, SocketAddr)>> {
     match socket.recv_from(buffer) {
         Ok(received) => Ok(Some(received)),
-        Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => Ok(None),
-            _ => Err(error).context("cannot receive the answer to a connect"),
-        },
+        Err(error) if is_passing(&error) => Ok(None),
+        Err(error) => Err(error).context("cannot receive the answer to a connect"),
     }
+}
+
+/// Nothing there yet, a signal, or a port at which nobody listens yet.
+pub fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused)
 }
 
 /// Sends a datagram with `source` as its source address.
@@ -155,9 +158,10 @@ fn send_from(socket: &UdpSocket, source: IpAddr, to: SocketAddr, payload: &[u8])
                 put_control(&mut message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
             }
             (IpAddr::V6(source), SocketAddr::V6(to)) => {
-                address.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-                address.sin6_port = to.port().to_be();
-                address.sin6_addr.s6_addr = to.ip().octets();
+                let name = &raw mut address;
+                (*name).sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                (*name).sin6_port = to.port().to_be();
+                (*name).sin6_addr.s6_addr = to.ip().octets();
                 message.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
                 let info =
                     libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: source.octets() }, ipi6_ifindex: 0 };

@@ -74,7 +74,7 @@ pub struct Outcome {
 }
 
 /// A contestant ready to be measured.
-struct Entrant {
+pub struct Entrant {
     contestant: Contestant,
     running: Running,
     load: Load,
@@ -154,7 +154,7 @@ enum Load {
 }
 
 impl Entrant {
-    fn prepare(
+    pub fn prepare(
         contestant: Contestant,
         scenario: &Scenario,
         number: usize,
@@ -297,6 +297,13 @@ impl Entrant {
         Ok(())
     }
 
+    /// For measurements without a network: where it is, who its clients are, and what they do.
+    pub fn parts(&mut self, scenario: &Scenario) -> anyhow::Result<(&Arena, &mut Generator, &Running)> {
+        self.renew_connections(scenario)?;
+        let Load::Udp(generator, _) = &mut self.load else { bail!("{} is not a UDP scenario", scenario.name) };
+        Ok((&self.arena, generator, &self.running))
+    }
+
     fn awake<T>(&mut self, body: impl FnOnce(&mut Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.running.ensure_alive()?;
         self.running.set_urgency(Urgency::Measured)?;
@@ -361,12 +368,7 @@ fn measure_http(http: &mut HttpLoad, arena: &Arena, process: Option<Thread>, pla
 
 /// The highest rate that is sustained, to within two per cent: from a closed loop's rate in ever smaller steps, with short
 /// runs, then confirmed by a long one.
-fn search(
-    generator: &mut Generator,
-    arena: &Arena,
-    process: Option<Thread>,
-    plan: &Plan,
-) -> anyhow::Result<Run> {
+fn search(generator: &mut Generator, arena: &Arena, process: Option<Thread>, plan: &Plan) -> anyhow::Result<Run> {
     let short = Times { warm_up: Duration::from_millis(100), measured: plan.times.measured / 4 };
     let closed = generator.run_closed(arena, process, plan.window, short)?;
     let (mut low, mut high) = (0.0, f64::INFINITY);
@@ -415,8 +417,11 @@ impl Spread {
         values.sort_by(f64::total_cmp);
         let Some((&lowest, &highest)) = values.first().zip(values.last()) else { return Self::default() };
         let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 0 { f64::midpoint(values[middle - 1], values[middle]) } else { values[middle] };
+        let median = if values.len().is_multiple_of(2) {
+            f64::midpoint(values[middle - 1], values[middle])
+        } else {
+            values[middle]
+        };
         Self { median, lowest, highest }
     }
 }

@@ -63,6 +63,11 @@ impl Contestant {
         }
     }
 
+    /// Whether it is somebody else's tracker.
+    pub fn is_other(self) -> bool {
+        matches!(self, Self::Opentracker | Self::Aquatic | Self::AquaticUring)
+    }
+
     /// How it is called on the command line.
     pub fn identifier(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
@@ -155,23 +160,14 @@ impl Running {
         let mut command = arena.tracker.command(&path);
         match contestant {
             Contestant::Reflector => {}
-            Contestant::Native | Contestant::Generic | Contestant::Sockets => {
-                let mode = match contestant {
-                    Contestant::Native => "native",
-                    Contestant::Generic => "generic",
-                    _ => "off",
-                };
-                tracker_arguments(&mut command, mode, scenario, arena);
-            }
-            Contestant::Opentracker => {
-                opentracker_arguments(&mut command, scenario, programs, directory)?;
-            }
+            Contestant::Native => tracker_arguments(&mut command, "native", scenario, arena),
+            Contestant::Generic => tracker_arguments(&mut command, "generic", scenario, arena),
+            Contestant::Sockets => tracker_arguments(&mut command, "off", scenario, arena),
+            Contestant::Opentracker => opentracker_arguments(&mut command, scenario, programs, directory)?,
             Contestant::Aquatic | Contestant::AquaticUring => {
-                let http = matches!(scenario.load, Kind::Http { .. });
-                let configuration = if http {
-                    aquatic_http_configuration()
-                } else {
-                    aquatic_udp_configuration(scenario.family, contestant == Contestant::AquaticUring)
+                let configuration = match scenario.load {
+                    Kind::Http { .. } => aquatic_http_configuration(),
+                    Kind::Udp(_) => aquatic_udp_configuration(scenario.family, contestant == Contestant::AquaticUring),
                 };
                 let file = directory.join("aquatic.toml");
                 write(&file, &configuration)?;
@@ -314,7 +310,7 @@ fn opentracker_arguments(
 
 /// The distribution's opentracker serves only torrents that it is told of.
 fn write_whitelist(path: &Path, torrents: u32) -> anyhow::Result<()> {
-    let mut write = || -> std::io::Result<()> {
+    let write = || -> std::io::Result<()> {
         let mut file = std::io::BufWriter::new(File::create(path)?);
         for torrent in 0..torrents {
             for byte in info_hash(torrent).into_iter().flat_map(u32::to_ne_bytes) {

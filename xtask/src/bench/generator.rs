@@ -6,20 +6,21 @@
 //! One system call lasts for a whole run: beginning and ending it takes the kernel tens of milliseconds.
 
 use std::{
-    ffi::CString,
     sync::atomic::{AtomicBool, AtomicI32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
-use bench_ebpf::{Client, Load, PACE_SHIFT, Progress, Replies, TEMPLATE_BYTES, checksum_words, latency_of_bucket};
+use bench_ebpf::{
+    Load, PACE_SHIFT, Progress, REQUEST_SCRAPE, Replies, TEMPLATE_BYTES, checksum_words, latency_of_bucket,
+};
 
 use super::{
     arena::{Arena, Family, TRACKER_PORT},
     cores::{self, Accounts, Cores, Thread, Usage},
-    interrupt,
+    interrupt, netns,
     object::{Maps, Object, Programs},
     request::{self, Request},
 };
@@ -88,17 +89,22 @@ impl Run {
 
     /// The latency, in nanoseconds, that `share` of the sampled replies did not exceed.
     pub fn latency_quantile(&self, share: f64) -> Option<u64> {
-        let all: u64 = self.latency.iter().sum();
-        let wanted = (all as f64 * share).ceil() as u64;
-        let mut seen = 0;
-        for (bucket, &count) in (0..).zip(&self.latency) {
-            seen += count;
-            if count > 0 && seen >= wanted {
-                return Some(latency_of_bucket(bucket + 1));
-            }
-        }
-        None
+        quantile(&self.latency, share)
     }
+}
+
+/// The end of the bucket up to which `share` of a latency histogram lies.
+pub fn quantile(histogram: &[u64], share: f64) -> Option<u64> {
+    let all: u64 = histogram.iter().sum();
+    let wanted = (all as f64 * share).ceil() as u64;
+    let mut seen = 0;
+    for (bucket, &count) in (0..).zip(histogram) {
+        seen += count;
+        if count > 0 && seen >= wanted {
+            return Some(latency_of_bucket(bucket + 1));
+        }
+    }
+    None
 }
 
 impl Generator {
@@ -108,11 +114,8 @@ impl Generator {
         let interface = arena.client.enter(|| {
             programs.get("generate")?;
             programs.attach("hear", &arena.client_interface)?;
-            let name = CString::new(arena.client_interface.as_str())?;
-            // SAFETY: the name is a string with a NUL at its end.
-            Ok(unsafe { libc::if_nametoindex(name.as_ptr()) })
+            netns::interface_number(&arena.client_interface)
         })?;
-        ensure!(interface != 0, "{} is gone", arena.client_interface);
         let load = Load {
             template: [0; TEMPLATE_BYTES],
             pace: 0,
@@ -130,8 +133,10 @@ impl Generator {
             client_port: CLIENT_PORT.to_be(),
             tracker_port: TRACKER_PORT.to_be(),
             closed_loop: 0,
+            window: 0,
             reflected_payload: 0,
             verify_checksums: 0,
+            reserved: 0,
         };
         Ok(Self { programs, source: Source { maps, load, cores, refilled: 0 }, interface })
     }
@@ -147,18 +152,7 @@ impl Generator {
 
     /// What is sent from now on.
     pub fn set_request(&mut self, arena: &Arena, family: Family, request: &Request) -> anyhow::Result<()> {
-        let load = &mut self.source.load;
-        let frame = request::template(request, &arena.request_ethernet(family), family)?;
-        load.template = [0; TEMPLATE_BYTES];
-        // Scrape hashes come after the template.
-        let fixed = frame.bytes.len().min(TEMPLATE_BYTES);
-        load.template[..fixed].copy_from_slice(&frame.bytes[..fixed]);
-        load.request = request.action();
-        load.family = if family == Family::V4 { 4 } else { 6 };
-        load.frame_length = u32::try_from(frame.bytes.len())?;
-        load.hashes = if let Request::Scrape { hashes } = *request { hashes } else { 0 };
-        load.ip_sum = checksum_words(&frame.bytes[14..34]);
-        load.udp_sum = frame.udp_sum;
+        self.source.load = request_load(&self.source.load, arena, family, request)?;
         Ok(())
     }
 
@@ -200,6 +194,9 @@ impl Generator {
         times: Times,
     ) -> anyhow::Result<Run> {
         let polling = arena.pin()?;
+        if !self.source.can_turn_replies() {
+            return self.run_windowed(arena, process, window, times);
+        }
         self.source.start(None, u64::MAX, true)?;
         let mut measuring = Measuring::new(times, process, polling);
         let result = self.closed_loop(arena, window, |source| measuring.go_on(source));
@@ -208,13 +205,35 @@ impl Generator {
         measuring.run()
     }
 
+    /// The other closed loop; see [`Load::window`].
+    fn run_windowed(
+        &mut self,
+        arena: &Arena,
+        process: Option<Thread>,
+        window: u32,
+        times: Times,
+    ) -> anyhow::Result<Run> {
+        let polling = arena.pin()?;
+        self.source.load.window = window;
+        self.source.start(None, u64::MAX, false)?;
+        let result = self.sending(arena, u32::MAX, |source| {
+            let mut measuring = Measuring::new(times, process, polling);
+            while measuring.go_on(source)? {
+                interrupt::sleep(LOOK_AFTER)?;
+            }
+            measuring.run()
+        });
+        self.source.load.window = 0;
+        result
+    }
+
     /// Walks through the population from `position` to its end in a closed loop of `window` requests, but not for longer than
     /// `limit`. Moves `position` to where it got, and returns how many were answered.
     pub fn prefill(&mut self, arena: &Arena, window: u32, position: &mut u32, limit: Duration) -> anyhow::Result<u64> {
         arena.pin()?;
         let mut before = self.source.progress()?;
         before.position = *position;
-        self.source.maps.set_progress(before)?;
+        self.source.maps.set_progress(|_| before)?;
         let answered_before = self.source.replies()?.answered;
         let end = before.sequence + u64::from(self.source.load.visits - *position);
         self.source.start(None, end, true)?;
@@ -311,6 +330,12 @@ impl Source {
         self.maps.progress(self.cores.load)
     }
 
+    /// Whether a reply can be made as long as a request: a frame from a socket has room for a few hundred bytes more.
+    fn can_turn_replies(&self) -> bool {
+        const ROOM: u32 = 150;
+        self.load.request != REQUEST_SCRAPE || (20 - 12) * self.load.hashes < ROOM
+    }
+
     fn start(&mut self, rate: Option<f64>, sequence_limit: u64, closed_loop: bool) -> anyhow::Result<()> {
         self.load.pace = rate.map_or(0, |rate| ((1e9 * (1u64 << PACE_SHIFT) as f64) / rate).round() as u64);
         self.load.sequence_limit = sequence_limit;
@@ -356,6 +381,25 @@ impl Measuring {
         let (before, after) = self.before.zip(self.after).context("the run was not measured to its end")?;
         Ok(after.since(&before))
     }
+}
+
+/// `load` with another request.
+pub fn request_load(load: &Load, arena: &Arena, family: Family, request: &Request) -> anyhow::Result<Load> {
+    let frame = request::template(request, &arena.request_ethernet(family), family)?;
+    let mut template = [0; TEMPLATE_BYTES];
+    // Scrape hashes come after the template.
+    let fixed = frame.bytes.len().min(TEMPLATE_BYTES);
+    template[..fixed].copy_from_slice(&frame.bytes[..fixed]);
+    Ok(Load {
+        template,
+        request: request.action(),
+        family: if family == Family::V4 { 4 } else { 6 },
+        frame_length: u32::try_from(frame.bytes.len())?,
+        hashes: if let Request::Scrape { hashes } = *request { hashes } else { 0 },
+        ip_sum: checksum_words(&frame.bytes[14..34]),
+        udp_sum: frame.udp_sum,
+        ..*load
+    })
 }
 
 /// How long a run takes.

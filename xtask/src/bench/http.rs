@@ -60,6 +60,8 @@ struct Connection {
     request: String,
     sent: usize,
     received: Vec<u8>,
+    /// A request before this one was answered on the same connection.
+    reused: bool,
     last: Instant,
 }
 
@@ -78,6 +80,7 @@ impl HttpLoad {
                 request: String::with_capacity(512),
                 sent: 0,
                 received: Vec::with_capacity(2048),
+                reused: false,
                 last: Instant::now(),
             });
         }
@@ -136,12 +139,9 @@ impl HttpLoad {
         let connection = &mut self.connections[number];
         // SAFETY: system calls on a socket just made, with addresses that outlive them.
         let socket = unsafe {
-            let socket = owned(libc::socket(
-                libc::AF_INET,
-                libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-                0,
-            ))
-            .context("cannot open a TCP socket")?;
+            let socket =
+                owned(libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0))
+                    .context("cannot open a TCP socket")?;
             let on: libc::c_int = 1;
             let size = size_of::<libc::c_int>() as libc::socklen_t;
             for (level, option) in
@@ -174,6 +174,7 @@ impl HttpLoad {
             socket
         };
         connection.socket = Some(socket);
+        connection.reused = false;
         connection.last = Instant::now();
         self.heard.connections += 1;
         Ok(())
@@ -187,9 +188,8 @@ impl HttpLoad {
             let rest = &connection.request.as_bytes()[connection.sent..];
             if !rest.is_empty() {
                 // SAFETY: the bytes outlive the call. MSG_NOSIGNAL: a closed connection is an error, not a signal.
-                let sent = unsafe {
-                    libc::send(socket.as_raw_fd(), rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL)
-                };
+                let sent =
+                    unsafe { libc::send(socket.as_raw_fd(), rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL) };
                 match usize::try_from(sent) {
                     Ok(sent) => connection.sent += sent,
                     Err(_) => {
@@ -203,8 +203,7 @@ impl HttpLoad {
             }
             let mut buffer = [0; 4096];
             // SAFETY: the buffer outlives the call, and its size is given.
-            let received =
-                unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            let received = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             let closed = match usize::try_from(received) {
                 Ok(0) => true,
                 Ok(received) => {
@@ -234,15 +233,18 @@ impl HttpLoad {
                 connection.socket = None;
                 return Ok(());
             }
+            connection.reused = true;
             self.next_request(number);
         }
     }
 
-    /// A connection that ended without a whole reply. One kept alive may be closed between two requests.
+    /// A connection that ended without a whole reply. A tracker may close one between two requests.
     fn give_up(&mut self, number: usize) {
         let connection = &mut self.connections[number];
         connection.socket = None;
-        self.heard.broken += 1;
+        if !connection.reused || !connection.received.is_empty() {
+            self.heard.broken += 1;
+        }
     }
 
     fn count(&mut self, number: usize, reply: &Reply) {
@@ -318,7 +320,8 @@ impl Reply {
             let rest = &body[at + 7..];
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
             let length: u64 = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
-            (rest.get(digits) == Some(&b':') && length % 6 == 0 && rest.len() as u64 > length).then_some(length / 6)
+            (rest.get(digits) == Some(&b':') && length.is_multiple_of(6) && rest.len() as u64 > length)
+                .then_some(length / 6)
         });
         let peers = peers.filter(|_| valid && body.first() == Some(&b'd') && find(body, b"failure reason").is_none());
         let closes = header("connection:") == Some("close") || head.starts_with("http/1.0") || length.is_none();

@@ -1,4 +1,24 @@
 //! `cargo xtask bench`: this tracker against others, side by side, on one core.
+//!
+//! # What is measured
+//!
+//! Every contestant runs in a network namespace of its own, joined to the client's namespace by a veth pair
+//! ([`arena`]). One core belongs to the contestant: its process and the kernel thread that polls its end of the pair.
+//! Another core makes the load and hears the replies. Nothing else is tied to the first core, so *per core-second* counts
+//! the whole way of a packet through the machine, not just the tracker's own part of it.
+//!
+//! Clients connect as BEP 15 says, through sockets ([`connect`]). Announces are built by an XDP program ([`generator`]), and
+//! replies are validated by another: action, transaction id, length, of one in 64 also the checksum where it is computed.
+//! What is not valid does not count as an answer.
+//!
+//! # How
+//!
+//! By default in a closed loop: a fixed number of requests is always on its way, and each reply is turned into the next
+//! request at once. Nothing is lost, no contestant is starved by a flood, and each is as busy as it can be. The alternative
+//! (`--method search`) looks for the highest steady rate at which 99 % are answered.
+//!
+//! All contestants of a scenario are started and filled with the same peers first; then they are measured in turn, round
+//! after round, each round beginning with another one. The table has medians and the spread.
 
 mod arena;
 mod buffers;
@@ -11,83 +31,229 @@ mod http;
 mod interrupt;
 mod netns;
 mod object;
+mod plot;
+mod report;
 mod request;
 mod scenario;
+mod socket;
+mod stages;
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
-use clap::Args;
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, Subcommand};
 
 use self::{
     contest::{Method, Plan},
-    contestant::Contestant,
+    contestant::{Contestant, Programs},
     cores::Cores,
     generator::Times,
-    scenario::SCENARIOS,
+    report::Report,
+    scenario::{SCENARIOS, Scenario},
 };
 use crate::workspace;
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
-    /// Measure only these scenarios
+    #[command(subcommand)]
+    task: Option<Task>,
+    #[command(flatten)]
+    contest: Box<ContestOptions>,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// List scenarios and contestants, and how to get those that are missing
+    List,
+    /// What an announce costs inside the XDP program, step by step, and on two cores at once
+    Stages(Box<ContestOptions>),
+    /// Load through ordinary sockets, against any tracker and without privileges
+    Socket(socket::Options),
+}
+
+#[derive(Args)]
+struct ContestOptions {
+    /// Only this scenario; may be given several times
     #[arg(long = "scenario", value_name = "NAME")]
     scenarios: Vec<String>,
-    /// Measure only these contestants
+    /// Only this contestant; may be given several times
     #[arg(long = "contestant", value_enum, value_name = "NAME")]
     contestants: Vec<Contestant>,
+    /// Fewer and shorter rounds, and only the scenarios that fill quickly
+    #[arg(long)]
+    quick: bool,
+    /// How often every contestant is measured [default: 5, quick 2]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long a measurement takes [default: 2, quick 0.5]
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<f64>,
     #[arg(long, value_enum, default_value = "closed")]
     method: Method,
-    #[arg(long, default_value_t = 192)]
+    /// Requests on their way in a closed loop
+    #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u32).range(1..=250))]
     window: u32,
-    #[arg(long, default_value_t = 50)]
+    /// Seeders among the peers, in per cent. None by default: trackers differ in what they tell a seeder, and replies of
+    /// different length could not be compared
+    #[arg(long, default_value_t = 0, value_name = "PER CENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    seeders: u32,
+    /// How long the client's end waits before it looks for replies, as a network card's interrupt moderation does. Without
+    /// it every reply costs the tracker's core an interrupt of the other core
+    #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
     moderation: u64,
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    /// Do not measure the latency at half load
     #[arg(long)]
-    latency: bool,
+    no_latency: bool,
+    /// The contestant's core
+    #[arg(long, default_value_t = 0, value_name = "CORE")]
+    tracker_core: usize,
+    /// The core of everything else
+    #[arg(long, default_value_t = 1, value_name = "CORE")]
+    load_core: usize,
+    /// Where results and logs go [default: bench in the target directory]
+    #[arg(long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
     #[command(flatten)]
-    programs: contestant::Programs,
+    programs: Programs,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    interrupt::catch()?;
-    netns::remove_stale();
-    let cores = Cores { tracker: 0, load: 1 };
-    cores::pin(0, cores.load).context("cannot tie the benchmark to the load's core")?;
-    cores::set_nice(0, cores::FAVOURED)?;
-    let contestants = if options.contestants.is_empty() { Contestant::ALL } else { &options.contestants };
-    let plan = Plan {
-        cores,
-        rounds: options.rounds,
-        times: Times { warm_up: Duration::from_millis(300), measured: Duration::from_secs_f64(options.seconds) },
-        method: options.method,
-        window: options.window,
-        seeders: 0,
-        moderation: Duration::from_micros(options.moderation),
-        latency: options.latency,
-        directory: workspace::target_dir().join("bench/run"),
-        programs: options.programs.clone(),
-    };
-    for scenario in SCENARIOS {
-        if !options.scenarios.is_empty() && !options.scenarios.iter().any(|name| name == scenario.name) {
-            continue;
-        }
-        eprintln!("{}: {}", scenario.name, scenario.title);
-        let playing: Vec<_> = contestants.iter().copied().filter(|contestant| contestant.plays(scenario)).collect();
-        for outcome in contest::run(scenario, &playing, &plan)? {
-            eprintln!(
-                "{:<22} {:>10.0}/s {:>10.0} per core-s  memory {:?} {:?} p99 {:?}",
-                outcome.contestant.name(),
-                outcome.rate().median,
-                outcome.per_core_second().median,
-                outcome.empty,
-                outcome.filled,
-                outcome.half_load.as_ref().and_then(|r| r.latency_quantile(0.99))
-            );
+    match &options.task {
+        None => contest(&options.contest),
+        Some(Task::Stages(options)) => stages(options),
+        Some(Task::Socket(options)) => socket::run(options),
+        Some(Task::List) => {
+            list(&options.contest.programs);
+            Ok(())
         }
     }
+}
+
+fn list(programs: &Programs) {
+    println!("scenarios:");
+    for scenario in SCENARIOS {
+        println!("  {:<10} {}", scenario.name, scenario.title);
+    }
+    println!("contestants:");
+    for contestant in Contestant::ALL {
+        let state = match contestant.find(programs, None) {
+            Ok(Some(path)) => workspace::display(&path),
+            Ok(None) => "part of the benchmark".to_owned(),
+            Err(remedy) => remedy,
+        };
+        println!("  {:<14} {}: {state}", contestant.identifier(), contestant.name());
+    }
+}
+
+fn stages(options: &ContestOptions) -> anyhow::Result<()> {
+    let plan = plan(options)?;
+    let scenarios = match options.scenarios.as_slice() {
+        [] => ["small", "zipf", "swarm-1k", "swarm-64k", "swarm-1m"].map(str::to_owned).to_vec(),
+        chosen => chosen.to_vec(),
+    };
+    begin(&plan)?;
+    for scenario in find_scenarios(&scenarios)? {
+        stages::run(scenario, &plan)?;
+    }
     Ok(())
+}
+
+fn plan(options: &ContestOptions) -> anyhow::Result<Plan> {
+    let cores = Cores { tracker: options.tracker_core, load: options.load_core };
+    ensure!(cores.tracker != cores.load, "the tracker's core and the load's core must not be the same");
+    let (rounds, seconds) = if options.quick { (2, 0.5) } else { (5, 2.0) };
+    Ok(Plan {
+        cores,
+        rounds: options.rounds.unwrap_or(rounds),
+        times: Times {
+            warm_up: Duration::from_millis(200),
+            measured: Duration::from_secs_f64(options.seconds.unwrap_or(seconds)),
+        },
+        method: options.method,
+        window: options.window,
+        moderation: Duration::from_micros(options.moderation),
+        seeders: options.seeders * 256 / 100,
+        latency: !options.no_latency,
+        directory: output(options).join("contestants"),
+        programs: options.programs.clone(),
+    })
+}
+
+fn output(options: &ContestOptions) -> PathBuf {
+    options.output.clone().unwrap_or_else(|| workspace::target_dir().join("bench"))
+}
+
+/// Prepares this process, and removes what an earlier one left behind.
+fn begin(plan: &Plan) -> anyhow::Result<()> {
+    interrupt::catch()?;
+    netns::remove_stale();
+    cores::pin(0, plan.cores.load)
+        .with_context(|| format!("cannot tie the benchmark to core {}: it needs two cores", plan.cores.load))?;
+    cores::set_nice(0, cores::FAVOURED).context("cannot set the benchmark's nice value (run as root)")
+}
+
+fn contest(options: &ContestOptions) -> anyhow::Result<()> {
+    let scenarios = chosen_scenarios(options)?;
+    let plan = plan(options)?;
+    let directory = output(options);
+    let contestants = present_contestants(options);
+    ensure!(!contestants.is_empty(), "no contestant is here");
+    begin(&plan)?;
+
+    let mut report = Report::new(&plan);
+    let mut result = Ok(());
+    for scenario in scenarios {
+        eprintln!("{}: {}", scenario.name, scenario.title);
+        let playing: Vec<_> = contestants.iter().copied().filter(|contestant| contestant.plays(scenario)).collect();
+        match contest::run(scenario, &playing, &plan) {
+            Ok(outcomes) => report.add(scenario, &outcomes),
+            Err(error) => {
+                // What has been measured so far is worth keeping.
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    if report.scenarios.is_empty() {
+        return result;
+    }
+    println!("{}", report.table());
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", workspace::display(&directory)))?;
+    let (json, svg) = (directory.join("results.json"), directory.join("results.svg"));
+    report.write_json(&json)?;
+    fs::write(&svg, plot::svg(&report)).with_context(|| format!("cannot write {}", workspace::display(&svg)))?;
+    eprintln!("wrote {} and {}", workspace::display(&json), workspace::display(&svg));
+    result
+}
+
+fn chosen_scenarios(options: &ContestOptions) -> anyhow::Result<Vec<&'static Scenario>> {
+    if options.scenarios.is_empty() {
+        return Ok(SCENARIOS.iter().filter(|scenario| !options.quick || scenario.peers <= 1_000_000).collect());
+    }
+    find_scenarios(&options.scenarios)
+}
+
+fn find_scenarios(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    let all = || SCENARIOS.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+    names
+        .iter()
+        .map(|name| match SCENARIOS.iter().find(|scenario| scenario.name == name) {
+            Some(scenario) => Ok(scenario),
+            None => bail!("there is no scenario `{name}`; there are {}", all()),
+        })
+        .collect()
+}
+
+/// Those chosen, without those that are not installed.
+fn present_contestants(options: &ContestOptions) -> Vec<Contestant> {
+    let chosen = if options.contestants.is_empty() { Contestant::ALL } else { &options.contestants };
+    let is_here = |contestant: &&Contestant| match contestant.find(&options.programs, None) {
+        Ok(_) => true,
+        Err(remedy) => {
+            eprintln!("without {}: {remedy}", contestant.name());
+            false
+        }
+    };
+    chosen.iter().filter(is_here).copied().collect()
 }

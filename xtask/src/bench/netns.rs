@@ -1,16 +1,15 @@
 //! Network namespaces: making them, doing something inside them, and taking them away together with what runs in them.
 
 use std::{
+    ffi::CString,
     fs::{self, File},
     io,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::{self, Command},
-    thread,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::command;
 
@@ -128,15 +127,22 @@ pub fn remove_stale() {
     }
 }
 
-/// Waits until `ready` says so.
-pub fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let start = Instant::now();
-    while !ready()? {
-        super::interrupt::check()?;
-        if start.elapsed() > limit {
-            bail!("{what}: not within {limit:?}");
-        }
-        thread::sleep(Duration::from_millis(2));
+/// The number of an interface in the namespace that the thread is in.
+pub fn interface_number(name: &str) -> anyhow::Result<u32> {
+    let c_name = CString::new(name).context("an interface's name holds a NUL")?;
+    // SAFETY: the name is a string with a NUL at its end.
+    match unsafe { libc::if_nametoindex(c_name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()).with_context(|| format!("there is no interface {name}")),
+        number => Ok(number),
     }
-    Ok(())
+}
+
+/// The number of the XDP program that is attached to an interface of `netns`.
+pub fn attached_program(netns: &Netns, interface: &str) -> anyhow::Result<u32> {
+    let text = command::output(Command::new("ip").args(["-n", netns.name(), "-j", "link", "show", "dev", interface]))?;
+    let links: serde_json::Value = serde_json::from_str(&text).context("cannot read the output of `ip -j link`")?;
+    let number = links[0]["xdp"]["prog"]["id"].as_u64();
+    number
+        .and_then(|number| u32::try_from(number).ok())
+        .with_context(|| format!("no XDP program is attached to {interface}"))
 }

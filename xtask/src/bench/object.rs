@@ -15,10 +15,7 @@ use aya::{
 };
 use bench_ebpf::{Client, LATENCY_BUCKETS, Load, Progress, Replies, Visit};
 
-use crate::workspace;
-
-/// The committed object.
-pub const OBJECT: &str = "xtask/bpf/bench.bpf.o";
+use crate::{ebpf_package::EbpfPackage, workspace};
 
 /// A record of the maps: plain integers without padding.
 pub trait Record: Copy + 'static {}
@@ -57,7 +54,7 @@ pub struct Maps {
 impl Object {
     /// Creates the maps, for so many source addresses and peers.
     pub fn load(clients: u32, visits: u32) -> anyhow::Result<Self> {
-        let path = workspace::root().join(OBJECT);
+        let path = EbpfPackage::BenchEbpf.committed_object();
         let object = fs::read(&path)
             .with_context(|| format!("cannot read {} (cargo xtask build-ebpf makes it)", workspace::display(&path)))?;
         let mut ebpf = EbpfLoader::new()
@@ -66,11 +63,10 @@ impl Object {
             .verifier_log_level(VerifierLogLevel::STATS)
             .load(&object)
             .context("cannot create the benchmark's BPF maps (run as root)")?;
-        let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("{OBJECT} has no map {name}"));
-        let population = match take("POPULATION")? {
-            Map::Array(map) => Population::map(map).context("cannot map the population into memory")?,
-            _ => bail!("the map POPULATION of {OBJECT} is not an array"),
-        };
+        let mut take =
+            |name: &str| ebpf.take_map(name).with_context(|| format!("the benchmark's object has no map {name}"));
+        let Map::Array(population) = take("POPULATION")? else { bail!("the map POPULATION is not an array") };
+        let population = Population::map(population).context("cannot map the population into memory")?;
         let maps = Maps {
             load: take("LOAD")?.try_into()?,
             clients: take("CLIENTS")?.try_into()?,
@@ -87,7 +83,8 @@ impl Object {
 impl Programs {
     /// A program, loaded by now.
     pub fn get(&mut self, name: &str) -> anyhow::Result<&mut Xdp> {
-        let program = self.0.program_mut(name).with_context(|| format!("{OBJECT} has no program {name}"))?;
+        let program =
+            self.0.program_mut(name).with_context(|| format!("the benchmark's object has no program {name}"))?;
         let program: &mut Xdp = program.try_into()?;
         if program.fd().is_err() {
             program.load().with_context(|| format!("the kernel does not accept the benchmark's program {name}"))?;
@@ -124,10 +121,11 @@ impl Maps {
         unsafe { std::slice::from_raw_parts_mut(start, length) }
     }
 
-    /// Sets the progress of every CPU.
-    pub fn set_progress(&mut self, progress: Progress) -> anyhow::Result<()> {
+    /// Sets the progress of every CPU, given its number.
+    pub fn set_progress(&mut self, progress: impl Fn(usize) -> Progress) -> anyhow::Result<()> {
         let cpus = nr_cpus().map_err(|(path, error)| anyhow!("cannot read {path}: {error}"))?;
-        self.progress.set(0, vec![Plain(progress); cpus].try_into()?, 0).context("cannot write the map PROGRESS")
+        let values: Vec<_> = (0..cpus).map(|cpu| Plain(progress(cpu))).collect();
+        self.progress.set(0, values.try_into()?, 0).context("cannot write the map PROGRESS")
     }
 
     /// The progress of one CPU.

@@ -27,6 +27,7 @@ pub enum Request {
 pub enum Event {
     None = 0,
     Started = 2,
+    Stopped = 3,
 }
 
 impl Request {

@@ -133,7 +133,7 @@ fn zipf_sizes(torrents: u32, peers: u32) -> Vec<u32> {
 }
 
 /// Fisher-Yates, the same in every run.
-fn shuffle(visits: &mut [Visit]) {
+pub fn shuffle(visits: &mut [Visit]) {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for last in (1..visits.len()).rev() {
         state ^= state << 13;

@@ -1,0 +1,284 @@
+//! The results: as a table for people, as JSON for programs.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{
+    contest::{Method, Outcome, Plan, Spread},
+    contestant::Contestant,
+    scenario::Scenario,
+};
+use crate::{command, workspace};
+
+/// Everything that was measured, and on what.
+#[derive(Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub method: Method,
+    pub window: u32,
+    pub moderation_microseconds: u64,
+    pub rounds: usize,
+    pub seconds_per_round: f64,
+    pub seeders_of_256: u32,
+    pub scenarios: Vec<Results>,
+}
+
+#[derive(Serialize)]
+pub struct Machine {
+    pub kernel: String,
+    pub processor: String,
+    pub cores: usize,
+    /// Versions of the other trackers, as far as they say.
+    pub versions: Vec<String>,
+}
+
+/// One scenario.
+#[derive(Serialize)]
+pub struct Results {
+    pub name: &'static str,
+    pub title: &'static str,
+    pub torrents: u32,
+    pub peers: u32,
+    pub contestants: Vec<Row>,
+}
+
+/// One contestant in one scenario.
+#[derive(Serialize)]
+pub struct Row {
+    #[serde(skip)]
+    pub contestant: Contestant,
+    pub name: &'static str,
+    /// Valid replies per second.
+    pub answered_per_second: Spread,
+    /// Valid replies per second of processor time, receive path included.
+    pub answered_per_core_second: Spread,
+    /// How much of that processor time was spent in the contestant's own process.
+    pub process_share: f64,
+    /// How much of the tracker's core was in use.
+    pub core_busy: f64,
+    pub answered_share: f64,
+    pub peers_per_reply: f64,
+    pub reply_bytes: f64,
+    /// Replies that were not what they should be.
+    pub invalid: u64,
+    /// Share of the peers' first announces that was answered.
+    pub prefilled: f64,
+    pub largest_swarm: u64,
+    /// Bytes, with all peers announced.
+    pub memory_private: u64,
+    pub memory_maps: u64,
+    /// Bytes before any peer was.
+    pub memory_empty: u64,
+    pub half_load: Option<HalfLoad>,
+}
+
+/// A steady load of about half of what a contestant can do.
+#[derive(Serialize)]
+pub struct HalfLoad {
+    pub requests_per_second: f64,
+    pub answered_share: f64,
+    /// Time from request to reply, in nanoseconds.
+    pub median: Option<u64>,
+    pub p99: Option<u64>,
+}
+
+impl Report {
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            machine: Machine::this(),
+            method: plan.method,
+            window: plan.window,
+            moderation_microseconds: plan.moderation.as_micros() as u64,
+            rounds: plan.rounds,
+            seconds_per_round: plan.times.measured.as_secs_f64(),
+            seeders_of_256: plan.seeders,
+            scenarios: Vec::new(),
+        }
+    }
+
+    pub fn add(&mut self, scenario: &Scenario, outcomes: &[Outcome]) {
+        self.scenarios.push(Results {
+            name: scenario.name,
+            title: scenario.title,
+            torrents: scenario.torrents,
+            peers: scenario.peers,
+            contestants: outcomes.iter().map(Row::new).collect(),
+        });
+    }
+
+    pub fn write_json(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self).context("cannot write the results as JSON")?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", workspace::display(path)))
+    }
+
+    /// The table, in Markdown.
+    pub fn table(&self) -> String {
+        let mut lines = vec![
+            [
+                "scenario",
+                "contestant",
+                "answered/s",
+                "spread",
+                "per core-second",
+                "of reflector",
+                "× best other",
+                "peers/reply",
+                "memory",
+                "p50, p99 at half load",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        ];
+        for results in &self.scenarios {
+            for (number, row) in results.contestants.iter().enumerate() {
+                let title = if number == 0 { results.title } else { "" };
+                lines.push(row.cells(title, results));
+            }
+        }
+        aligned(&lines)
+    }
+}
+
+impl Results {
+    fn reflector(&self) -> Option<f64> {
+        let row = self.contestants.iter().find(|row| row.contestant == Contestant::Reflector)?;
+        Some(row.answered_per_core_second.median)
+    }
+
+    /// The best of the trackers that are not ours, per core-second.
+    fn best_other(&self) -> Option<f64> {
+        self.contestants
+            .iter()
+            .filter(|row| row.contestant.is_other())
+            .map(|row| row.answered_per_core_second.median)
+            .max_by(f64::total_cmp)
+    }
+}
+
+impl Row {
+    fn new(outcome: &Outcome) -> Self {
+        let runs = &outcome.runs;
+        let median = |figure: fn(&super::generator::Run) -> f64| Spread::of(runs.iter().map(figure)).median;
+        Self {
+            contestant: outcome.contestant,
+            name: outcome.contestant.name(),
+            answered_per_second: outcome.rate(),
+            answered_per_core_second: outcome.per_core_second(),
+            process_share: median(|run| {
+                let all = run.usage.process_time + run.usage.receive_time;
+                run.usage.process_time as f64 / all.max(1) as f64
+            }),
+            core_busy: median(|run| run.usage.core_busy),
+            answered_share: median(super::generator::Run::answered_share),
+            peers_per_reply: median(super::generator::Run::peers_per_reply),
+            reply_bytes: median(|run| run.replies.bytes as f64 / run.replies.answered.max(1) as f64),
+            invalid: runs.iter().map(super::generator::Run::invalid).sum(),
+            prefilled: outcome.prefilled,
+            largest_swarm: runs.iter().map(|run| run.replies.largest_swarm).max().unwrap_or(0),
+            memory_private: outcome.filled.private,
+            memory_maps: outcome.filled.maps,
+            memory_empty: outcome.empty.total(),
+            half_load: outcome.half_load.as_ref().map(|run| HalfLoad {
+                requests_per_second: run.sent as f64 / run.usage.seconds,
+                answered_share: run.answered_share(),
+                median: run.latency_quantile(0.5),
+                p99: run.latency_quantile(0.99),
+            }),
+        }
+    }
+
+    fn cells(&self, title: &str, results: &Results) -> Vec<String> {
+        let rate = self.answered_per_second;
+        let per_core = self.answered_per_core_second.median;
+        let ratio = |of: Option<f64>| of.map_or(String::new(), |of| format!("{:.2}", per_core / of));
+        let is_reflector = self.contestant == Contestant::Reflector;
+        let memory = self.memory_private + self.memory_maps;
+        vec![
+            title.to_owned(),
+            self.name.to_owned(),
+            count(rate.median) + if self.invalid > 0 { " (!)" } else { "" },
+            format!("{} – {}", count(rate.lowest), count(rate.highest)),
+            count(per_core),
+            if is_reflector { String::new() } else { ratio(results.reflector()) },
+            if is_reflector || self.contestant.is_other() { String::new() } else { ratio(results.best_other()) },
+            format!("{:.1}", self.peers_per_reply),
+            if is_reflector { String::new() } else { format!("{:.1} MiB", memory as f64 / f64::from(1 << 20)) },
+            self.half_load.as_ref().map_or(String::new(), |load| {
+                let microseconds =
+                    |time: Option<u64>| time.map_or_else(|| "–".to_owned(), |time| format!("{:.0}", time as f64 / 1e3));
+                format!("{}, {} µs", microseconds(load.median), microseconds(load.p99))
+            }),
+        ]
+    }
+}
+
+impl Machine {
+    fn this() -> Self {
+        let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let processor = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+        let version = |program: &str, arguments: &[&str]| -> Option<String> {
+            let text = command::output(std::process::Command::new(program).args(arguments)).ok()?;
+            Some(format!("{program} {}", text.trim()))
+        };
+        Self {
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            processor: processor.trim_start_matches(['\t', ' ', ':']).to_owned(),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            versions: version("dpkg-query", &["-W", "-f=${Package} ${Version}", "opentracker"])
+                .map(|text| text.trim_start_matches("dpkg-query ").to_owned())
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
+/// A number with its thousands apart.
+pub fn count(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A Markdown table with its columns aligned.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
+            // Words to the left, figures to the right.
+            let _infallible =
+                if column < 2 { write!(text, "| {cell:<width$} ") } else { write!(text, "| {cell:>width$} ") };
+        }
+        text.push_str("|\n");
+        if number == 0 {
+            for (column, &width) in widths.iter().enumerate() {
+                let end = if column < 2 { '-' } else { ':' };
+                let _infallible = write!(text, "|{}{end}", "-".repeat(width + 1));
+            }
+            text.push_str("|\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!(count(0.4), "0");
+        assert_eq!(count(999.0), "999");
+        assert_eq!(count(1_234_567.0), "1 234 567");
+    }
+}
