@@ -14,6 +14,10 @@ pub(crate) fn call(work: Rare) -> Result<u32, Reason> {
         Rare::Create => rare_create(),
         Rare::Found { family: V4::TAG, swarm } => rare_found_v4(swarm),
         Rare::Found { swarm, .. } => rare_found_v6(swarm),
+        Rare::Seek { family: V4::TAG, partition, hash, free: false } => rare_find_v4(partition, hash),
+        Rare::Seek { family: V4::TAG, partition, hash, free: true } => rare_find_free_v4(partition, hash),
+        Rare::Seek { partition, hash, free: false, .. } => rare_find_v6(partition, hash),
+        Rare::Seek { partition, hash, free: true, .. } => rare_find_free_v6(partition, hash),
         Rare::Grow { family: V4::TAG, partition, extra, newcomer } => rare_grow_v4(partition, extra, newcomer),
         Rare::Grow { partition, extra, newcomer, .. } => rare_grow_v6(partition, extra, newcomer),
         Rare::Split { family: V4::TAG, swarm, extra } => rare_split_v4(swarm, extra),
@@ -69,6 +73,10 @@ rare! {
     rare_create() = Rare::Create;
     rare_found_v4(swarm) = Rare::Found { family: V4::TAG, swarm };
     rare_found_v6(swarm) = Rare::Found { family: V6::TAG, swarm };
+    rare_find_v4(partition, hash) = Rare::Seek { family: V4::TAG, partition, hash, free: false };
+    rare_find_free_v4(partition, hash) = Rare::Seek { family: V4::TAG, partition, hash, free: true };
+    rare_find_v6(partition, hash) = Rare::Seek { family: V6::TAG, partition, hash, free: false };
+    rare_find_free_v6(partition, hash) = Rare::Seek { family: V6::TAG, partition, hash, free: true };
     rare_grow_v4(partition, extra, newcomer) = Rare::Grow { family: V4::TAG, partition, extra, newcomer };
     rare_grow_v6(partition, extra, newcomer) = Rare::Grow { family: V6::TAG, partition, extra, newcomer };
     rare_split_v4(swarm, extra) = Rare::Split { family: V4::TAG, swarm, extra };

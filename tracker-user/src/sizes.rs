@@ -11,7 +11,7 @@ use tracker_common::{
 };
 
 /// Torrents per two index buckets: 4.5 of 7 slots on average, which leaves nearly every torrent in its home bucket.
-const TORRENTS_PER_TWO_BUCKETS: u64 = 9;
+const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
 
 /// Slots of a chunk (IPv4, IPv6).
 const SLOTS_V4: u64 = 32;

@@ -234,7 +234,7 @@ impl Family for V4 {
     const LINE: usize = 8;
     const WINDOW: u32 = 6;
     const INLINE: usize = 5;
-    const PER_PARTITION: u32 = 128;
+    const PER_PARTITION: u32 = 112;
     const PEER_BYTES: u32 = wire::PEER_V4 as u32;
     const TAG: u32 = 0;
     const ROOT_WORD: usize = 0;
@@ -319,7 +319,7 @@ impl Family for V6 {
     const LINE: usize = 4;
     const WINDOW: u32 = 8;
     const INLINE: usize = 2;
-    const PER_PARTITION: u32 = 64;
+    const PER_PARTITION: u32 = 56;
     const PEER_BYTES: u32 = wire::PEER_V6 as u32;
     const TAG: u32 = 1 << 31;
     const ROOT_WORD: usize = 2;

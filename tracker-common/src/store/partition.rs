@@ -10,7 +10,7 @@
 //! beside the old ones and exchange them at the end, so that a failure on the way (no memory) changes nothing.
 
 use super::{
-    Family, NODE_REFS, PARTITION_CHUNKS, PARTITIONS_MAX, Partition, ROOT_REFS, Swarm,
+    Family, NODE_REFS, PARTITION_CHUNKS, PARTITIONS_MAX, Partition, ROOT_REFS, Rare, Swarm,
     family::{self, OCCUPIED, at},
     pool,
     update::acquire,
@@ -259,33 +259,106 @@ pub(super) fn scan<M: Memory, F: Family, const N: usize>(
             line -= lines;
         }
         let line = scratch.forget(line);
-        let index = opaque(u64::from(line / LINES)) as usize;
-        if index >= N {
-            return None;
-        }
-        let chunk = refs[index].load();
-        let words = F::chunk(memory, chunk)?;
-        let start = opaque(u64::from(line % LINES) * (F::LINE * F::WORDS) as u64) as usize;
-        // The slot found goes through memory, so that the verifier sees one way on from here and not one per slot.
-        scratch.found.store(u32::MAX);
-        for slot in 0..F::LINE {
-            let base = start + slot * F::WORDS;
-            let hit = match target {
-                Target::Peer(key) => F::matches(words, base, key),
-                Target::Free => F::flags_at(words, base).load() & OCCUPIED == 0,
-            };
-            if hit {
-                scratch.found.store(base as u32);
-                break;
-            }
-        }
-        let base = scratch.found.load();
-        if base != u32::MAX {
+        let found = line_of::<M, F, N>(memory, scratch, refs, line, target);
+        if found.is_some() {
             scratch.step.store(step);
-            return Some(Position { chunk, base });
+            return found;
         }
     }
     None
+}
+
+/// Looks through one line.
+#[inline(always)]
+pub(super) fn line_of<M: Memory, F: Family, const N: usize>(
+    memory: &M,
+    scratch: &Scratch,
+    refs: &[Word32; N],
+    line: u32,
+    target: Target<F::Key>,
+) -> Option<Position> {
+    let index = opaque(u64::from(line / LINES)) as usize;
+    if index >= N {
+        return None;
+    }
+    let chunk = refs[index].load();
+    let words = F::chunk(memory, chunk)?;
+    let start = opaque(u64::from(line % LINES) * (F::LINE * F::WORDS) as u64) as usize;
+    // The slot found goes through memory, so that the verifier sees one way on from here and not one per slot.
+    scratch.found.store(u32::MAX);
+    for slot in 0..F::LINE {
+        let base = start + slot * F::WORDS;
+        let hit = match target {
+            Target::Peer(key) => F::matches(words, base, key),
+            Target::Free => F::flags_at(words, base).load() & OCCUPIED == 0,
+        };
+        if hit {
+            scratch.found.store(base as u32);
+            break;
+        }
+    }
+    let base = scratch.found.load();
+    if base == u32::MAX { None } else { Some(Position { chunk, base }) }
+}
+
+/// Finds the slot of the peer with this key and hash in a partition.
+#[inline(always)]
+pub(super) fn find<M: Memory, F: Family>(
+    memory: &M,
+    scratch: &Scratch,
+    partition: &Partition,
+    number: u32,
+    hash: u32,
+    key: F::Key,
+) -> Option<Position> {
+    // Most peers are in their home line.
+    let lines = partition.chunk_count.load() * LINES;
+    let home = scratch.forget(((hash >> 16) * lines) >> 16);
+    let there = line_of::<M, F, { PARTITION_CHUNKS as usize }>(memory, scratch, &partition.chunks, home, Target::Peer(key));
+    if there.is_some() || reach(partition) <= 1 {
+        return there;
+    }
+    F::stash(scratch, key);
+    seek::<M, F>(memory, scratch, number, hash, false)
+}
+
+/// Finds a free slot for a peer with this hash in a partition.
+#[inline(always)]
+pub(super) fn find_free<M: Memory, F: Family>(
+    memory: &M,
+    scratch: &Scratch,
+    number: u32,
+    hash: u32,
+) -> Option<Position> {
+    seek::<M, F>(memory, scratch, number, hash, true)
+}
+
+#[inline(always)]
+fn seek<M: Memory, F: Family>(memory: &M, scratch: &Scratch, partition: u32, hash: u32, free: bool) -> Option<Position> {
+    match memory.rarely(Rare::Seek { family: F::TAG, partition, hash, free }) {
+        Ok(chunk) => Some(Position { chunk, base: scratch.found.load() }),
+        Err(_) => None,
+    }
+}
+
+/// [`Rare::Seek`]: the chunk of the slot that is looked for; the slot is left in [`Scratch::found`].
+#[inline(always)]
+pub(super) fn seek_here<M: Memory, F: Family>(memory: &M, number: u32, hash: u32, free: bool) -> Result<u32, Reason> {
+    let (Some(scratch), Some(partition)) = (memory.scratch(), memory.partition(number)) else {
+        return Err(Reason::Internal);
+    };
+    let chunks = partition.chunk_count.load();
+    let refs = &partition.chunks;
+    let position = if free {
+        scan::<M, F, _>(memory, scratch, refs, chunks, F::WINDOW, hash, Target::Free)
+    } else {
+        let key = F::stashed(scratch);
+        scan::<M, F, _>(memory, scratch, refs, chunks, reach(partition), hash, Target::Peer(key))
+    };
+    match position {
+        Some(Position { chunk, .. }) => Ok(chunk),
+        None => Err(Reason::NoRoom),
+    }
 }
 
 /// The peer in the window that has not announced for the longest time: who goes when there is no memory left.

@@ -8,12 +8,24 @@ use crate::{memory::Memory, outcome::Reason, scrape::HASHES_AT, wire::InfoHash};
 pub enum Rare {
     /// Store the torrent whose info_hash stands at [`HASHES_AT`] in the scratch space; the result is its swarm number.
     Create,
-    /// Give a family its first partition; the swarm's lock is held. The result of this and of the others is 0.
+    /// Give a family its first partition; the swarm's lock is held. The result of this and, where not said otherwise, of the others is 0.
     Found {
         /// [`Family::TAG`].
         family: u32,
         /// Swarm number.
         swarm: u32,
+    },
+    /// Look through a partition, whose lock is held, for the peer stashed in the scratch space ([`Family::stash`]) or for a free slot.
+    /// The result is the number of the chunk, the slot is in [`crate::reply::Scratch::found`]; [`Reason::NoRoom`] if there is none.
+    Seek {
+        /// [`Family::TAG`].
+        family: u32,
+        /// Partition number.
+        partition: u32,
+        /// Hash of the peer.
+        hash: u32,
+        /// A free slot?
+        free: bool,
     },
     /// Rebuild a partition, whose lock is held, with more chunks; [`Reason::NoRoom`] says that it takes still more.
     Grow {
@@ -48,6 +60,10 @@ impl Rare {
             Rare::Create => create(memory),
             Rare::Found { family: V4::TAG, swarm } => found::<M, V4>(memory, swarm),
             Rare::Found { swarm, .. } => found::<M, V6>(memory, swarm),
+            Rare::Seek { family: V4::TAG, partition, hash, free } => {
+                partition::seek_here::<M, V4>(memory, partition, hash, free)
+            }
+            Rare::Seek { partition, hash, free, .. } => partition::seek_here::<M, V6>(memory, partition, hash, free),
             Rare::Grow { family: V4::TAG, partition, extra, newcomer } => grow::<M, V4>(memory, partition, extra, newcomer),
             Rare::Grow { partition, extra, newcomer, .. } => grow::<M, V6>(memory, partition, extra, newcomer),
             Rare::Split { family: V4::TAG, swarm, extra } => split::<M, V4>(memory, swarm, extra),

@@ -4,7 +4,7 @@ use super::{
     Family, Lock, PARTITIONS_MAX, Rare, SWARM_ALIVE, Swarm,
     family::{self, COMPLETED, LEECHER, MINUTE_MASK, MINUTE_SHIFT, OCCUPIED, ROOT_PEER},
     index::{self, Place},
-    partition::{self, ATTEMPTS, Target},
+    partition::{self, ATTEMPTS},
 };
 use crate::{
     memory::{Memory, Step},
@@ -288,11 +288,7 @@ fn in_partition<M: Memory, F: Family>(
     announcement: &Announcement<'_, F::Key>,
     minute: u32,
 ) -> Result<bool, Reason> {
-    let refs = &partition.chunks;
-    let chunks = partition.chunk_count.load();
-    let reach = partition::reach(partition);
-    let target = Target::Peer(announcement.peer);
-    if let Some(position) = partition::scan::<M, F, _>(memory, scratch, refs, chunks, reach, hash, target) {
+    if let Some(position) = partition::find::<M, F>(memory, scratch, partition, number, hash, announcement.peer) {
         let Some((words, base)) = position.words::<F, M>(memory) else { return Err(Reason::Internal) };
         if change::<M, F>(memory, swarm, words, base, announcement, minute) {
             F::root(swarm).add(ROOT_PEER.wrapping_neg());
@@ -302,7 +298,7 @@ fn in_partition<M: Memory, F: Family>(
     if announcement.event == PeerEvent::Stopped {
         return Ok(false);
     }
-    let mut free = partition::scan::<M, F, _>(memory, scratch, refs, chunks, F::WINDOW, hash, Target::Free);
+    let mut free = partition::find_free::<M, F>(memory, scratch, number, hash);
     if free.is_none() {
         let mut extra = 1;
         while extra <= ATTEMPTS
@@ -311,8 +307,7 @@ fn in_partition<M: Memory, F: Family>(
         {
             extra += 1;
         }
-        let chunks = partition.chunk_count.load();
-        free = partition::scan::<M, F, _>(memory, scratch, refs, chunks, F::WINDOW, hash, Target::Free);
+        free = partition::find_free::<M, F>(memory, scratch, number, hash);
     }
     let position = match free {
         Some(position) => {

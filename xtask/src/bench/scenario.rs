@@ -52,6 +52,8 @@ pub const SCENARIOS: &[Scenario] = &[
     announce("swarm-1k", "one swarm of 1 000", 1, 1_000),
     announce("swarm-64k", "one swarm of 65 536", 1, 65_536),
     announce("swarm-1m", "one swarm of 1 000 000", 1, 1_000_000),
+    announce("torrents", "2 M torrents of 1 peer", 2_000_000, 2_000_000),
+    announce("swarms", "10 000 swarms of 1 000", 10_000, 10_000_000),
     announce("large", "2 M torrents, 10 M peers", 2_000_000, 10_000_000),
     Scenario { family: Family::V6, ..announce("ipv6", "IPv6, one swarm of 65 536", 1, 65_536) },
     Scenario {
