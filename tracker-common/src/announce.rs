@@ -92,7 +92,7 @@ pub fn announce<M: Memory, F: Asker>(
         }
     }
     let start = found.start - ANNOUNCE_REPLY_LEN as u32;
-    // The surplus that was cut is less than a line of peers: the mask changes nothing, but the verifier wants to see it.
+    // Few peers are skipped: the mask changes nothing, but the verifier wants to see it.
     let at = start as usize & START_MASK;
     scratch.put(at, ACTION_ANNOUNCE.to_be_bytes());
     scratch.put(at + 4, request.header.transaction_id);

@@ -15,7 +15,7 @@ pub const SCRATCH_BYTES: usize = 3264;
 pub const FLOW_AT: usize = 3072;
 
 /// A reply starts below this + 1.
-pub const START_MASK: usize = 0xff;
+pub const START_MASK: usize = 0x1ff;
 
 /// Chunk numbers remembered while a partition is rebuilt.
 pub const REFS: usize = 16;

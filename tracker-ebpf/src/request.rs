@@ -177,7 +177,8 @@ fn udp(packet: &Packet, flow: &mut Flow, ip: usize, length: usize) -> Result<(),
     if usize::from(u16::from_be_bytes(udp.length)) != length {
         return Err(Reason::LengthMismatch);
     }
-    if flow.source_port == 0 {
+    // Neither port 0, nor a group of Ethernet addresses, nor ourselves.
+    if flow.source_port == 0 || flow.source_mac & 1 != 0 || flow.source == flow.destination {
         return Err(Reason::SourceUnusable);
     }
     let Some(scratch) = Kernel.scratch() else { return Err(Reason::Internal) };

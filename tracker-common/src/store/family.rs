@@ -219,7 +219,8 @@ impl V6 {
 #[inline(always)]
 #[must_use]
 pub(super) fn scramble(sum: u64) -> u32 {
-    ((sum ^ sum >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
+    let once = (sum ^ sum >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    ((once ^ once >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
 }
 
 #[inline(always)]

@@ -63,6 +63,12 @@ pub fn address(hash: u32, partitions: u32) -> u32 {
     if place >= partitions { place & (mask >> 1) } else { place }
 }
 
+/// The next power of two: how many partitions there will be when all have been split.
+#[inline(always)]
+pub(super) fn ring(partitions: u32) -> u32 {
+    smear(partitions.wrapping_sub(1) & 0xffff) + 1
+}
+
 /// The partition that is split to make partition number `next`.
 #[inline(always)]
 fn parent(next: u32) -> u32 {

@@ -1,8 +1,9 @@
 //! Choosing the peers of a reply: random, never the asker, never a peer twice.
 //!
-//! A small swarm is read from its record. In a grown one whole chunks are taken, from partitions at a random
-//! stride from a random beginning, each chunk beginning with a random line; when every partition has given a chunk the
-//! next lap takes another one from each. What is collected beyond the wanted number is cut off at a random end. No lock is held: a
+//! A small swarm is read from its record. In a grown one whole chunks are taken, each beginning with a random line, from
+//! partitions at a random stride from a random beginning. Partitions that linear hashing has yet to split hold twice as many
+//! peers as the others, and get two turns where those get one. When all have had their turns the next lap takes other
+//! chunks. What is collected beyond the wanted number is cut off at a random end. No lock is held: a
 //! chunk is dropped again if its partition's structure changed while it was read.
 
 use super::{
@@ -65,14 +66,15 @@ pub fn sample<M: Memory, F: Family>(memory: &M, swarm: u32, want: u32, seeders: 
         scratch.visited.store(0);
         scratch.lap.store(0);
         scratch.moved.store(0);
-        // A multiply and a shift bring a random number below a limit.
-        scratch.partition.store(((u64::from(random) * u64::from(partitions)) >> 32) as u32);
-        // So that VISITS strides stay within one lap, if there are that many partitions.
-        let stride = 1 + ((random & 0xffff) * (partitions / VISITS)) / 0x1_0000;
+        let ring = partition::ring(partitions);
+        scratch.partition.store(random & (ring - 1));
+        // So that VISITS strides stay within one lap, if there are that many turns.
+        let stride = 1 + (((random >> 16) * (ring / VISITS)) >> 16);
         F::stash(scratch, own);
         let mut body = Visit::<F> {
             swarm: u64::from(swarm),
             partitions: u64::from(partitions),
+            ring: u64::from(ring),
             stride: u64::from(stride),
             seed: u64::from(random),
             wanted,
@@ -84,15 +86,33 @@ pub fn sample<M: Memory, F: Family>(memory: &M, swarm: u32, want: u32, seeders: 
     cut::<F>(scratch, want)
 }
 
+/// Fewer peers than this are chosen from those collected as from a ring, so that all have the same chance. Of more, those at
+/// both ends have a smaller one, which nobody will notice.
+const FEW: u32 = 16;
+
 /// Keeps `want` of the peers collected, from a random position on.
 #[inline(always)]
 fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
-    let collected = (scratch.cursor.load() & 0xfff) / F::PEER_BYTES;
-    let surplus = if collected > want { collected - want } else { 0 };
+    let bytes = scratch.forget(scratch.cursor.load()) & COLLECTED_MAX;
+    let collected = bytes / F::PEER_BYTES;
+    if collected <= want {
+        return Sample { start: PEERS_AT as u32, count: collected };
+    }
     // The upper bits of the random number have chosen the line to begin with; mixed, they are another number.
     let random = scratch.random.load();
-    let skip = ((surplus + 1) * ((random ^ random >> 15).wrapping_mul(0x85eb_ca6b) >> 16)) >> 16;
-    Sample { start: PEERS_AT as u32 + skip * F::PEER_BYTES, count: collected - surplus }
+    let random = (random ^ random >> 15).wrapping_mul(0x85eb_ca6b) >> 16;
+    let skip = if want < FEW {
+        // The ring: the first ones once more behind the last one.
+        for word in 0..(FEW * F::PEER_BYTES) as usize / 8 {
+            if let Some(value) = scratch.get::<u64>(PEERS_AT + word * 8) {
+                scratch.put(PEERS_AT + bytes as usize + word * 8, value);
+            }
+        }
+        (collected * random) >> 16
+    } else {
+        ((collected - want + 1) * random) >> 16
+    };
+    Sample { start: PEERS_AT as u32 + skip * F::PEER_BYTES, count: want }
 }
 
 #[inline(always)]
@@ -140,6 +160,8 @@ fn copy_line<F: Family>(scratch: &Scratch, cursor: u32, words: &[Word], line: u3
 struct Visit<F> {
     swarm: u64,
     partitions: u64,
+    /// Turns in a lap: a power of two.
+    ring: u64,
     stride: u64,
     seed: u64,
     wanted: Wanted,
@@ -156,8 +178,15 @@ impl<M: Memory, F: Family> Step<M> for Visit<F> {
         if visits >= VISITS || lap >= PARTITION_CHUNKS {
             return false;
         }
-        let place = scratch.partition.load();
-        let Some(number) = lookup::<M, F>(memory, swarm, place, self.partitions as u32) else { return false };
+        let turn = scratch.partition.load();
+        let partitions = self.partitions as u32;
+        let ring = self.ring as u32;
+        // Turns beyond the last partition belong to those that have not been split yet.
+        let place = partition::address(turn, partitions);
+        let second = if turn == place { 0 } else { 1 };
+        let double = if turn != place || place + ring / 2 >= partitions && place < ring / 2 { 1 } else { 0 };
+        let rank = (lap << double) + second;
+        let Some(number) = lookup::<M, F>(memory, swarm, place, partitions) else { return false };
         let Some(part) = memory.partition(number) else { return false };
         // A partition that is being changed, or was while it was read, is visited again in the next turn.
         let Some(version) = settled(memory, &part.lock) else { return true };
@@ -165,7 +194,7 @@ impl<M: Memory, F: Family> Step<M> for Visit<F> {
         let random = scratch.random.load().wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
         scratch.random.store(random);
         let mut cursor = scratch.cursor.load();
-        if let Some(words) = self.choose(memory, scratch, part, place, lap, version) {
+        if let Some(words) = self.choose(memory, scratch, part, place, rank, version) {
             let first = random >> 30;
             for line in 0..LINES {
                 if u64::from(cursor) >= self.enough {
@@ -177,14 +206,17 @@ impl<M: Memory, F: Family> Step<M> for Visit<F> {
         if !part.lock.unchanged_since(version) {
             return true;
         }
+        // Had partitions been merged meanwhile, this one could hold peers that another one has given already.
+        let root = F::root(swarm).load();
+        if !family::is_root(root) || family::root_partitions(root) < partitions {
+            return false;
+        }
         scratch.cursor.store(cursor);
         scratch.moved.store(visits + 1);
-        // Next time: the next partition, or the next lap.
-        let next = place + self.stride as u32;
-        let partitions = self.partitions as u32;
-        scratch.partition.store(if next >= partitions { next - partitions } else { next });
+        // Next time: the next turn, or the next lap.
+        scratch.partition.store((turn + self.stride as u32) & (ring - 1));
         let visited = scratch.visited.load() + 1;
-        if visited >= partitions {
+        if visited >= ring {
             scratch.visited.store(0);
             scratch.lap.store(lap + 1);
         } else {
@@ -195,7 +227,7 @@ impl<M: Memory, F: Family> Step<M> for Visit<F> {
 }
 
 impl<F: Family> Visit<F> {
-    /// The chunk of a partition for this lap; `None` if there is none left.
+    /// The chunk of this rank in a partition; `None` if there is none left.
     #[inline(always)]
     fn choose<'m, M: Memory>(
         &self,
@@ -203,23 +235,23 @@ impl<F: Family> Visit<F> {
         scratch: &Scratch,
         part: &Partition,
         place: u32,
-        lap: u32,
+        rank: u32,
         version: u32,
     ) -> Option<&'m [Word]> {
         let chunks = part.chunk_count.load();
-        if lap >= chunks || !partition::belongs::<F>(part, self.swarm as u32, place) {
+        if rank >= chunks || !partition::belongs::<F>(part, self.swarm as u32, place) {
             return None;
         }
         // A second chunk of a partition that was rebuilt since the first one was read may hold peers of the first.
         let remembered = &scratch.refs[place as usize & (REFS - 1)];
-        if lap == 0 {
+        if rank == 0 {
             remembered.store(version);
         } else if remembered.load() != version {
             return None;
         }
-        // The chunk to begin with: random, but the same in all laps. A multiply and a shift bring it below the number of chunks.
+        // The chunk of rank 0: random, but the same for all ranks. A multiply and a shift bring it below the number of chunks.
         let begin = (self.seed as u32 ^ place.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b) >> 24;
-        let mut index = u64::from(lap) + ((u64::from(begin) * u64::from(chunks)) >> 8);
+        let mut index = u64::from(rank) + ((u64::from(begin) * u64::from(chunks)) >> 8);
         if index >= u64::from(chunks) {
             index -= u64::from(chunks);
         }

@@ -206,7 +206,11 @@ impl Row {
             if is_reflector || self.contestant.is_other() { String::new() } else { ratio(results.best_other()) },
             format!("{:.1}", self.peers_per_reply),
             if is_reflector { String::new() } else { format!("{:.1} MiB", memory as f64 / f64::from(1 << 20)) },
-            if is_reflector { String::new() } else { format!("{:.0} B", memory as f64 / f64::from(results.peers)) },
+            if is_reflector || results.peers < 1_000 {
+                String::new()
+            } else {
+                format!("{:.0} B", memory as f64 / f64::from(results.peers))
+            },
             self.half_load.as_ref().map_or(String::new(), |load| {
                 let microseconds =
                     |time: Option<u64>| time.map_or_else(|| "–".to_owned(), |time| format!("{:.0}", time as f64 / 1e3));
