@@ -602,10 +602,10 @@ fn fairness<F: Peers>(size: u32, want: u32) {
             *times.get_mut(&peer).expect("a peer of the swarm") += 1;
         }
     }
-    // 400 times on average. Peers are taken in runs, so those in sparse chunks come up more often.
+    // 400 times on average. Peers are taken in runs, so those in sparse lines and chunks come up more often, others less.
     let (least, most) = (times.values().min().expect("peers"), times.values().max().expect("peers"));
     assert!(
-        *least >= 100 && *most <= 1200,
+        *least >= 100 && *most <= 2000,
         "swarm of {size}, {want} wanted: given {least} to {most} times, 400 on average"
     );
 }
@@ -633,6 +633,8 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
             })
             .collect();
         let (watcher, done) = (store.handle(Path::Expiry), &done);
+        let known: BTreeSet<_> = (0..threads * peers).map(F::peer).collect();
+        let staying: BTreeSet<_> = (0..threads * peers).step_by(4).map(F::peer).collect();
         scope.spawn(move || {
             let mut turn = 0;
             while !done.load(Ordering::Relaxed) {
@@ -644,11 +646,13 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
                     let Some(number) = find(&watcher, &torrent(swarm)) else { continue };
                     let asker = F::peer(turn % (threads * peers));
                     let given = given::<F>(&watcher, number, 50, true, asker);
-                    let all: BTreeSet<_> = given.iter().collect();
-                    assert_eq!(all.len(), given.len(), "a peer twice");
-                    assert!(!all.contains(&asker), "the asker itself");
-                    let known: BTreeSet<_> = (0..threads * peers).map(F::peer).collect();
+                    assert!(!given.contains(&asker), "the asker itself");
                     assert!(given.iter().all(|peer| known.contains(peer)), "a torn peer");
+                    // One that leaves and comes back while peers are collected may well be met at both places; one that is only
+                    // moved to another place may not.
+                    let moved: Vec<_> = given.iter().filter(|peer| staying.contains(peer)).collect();
+                    let unique: BTreeSet<_> = moved.iter().collect();
+                    assert_eq!(unique.len(), moved.len(), "a peer twice");
                 }
             }
         });
@@ -673,8 +677,11 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
     }
 }
 
-/// What a peer is after its announce in a round: gone, a leecher or a seeder.
+/// What a peer is after its announce in a round: gone, a leecher or a seeder. Every fourth peer never leaves.
 fn state(swarm: u32, peer: u32, rounds: u32) -> Option<bool> {
+    if peer.is_multiple_of(4) {
+        return Some(rounds.is_multiple_of(2));
+    }
     match (swarm + peer * 7 + rounds * 13) % 5 {
         0 | 1 => None,
         2 | 3 => Some(false),

@@ -20,6 +20,9 @@ pub const START_MASK: usize = 0x1ff;
 /// Chunk numbers remembered while a partition is rebuilt.
 pub const REFS: usize = 16;
 
+/// Partitions whose versions are remembered while a sample is taken.
+pub const VERSIONS: usize = 32;
+
 /// One per core in the kernel, one per thread in the daemon. All zero bytes is a valid one.
 #[repr(C, align(8))]
 pub struct Scratch {
@@ -52,10 +55,12 @@ pub struct Scratch {
     /// Rebuilding: the same in the new chunks of the partition split off.
     pub reach_split: Word32,
     forgotten: Word32,
+    /// Sampling: the version of a partition when its first chunk was read, with a mark of the partition and the sample.
+    pub versions: [Word; VERSIONS],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }
 
-const _: () = assert!(size_of::<Scratch>() == 200 + SCRATCH_BYTES);
+const _: () = assert!(size_of::<Scratch>() == 200 + 8 * VERSIONS + SCRATCH_BYTES);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]

@@ -18,6 +18,10 @@ pub(crate) fn call(work: Rare) -> Result<u32, Reason> {
         Rare::Seek { family: V4::TAG, partition, hash, free: true } => rare_find_free_v4(partition, hash),
         Rare::Seek { partition, hash, free: false, .. } => rare_find_v6(partition, hash),
         Rare::Seek { partition, hash, free: true, .. } => rare_find_free_v6(partition, hash),
+        Rare::Place { family: V4::TAG, split: false, chunks, hash } => rare_place_v4(chunks, hash),
+        Rare::Place { family: V4::TAG, split: true, chunks, hash } => rare_place_split_v4(chunks, hash),
+        Rare::Place { split: false, chunks, hash, .. } => rare_place_v6(chunks, hash),
+        Rare::Place { split: true, chunks, hash, .. } => rare_place_split_v6(chunks, hash),
         Rare::Grow { family: V4::TAG, partition, extra, newcomer } => rare_grow_v4(partition, extra, newcomer),
         Rare::Grow { partition, extra, newcomer, .. } => rare_grow_v6(partition, extra, newcomer),
         Rare::Split { family: V4::TAG, swarm, extra } => rare_split_v4(swarm, extra),
@@ -77,6 +81,10 @@ rare! {
     rare_find_free_v4(partition, hash) = Rare::Seek { family: V4::TAG, partition, hash, free: true };
     rare_find_v6(partition, hash) = Rare::Seek { family: V6::TAG, partition, hash, free: false };
     rare_find_free_v6(partition, hash) = Rare::Seek { family: V6::TAG, partition, hash, free: true };
+    rare_place_v4(chunks, hash) = Rare::Place { family: V4::TAG, split: false, chunks, hash };
+    rare_place_split_v4(chunks, hash) = Rare::Place { family: V4::TAG, split: true, chunks, hash };
+    rare_place_v6(chunks, hash) = Rare::Place { family: V6::TAG, split: false, chunks, hash };
+    rare_place_split_v6(chunks, hash) = Rare::Place { family: V6::TAG, split: true, chunks, hash };
     rare_grow_v4(partition, extra, newcomer) = Rare::Grow { family: V4::TAG, partition, extra, newcomer };
     rare_grow_v6(partition, extra, newcomer) = Rare::Grow { family: V6::TAG, partition, extra, newcomer };
     rare_split_v4(swarm, extra) = Rare::Split { family: V4::TAG, swarm, extra };

@@ -7,7 +7,7 @@
 use super::{
     Counts, Family, Lock, SWARM_ALIVE, Swarm, V4, V6,
     family::{self, LEECHER, OCCUPIED, ROOT_PEER},
-    index, partition, pool,
+    count, index, partition, pool,
     update::{acquire, leave},
 };
 use crate::{
@@ -94,24 +94,14 @@ pub fn sweep<M: Memory>(
         if swarm.active.load() & SWARM_ALIVE == 0 {
             continue;
         }
-        let mut look = || {
-            let before = swarm.counts.load();
-            let v4 = family::<M, V4>(memory, scratch, swarm, number, sweep, minute);
-            let v6 = family::<M, V6>(memory, scratch, swarm, number, sweep, minute);
-            let mut all = v4;
-            all.add(v6);
-            report.expired += u64::from(all.expired);
-            (v4, v6, all, drift(swarm, before, all))
-        };
-        let (v4, v6, all, mut drifted) = look();
-        // Somebody may have come and somebody else gone while the peers were counted. Seeing the same drift twice in a row
-        // makes that improbable enough.
-        if drifted.is_some() {
-            let again = look().3;
-            drifted = drifted.filter(|_| again == drifted);
-        }
-        if let Some((wrong, right)) = drifted
-            && swarm.counts.replace(wrong, right)
+        let before = swarm.counts.load();
+        let v4 = family::<M, V4>(memory, scratch, swarm, number, sweep, minute);
+        let v6 = family::<M, V6>(memory, scratch, swarm, number, sweep, minute);
+        let mut all = v4;
+        all.add(v6);
+        report.expired += u64::from(all.expired);
+        if let Some(right) = drift(before, all)
+            && swarm.counts.replace(before, right)
         {
             memory.event(Event::Recounted);
             report.recounted += 1;
@@ -215,11 +205,13 @@ fn family<M: Memory, F: Family>(
     seen
 }
 
-/// The counts as they are and as they should be, if they are not what was seen and nobody changed them meanwhile.
-fn drift(swarm: &Swarm, before: u64, seen: Seen) -> Option<(u64, u64)> {
-    let right = u64::from(seen.seeders) << 32 | u64::from(seen.leechers);
-    let now = swarm.counts.load();
-    (seen.expired == 0 && now == before && now != right).then_some((now, right))
+/// The counts as they should be, if they are not what was seen. Whoever changes a peer and the counts holds a lock that the sweep
+/// took in between; if the counts are still `before` when they are set right, nobody changed either while the peers were counted.
+fn drift(before: u64, seen: Seen) -> Option<u64> {
+    let right = (before & !(count::CHANGE - 1))
+        .wrapping_add(count::CHANGE)
+        .wrapping_add(u64::from(seen.seeders) * count::SEEDER + u64::from(seen.leechers) * count::LEECHER);
+    (seen.expired == 0 && count::unpack(before) != (seen.seeders, seen.leechers)).then_some(right)
 }
 
 fn remove_if_idle<M: Memory>(
@@ -233,7 +225,7 @@ fn remove_if_idle<M: Memory>(
     hold(memory, &swarm.lock);
     let idle = minute.wrapping_sub(swarm.active.load() & !SWARM_ALIVE);
     let limit = if swarm.completed.load() == 0 { sweep.idle } else { sweep.idle_completed };
-    let empty = swarm.counts.load() == 0
+    let empty = count::unpack(swarm.counts.load()) == (0, 0)
         && !family::is_root(V4::root(swarm).load())
         && !family::is_root(V6::root(swarm).load())
         && vacant::<V4>(swarm)

@@ -233,7 +233,7 @@ fn put<T: Copy>(scratch: &Scratch, cursor: u32, value: T) {
 impl Family for V4 {
     const WORDS: usize = 1;
     const LINE: usize = 8;
-    const WINDOW: u32 = 6;
+    const WINDOW: u32 = 8;
     const INLINE: usize = 5;
     const PER_PARTITION: u32 = 112;
     const PEER_BYTES: u32 = wire::PEER_V4 as u32;
@@ -318,7 +318,7 @@ impl Family for V4 {
 impl Family for V6 {
     const WORDS: usize = 3;
     const LINE: usize = 4;
-    const WINDOW: u32 = 8;
+    const WINDOW: u32 = 16;
     const INLINE: usize = 2;
     const PER_PARTITION: u32 = 56;
     const PEER_BYTES: u32 = wire::PEER_V6 as u32;

@@ -62,7 +62,8 @@ pub struct Swarm {
     pub info_hash: [Word32; 5],
     /// Held while inline peers or the directory change.
     pub lock: Lock,
-    /// Seeders in the high, leechers in the low 32 bits, both families together.
+    /// Both families together: leechers in the low 24 bits, seeders in the next 24; above them a number that changes with every
+    /// change of the two ([`count`]).
     pub counts: Word,
     /// How many peers completed the download.
     pub completed: Word32,
@@ -132,6 +133,7 @@ impl Swarm {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let counts = self.counts.load();
-        Counts { seeders: (counts >> 32) as u32, leechers: counts as u32, completed: self.completed.load() }
+        let (seeders, leechers) = count::unpack(counts);
+        Counts { seeders, leechers, completed: self.completed.load() }
     }
 }

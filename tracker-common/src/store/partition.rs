@@ -241,37 +241,81 @@ pub(super) enum Target<K> {
     Free,
 }
 
-/// Looks through the first `window` lines from the home line, in the chunks in `refs`, of which `chunks` are in use. Leaves the
-/// distance of the line in [`Scratch::step`].
+/// Where chunk numbers stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chunks {
+    /// In the partition of this number.
+    Of(u32),
+    /// In [`Scratch::refs`].
+    New,
+    /// In [`Scratch::refs_split`].
+    NewSplit,
+}
+
+/// Looks line by line, from the home line on, for the peer whose key is stashed, or for a free slot.
+///
+/// All fields have 8 bytes, as in [`Move`].
+struct Search<F> {
+    /// Partition number + 1; 0 for [`Chunks::New`].
+    partition: u64,
+    split: u64,
+    free: u64,
+    home: u64,
+    lines: u64,
+    /// Chunk number + 1 of the slot found.
+    chunk: u64,
+    family: core::marker::PhantomData<F>,
+}
+
+impl<M: Memory, F: Family> Step<M> for Search<F> {
+    #[inline(always)]
+    fn step(&mut self, memory: &M, turn: u32) -> bool {
+        let Some(scratch) = memory.scratch() else { return false };
+        let mut line = self.home as u32 + turn;
+        if line >= self.lines as u32 {
+            line -= self.lines as u32;
+        }
+        let target = if self.free == 0 { Target::Peer(F::stashed(scratch)) } else { Target::Free };
+        let found = if self.partition == 0 {
+            line_of::<M, F, REFS>(memory, scratch, list(scratch, self.split != 0), line, target)
+        } else {
+            let Some(partition) = memory.partition((self.partition - 1) as u32) else { return false };
+            line_of::<M, F, { PARTITION_CHUNKS as usize }>(memory, scratch, &partition.chunks, line, target)
+        };
+        match found {
+            Some(Position { chunk, .. }) => {
+                scratch.step.store(turn);
+                self.chunk = u64::from(chunk) + 1;
+                false
+            }
+            None => true,
+        }
+    }
+}
+
+/// Looks through the first `window` lines from the home line. The slot found is left in [`Scratch::found`], the distance of its
+/// line in [`Scratch::step`].
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "inlined everywhere: a struct would only be taken apart again")]
-pub(super) fn scan<M: Memory, F: Family, const N: usize>(
+fn scan<M: Memory, F: Family>(
     memory: &M,
-    scratch: &Scratch,
-    refs: &[Word32; N],
+    place: Chunks,
     chunks: u32,
     window: u32,
     hash: u32,
-    target: Target<F::Key>,
-) -> Option<Position> {
+    free: bool,
+) -> Result<u32, Reason> {
     let lines = chunks * LINES;
-    let home = ((hash >> 16) * lines) >> 16;
-    for step in 0..F::WINDOW {
-        if step >= window || step >= lines {
-            return None;
-        }
-        let mut line = home + step;
-        if line >= lines {
-            line -= lines;
-        }
-        let line = scratch.forget(line);
-        let found = line_of::<M, F, N>(memory, scratch, refs, line, target);
-        if found.is_some() {
-            scratch.step.store(step);
-            return found;
-        }
-    }
-    None
+    let mut search = Search::<F> {
+        partition: if let Chunks::Of(number) = place { u64::from(number) + 1 } else { 0 },
+        split: u64::from(place == Chunks::NewSplit),
+        free: u64::from(free),
+        home: u64::from(((hash >> 16) * lines) >> 16),
+        lines: u64::from(lines),
+        chunk: 0,
+        family: core::marker::PhantomData,
+    };
+    memory.repeat(if window < lines { window } else { lines }, &mut search);
+    if search.chunk == 0 { Err(Reason::NoRoom) } else { Ok((search.chunk - 1) as u32) }
 }
 
 /// Looks through one line.
@@ -347,24 +391,39 @@ fn seek<M: Memory, F: Family>(memory: &M, scratch: &Scratch, partition: u32, has
     }
 }
 
+/// Finds a free slot in the new chunks of a partition being rebuilt, or in those of the partition being split off.
+#[inline(always)]
+fn place_in<M: Memory, F: Family>(
+    memory: &M,
+    scratch: &Scratch,
+    split: bool,
+    chunks: u32,
+    hash: u32,
+) -> Option<Position> {
+    match memory.rarely(Rare::Place { family: F::TAG, split, chunks, hash }) {
+        Ok(chunk) => Some(Position { chunk, base: scratch.found.load() }),
+        Err(_) => None,
+    }
+}
+
+/// [`Rare::Place`]: the chunk of the slot; the slot is left in [`Scratch::found`].
+#[inline(always)]
+pub(super) fn place_here<M: Memory, F: Family>(
+    memory: &M,
+    split: bool,
+    chunks: u32,
+    hash: u32,
+) -> Result<u32, Reason> {
+    let place = if split { Chunks::NewSplit } else { Chunks::New };
+    scan::<M, F>(memory, place, chunks, F::WINDOW, hash, true)
+}
+
 /// [`Rare::Seek`]: the chunk of the slot that is looked for; the slot is left in [`Scratch::found`].
 #[inline(always)]
 pub(super) fn seek_here<M: Memory, F: Family>(memory: &M, number: u32, hash: u32, free: bool) -> Result<u32, Reason> {
-    let (Some(scratch), Some(partition)) = (memory.scratch(), memory.partition(number)) else {
-        return Err(Reason::Internal);
-    };
-    let chunks = partition.chunk_count.load();
-    let refs = &partition.chunks;
-    let position = if free {
-        scan::<M, F, _>(memory, scratch, refs, chunks, F::WINDOW, hash, Target::Free)
-    } else {
-        let key = F::stashed(scratch);
-        scan::<M, F, _>(memory, scratch, refs, chunks, reach(partition), hash, Target::Peer(key))
-    };
-    match position {
-        Some(Position { chunk, .. }) => Ok(chunk),
-        None => Err(Reason::NoRoom),
-    }
+    let Some(partition) = memory.partition(number) else { return Err(Reason::Internal) };
+    let window = if free { F::WINDOW } else { reach(partition) };
+    scan::<M, F>(memory, Chunks::Of(number), partition.chunk_count.load(), window, hash, free)
 }
 
 /// The peer in the window that has not announced for the longest time: who goes when there is no memory left.
@@ -513,8 +572,7 @@ impl<M: Memory, F: Family> Step<M> for Move<F> {
         if flags & OCCUPIED == 0 {
             return true;
         }
-        let key = F::key_at(words, base);
-        let hash = F::hash(settings, key);
+        let hash = F::hash(settings, F::key_at(words, base));
         let stays = u64::from(address(hash, self.partitions as u32)) == self.place;
         if self.count_only != 0 {
             if stays {
@@ -524,13 +582,13 @@ impl<M: Memory, F: Family> Step<M> for Move<F> {
             }
             return true;
         }
-        let (refs, chunks) =
-            if stays { (&scratch.refs, self.chunks) } else { (&scratch.refs_split, self.chunks_split) };
-        let target = scan::<M, F, REFS>(memory, scratch, refs, chunks as u32, F::WINDOW, hash, Target::Free)
+        let chunks = if stays { self.chunks } else { self.chunks_split } as u32;
+        let target = place_in::<M, F>(memory, scratch, !stays, chunks, hash)
             .and_then(|position| position.words::<F, M>(memory));
         match target {
-            Some((words, base)) => {
-                F::occupy(words, base, key, flags);
+            Some((new, place)) => {
+                // Read once more rather than kept: the stack is short.
+                F::occupy(new, place, F::key_at(words, base), flags);
                 let reach = if stays { &scratch.reach } else { &scratch.reach_split };
                 let needed = scratch.step.load() + 1;
                 if needed > reach.load() {
@@ -590,7 +648,7 @@ pub(super) fn rebuild<M: Memory, F: Family>(
     body.copy(chunks, 0);
     memory.repeat(turns, &mut body);
     let fits = scratch.failed.load() == 0
-        && scan::<M, F, REFS>(memory, scratch, &scratch.refs, chunks, F::WINDOW, newcomer, Target::Free).is_some();
+        && place_in::<M, F>(memory, scratch, false, chunks, newcomer).is_some();
     let give = if fits {
         memory.event(Event::Grown);
         exchange(scratch, partition, chunks)
@@ -612,10 +670,7 @@ impl<M: Memory, F: Family> Step<M> for MoveIn<F> {
     #[inline(always)]
     fn step(&mut self, memory: &M, turn: u32) -> bool {
         let (Some(scratch), Some(settings)) = (memory.scratch(), memory.settings()) else { return false };
-        let (Some(swarm), Some(partition)) = (memory.swarm(self.swarm as u32), memory.partition(self.partition as u32))
-        else {
-            return false;
-        };
+        let Some(swarm) = memory.swarm(self.swarm as u32) else { return false };
         let inline = F::inline(swarm);
         let slot = opaque(u64::from(turn)) as usize;
         if slot >= F::INLINE {
@@ -626,7 +681,7 @@ impl<M: Memory, F: Family> Step<M> for MoveIn<F> {
         let key = F::key_at(inline, base);
         let hash = F::hash(settings, key);
         // The window of a single chunk is the whole chunk: there is room.
-        let free = scan::<M, F, _>(memory, scratch, &partition.chunks, 1, F::WINDOW, hash, Target::Free);
+        let free = find_free::<M, F>(memory, scratch, self.partition as u32, hash);
         if let Some((words, free)) = free.and_then(|position| position.words::<F, M>(memory)) {
             F::occupy(words, free, key, flags);
         }

@@ -27,6 +27,18 @@ pub enum Rare {
         /// A free slot?
         free: bool,
     },
+    /// Look for a free slot in the chunks that a partition is being rebuilt with ([`crate::reply::Scratch::refs`]), or its other half
+    /// (`refs_split`). The result is as that of `Seek`.
+    Place {
+        /// [`Family::TAG`].
+        family: u32,
+        /// The other half?
+        split: bool,
+        /// How many chunks there are.
+        chunks: u32,
+        /// Hash of the peer.
+        hash: u32,
+    },
     /// Rebuild a partition, whose lock is held, with more chunks; [`Reason::NoRoom`] says that it takes still more.
     Grow {
         /// [`Family::TAG`].
@@ -64,6 +76,10 @@ impl Rare {
                 partition::seek_here::<M, V4>(memory, partition, hash, free)
             }
             Rare::Seek { partition, hash, free, .. } => partition::seek_here::<M, V6>(memory, partition, hash, free),
+            Rare::Place { family: V4::TAG, split, chunks, hash } => {
+                partition::place_here::<M, V4>(memory, split, chunks, hash)
+            }
+            Rare::Place { split, chunks, hash, .. } => partition::place_here::<M, V6>(memory, split, chunks, hash),
             Rare::Grow { family: V4::TAG, partition, extra, newcomer } => grow::<M, V4>(memory, partition, extra, newcomer),
             Rare::Grow { partition, extra, newcomer, .. } => grow::<M, V6>(memory, partition, extra, newcomer),
             Rare::Split { family: V4::TAG, swarm, extra } => split::<M, V4>(memory, swarm, extra),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     memory::{Memory, Step},
-    reply::{PEERS_AT, REFS, Scratch},
+    reply::{PEERS_AT, Scratch, VERSIONS},
     word::{Word, opaque},
 };
 
@@ -66,6 +66,7 @@ pub fn sample<M: Memory, F: Family>(memory: &M, swarm: u32, want: u32, seeders: 
         scratch.visited.store(0);
         scratch.lap.store(0);
         scratch.moved.store(0);
+        scratch.failed.store(0);
         let ring = partition::ring(partitions);
         scratch.partition.store(random & (ring - 1));
         // So that VISITS strides stay within one lap, if there are that many turns.
@@ -194,7 +195,9 @@ impl<M: Memory, F: Family> Step<M> for Visit<F> {
         let random = scratch.random.load().wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
         scratch.random.store(random);
         let mut cursor = scratch.cursor.load();
+        let mut visit = 0;
         if let Some(words) = self.choose(memory, scratch, part, place, rank, version) {
+            visit = 1;
             let first = random >> 30;
             for line in 0..LINES {
                 if u64::from(cursor) >= self.enough {
@@ -212,13 +215,20 @@ impl<M: Memory, F: Family> Step<M> for Visit<F> {
             return false;
         }
         scratch.cursor.store(cursor);
-        scratch.moved.store(visits + 1);
+        scratch.moved.store(visits + visit);
+        let fruitful = scratch.failed.load() | visit;
+        scratch.failed.store(fruitful);
         // Next time: the next turn, or the next lap.
         scratch.partition.store((turn + self.stride as u32) & (ring - 1));
         let visited = scratch.visited.load() + 1;
         if visited >= ring {
             scratch.visited.store(0);
+            scratch.failed.store(0);
             scratch.lap.store(lap + 1);
+            // After a lap in which no partition had a chunk left nobody is missing.
+            if fruitful == 0 {
+                return false;
+            }
         } else {
             scratch.visited.store(visited);
         }
@@ -242,15 +252,19 @@ impl<F: Family> Visit<F> {
         if rank >= chunks || !partition::belongs::<F>(part, self.swarm as u32, place) {
             return None;
         }
+        // The same for all turns of this partition in this sample, and no other's.
+        let mark = self.seed as u32 ^ place.wrapping_mul(0x9e37_79b9);
         // A second chunk of a partition that was rebuilt since the first one was read may hold peers of the first.
-        let remembered = &scratch.refs[place as usize & (REFS - 1)];
-        if rank == 0 {
-            remembered.store(version);
-        } else if remembered.load() != version {
+        let remembered = &scratch.versions[place as usize & (VERSIONS - 1)];
+        let entry = u64::from(mark) << 32 | u64::from(version);
+        let known = remembered.load();
+        if (known >> 32) as u32 != mark {
+            remembered.store(entry);
+        } else if known != entry {
             return None;
         }
-        // The chunk of rank 0: random, but the same for all ranks. A multiply and a shift bring it below the number of chunks.
-        let begin = (self.seed as u32 ^ place.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b) >> 24;
+        // The chunk of rank 0: random. A multiply and a shift bring it below the number of chunks.
+        let begin = mark.wrapping_mul(0x85eb_ca6b) >> 24;
         let mut index = u64::from(rank) + ((u64::from(begin) * u64::from(chunks)) >> 8);
         if index >= u64::from(chunks) {
             index -= u64::from(chunks);

@@ -2,6 +2,7 @@
 
 use super::{
     Family, Lock, PARTITIONS_MAX, Rare, SWARM_ALIVE, Swarm,
+    count::{self, CHANGE},
     family::{self, COMPLETED, LEECHER, MINUTE_MASK, MINUTE_SHIFT, OCCUPIED, ROOT_PEER},
     index::{self, Place},
     partition::{self, ATTEMPTS},
@@ -343,7 +344,7 @@ fn touch(swarm: &Swarm, minute: u32) {
 /// What a peer with these flags adds to [`Swarm::counts`].
 #[inline(always)]
 fn weight(flags: u64) -> u64 {
-    if flags & LEECHER == 0 { 1 << 32 } else { 1 }
+    if flags & LEECHER == 0 { count::SEEDER } else { count::LEECHER }
 }
 
 #[inline(always)]
@@ -382,7 +383,7 @@ fn change<M: Memory, F: Family>(
     }
     F::reflag(words, base, new);
     if (old ^ new) & LEECHER != 0 {
-        swarm.counts.add(weight(new).wrapping_sub(weight(old)));
+        swarm.counts.add(CHANGE.wrapping_add(weight(new)).wrapping_sub(weight(old)));
     }
     memory.event(Event::Refreshed);
     false
@@ -405,7 +406,7 @@ fn add<M: Memory, F: Family>(
         complete(memory, swarm);
     }
     F::occupy(words, base, announcement.peer, flags);
-    swarm.counts.add(weight(flags));
+    swarm.counts.add(CHANGE.wrapping_add(weight(flags)));
     memory.event(if F::TAG == 0 { Event::Peer4Added } else { Event::Peer6Added });
 }
 
@@ -414,7 +415,7 @@ fn add<M: Memory, F: Family>(
 pub(super) fn leave<M: Memory, F: Family>(memory: &M, swarm: &Swarm, words: &[Word], base: usize) {
     let flags = F::flags_at(words, base).load();
     F::vacate(words, base);
-    swarm.counts.add(weight(flags).wrapping_neg());
+    swarm.counts.add(CHANGE.wrapping_sub(weight(flags)));
     memory.event(if F::TAG == 0 { Event::Peer4Removed } else { Event::Peer6Removed });
 }
 
