@@ -1,4 +1,4 @@
-//! The XDP programs that the first one, `tracker`, goes on in: their places in the map `PROGRAMS`. Whoever loads the object
+//! The XDP programs that the first one, `tracker`, and then the announce programs go on in: their places in the map `PROGRAMS`. Whoever loads the object
 //! has to put them there.
 
 /// Place of `announce_v4`.
@@ -7,8 +7,12 @@ pub const ANNOUNCE_V4: u32 = 0;
 pub const ANNOUNCE_V6: u32 = 1;
 /// Place of `scrape`.
 pub const SCRAPE: u32 = 2;
+/// Place of `split_v4`.
+pub const SPLIT_V4: u32 = 3;
+/// Place of `split_v6`.
+pub const SPLIT_V6: u32 = 4;
 /// How many there are.
-pub const COUNT: u32 = 3;
+pub const COUNT: u32 = 5;
 
 /// Their names in the object, by place.
-pub const NAMES: [&str; COUNT as usize] = ["announce_v4", "announce_v6", "scrape"];
+pub const NAMES: [&str; COUNT as usize] = ["announce_v4", "announce_v6", "scrape", "split_v4", "split_v6"];

@@ -54,13 +54,16 @@ pub struct Scratch {
     pub reach: Word32,
     /// Rebuilding: the same in the new chunks of the partition split off.
     pub reach_split: Word32,
+    /// Swarm number + 1 of a swarm that is to be given one more partition after the reply; 0 for none. Used in the kernel only.
+    pub split_later: Word32,
+    reserved: Word32,
     forgotten: Word32,
     /// Sampling: the version of a partition when its first chunk was read, with a mark of the partition and the sample.
     pub versions: [Word; VERSIONS],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }
 
-const _: () = assert!(size_of::<Scratch>() == 200 + 8 * VERSIONS + SCRATCH_BYTES);
+const _: () = assert!(size_of::<Scratch>() == 208 + 8 * VERSIONS + SCRATCH_BYTES);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]

@@ -32,7 +32,7 @@ mod programs {
     use crate::{
         maps::{Kernel, PROGRAMS},
         packet::Packet,
-        request,
+        rare, request,
     };
     use aya_ebpf::{
         bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
@@ -42,7 +42,8 @@ mod programs {
     use tracker_common::{
         memory::Memory,
         outcome::Reason,
-        programs::{ANNOUNCE_V4, ANNOUNCE_V6, SCRAPE},
+        programs::{ANNOUNCE_V4, ANNOUNCE_V6, SCRAPE, SPLIT_V4, SPLIT_V6},
+        store::{Family, V4, V6},
     };
 
     /// The tracker: where every packet begins.
@@ -55,13 +56,37 @@ mod programs {
     /// at each of them once.
     #[xdp]
     pub fn announce_v4(context: XdpContext) -> u32 {
-        action(request::announce_v4(&Packet::new(context.ctx)))
+        let packet = Packet::new(context.ctx);
+        let result = request::announce_v4(&packet);
+        if result.is_ok() && rare::is_left() {
+            packet.continue_in(&PROGRAMS, SPLIT_V4);
+        }
+        action(result)
     }
 
     /// Called by the tracker for announces over IPv6.
     #[xdp]
     pub fn announce_v6(context: XdpContext) -> u32 {
-        action(request::announce_v6(&Packet::new(context.ctx)))
+        let packet = Packet::new(context.ctx);
+        let result = request::announce_v6(&packet);
+        if result.is_ok() && rare::is_left() {
+            packet.continue_in(&PROGRAMS, SPLIT_V6);
+        }
+        action(result)
+    }
+
+    /// Called after an announce over IPv4 that made its swarm too large for its partitions. The reply is ready.
+    #[xdp]
+    pub fn split_v4(_context: XdpContext) -> u32 {
+        rare::split_now(V4::TAG);
+        XDP_TX
+    }
+
+    /// The same for IPv6.
+    #[xdp]
+    pub fn split_v6(_context: XdpContext) -> u32 {
+        rare::split_now(V6::TAG);
+        XDP_TX
     }
 
     /// Called by the tracker for scrapes.

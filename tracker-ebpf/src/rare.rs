@@ -3,8 +3,9 @@
 
 use crate::maps::Kernel;
 use tracker_common::{
+    memory::Memory as _,
     outcome::Reason,
-    store::{Family, Rare, V4, V6},
+    store::{Family, Rare, V4, V6, partition::ATTEMPTS},
 };
 
 /// Calls the function that does the work.
@@ -24,9 +25,38 @@ pub(crate) fn call(work: Rare) -> Result<u32, Reason> {
         Rare::Place { split: true, chunks, hash, .. } => rare_place_split_v6(chunks, hash),
         Rare::Grow { family: V4::TAG, partition, extra, newcomer } => rare_grow_v4(partition, extra, newcomer),
         Rare::Grow { partition, extra, newcomer, .. } => rare_grow_v6(partition, extra, newcomer),
-        Rare::Split { family: V4::TAG, swarm, extra } => rare_split_v4(swarm, extra),
-        Rare::Split { swarm, extra, .. } => rare_split_v6(swarm, extra),
+        // Left to a program of its own, with a stack of its own, that runs when the reply is ready.
+        Rare::Split { swarm, .. } => later(swarm),
     })
+}
+
+#[inline(always)]
+fn later(swarm: u32) -> i64 {
+    if let Some(scratch) = Kernel.scratch() {
+        scratch.split_later.store(swarm + 1);
+    }
+    0
+}
+
+/// Whether a swarm was left for later.
+#[inline(always)]
+pub(crate) fn is_left() -> bool {
+    Kernel.scratch().is_some_and(|scratch| scratch.split_later.load() != 0)
+}
+
+/// Gives the swarm that was left for later one more partition.
+#[inline(always)]
+pub(crate) fn split_now(family: u32) {
+    let Some(scratch) = Kernel.scratch() else { return };
+    let swarm = scratch.split_later.load().wrapping_sub(1);
+    let mut extra = 0;
+    while extra < ATTEMPTS {
+        let result = if family == V4::TAG { rare_split_v4(swarm, extra) } else { rare_split_v6(swarm, extra) };
+        if result != NO_ROOM {
+            break;
+        }
+        extra += 1;
+    }
 }
 
 /// A result in one register: the number, or one of these.

@@ -350,6 +350,7 @@ fn with_flow(
     // SAFETY: FLOW_AT + size_of::<Kept>() is inside the scratch space, FLOW_AT is a multiple of 8, and `tracker` put a Kept there
     // before it called this program.
     let kept = unsafe { &*scratch.bytes().add(FLOW_AT).cast::<Kept>() };
+    scratch.split_later.store(0);
     // For the verifier, which no longer knows that: two kinds of IP header, with or without a VLAN tag.
     let at = kept.request as usize & 0x7f;
     let reply = match answer(scratch, &kept.flow, at) {

@@ -621,7 +621,7 @@ fn exchange(scratch: &Scratch, partition: &Partition, chunks: u32) -> u32 {
 
 /// How many sizes are tried when a partition is rebuilt: now and then the window of a peer is full although there is room
 /// elsewhere.
-pub(super) const ATTEMPTS: u32 = 6;
+pub const ATTEMPTS: u32 = 6;
 
 /// Rebuilds a partition, whose lock is held, with `chunks` chunks, such that there is a free slot for a peer with the hash
 /// `newcomer`.
