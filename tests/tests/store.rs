@@ -12,7 +12,7 @@ use std::{
 };
 use tracker_common::{
     memory::Memory as _,
-    outcome::{Counter, Event, Reason},
+    outcome::{Counter, Event, RENEWALS, Reason},
     settings::Settings,
     store::{
         Announcement, Counts, Family, PARTITION_CHUNKS, Partition, PeerEvent, Swarm, V4, V6,
@@ -745,7 +745,9 @@ fn counters_add_up_to_what_is_stored() {
     let event = |event| world.counter(Counter::Event(event));
     assert_eq!((event(Event::Peer4Added), event(Event::Peer4Removed)), (1000, 500));
     assert_eq!((event(Event::Peer6Added), event(Event::Peer6Removed)), (1000, 1000));
-    assert_eq!((event(Event::Refreshed), event(Event::Expired), event(Event::TorrentCreated)), (500, 1000, 7));
+    assert_eq!((event(Event::Expired), event(Event::TorrentCreated)), (1000, 7));
+    let renewed: Vec<_> = (0..RENEWALS).map(|minutes| world.counter(Counter::Renewed(minutes as u32))).collect();
+    assert_eq!((renewed[0], renewed.iter().sum()), (500, 500_u64));
     let longest = PARTITION_CHUNKS;
     assert!(partitions::<V4>(&world.handle, 0).all(|partition| partition.chunk_count.load() <= longest));
 }

@@ -7,7 +7,7 @@
 #[inline(always)]
 #[must_use]
 pub fn add<const N: usize>(mut sum: u64, bytes: &[u8; N]) -> u64 {
-    const { assert!(N % 2 == 0) };
+    const { assert!(N.is_multiple_of(2)) };
     let mut i = 0;
     while i + 4 <= N {
         sum += u64::from(u32::from_ne_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]));

@@ -36,7 +36,7 @@ pub fn connect<M: Memory>(
 
 /// An error reply with the text that belongs to the reason; `None` for reasons that clients are not told of.
 ///
-/// The longest one has 31 bytes, fewer than any request that can cause it ([`crate::datagram`]).
+/// The longest one has 30 bytes, fewer than any request that can cause it ([`crate::datagram`]).
 #[inline(always)]
 pub fn error<M: Memory>(
     memory: &M,

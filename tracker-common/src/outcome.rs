@@ -1,7 +1,7 @@
 //! What became of a request, and what happened in the store: every outcome has a name, a sentence and a counter.
 //!
 //! The XDP program and every thread of the daemon count in an array of [`COUNTERS`] 64-bit numbers of their own:
-//! first the [`Event`]s, then the [`Reason`]s. The daemon adds them up.
+//! first the [`Event`]s, then the [`Reason`]s, then [`RENEWALS`] for known peers that announced again. The daemon adds them up.
 
 /// Declares an enum whose variants carry a metric label and a sentence for people.
 macro_rules! outcomes {
@@ -50,7 +50,6 @@ outcomes! {
         Peer4Removed = "peer_removed_ipv4", "IPv4 peer removed, because it stopped, expired or was evicted";
         Peer6Added = "peer_added_ipv6", "IPv6 peer stored for the first time";
         Peer6Removed = "peer_removed_ipv6", "IPv6 peer removed, because it stopped, expired or was evicted";
-        Refreshed = "peer_refreshed", "known peer announced again";
         Completed = "completed", "peer completed its download";
         Evicted = "peer_evicted", "peer evicted in favour of a newer one, because no memory was left";
         Expired = "peer_expired", "peer removed because it had not announced for the peer timeout";
@@ -89,7 +88,10 @@ outcomes! {
 }
 
 /// How many counters there are.
-pub const COUNTERS: usize = Event::ALL.len() + Reason::ALL.len();
+pub const COUNTERS: usize = Event::ALL.len() + Reason::ALL.len() + RENEWALS;
+
+/// Known peers that announce again are counted by whole minutes since their last announce, up to this many less one, and more.
+pub const RENEWALS: usize = 45;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,8 @@ pub enum Counter {
     Event(Event),
     /// Something not done.
     Reason(Reason),
+    /// A known peer announced again, so many minutes after its last announce.
+    Renewed(u32),
 }
 
 impl Counter {
@@ -108,6 +112,10 @@ impl Counter {
         match self {
             Counter::Event(event) => event as usize,
             Counter::Reason(reason) => Event::ALL.len() + reason as usize,
+            Counter::Renewed(minutes) => {
+                let minutes = if minutes as usize >= RENEWALS { RENEWALS - 1 } else { minutes as usize };
+                Event::ALL.len() + Reason::ALL.len() + minutes
+            }
         }
     }
 }

@@ -52,4 +52,4 @@ pub struct Settings {
     pub listeners_v6: [[Word; 3]; LISTENERS],
 }
 
-const _: () = assert!(size_of::<Settings>() % 8 == 0);
+const _: () = assert!(size_of::<Settings>().is_multiple_of(8));

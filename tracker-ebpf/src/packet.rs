@@ -39,7 +39,7 @@ impl Packet {
     pub(crate) fn continue_in(&self, programs: &ProgramArray, index: u32) {
         // SAFETY: the context is that of this run.
         unsafe {
-            let _ = programs.tail_call(&XdpContext::new(self.0), index);
+            programs.tail_call(&XdpContext::new(self.0), index);
         }
     }
 
@@ -141,7 +141,7 @@ pub(crate) fn sum(scratch: &Scratch, at: usize, length: usize, mut sum: u64) -> 
         sum += unsafe {
             let piece_sum =
                 bpf_csum_diff(core::ptr::null_mut(), 0, scratch.bytes().add(at + done).cast(), piece as u32, 0);
-            piece_sum as u32 as u64
+            u64::from(piece_sum as u32)
         };
         done += SUM_PIECE;
     }

@@ -304,7 +304,7 @@ pub(crate) struct Kept {
     request: u64,
 }
 
-const _: () = assert!(FLOW_AT % 8 == 0 && FLOW_AT + size_of::<Kept>() <= SCRATCH_BYTES);
+const _: () = assert!(FLOW_AT.is_multiple_of(8) && FLOW_AT + size_of::<Kept>() <= SCRATCH_BYTES);
 
 /// An announce over IPv4, whose headers were checked.
 #[inline(always)]

@@ -122,7 +122,7 @@ pub struct Options {
     #[arg(long, value_name = "on|off", help_heading = "Listening", hide_possible_values = true)]
     pub full_scrape: Option<Switch>,
 
-    /// Room for this many torrents (142 bytes each); a new one beyond that is refused [default: 250000]
+    /// Room for this many torrents (144 bytes each); a new one beyond that is refused [default: 250000]
     #[arg(long, value_name = "N", help_heading = "Memory")]
     pub max_torrents: Option<u64>,
     /// Room for this many IPv4 peers (12 bytes each); a new one beyond that takes the place of an old one [default: 1000000]

@@ -10,7 +10,7 @@ use tracker_common::{
     store::{Bucket, ChunkV4, ChunkV6, Family as _, NODE_REFS, Partition, Pools, Swarm, V4, V6},
 };
 
-/// Torrents per two index buckets: 4.5 of 7 slots on average, which leaves nearly every torrent in its home bucket.
+/// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in its home bucket.
 const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
 
 /// Slots of a chunk (IPv4, IPv6).

@@ -23,15 +23,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tracker_common::{
-    outcome::{COUNTERS, Counter, Event, Reason},
+    outcome::{COUNTERS, Counter, Event, RENEWALS, Reason},
     store::pool::Pool,
 };
 
-/// How many minutes since its last announce a returning peer is counted by, as in opentracker.
-pub const RENEWAL_MINUTES: usize = 45;
-
 /// Returning peers by the minutes since their last announce.
-pub type Renewals = [u64; RENEWAL_MINUTES];
+pub type Renewals = [u64; RENEWALS];
 
 /// An interface and how XDP runs on it, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,16 +41,12 @@ pub struct Interface {
     pub note: String,
 }
 
-/// Reads the histogram of returning peers.
-pub type ReadRenewals = Box<dyn Fn() -> Renewals + Send + Sync>;
-
 /// Everything that is known about how the tracker is going; shared by all threads.
 pub struct Statistics {
     store: Arc<Store>,
     totals: Arc<LatestTotals>,
     xdp: Option<KernelCounters>,
     interfaces: Vec<Interface>,
-    renewals: Option<ReadRenewals>,
     started: Instant,
     started_at: SystemTime,
     http: Mutex<Vec<Arc<http::Counters>>>,
@@ -97,6 +90,14 @@ impl PathCounters {
     pub fn reason(&self, reason: Reason) -> u64 {
         self.counters[Counter::Reason(reason).index()]
     }
+}
+
+/// Returning peers of all paths together.
+fn renewals(paths: &[PathCounters]) -> Renewals {
+    std::array::from_fn(|minutes| {
+        let index = Counter::Renewed(minutes as u32).index();
+        paths.iter().map(|path| path.counters[index]).sum()
+    })
 }
 
 /// The label of the XDP program's counters; the others are [`Path::label`].
@@ -144,8 +145,8 @@ pub struct Snapshot {
     pub process: Process,
     /// Interfaces and their modes.
     pub interfaces: Vec<Interface>,
-    /// Returning peers, where they are counted.
-    pub renewals: Option<Renewals>,
+    /// Returning peers.
+    pub renewals: Renewals,
     /// Rates of the last 10 seconds.
     pub rates_10: Rates,
     /// Rates of the last minute.
@@ -173,19 +174,12 @@ impl Statistics {
             totals,
             xdp,
             interfaces,
-            renewals: None,
             started: Instant::now(),
             started_at: SystemTime::now(),
             http: Mutex::default(),
             history: Mutex::default(),
             inherited: Mutex::new(inherited),
         }
-    }
-
-    /// Shows the histogram of returning peers, too.
-    #[must_use]
-    pub fn with_renewals(self, read: ReadRenewals) -> Self {
-        Self { renewals: Some(read), ..self }
     }
 
     /// Counters for one HTTP thread; what it has counted stays when it ends.
@@ -239,7 +233,7 @@ impl Statistics {
             store_bytes: self.store.sizes().bytes(),
             process: Process::read(),
             interfaces: self.interfaces.clone(),
-            renewals: self.renewals.as_ref().map(|read| read()),
+            renewals: renewals(&paths),
             paths,
             http,
             totals,
@@ -408,7 +402,7 @@ pub(crate) mod tests {
                 mode: "generic".into(),
                 note: "the driver has no native XDP".into(),
             }],
-            renewals: None,
+            renewals: [0; RENEWALS],
             rates_10: Rates::default(),
             rates_60: Rates::default(),
         }

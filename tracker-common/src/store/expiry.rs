@@ -5,9 +5,9 @@
 //! through one partition.
 
 use super::{
-    Counts, Family, Lock, SWARM_ALIVE, Swarm, V4, V6,
+    Counts, Family, Lock, SWARM_ALIVE, Swarm, V4, V6, count,
     family::{self, LEECHER, OCCUPIED, ROOT_PEER},
-    count, index, partition, pool,
+    index, partition, pool,
     update::{acquire, leave},
 };
 use crate::{

@@ -47,7 +47,12 @@ impl Place {
             tag = tag.wrapping_add(keys[7 + i].load().wrapping_mul(u64::from(words[i])));
         }
         let buckets = settings.index_buckets.load();
-        Self { words, home: ((u64::from(scramble(home)) * u64::from(buckets)) >> 32) as u32, buckets, tag: scramble(tag) }
+        Self {
+            words,
+            home: ((u64::from(scramble(home)) * u64::from(buckets)) >> 32) as u32,
+            buckets,
+            tag: scramble(tag),
+        }
     }
 
     #[inline(always)]

@@ -59,14 +59,6 @@ impl Lock {
         loads_done();
         self.0.load() & !HELD == version
     }
-
-    /// Forgets who held the lock: for memory that outlived its last user.
-    pub fn break_open(&self) {
-        if self.0.load() & (HELD | CHANGING) != 0 {
-            self.begin_change();
-            self.unlock();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -35,14 +35,7 @@ pub const fn slots<F: Family>() -> u32 {
 #[inline(always)]
 pub(super) fn chunks_for<F: Family>(peers: u32) -> u32 {
     let per_chunk = slots::<F>() * 3 / 4;
-    let chunks = (peers + per_chunk - 1) / per_chunk;
-    if chunks < 1 {
-        1
-    } else if chunks > PARTITION_CHUNKS {
-        PARTITION_CHUNKS
-    } else {
-        chunks
-    }
+    peers.div_ceil(per_chunk).clamp(1, PARTITION_CHUNKS)
 }
 
 /// All bits below and including the highest bit set in `n`, for `n` below 2^16.
@@ -364,7 +357,8 @@ pub(super) fn find<M: Memory, F: Family>(
     // Most peers are in their home line.
     let lines = partition.chunk_count.load() * LINES;
     let home = scratch.forget(((hash >> 16) * lines) >> 16);
-    let there = line_of::<M, F, { PARTITION_CHUNKS as usize }>(memory, scratch, &partition.chunks, home, Target::Peer(key));
+    let there =
+        line_of::<M, F, { PARTITION_CHUNKS as usize }>(memory, scratch, &partition.chunks, home, Target::Peer(key));
     if there.is_some() || reach(partition) <= 1 {
         return there;
     }
@@ -384,7 +378,13 @@ pub(super) fn find_free<M: Memory, F: Family>(
 }
 
 #[inline(always)]
-fn seek<M: Memory, F: Family>(memory: &M, scratch: &Scratch, partition: u32, hash: u32, free: bool) -> Option<Position> {
+fn seek<M: Memory, F: Family>(
+    memory: &M,
+    scratch: &Scratch,
+    partition: u32,
+    hash: u32,
+    free: bool,
+) -> Option<Position> {
     match memory.rarely(Rare::Seek { family: F::TAG, partition, hash, free }) {
         Ok(chunk) => Some(Position { chunk, base: scratch.found.load() }),
         Err(_) => None,
@@ -408,12 +408,7 @@ fn place_in<M: Memory, F: Family>(
 
 /// [`Rare::Place`]: the chunk of the slot; the slot is left in [`Scratch::found`].
 #[inline(always)]
-pub(super) fn place_here<M: Memory, F: Family>(
-    memory: &M,
-    split: bool,
-    chunks: u32,
-    hash: u32,
-) -> Result<u32, Reason> {
+pub(super) fn place_here<M: Memory, F: Family>(memory: &M, split: bool, chunks: u32, hash: u32) -> Result<u32, Reason> {
     let place = if split { Chunks::NewSplit } else { Chunks::New };
     scan::<M, F>(memory, place, chunks, F::WINDOW, hash, true)
 }
@@ -583,8 +578,8 @@ impl<M: Memory, F: Family> Step<M> for Move<F> {
             return true;
         }
         let chunks = if stays { self.chunks } else { self.chunks_split } as u32;
-        let target = place_in::<M, F>(memory, scratch, !stays, chunks, hash)
-            .and_then(|position| position.words::<F, M>(memory));
+        let target =
+            place_in::<M, F>(memory, scratch, !stays, chunks, hash).and_then(|position| position.words::<F, M>(memory));
         match target {
             Some((new, place)) => {
                 // Read once more rather than kept: the stack is short.
@@ -647,8 +642,7 @@ pub(super) fn rebuild<M: Memory, F: Family>(
     let mut body = Move::<F>::counting(number, 1, 0);
     body.copy(chunks, 0);
     memory.repeat(turns, &mut body);
-    let fits = scratch.failed.load() == 0
-        && place_in::<M, F>(memory, scratch, false, chunks, newcomer).is_some();
+    let fits = scratch.failed.load() == 0 && place_in::<M, F>(memory, scratch, false, chunks, newcomer).is_some();
     let give = if fits {
         memory.event(Event::Grown);
         exchange(scratch, partition, chunks)

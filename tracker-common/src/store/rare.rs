@@ -80,7 +80,9 @@ impl Rare {
                 partition::place_here::<M, V4>(memory, split, chunks, hash)
             }
             Rare::Place { split, chunks, hash, .. } => partition::place_here::<M, V6>(memory, split, chunks, hash),
-            Rare::Grow { family: V4::TAG, partition, extra, newcomer } => grow::<M, V4>(memory, partition, extra, newcomer),
+            Rare::Grow { family: V4::TAG, partition, extra, newcomer } => {
+                grow::<M, V4>(memory, partition, extra, newcomer)
+            }
             Rare::Grow { partition, extra, newcomer, .. } => grow::<M, V6>(memory, partition, extra, newcomer),
             Rare::Split { family: V4::TAG, swarm, extra } => split::<M, V4>(memory, swarm, extra),
             Rare::Split { swarm, extra, .. } => split::<M, V6>(memory, swarm, extra),

@@ -21,7 +21,7 @@ use crate::{
 pub const VISITS: u32 = 32;
 
 /// How often a structure that is being changed is looked at again, in a row.
-const PATIENCE: u32 = 16;
+const PATIENCE: u32 = 8;
 
 /// Turns for the visits and for looking again at what was being changed.
 const TURNS: u32 = 8 * VISITS;
@@ -69,8 +69,8 @@ pub fn sample<M: Memory, F: Family>(memory: &M, swarm: u32, want: u32, seeders: 
         scratch.failed.store(0);
         let ring = partition::ring(partitions);
         scratch.partition.store(random & (ring - 1));
-        // So that VISITS strides stay within one lap, if there are that many turns.
-        let stride = 1 + (((random >> 16) * (ring / VISITS)) >> 16);
+        // So that VISITS strides stay within one lap, if there are that many turns; odd, so that a lap misses no turn.
+        let stride = (((random >> 16) * (ring / VISITS)) >> 16) | 1;
         F::stash(scratch, own);
         let mut body = Visit::<F> {
             swarm: u64::from(swarm),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     memory::{Memory, Step},
-    outcome::{Event, Reason},
+    outcome::{Counter, Event, Reason},
     reply::Scratch,
     scrape::HASHES_AT,
     settings::Settings,
@@ -385,7 +385,7 @@ fn change<M: Memory, F: Family>(
     if (old ^ new) & LEECHER != 0 {
         swarm.counts.add(CHANGE.wrapping_add(weight(new)).wrapping_sub(weight(old)));
     }
-    memory.event(Event::Refreshed);
+    memory.count(Counter::Renewed(family::age(old, minute)), 1);
     false
 }
 

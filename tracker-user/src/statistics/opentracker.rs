@@ -178,7 +178,7 @@ pub fn write(snapshot: &Snapshot, mode: Mode) -> String {
         }
         Mode::Top10 => top(&snapshot.totals.top, 10),
         Mode::Top100 => top(&snapshot.totals.top, 100),
-        Mode::Renew => renew(snapshot.renewals.as_ref()),
+        Mode::Renew => renew(&snapshot.renewals),
         Mode::Herr => {
             let errors = http_errors(snapshot);
             let names = ["302 RED", "400 ...", "400 PAR", "400 COM", "403 IP ", "404 INV", "500 SRV"];
@@ -220,9 +220,9 @@ fn top(swarms: &[TopSwarm], amount: usize) -> String {
 }
 
 /// One line per minute; zeros where returning peers are not counted.
-fn renew(renewals: Option<&Renewals>) -> String {
+fn renew(renewals: &Renewals) -> String {
     let mut lines = String::new();
-    for (minute, count) in renewals.unwrap_or(&[0; super::RENEWAL_MINUTES]).iter().enumerate() {
+    for (minute, count) in renewals.iter().enumerate() {
         let _ = writeln!(lines, "{minute:02} {count}");
     }
     lines
@@ -271,7 +271,7 @@ fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
 
 fn everything(snapshot: &Snapshot, figures: &Figures) -> String {
     let mut renewals = String::new();
-    for (minute, count) in snapshot.renewals.unwrap_or([0; super::RENEWAL_MINUTES]).iter().enumerate() {
+    for (minute, count) in snapshot.renewals.iter().enumerate() {
         let _ = writeln!(renewals, "      <count interval=\"{minute:02}\">{count}</count>");
     }
     let mut errors = String::new();
@@ -393,7 +393,7 @@ mod tests {
         let mut snapshot = example();
         assert_eq!(write(&snapshot, Mode::Renew).lines().count(), 45);
         assert!(write(&snapshot, Mode::Renew).starts_with("00 0\n01 0\n"));
-        snapshot.renewals = Some(std::array::from_fn(|minute| minute as u64));
+        snapshot.renewals = std::array::from_fn(|minute| minute as u64);
         assert!(write(&snapshot, Mode::Renew).ends_with("\n43 43\n44 44\n"));
         assert!(write(&snapshot, Mode::Everything).contains("      <count interval=\"44\">44</count>\n"));
     }

@@ -56,7 +56,6 @@ const fn metric(event: Event) -> Metric {
         Event::Peer4Removed => (REMOVED, &[V4]),
         Event::Peer6Added => (ADDED, &[V6]),
         Event::Peer6Removed => (REMOVED, &[V6]),
-        Event::Refreshed => (("tracker_peers_refreshed_total", "Announces of peers that were stored already."), &[]),
         Event::Completed => (("tracker_downloads_completed_total", "Downloads that peers said they completed."), &[]),
         Event::Evicted => (("tracker_peers_evicted_total", "Peers replaced by newer ones for want of memory."), &[]),
         Event::Expired => (("tracker_peers_expired_total", "Peers removed because they no longer announced."), &[]),
@@ -201,12 +200,10 @@ pub fn write(snapshot: &Snapshot) -> String {
             page.sample("tracker_requests_rejected_total", &labels, path.reason(*reason));
         }
     }
-    if let Some(renewals) = &snapshot.renewals {
-        let name = "tracker_peer_renewals_total";
-        page.begin(name, "counter", "Announces of stored peers by whole minutes since their last announce.");
-        for (minutes, count) in renewals.iter().enumerate() {
-            page.sample(name, &[("minutes", &minutes.to_string())], count);
-        }
+    let name = "tracker_peer_renewals_total";
+    page.begin(name, "counter", "Announces of stored peers by whole minutes since their last announce.");
+    for (minutes, count) in snapshot.renewals.iter().enumerate() {
+        page.sample(name, &[("minutes", &minutes.to_string())], count);
     }
 
     page.http(snapshot);
@@ -328,14 +325,16 @@ mod tests {
         }
         // Every event and every reason of every path is there.
         let of_paths = samples.keys().filter(|series| series.contains("path=\"")).count();
-        assert_eq!(of_paths, snapshot.paths.len() * tracker_common::outcome::COUNTERS);
+        assert_eq!(
+            of_paths,
+            snapshot.paths.len() * (tracker_common::outcome::COUNTERS - tracker_common::outcome::RENEWALS)
+        );
     }
 
     #[test]
     fn returning_peers_appear_when_they_are_counted() {
         let mut snapshot = example();
-        assert!(!write(&snapshot).contains("renewals"));
-        snapshot.renewals = Some(std::array::from_fn(|minutes| minutes as u64 * 2));
+        snapshot.renewals = std::array::from_fn(|minutes| minutes as u64 * 2);
         let samples = read(&write(&snapshot));
         assert_eq!(samples.get(r#"tracker_peer_renewals_total{minutes="44"}"#), Some(&88.0));
     }
