@@ -51,6 +51,12 @@ pub type KernelCounters = Box<dyn Fn() -> anyhow::Result<Counters> + Send + Sync
 /// # Errors
 /// What is missing, and how to get it.
 pub fn check_system() -> anyhow::Result<()> {
+    // Readers in the XDP program rely on loads staying in order (`tracker_common::word::loads_done`).
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "the XDP program is made for x86-64 so far, and this is {}: run with --xdp-mode off, which answers through sockets",
+        std::env::consts::ARCH
+    );
     let kernel = KernelVersion::current().map_err(|error| anyhow!("cannot find out the kernel's version: {error}"))?;
     ensure!(
         kernel >= OLDEST_KERNEL,

@@ -186,6 +186,16 @@ pub(super) fn take_number<M: Memory, K: Kind>(memory: &M) -> u64 {
     u64::from(number)
 }
 
+/// Whether there are at least `count` elements left, as far as can be told while others allocate. Asked before work that would be
+/// in vain without them.
+#[inline(always)]
+pub fn has_spare<M: Memory, K: Kind>(memory: &M, count: u32) -> bool {
+    let (Some(pools), Some(settings)) = (memory.pools(), memory.settings()) else { return false };
+    let pool = K::pool(pools);
+    let used = pool.fresh.load().wrapping_sub(pool.free.load());
+    used.wrapping_add(count) <= settings.pool_limits[K::LIMIT].load()
+}
+
 /// Gives an element back.
 #[inline(always)]
 pub fn give_back<M: Memory, K: Kind>(memory: &M, number: u32) {

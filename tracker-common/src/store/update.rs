@@ -6,6 +6,7 @@ use super::{
     family::{self, COMPLETED, LEECHER, MINUTE_MASK, MINUTE_SHIFT, OCCUPIED, ROOT_PEER},
     index::{self, Place},
     partition::{self, ATTEMPTS},
+    pool,
 };
 use crate::{
     memory::{Memory, Step},
@@ -16,6 +17,9 @@ use crate::{
     wire::InfoHash,
     word::Word,
 };
+
+/// Chunks that the two halves of a split partition take at most, as a rule.
+const SPLIT_CHUNKS: u32 = 16;
 
 /// BEP 3 events, by their BEP 15 numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,7 +267,11 @@ fn partitioned<M: Memory, F: Family>(
     partition.lock.unlock();
     if result? {
         let now = root.load();
-        if family::root_peers(now) > family::root_partitions(now).wrapping_mul(F::PER_PARTITION) {
+        // At the memory limit a split would fail after all its work, for every new peer.
+        if family::root_peers(now) > family::root_partitions(now).wrapping_mul(F::PER_PARTITION)
+            && pool::has_spare::<M, F::Pool>(memory, SPLIT_CHUNKS)
+            && pool::has_spare::<M, pool::Partitions>(memory, 1)
+        {
             // Failure is no error: the swarm goes on with the partitions it has, and the next new peer tries again.
             let mut extra = 0;
             while extra < ATTEMPTS
