@@ -4,6 +4,7 @@
 //! an arm in [`Task`] and one in `main`.
 
 mod bench;
+mod budget;
 mod build_ebpf;
 mod clippy_ebpf;
 mod command;

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 use crate::{
+    budget,
     ebpf_package::EbpfPackage,
     verifier::{Prepared, Refused, Statistics},
     workspace,
@@ -20,6 +21,12 @@ pub struct Options {
     /// The object to load [default: what TRACKER_EBPF_OBJECT names, else the committed object]
     #[arg(long, value_name = "PATH")]
     object: Option<PathBuf>,
+    /// Compare with the committed figures and fail when a program has grown
+    #[arg(long)]
+    budget: bool,
+    /// Make the present figures the committed ones
+    #[arg(long, conflicts_with = "budget")]
+    record: bool,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
@@ -47,6 +54,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         bail!("the kernel refuses {}", refused.join(", "));
     }
     ensure!(!rows.is_empty(), "{} holds no program", workspace::display(&object));
+    if options.record {
+        budget::record(&rows)?;
+    }
+    if options.budget {
+        budget::compare(&rows)?;
+    }
     Ok(())
 }
 
