@@ -60,7 +60,7 @@ impl Asker for crate::store::V6 {
 /// announced port.
 ///
 /// # Errors
-/// [`Reason::ConnectionIdWrong`], [`Reason::PortZero`], and those of [`update`].
+/// [`Reason::ConnectionIdWrong`], [`Reason::PortZero`], and those of [`update()`].
 #[inline(always)]
 pub fn announce<M: Memory, F: Asker>(
     memory: &M,

@@ -26,7 +26,7 @@ pub const VERSIONS: usize = 32;
 /// One per core in the kernel, one per thread in the daemon. All zero bytes is a valid one.
 #[repr(C, align(8))]
 pub struct Scratch {
-    /// Bytes collected by a sample ([`crate::store::sample`]).
+    /// Bytes collected by a sample ([`crate::store::sample()`]).
     pub cursor: Word32,
     /// A slot number found, or bytes of a request; free for short use.
     pub found: Word32,

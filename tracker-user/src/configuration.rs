@@ -96,13 +96,23 @@ pub struct Options {
     #[arg(long, num_args = 0, default_missing_value = "true", help_heading = "XDP")]
     pub force: Option<bool>,
 
-    /// Answer UDP on this address; may be given several times; `off` for none. A wildcard (0.0.0.0, [::]) is one address family
-    /// [default: 0.0.0.0:6969 and [::]:6969]
-    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Listening")]
+    /// Where to answer UDP.
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        help_heading = "Listening",
+        help = "Answer UDP on this address; may be given several times; `off` for none. A wildcard (0.0.0.0, [::]) is one \
+                address family [default: 0.0.0.0:6969 and [::]:6969]"
+    )]
     #[serde(deserialize_with = "one_or_many")]
     pub udp: Option<Vec<Listen>>,
-    /// Answer HTTP on this address; likewise [default: 0.0.0.0:6969 and [::]:6969]
-    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Listening")]
+    /// Where to answer HTTP.
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        help_heading = "Listening",
+        help = "Answer HTTP on this address; likewise [default: 0.0.0.0:6969 and [::]:6969]"
+    )]
     #[serde(deserialize_with = "one_or_many")]
     pub http: Option<Vec<Listen>>,
     /// Threads per UDP address [default: one per core]

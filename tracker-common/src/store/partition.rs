@@ -19,7 +19,7 @@ use crate::{
     memory::{Memory, Step},
     outcome::{Event, Reason},
     reply::{REFS, Scratch},
-    word::{Word32, opaque},
+    word::{Word, Word32, opaque},
 };
 
 /// Lines of a chunk.
@@ -78,7 +78,7 @@ pub(super) struct Position {
 impl Position {
     /// The chunk's words and the slot's first word.
     #[inline(always)]
-    pub(super) fn words<F: Family, M: Memory>(self, memory: &M) -> Option<(&[crate::word::Word], usize)> {
+    pub(super) fn words<F: Family, M: Memory>(self, memory: &M) -> Option<(&[Word], usize)> {
         let words = F::chunk(memory, self.chunk)?;
         let base = self.base as usize;
         // For the verifier, which no longer knows where the number came from.
@@ -109,7 +109,7 @@ fn node_ref<M: Memory>(memory: &M, node: u32, index: u32) -> Option<u32> {
 
 /// Writes an entry; the swarm's lock is held, so nobody else writes its neighbour.
 #[inline(always)]
-fn set_half(word: &crate::word::Word, index: u32, value: u32) {
+fn set_half(word: &Word, index: u32, value: u32) {
     let seen = word.load();
     let value = u64::from(value);
     word.store(if index & 1 == 0 { (seen & !0xffff_ffff) | value } else { (seen & 0xffff_ffff) | value << 32 });
@@ -439,9 +439,17 @@ pub(super) fn oldest<M: Memory, F: Family>(
     let chunk = partition.chunks[index].load();
     let words = F::chunk(memory, chunk)?;
     let start = opaque(u64::from(line % LINES) * (F::LINE * F::WORDS) as u64) as usize;
+    oldest_of::<F>(scratch, words, start, F::LINE, minute);
+    Some(Position { chunk, base: scratch.found.load() })
+}
+
+/// Leaves in [`Scratch::found`] which of the `slots` slots from word `start` on holds the peer that has not announced for the
+/// longest time.
+#[inline(always)]
+pub(super) fn oldest_of<F: Family>(scratch: &Scratch, words: &[Word], start: usize, slots: usize, minute: u32) {
     scratch.found.store(start as u32);
     scratch.moved.store(0);
-    for slot in 0..F::LINE {
+    for slot in 0..slots {
         let base = start + slot * F::WORDS;
         let age = family::age(F::flags_at(words, base).load(), minute);
         if age > scratch.moved.load() {
@@ -449,7 +457,6 @@ pub(super) fn oldest<M: Memory, F: Family>(
             scratch.found.store(base as u32);
         }
     }
-    Some(Position { chunk, base: scratch.found.load() })
 }
 
 /// Takes chunks into a list; on failure those taken are given back.

@@ -29,7 +29,7 @@ const TURNS: u32 = 8 * VISITS;
 /// How often the peers in a swarm record are read anew because they moved into partitions or back meanwhile.
 const INLINE_TRIES: u32 = 2;
 
-/// Bytes that can be collected before a line is copied: what the mask in [`copy_line`] lets through.
+/// Bytes that can be collected before a line is copied: what the mask in `copy_line` lets through.
 pub const COLLECTED_MAX: u32 = 2047;
 
 /// Compact peers in [`Scratch::bytes`].

@@ -205,16 +205,7 @@ fn inline<M: Memory, F: Family>(
         Ok(_) => Ok(false),
         Err(Reason::MemoryFull) => {
             // The longest silent of the few gives way.
-            scratch.found.store(0);
-            scratch.moved.store(0);
-            for slot in 0..F::INLINE {
-                let base = slot * F::WORDS;
-                let age = family::age(F::flags_at(words, base).load(), minute);
-                if age > scratch.moved.load() {
-                    scratch.moved.store(age);
-                    scratch.found.store(base as u32);
-                }
-            }
+            partition::oldest_of::<F>(scratch, words, 0, F::INLINE, minute);
             let base = scratch.found.load() as usize;
             if base > (F::INLINE - 1) * F::WORDS {
                 return Err(Reason::Internal);
