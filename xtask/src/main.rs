@@ -13,6 +13,7 @@ mod ebpf_cargo;
 mod ebpf_package;
 mod object_file;
 mod record;
+mod requirements;
 mod run;
 mod source_hash;
 mod test;

@@ -21,7 +21,7 @@ use tracker_tests::{
     packet::Mac,
 };
 
-use crate::{command, debian, workspace};
+use crate::{command, debian, requirements, workspace};
 
 /// What the names of playgrounds begin with, in namespaces; the number of this process follows.
 const NAMESPACE: &str = "tracker-playground-";
@@ -49,6 +49,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
          `sudo --preserve-env=PATH,HOME cargo xtask run`. Without root, `cargo xtask run --xdp-mode off` runs the tracker on \
          ordinary sockets"
     );
+    if in_playground {
+        requirements::install(&[requirements::NAMESPACES], "the playground's network namespaces")?;
+    }
     command::run(command::cargo().args(["build", "--release", "--package", "tracker-user", "--bin", "tracker"]))?;
     let tracker = workspace::target_dir().join("release/tracker");
     if in_playground {

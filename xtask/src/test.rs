@@ -1,24 +1,23 @@
 //! `cargo xtask test`: every test, with what the in-kernel and network tests need.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, path::PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 
-use crate::{build_ebpf, command, debian, ebpf_package::EbpfPackage, workspace};
+use crate::{
+    build_ebpf, command, debian,
+    ebpf_package::EbpfPackage,
+    requirements::{self, Probe, Requirement},
+    workspace,
+};
 
 /// The variable by which tests find the daemon's binary.
 const DAEMON_VARIABLE: &str = "TRACKER_DAEMON";
 
 /// What tests run besides the tracker itself.
-const REQUIREMENTS: [Requirement; 6] = [
-    Requirement { package: "iproute2", probe: Probe::Program("ip"), reason: "network namespaces and veth pairs" },
-    Requirement { package: "ethtool", probe: Probe::Program("ethtool"), reason: "checksum offload off on veth" },
-    Requirement { package: "tcpdump", probe: Probe::Program("tcpdump"), reason: "captures of failed network tests" },
+const REQUIREMENTS: [Requirement; 4] = [
+    requirements::NAMESPACES,
     Requirement { package: "aria2", probe: Probe::Program("aria2c"), reason: "a real client" },
     Requirement { package: "transmission-cli", probe: Probe::Program("transmission-cli"), reason: "a real client" },
     Requirement {
@@ -27,19 +26,6 @@ const REQUIREMENTS: [Requirement; 6] = [
         reason: "a real client's library, announcing and scraping",
     },
 ];
-
-struct Requirement {
-    /// The Debian package.
-    package: &'static str,
-    probe: Probe,
-    reason: &'static str,
-}
-
-enum Probe {
-    Program(&'static str),
-    /// For the distribution's python, /usr/bin/python3; another python does not see Debian's modules.
-    PythonModule(&'static str),
-}
 
 #[derive(Args)]
 pub struct Options {
@@ -53,7 +39,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "the tests load eBPF programs and create network namespaces: run this as root, for example with \
          `sudo --preserve-env=PATH,HOME cargo xtask test` (`cargo test` alone runs what needs no privileges)"
     );
-    install_requirements()?;
+    requirements::install(&REQUIREMENTS, "the tests")?;
     let object = object_to_test()?;
 
     // `cargo test` builds a package's binaries only for that package's own tests.
@@ -85,40 +71,4 @@ fn object_to_test() -> anyhow::Result<PathBuf> {
         return Ok(fresh);
     }
     Ok(EbpfPackage::TrackerEbpf.committed_object())
-}
-
-fn install_requirements() -> anyhow::Result<()> {
-    let missing = missing_requirements();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let list: String = missing.iter().map(|missing| format!("  {}: {}\n", missing.package, missing.reason)).collect();
-    if !debian::can_install() {
-        bail!("the tests need what these Debian packages hold; install them or their like:\n{list}");
-    }
-    eprintln!("installing what the tests need:\n{list}");
-    debian::update()?;
-    debian::install(&missing.iter().map(|missing| missing.package).collect::<Vec<_>>())?;
-    let still_missing: Vec<_> = missing_requirements().iter().map(|missing| missing.package).collect();
-    ensure!(
-        still_missing.is_empty(),
-        "{} installed, but what the tests look for in them is not there",
-        still_missing.join(", ")
-    );
-    Ok(())
-}
-
-fn missing_requirements() -> Vec<&'static Requirement> {
-    REQUIREMENTS.iter().filter(|requirement| !requirement.probe.succeeds()).collect()
-}
-
-impl Probe {
-    fn succeeds(&self) -> bool {
-        match self {
-            Self::Program(name) => command::find(name, &[Path::new("/usr/sbin"), Path::new("/sbin")]).is_some(),
-            Self::PythonModule(name) => {
-                command::output(Command::new("/usr/bin/python3").args(["-c", &format!("import {name}")])).is_ok()
-            }
-        }
-    }
 }
