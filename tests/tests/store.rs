@@ -15,10 +15,11 @@ use tracker_common::{
     outcome::{Counter, Event, RENEWALS, Reason},
     settings::Settings,
     store::{
-        Announcement, Counts, Family, PARTITION_CHUNKS, Partition, PeerEvent, Swarm, V4, V6,
+        Announcement, Counts, Family, Partition, PeerEvent, Swarm, V4, V6,
         count::{counts, find},
         expiry::{Sweep, SweepReport, sweep},
-        family::{COMPLETED, LEECHER, OCCUPIED, is_root},
+        family::{COMPLETED, LEECHER, OCCUPIED, is_root, root_peers},
+        partition::{capacity, chunks_for},
         sample, update,
     },
     wire::InfoHash,
@@ -147,12 +148,23 @@ fn stored<F: Peers>(handle: &Handle, number: u32) -> BTreeMap<F::Key, u64> {
         take(F::inline(swarm), F::INLINE);
         return peers;
     }
+    let mut counted = 0;
     for partition in partitions::<F>(handle, number) {
-        for chunk in partition.chunks.iter().take(partition.chunk_count.load() as usize) {
+        let mut left = partition.peers.load();
+        counted += left;
+        for chunk in partition.chunks.iter().take(chunks_for::<F>(left) as usize) {
             let words = F::chunk(handle, chunk.load()).expect("a chunk of a partition");
-            take(words, words.len() / F::WORDS);
+            // The peers of a partition stand without gaps.
+            for slot in 0..F::SLOTS {
+                let occupied = F::flags_at(words, slot as usize * F::WORDS).load() & OCCUPIED != 0;
+                assert_eq!(occupied, slot < left, "slot {slot} with {left} peers from here on");
+            }
+            take(words, F::SLOTS as usize);
+            left = left.saturating_sub(F::SLOTS);
         }
     }
+    assert_eq!(counted as usize, peers.len(), "peers counted by their partitions");
+    assert_eq!(counted, root_peers(F::root(swarm).load()), "peers counted by the swarm");
     peers
 }
 
@@ -297,12 +309,12 @@ impl World {
             assert!(seen.insert(*peer), "{peer:?} is there twice");
         }
         let eligible = peers.iter().filter(|(peer, known)| **peer != asker && (seeders || !known.seeder)).count();
-        let possible = eligible.min(want as usize);
+        let possible = eligible.min(want.min(F::WANT_LIMIT) as usize);
         assert!(given.len() <= possible, "{} peers instead of {possible}", given.len());
         // As long as all chunks can be looked at, nobody who could be given is missing.
-        let chunks = partitions::<F>(&self.handle, number).map(|partition| partition.chunk_count.load());
+        let chunks = partitions::<F>(&self.handle, number).map(|partition| chunks_for::<F>(partition.peers.load()));
         let (count, longest) = chunks.fold((0, 0), |(count, longest), chunks| (count + 1, chunks.max(longest)));
-        if count * longest <= sample::VISITS {
+        if count * longest.div_ceil(sample::CHUNKS_PER_VISIT) <= sample::VISITS {
             assert_eq!(given.len(), possible, "{count} partitions of up to {longest} chunks");
         }
     }
@@ -748,6 +760,5 @@ fn counters_add_up_to_what_is_stored() {
     assert_eq!((event(Event::Expired), event(Event::TorrentCreated)), (1000, 7));
     let renewed: Vec<_> = (0..RENEWALS).map(|minutes| world.counter(Counter::Renewed(minutes as u32))).collect();
     assert_eq!((renewed[PEER_TIMEOUT as usize - 1], renewed.iter().sum()), (500, 500_u64));
-    let longest = PARTITION_CHUNKS;
-    assert!(partitions::<V4>(&world.handle, 0).all(|partition| partition.chunk_count.load() <= longest));
+    assert!(partitions::<V4>(&world.handle, 0).all(|partition| partition.peers.load() <= capacity::<V4>()));
 }

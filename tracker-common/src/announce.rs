@@ -1,7 +1,7 @@
 //! BEP 15 announce: from the 98 bytes of a request to the bytes of its reply.
 
 use crate::{
-    connection_id,
+    connection_id::{self, Address},
     memory::Memory,
     outcome::{Counter, Event, Reason},
     reply::{PEERS_AT, Reply, START_MASK, Scratch},
@@ -10,10 +10,6 @@ use crate::{
     wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
 };
 
-/// Upper bound of [`Settings::want_max_v4`].
-pub const WANT_LIMIT_V4: u32 = 320;
-/// Upper bound of [`Settings::want_max_v6`].
-pub const WANT_LIMIT_V6: u32 = 100;
 
 /// How many peers to give: `num_want` as BEP 15 has it, negative for the default, cut to `max`.
 #[inline(always)]
@@ -56,38 +52,83 @@ impl Asker for crate::store::V6 {
     }
 }
 
-/// Answers an announce. `source` is the asker's address as in [`connection_id::accept`], `peer` that address with the
-/// announced port.
+/// An announce.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a, K> {
+    /// What it says.
+    pub announcement: Announcement<'a, K>,
+    num_want: i32,
+    transaction_id: [u8; 4],
+}
+
+impl<'a, K: Copy> Asked<'a, K> {
+    /// What a request says; `peer` is its source address with the announced port.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(request: &'a AnnounceRequest, peer: K) -> Self {
+        Self {
+            announcement: Announcement {
+                info_hash: &request.info_hash,
+                peer,
+                seeder: request.left == [0; 8],
+                event: PeerEvent::from_number(u32::from_be_bytes(request.event)),
+            },
+            num_want: i32::from_be_bytes(request.num_want),
+            transaction_id: request.header.transaction_id,
+        }
+    }
+
+    /// Whether it comes from the address it says, which is `source`, and may be stored.
+    ///
+    /// # Errors
+    /// [`Reason::ConnectionIdWrong`], [`Reason::PortZero`].
+    #[inline(always)]
+    pub fn verify(&self, settings: &Settings, request: &AnnounceRequest, source: Address) -> Result<(), Reason> {
+        if !connection_id::accept(settings, source, u64::from_be_bytes(request.header.connection_id)) {
+            return Err(Reason::ConnectionIdWrong);
+        }
+        if request.port == [0, 0] { Err(Reason::PortZero) } else { Ok(()) }
+    }
+}
+
+/// Answers an announce. `source` and `peer` are as in [`Asked`].
 ///
 /// # Errors
-/// [`Reason::ConnectionIdWrong`], [`Reason::PortZero`], and those of [`update()`].
-#[inline(always)]
+/// Those of [`Asked::verify`] and of [`update()`].
 pub fn announce<M: Memory, F: Asker>(
     memory: &M,
     scratch: &Scratch,
     request: &AnnounceRequest,
-    source: [u64; 2],
+    source: Address,
     peer: F::Key,
 ) -> Result<Reply, Reason> {
     let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
-    if !connection_id::accept(settings, source, u64::from_be_bytes(request.header.connection_id)) {
-        return Err(Reason::ConnectionIdWrong);
-    }
-    if request.port == [0, 0] {
-        return Err(Reason::PortZero);
-    }
-    let event = PeerEvent::from_number(u32::from_be_bytes(request.event));
-    let seeder = request.left == [0; 8];
-    let announcement = Announcement { info_hash: &request.info_hash, peer, seeder, event };
-    let number = update::<M, F>(memory, &announcement)?;
+    let asked = Asked::new(request, peer);
+    asked.verify(settings, request, source)?;
+    let swarm = update::<M, F>(memory, &asked.announcement)?;
+    reply::<M, F>(memory, settings, scratch, &asked, swarm)
+}
 
+/// The reply to an announce that has been stored, in this swarm if in any.
+///
+/// # Errors
+/// [`Reason::Internal`].
+#[inline(always)]
+pub fn reply<M: Memory, F: Asker>(
+    memory: &M,
+    settings: &Settings,
+    scratch: &Scratch,
+    asked: &Asked<'_, F::Key>,
+    swarm: Option<u32>,
+) -> Result<Reply, Reason> {
     let mut counts = Counts::default();
     let mut found = Sample { start: PEERS_AT as u32, count: 0 };
-    if let Some(number) = number {
+    if let Some(number) = swarm {
         let Some(swarm) = memory.swarm(number) else { return Err(Reason::Internal) };
         counts = swarm.counts();
+        let Announcement { peer, seeder, event, .. } = asked.announcement;
         if event != PeerEvent::Stopped {
-            let want = wanted(settings, i32::from_be_bytes(request.num_want), F::want_max(settings));
+            let want = wanted(settings, asked.num_want, F::want_max(settings));
             found = sample::<M, F>(memory, number, want, !seeder, peer);
         }
     }
@@ -95,7 +136,7 @@ pub fn announce<M: Memory, F: Asker>(
     // Few peers are skipped: the mask changes nothing, but the verifier wants to see it.
     let at = start as usize & START_MASK;
     scratch.put(at, ACTION_ANNOUNCE.to_be_bytes());
-    scratch.put(at + 4, request.header.transaction_id);
+    scratch.put(at + 4, asked.transaction_id);
     scratch.put(at + 8, interval(settings, memory.random()).to_be_bytes());
     scratch.put(at + 12, counts.leechers.to_be_bytes());
     scratch.put(at + 16, counts.seeders.to_be_bytes());

@@ -1,7 +1,7 @@
-//! BEP 15 connect.
+//! BEP 15 connect, and error replies.
 
 use crate::{
-    connection_id,
+    connection_id::{self, Address},
     memory::Memory,
     outcome::{Event, Reason},
     reply::{Reply, Scratch},
@@ -11,26 +11,38 @@ use crate::{
 /// Where the reply is built.
 const AT: u32 = 128;
 
-/// Answers a connect request with a connection id for its source address (two words, memory order; IPv4 in the first).
+/// The reply to a connect request, with a connection id for its source address: two words in memory order.
 ///
 /// # Errors
 /// [`Reason::BadMagic`].
 #[inline(always)]
 pub fn connect<M: Memory>(
     memory: &M,
-    scratch: &Scratch,
     request: &RequestHeader,
-    source: [u64; 2],
+    source: Address,
     event: Event,
-) -> Result<Reply, Reason> {
+) -> Result<[u64; CONNECT_LEN / 8], Reason> {
     if u64::from_be_bytes(request.connection_id) != PROTOCOL_ID {
         return Err(Reason::BadMagic);
     }
     let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
-    scratch.put(AT as usize, ACTION_CONNECT.to_be_bytes());
-    scratch.put(AT as usize + 4, request.transaction_id);
-    scratch.put(AT as usize + 8, connection_id::issue(settings, source).to_be_bytes());
     memory.event(event);
+    let transaction_id = u64::from(u32::from_le_bytes(request.transaction_id));
+    Ok([u64::from(ACTION_CONNECT.to_be()) | transaction_id << 32, connection_id::issue(settings, source).to_be()])
+}
+
+/// [`connect`] for whoever sends from the scratch space.
+///
+/// # Errors
+/// As above.
+pub fn connect_reply<M: Memory>(
+    memory: &M,
+    scratch: &Scratch,
+    request: &RequestHeader,
+    source: Address,
+    event: Event,
+) -> Result<Reply, Reason> {
+    scratch.put(AT as usize, connect(memory, request, source, event)?);
     Ok(Reply { start: AT, length: CONNECT_LEN as u32 })
 }
 

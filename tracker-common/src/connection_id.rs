@@ -15,24 +15,37 @@ pub const WINDOWS_ACCEPTED: u32 = 2;
 
 const MAC_BITS: u32 = 56;
 
+/// A source address, in memory order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// IPv4: the four bytes as a little-endian number.
+    V4(u32),
+    /// IPv6: the sixteen bytes as two little-endian numbers.
+    V6([u64; 2]),
+}
+
 #[inline(always)]
-fn make(settings: &Settings, source: [u64; 2], window: u32) -> u64 {
+fn make(settings: &Settings, source: Address, window: u32) -> u64 {
     let key = [settings.connection_key[0].load(), settings.connection_key[1].load()];
-    let mac = siphash24(key, [source[0], source[1], u64::from(window)]);
+    // Messages of different length never have the same hash by construction, so the families cannot be confused.
+    let mac = match source {
+        Address::V4(address) => siphash24(key, [u64::from(address) | u64::from(window) << 32]),
+        Address::V6([first, second]) => siphash24(key, [first, second, u64::from(window)]),
+    };
     (u64::from(window) << MAC_BITS) | (mac >> (64 - MAC_BITS))
 }
 
-/// The id for `source` (an IPv6 address in memory order, or an IPv4 address in the first word) now.
+/// The id for `source` now.
 #[inline(always)]
 #[must_use]
-pub fn issue(settings: &Settings, source: [u64; 2]) -> u64 {
+pub fn issue(settings: &Settings, source: Address) -> u64 {
     make(settings, source, settings.second.load() / WINDOW)
 }
 
 /// Whether `id` was issued to `source` and is not too old.
 #[inline(always)]
 #[must_use]
-pub fn accept(settings: &Settings, source: [u64; 2], id: u64) -> bool {
+pub fn accept(settings: &Settings, source: Address, id: u64) -> bool {
     let now = settings.second.load() / WINDOW;
     let age = now.wrapping_sub((id >> MAC_BITS) as u32) & 0xff;
     // One comparison of whole words: its time does not depend on where they differ.
@@ -43,7 +56,7 @@ pub fn accept(settings: &Settings, source: [u64; 2], id: u64) -> bool {
 mod tests {
     use super::*;
 
-    const ASKER: [u64; 2] = [0x0100_000a, 0];
+    const ASKER: Address = Address::V4(0x0100_000a);
 
     fn at(second: u32) -> Settings {
         let settings = Settings::default();
@@ -83,8 +96,8 @@ mod tests {
     fn ids_are_bound_to_address_and_key_and_every_bit_counts() {
         let settings = at(6000);
         let id = issue(&settings, ASKER);
-        assert!(!accept(&settings, [0x0200_000a, 0], id));
-        assert!(!accept(&settings, [0x0100_000a, 1], id));
+        assert!(!accept(&settings, Address::V4(0x0200_000a), id));
+        assert!(!accept(&settings, Address::V6([0x0100_000a, 0]), id));
         for bit in 0..64 {
             assert!(!accept(&settings, ASKER, id ^ (1 << bit)), "bit {bit}");
         }

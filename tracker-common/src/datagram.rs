@@ -2,7 +2,8 @@
 
 use crate::{
     announce::announce,
-    connect::{connect, error},
+    connect::{connect_reply, error},
+    connection_id::Address,
     memory::Memory,
     outcome::{Counter, Event, Reason},
     reply::{Reply, Scratch},
@@ -60,12 +61,12 @@ impl Source {
         }
     }
 
-    fn words(self) -> [u64; 2] {
+    fn address(self) -> Address {
         match self {
-            Source::V4(address, _) => [u64::from(u32::from_le_bytes(address)), 0],
+            Source::V4(address, _) => Address::V4(u32::from_le_bytes(address)),
             Source::V6(address, _) => {
-                let key = V6::key(address, 0);
-                [key[0], key[1]]
+                let [first, second, _] = V6::key(address, 0);
+                Address::V6([first, second])
             }
         }
     }
@@ -122,7 +123,7 @@ fn answer<M: Memory>(
 ) -> Result<Reply, Reason> {
     match classify(header.action, datagram.len())? {
         Request::Connect => {
-            connect(memory, scratch, header, source.words(), source.pick(Event::Connect4, Event::Connect6))
+            connect_reply(memory, scratch, header, source.address(), source.pick(Event::Connect4, Event::Connect6))
         }
         Request::Announce => {
             let Some(bytes) = datagram.first_chunk::<ANNOUNCE_LEN>() else { return Err(Reason::TooShort) };
@@ -131,10 +132,10 @@ fn answer<M: Memory>(
             let port = u16::from_be_bytes(request.port);
             match source {
                 Source::V4(address, _) => {
-                    announce::<M, V4>(memory, scratch, request, source.words(), V4::key(address, port))
+                    announce::<M, V4>(memory, scratch, request, source.address(), V4::key(address, port))
                 }
                 Source::V6(address, _) => {
-                    announce::<M, V6>(memory, scratch, request, source.words(), V6::key(address, port))
+                    announce::<M, V6>(memory, scratch, request, source.address(), V6::key(address, port))
                 }
             }
         }
@@ -144,7 +145,7 @@ fn answer<M: Memory>(
                 scratch.put(HASHES_AT + i * 20, *info_hash);
             }
             let event = source.pick(Event::Scrape4, Event::Scrape6);
-            scrape(memory, scratch, header, source.words(), count, event)
+            scrape(memory, scratch, header, source.address(), count, event)
         }
     }
 }

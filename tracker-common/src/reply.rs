@@ -4,66 +4,99 @@
 use crate::word::{Word, Word32};
 use core::cell::UnsafeCell;
 
-/// Where in [`Scratch::bytes`] the peers of an announce reply are collected. In front of it fit the largest headers: Ethernet
-/// 14, VLAN 4, IPv6 40, UDP 8, BEP 15 20 bytes.
+/// Where in [`Scratch::bytes`] the peers of an announce reply are collected. In front of it fits what the reply begins with.
 pub const PEERS_AT: usize = 128;
 
-/// Size of the reply space; peers may overshoot the wanted number by a chunk before they are cut.
-pub const SCRATCH_BYTES: usize = 3264;
+/// Size of the reply space: more peers are collected than wanted, and some of them copied behind the last ([`crate::store::sample()`]).
+pub const SCRATCH_BYTES: usize = 6144;
 
-/// Where the XDP program keeps what it knows of a packet's headers, behind everything else.
-pub const FLOW_AT: usize = 3072;
+/// A reply starts at most here. All ones: a mask that changes nothing shows the verifier what it cannot follow.
+pub const START_MASK: usize = 0xfff;
 
-/// A reply starts below this + 1.
-pub const START_MASK: usize = 0x1ff;
+/// Bytes that are copied at once, where how many there are is not known before: as much as is worth a decision.
+pub const BLOCK: usize = 64;
 
-/// Chunk numbers remembered while a partition is rebuilt.
-pub const REFS: usize = 16;
+/// A reply has at most so many blocks: what 320 IPv4 peers take.
+pub const REPLY_BLOCKS: usize = 31;
+
+// So that what whole blocks a length has can be had by a mask.
+const _: () = assert!((REPLY_BLOCKS + 1).is_power_of_two());
+
+const _: () = assert!(START_MASK + (REPLY_BLOCKS + 1) * BLOCK <= SCRATCH_BYTES);
+
+/// See [`Scratch::stored`].
+pub const STORED: u64 = 1 << 32;
 
 /// Partitions whose versions are remembered while a sample is taken.
 pub const VERSIONS: usize = 32;
 
+/// A word at any address. Read and written whole, where an array of bytes might become a call of memcpy.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub struct Unaligned(pub u64);
+
+/// What a sample ([`crate::store::sample()`]) knows between two visits. Not on the stack, which is short in the kernel.
+#[repr(C)]
+#[derive(Default)]
+pub struct Sampling {
+    /// Bytes collected.
+    pub cursor: Word32,
+    /// Bytes that are enough.
+    pub enough: Word32,
+    /// The swarm's number.
+    pub swarm: Word32,
+    /// How many partitions it has.
+    pub partitions: Word32,
+    /// The present turn.
+    pub turn: Word32,
+    /// From one turn to the next.
+    pub stride: Word32,
+    /// Turns done in the present lap.
+    pub turns: Word32,
+    /// Laps done.
+    pub lap: Word32,
+    /// Partitions visited.
+    pub visits: Word32,
+    /// Whether the present lap has found anything.
+    pub fruitful: Word32,
+    /// A random number.
+    pub random: Word32,
+    /// The asker's partition.
+    pub own_place: Word32,
+    /// Whether seeders are wanted.
+    pub seeders: Word32,
+    reserved: Word32,
+}
+
 /// One per core in the kernel, one per thread in the daemon. All zero bytes is a valid one.
 #[repr(C, align(8))]
 pub struct Scratch {
-    /// Bytes collected by a sample ([`crate::store::sample()`]).
-    pub cursor: Word32,
     /// A slot number found, or bytes of a request; free for short use.
     pub found: Word32,
-    /// Sampling: current partition.
-    pub partition: Word32,
-    /// Sampling: how many partitions of the present lap are done, and laps.
-    pub visited: Word32,
-    /// Sampling: laps, that is chunks already taken from every partition.
-    pub lap: Word32,
-    /// Sampling: the state of a random sequence.
-    pub random: Word32,
-    /// Rebuilding: words moved, and whether it failed.
+    /// Splitting: peers that move. Evicting: the highest age. Scrapes: the family.
     pub moved: Word32,
-    /// Rebuilding: set when a word found no place.
-    pub failed: Word32,
-    /// Rebuilding: the new chunks of the partition.
-    pub refs: [Word32; REFS],
-    /// Rebuilding: the new chunks of the partition split off.
-    pub refs_split: [Word32; REFS],
-    /// A peer being moved: up to three words.
+    /// Splitting: chunks taken.
+    pub taken: Word32,
+    /// A sample being taken.
+    pub sample: Sampling,
+    /// A peer's key, up to three words.
     pub peer: [Word; 3],
-    /// How many lines from its home the line of the last slot found is.
-    pub step: Word32,
-    /// Rebuilding: the largest such distance + 1 in the new chunks.
-    pub reach: Word32,
-    /// Rebuilding: the same in the new chunks of the partition split off.
-    pub reach_split: Word32,
-    /// Swarm number + 1 of a swarm that is to be given one more partition after the reply; 0 for none. Used in the kernel only.
+    /// Swarm number + 1 of a swarm that is to be given one more partition; 0 for none. Used in the kernel only.
     pub split_later: Word32,
-    reserved: Word32,
+    /// What has become of an announce that was stored, for the program that replies: 0 if it was not, else [`STORED`] and the
+    /// swarm's number + 1. Used in the kernel only.
+    pub stored: Word,
+    /// Length of a packet's VLAN tag, for the next program. Used in the kernel only.
+    pub tag: Word32,
+    /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
+    pub sequence: Word,
     forgotten: Word32,
     /// Sampling: the version of a partition when its first chunk was read, with a mark of the partition and the sample.
     pub versions: [Word; VERSIONS],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }
 
-const _: () = assert!(size_of::<Scratch>() == 208 + 8 * VERSIONS + SCRATCH_BYTES);
+const _: () = assert!(size_of::<Scratch>() <= 6720);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]
@@ -102,6 +135,37 @@ impl Scratch {
         }
     }
 
+    /// The word at `offset`, which the caller has computed from a start masked by [`START_MASK`] and the length of a reply.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(&self, offset: usize) -> u64 {
+        debug_assert!(offset + 8 <= SCRATCH_BYTES);
+        // SAFETY: START_MASK + REPLY_BLOCKS * BLOCK + 8 is inside the space. Volatile, so that LLVM does not make a call of
+        // memcpy of the loop around it.
+        unsafe { self.bytes().add(offset).cast::<Unaligned>().read_volatile().0 }
+    }
+
+    /// Copies the first `length` bytes at `from` to `to`, in whole blocks: up to a block less one byte more than asked for.
+    ///
+    /// # Panics
+    /// Never: what is masked away is beyond everything that a reply needs.
+    #[inline(always)]
+    pub fn copy(&self, from: usize, to: usize, length: usize) {
+        let (from, to) = (from & START_MASK, to & START_MASK);
+        for block in 0..REPLY_BLOCKS {
+            if block * BLOCK >= length {
+                break;
+            }
+            for word in 0..BLOCK / 8 {
+                let at = block * BLOCK + word * 8;
+                let value = self.word(from + at);
+                // SAFETY: both starts were masked above, and START_MASK + REPLY_BLOCKS * BLOCK is inside the space, which belongs to
+                // the one user of the handle.
+                unsafe { self.bytes().add(to + at).cast::<Unaligned>().write_volatile(Unaligned(value)) };
+            }
+        }
+    }
+
     /// Reads from `offset`, unaligned; `None` beyond the space.
     #[inline(always)]
     #[must_use]
@@ -118,7 +182,7 @@ impl Scratch {
 /// A reply in [`Scratch::bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Where it starts; at least 66 bytes are free in front of it.
+    /// Where it starts.
     pub start: u32,
     /// Its length in bytes.
     pub length: u32,

@@ -1,7 +1,7 @@
 //! BEP 15 scrape.
 
 use crate::{
-    connection_id,
+    connection_id::{self, Address},
     memory::{Memory, Step},
     outcome::{Event, Reason},
     reply::{Reply, Scratch},
@@ -16,7 +16,7 @@ pub const HASHES_AT: usize = 1536;
 const AT: u32 = 128;
 
 const _: () = assert!(AT as usize + REPLY_HEADER_LEN + SCRAPE_MAX * SCRAPE_ENTRY_LEN <= HASHES_AT);
-const _: () = assert!(HASHES_AT + SCRAPE_MAX * 20 + 8 <= crate::reply::FLOW_AT);
+const _: () = assert!(HASHES_AT + SCRAPE_MAX * 20 + 8 <= crate::reply::SCRATCH_BYTES);
 
 /// How many info_hashes a scrape request of `length` bytes carries, as far as they are answered. A trailing fragment is
 /// ignored.
@@ -52,7 +52,7 @@ pub fn scrape<M: Memory>(
     memory: &M,
     scratch: &Scratch,
     request: &RequestHeader,
-    source: [u64; 2],
+    source: Address,
     count: u32,
     event: Event,
 ) -> Result<Reply, Reason> {

@@ -28,9 +28,9 @@ pub struct Settings {
     pub interval_jitter: Word32,
     /// Peers given when the client does not say how many it wants.
     pub want_default: Word32,
-    /// At most this many IPv4 peers in a UDP reply ([`crate::announce::WANT_LIMIT_V4`] at most).
+    /// At most this many IPv4 peers in a UDP reply ([`crate::store::Family::WANT_LIMIT`] at most).
     pub want_max_v4: Word32,
-    /// At most this many IPv6 peers in a UDP reply ([`crate::announce::WANT_LIMIT_V6`] at most).
+    /// At most this many IPv6 peers in a UDP reply ([`crate::store::Family::WANT_LIMIT`] at most).
     pub want_max_v6: Word32,
     /// Buckets of the swarm index that are in use.
     pub index_buckets: Word32,

@@ -1,9 +1,9 @@
 //! SipHash-2-4 (Aumasson, Bernstein 2012) over whole words.
 
-/// SipHash-2-4 of three little-endian 64-bit words, that is of 24 bytes.
+/// SipHash-2-4 of `N` little-endian 64-bit words, that is of 8 `N` bytes.
 #[inline(always)]
 #[must_use]
-pub fn siphash24(key: [u64; 2], words: [u64; 3]) -> u64 {
+pub fn siphash24<const N: usize>(key: [u64; 2], words: [u64; N]) -> u64 {
     let mut v = [
         key[0] ^ 0x736f_6d65_7073_6575,
         key[1] ^ 0x646f_7261_6e64_6f6d,
@@ -16,10 +16,12 @@ pub fn siphash24(key: [u64; 2], words: [u64; 3]) -> u64 {
         round(&mut v);
         v[0] ^= word;
     };
-    absorb(words[0]);
-    absorb(words[1]);
-    absorb(words[2]);
-    absorb(24 << 56);
+    let mut i = 0;
+    while i < N {
+        absorb(words[i]);
+        i += 1;
+    }
+    absorb((8 * N as u64) << 56);
     v[2] ^= 0xff;
     round(&mut v);
     round(&mut v);
@@ -49,10 +51,15 @@ mod tests {
     fn agrees_with_the_standard_library() {
         use core::hash::{Hasher, SipHasher};
         for seed in 0..100_u64 {
+            let key = [seed ^ 7, seed << 9];
             let words = [seed, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), !seed];
-            let mut reference = SipHasher::new_with_keys(seed ^ 7, seed << 9);
-            words.iter().for_each(|word| reference.write(&word.to_le_bytes()));
-            assert_eq!(super::siphash24([seed ^ 7, seed << 9], words), reference.finish());
+            let reference = |words: &[u64]| {
+                let mut reference = SipHasher::new_with_keys(key[0], key[1]);
+                words.iter().for_each(|word| reference.write(&word.to_le_bytes()));
+                reference.finish()
+            };
+            assert_eq!(super::siphash24(key, words), reference(&words));
+            assert_eq!(super::siphash24(key, [words[1]]), reference(&words[1..2]));
         }
     }
 }

@@ -148,6 +148,14 @@ pub fn opaque(number: u64) -> u64 {
     number
 }
 
+/// Keeps loads after a successful [`Word::replace`] from being done before its write: what two sides need that each write a
+/// word and then look at the other's. On x86-64 the instruction itself is such a barrier, also in BPF.
+#[inline(always)]
+pub fn replaced() {
+    #[cfg(not(any(target_arch = "bpf", target_arch = "x86_64")))]
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
 /// Keeps the loads before it from moving behind the loads after it: what a reader needs between reading data and
 /// asking whether the data had changed meanwhile.
 ///

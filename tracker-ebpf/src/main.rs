@@ -4,8 +4,9 @@
 //! | module | holds |
 //! |---|---|
 //! | `main` | the entry, and the match from outcome to XDP action |
+//! | `network` | what differs between IPv4 and IPv6 in a packet |
 //! | `request` | a frame's headers, checked; which request it carries |
-//! | `reply` | headers turned around, lengths, checksums |
+//! | `reply` | the packet turned into one that carries the reply |
 //! | `packet` | the door to the packet's bytes |
 //! | `maps` | the door to the maps |
 //! | `rare` | work that few announces need, in functions that the verifier looks at once |
@@ -19,6 +20,8 @@
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod network;
+#[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
 mod rare;
@@ -30,9 +33,9 @@ mod request;
 #[cfg(target_arch = "bpf")]
 mod programs {
     use crate::{
-        maps::{Kernel, PROGRAMS},
+        maps::Kernel,
         packet::Packet,
-        rare, request,
+        request,
     };
     use aya_ebpf::{
         bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
@@ -42,8 +45,7 @@ mod programs {
     use tracker_common::{
         memory::Memory,
         outcome::Reason,
-        programs::{ANNOUNCE_V4, ANNOUNCE_V6, SCRAPE, SPLIT_V4, SPLIT_V6},
-        store::{Family, V4, V6},
+        store::{V4, V6},
     };
 
     /// The tracker: where every packet begins.
@@ -56,61 +58,43 @@ mod programs {
     /// at each of them once.
     #[xdp]
     pub fn announce_v4(context: XdpContext) -> u32 {
-        let packet = Packet::new(context.ctx);
-        let result = request::announce_v4(&packet);
-        if result.is_ok() && rare::is_left() {
-            packet.continue_in(&PROGRAMS, SPLIT_V4);
-        }
-        action(result)
+        action(request::announce::<V4>(&Packet::new(context.ctx)))
     }
 
     /// Called by the tracker for announces over IPv6.
     #[xdp]
     pub fn announce_v6(context: XdpContext) -> u32 {
-        let packet = Packet::new(context.ctx);
-        let result = request::announce_v6(&packet);
-        if result.is_ok() && rare::is_left() {
-            packet.continue_in(&PROGRAMS, SPLIT_V6);
-        }
-        action(result)
+        action(request::announce::<V6>(&Packet::new(context.ctx)))
     }
 
-    /// Called after an announce over IPv4 that made its swarm too large for its partitions. The reply is ready.
+    /// Called by `announce_v4` for all but a known peer that is still there.
     #[xdp]
-    pub fn split_v4(_context: XdpContext) -> u32 {
-        rare::split_now(V4::TAG);
-        XDP_TX
+    pub fn store_v4(context: XdpContext) -> u32 {
+        action(request::store_announce::<V4>(&Packet::new(context.ctx)))
+    }
+
+    /// Called by `announce_v6`, likewise.
+    #[xdp]
+    pub fn store_v6(context: XdpContext) -> u32 {
+        action(request::store_announce::<V6>(&Packet::new(context.ctx)))
+    }
+
+    /// Called by `store_v4` for an announce that made its swarm too large for its partitions; goes on in `announce_v4`.
+    #[xdp]
+    pub fn split_v4(context: XdpContext) -> u32 {
+        action(request::split::<V4>(&Packet::new(context.ctx)))
     }
 
     /// The same for IPv6.
     #[xdp]
-    pub fn split_v6(_context: XdpContext) -> u32 {
-        rare::split_now(V6::TAG);
-        XDP_TX
+    pub fn split_v6(context: XdpContext) -> u32 {
+        action(request::split::<V6>(&Packet::new(context.ctx)))
     }
 
     /// Called by the tracker for scrapes.
     #[xdp]
     pub fn scrape(context: XdpContext) -> u32 {
         action(request::scrape_any(&Packet::new(context.ctx)))
-    }
-
-    /// Goes on in the announce program of the family; returns only if that is not there.
-    #[inline(always)]
-    pub(crate) fn announce(packet: &Packet, v6: bool) -> Result<(), Reason> {
-        if v6 {
-            packet.continue_in(&PROGRAMS, ANNOUNCE_V6);
-        } else {
-            packet.continue_in(&PROGRAMS, ANNOUNCE_V4);
-        }
-        Err(Reason::Internal)
-    }
-
-    /// Goes on in the scrape program; returns only if that is not there.
-    #[inline(always)]
-    pub(crate) fn scrape_program(packet: &Packet) -> Result<(), Reason> {
-        packet.continue_in(&PROGRAMS, SCRAPE);
-        Err(Reason::Internal)
     }
 
     /// The one place where an outcome becomes an XDP action.

@@ -89,8 +89,18 @@ impl Memory for Kernel {
 
     #[inline(always)]
     fn random(&self) -> u32 {
-        // SAFETY: the helper has no preconditions.
-        unsafe { bpf_get_prandom_u32() }
+        let Some(scratch) = self.scratch() else { return 0 };
+        // The helper costs as much as some hundred instructions, so it is asked only for the beginning of this core's sequence:
+        // a Weyl sequence, mixed.
+        let mut state = scratch.sequence.load();
+        if state == 0 {
+            // SAFETY: the helper has no preconditions.
+            state = unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
+        }
+        state = state.wrapping_add(0xa076_1d64_78bd_642f);
+        scratch.sequence.store(state);
+        let once = (state ^ state >> 32).wrapping_mul(0xe703_7ed1_a0b4_28db);
+        ((once ^ once >> 32).wrapping_mul(0xe703_7ed1_a0b4_28db) >> 32) as u32
     }
 
     #[inline(always)]

@@ -1,21 +1,26 @@
 //! The packet: the one door to its bytes.
 //!
-//! Headers are read in place, each with its bounds checked; the reply is built in scratch space and written in one go. Nothing
-//! read in place may be used after the packet changed its length.
+//! All is read and written in place, each time with its bounds checked. Calls of helpers cost more than all the instructions
+//! of a short reply together, so there is none where plain loads and stores do. Nothing read in place may be used after the
+//! packet changed its length.
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes},
+    helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
+    maps::ProgramArray,
+    programs::XdpContext,
 };
-use aya_ebpf::{maps::ProgramArray, programs::XdpContext};
-use tracker_common::reply::{SCRATCH_BYTES, Scratch};
+use tracker_common::{
+    reply::{BLOCK, REPLY_BLOCKS, SCRATCH_BYTES, START_MASK, Scratch, Unaligned},
+    word::opaque,
+};
 
 /// Longest piece `bpf_csum_diff` took before Linux 6.13.
 const SUM_PIECE: usize = 512;
 
 /// What every driver leaves in front of a packet, as far as a reply relies on it. XDP_PACKET_HEADROOM is 256, some drivers
 /// leave less, and the kernel needs 40 for itself.
-const HEADROOM: usize = 192;
+const HEADROOM: u32 = 192;
 
 /// The packet being handled.
 pub(crate) struct Packet(*mut xdp_md);
@@ -43,25 +48,46 @@ impl Packet {
         }
     }
 
-    /// Its length.
+    /// Where it begins and ends.
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: the context is valid as long as the program runs.
+        unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
+    }
+
+    /// Its length. The program does not declare to know packets in several buffers, so it never sees one.
     #[inline(always)]
     pub(crate) fn length(&self) -> usize {
-        // The difference of the two pointers would be 32-bit arithmetic on pointers to the verifier.
-        // SAFETY: the helper takes the context.
-        unsafe { aya_ebpf::helpers::bpf_xdp_get_buff_len(self.0) as usize }
+        let (start, end) = self.bounds();
+        end - start
     }
 
     /// The bytes at `offset` as a `T`, which has to be made of byte arrays.
     #[inline(always)]
     pub(crate) fn at<T>(&self, offset: usize) -> Option<&T> {
         const { assert!(align_of::<T>() == 1) };
-        // SAFETY: the context is valid as long as the program runs.
-        let (start, end) = unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) };
+        let (start, end) = self.bounds();
         if start + offset + size_of::<T>() > end {
             return None;
         }
         // SAFETY: the bound was checked in the line above; T has alignment 1 and no invalid values.
         Some(unsafe { &*((start + offset) as *const T) })
+    }
+
+    /// The bytes at `offset` as a `T`, to be written.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the packet belongs to this run of the program; nobody keeps a reference")]
+    pub(crate) fn at_mut<T>(&self, offset: usize) -> Option<&mut T> {
+        const { assert!(align_of::<T>() == 1) };
+        let (start, end) = self.bounds();
+        // Opaque: the compiler would conclude from a bound checked for other bytes that these are inside as well, which the
+        // verifier does not.
+        let at = start + opaque(offset as u64) as usize;
+        if at + size_of::<T>() > end {
+            return None;
+        }
+        // SAFETY: the bound was checked in the line above; T has alignment 1 and no invalid values.
+        Some(unsafe { &mut *(at as *mut T) })
     }
 
     /// Copies `length` bytes at `offset` of the packet to `at` in the scratch space, and zeros behind them.
@@ -77,37 +103,73 @@ impl Packet {
         (result == 0).then_some(())
     }
 
-    /// Writes `length` bytes from `from` in the scratch space over the packet's beginning.
+    /// Writes `length` bytes from `from` in the scratch space to `offset` of the packet, and returns the sum of their 16-bit words
+    /// ([`tracker_common::checksum`]).
     #[inline(always)]
-    pub(crate) fn store(&self, scratch: &Scratch, from: usize, length: usize) -> Option<()> {
-        if from > 1024 || length == 0 || length > SCRATCH_BYTES - 1024 {
-            return None;
+    pub(crate) fn write(&self, offset: usize, scratch: &Scratch, from: usize, length: usize) -> Option<u64> {
+        let from = from & START_MASK;
+        let mut sum = 0;
+        for block in 0..REPLY_BLOCKS {
+            if block >= length / BLOCK {
+                break;
+            }
+            let to = self.at_mut::<[Unaligned; BLOCK / 8]>(offset + block * BLOCK)?;
+            for (index, word) in to.iter_mut().enumerate() {
+                sum = self.copy_word(word, scratch, from + block * BLOCK + index * 8, sum);
+            }
         }
-        // SAFETY: the bounds were checked in the line above.
-        let result = unsafe { bpf_xdp_store_bytes(self.0, 0, scratch.bytes().add(from).cast(), length as u32) };
-        (result == 0).then_some(())
+        // From here on by the length alone, not by the number of blocks: to the verifier all ways lead to one.
+        let mut done = length & (REPLY_BLOCKS * BLOCK);
+        let rest = length & (BLOCK - 1);
+        for index in 0..BLOCK / 8 - 1 {
+            if index >= rest / 8 {
+                break;
+            }
+            let word = self.at_mut::<Unaligned>(offset + done + index * 8)?;
+            sum = self.copy_word(word, scratch, from + done + index * 8, sum);
+        }
+        done += rest & (BLOCK - 8);
+        if rest & 4 != 0 {
+            let value: u32 = scratch.get(from + done)?;
+            *self.at_mut(offset + done)? = value.to_ne_bytes();
+            sum += u64::from(value);
+            done += 4;
+        }
+        if rest & 2 != 0 {
+            let value: u16 = scratch.get(from + done)?;
+            *self.at_mut(offset + done)? = value.to_ne_bytes();
+            sum += u64::from(value);
+            done += 2;
+        }
+        if rest & 1 != 0 {
+            let value: u8 = scratch.get(from + done)?;
+            *self.at_mut(offset + done)? = value;
+            sum += u64::from(u16::from_ne_bytes([value, 0]));
+        }
+        Some(sum)
     }
 
-    /// Gives the packet the length `to`, or as much of it as there is room for, and returns the length it has.
+    /// Copies a word of the scratch space and adds it to a sum.
+    #[inline(always)]
+    fn copy_word(&self, to: &mut Unaligned, scratch: &Scratch, from: usize, sum: u64) -> u64 {
+        let value = scratch.word(from);
+        *to = Unaligned(value);
+        sum + (value & 0xffff_ffff) + (value >> 32)
+    }
+
+    /// Gives the packet `more` bytes, or as many of them as there is room for, and returns how many.
     ///
     /// Drivers leave the rest of a page behind a packet. A veth pair leaves a packet that came from a socket only what is
     /// missing to the next multiple of 64, but room in front; so both ends are tried.
     #[inline(always)]
-    pub(crate) fn resize(&self, from: usize, to: usize) -> usize {
-        if to == from || self.tail(to as i32 - from as i32) {
-            return to;
-        }
-        let missing = to - from;
-        if missing <= HEADROOM && self.head(missing as i32) {
-            return to;
-        }
-        if missing > HEADROOM && self.head(HEADROOM as i32) {
-            if self.tail(missing as i32 - HEADROOM as i32) {
-                return to;
-            }
-            return from + HEADROOM;
-        }
-        from
+    pub(crate) fn grow(&self, more: u32) -> u32 {
+        if self.tail(more as i32) { more } else { grow_in_front(self.0, more) }
+    }
+
+    /// Takes the last bytes off.
+    #[inline(always)]
+    pub(crate) fn shrink(&self, less: u32) -> bool {
+        self.tail(-(less as i32))
     }
 
     #[inline(always)]
@@ -117,10 +179,23 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn head(&self, by: i32) -> bool {
+    fn head(&self, by: u32) -> bool {
         // SAFETY: as above.
-        unsafe { bpf_xdp_adjust_head(self.0, -by) == 0 }
+        unsafe { bpf_xdp_adjust_head(self.0, -(by as i32)) == 0 }
     }
+}
+
+/// [`Packet::grow`] where the tail has no room: at the head, or at both ends.
+#[inline(never)]
+fn grow_in_front(context: *mut xdp_md, more: u32) -> u32 {
+    let packet = Packet(context);
+    if more <= HEADROOM {
+        return if packet.head(more) { more } else { 0 };
+    }
+    if !packet.head(HEADROOM) {
+        return 0;
+    }
+    if packet.tail((more - HEADROOM) as i32) { more } else { HEADROOM }
 }
 
 /// Adds the 16-bit words of `length` bytes at `at` in the scratch space; up to 3 bytes behind them must be zeros.

@@ -2,21 +2,23 @@
 //! kernel would not have delivered.
 
 use crate::{
-    maps::Kernel,
+    maps::{Kernel, PROGRAMS},
+    network::Network,
     packet::{Packet, sum},
-    programs, reply,
+    rare, reply,
 };
 use tracker_common::{
-    announce::announce,
+    announce::{self, Asked},
     checksum,
     connect::{connect, error},
     datagram::{Request, classify},
     memory::Memory,
-    outcome::{Event, Reason},
-    reply::{FLOW_AT, Reply, SCRATCH_BYTES, Scratch},
+    outcome::Reason,
+    programs::SCRAPE,
+    reply::{Reply, STORED, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
     settings::{LISTENERS, Settings},
-    store::{V4, V6},
+    store::{V4, V6, refresh, store},
     wire::{
         ANNOUNCE_LEN, AnnounceRequest, ETHER_IPV4, ETHER_IPV6, ETHER_QINQ, ETHER_VLAN, Ethernet, HEADER_LEN, Ipv4,
         Ipv6, PROTOCOL_UDP, RequestHeader, SCRAPE_MAX, Udp, Vlan,
@@ -27,81 +29,28 @@ use tracker_common::{
 /// frame of ordinary size.
 const REST_MAX: usize = SCRAPE_MAX * 20;
 
-/// Who asked, and how the answer goes back: all that is kept of the headers.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Flow {
-    /// Length of the frame as it came.
-    pub(crate) length: usize,
-    /// Length of Ethernet header and VLAN tag.
-    pub(crate) l2: usize,
-    /// The asker's MAC address, first byte lowest.
-    pub(crate) source_mac: u64,
-    /// The MAC address asked.
-    pub(crate) destination_mac: u64,
-    /// The VLAN tag, if `l2` says that there is one.
-    pub(crate) tci: u64,
-    /// The asker's address in memory order; IPv4 in the first word.
-    pub(crate) source: [u64; 2],
-    /// The address asked.
-    pub(crate) destination: [u64; 2],
-    /// The asker's port, network order in memory.
-    pub(crate) source_port: u64,
-    /// The port asked, likewise.
-    pub(crate) destination_port: u64,
-    /// Not 0 for IPv6. No bool: read back from the scratch space it could be anything to the verifier.
-    v6: u64,
-}
-
-impl Flow {
-    /// Whether it is IPv6.
-    #[inline(always)]
-    pub(crate) fn is_v6(&self) -> bool {
-        self.v6 != 0
-    }
-}
-
 /// Answers a frame; the packet is then ready to be sent back.
 #[inline(always)]
 pub(crate) fn answer(packet: &Packet) -> Result<(), Reason> {
     let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(Reason::HeaderTruncated) };
-    let mut flow = Flow {
-        length: packet.length(),
-        l2: size_of::<Ethernet>(),
-        source_mac: mac(ethernet.source),
-        destination_mac: mac(ethernet.destination),
-        tci: 0,
-        source: [0; 2],
-        destination: [0; 2],
-        source_port: 0,
-        destination_port: 0,
-        v6: 0,
-    };
+    let mut l2 = size_of::<Ethernet>();
     let mut ether_type = ethernet.ether_type;
     if ether_type == ETHER_VLAN {
         let Some(vlan) = packet.at::<Vlan>(size_of::<Ethernet>()) else { return Err(Reason::HeaderTruncated) };
-        flow.l2 += size_of::<Vlan>();
-        flow.tci = u64::from(u16::from_ne_bytes(vlan.tci));
+        l2 += size_of::<Vlan>();
         ether_type = vlan.ether_type;
     }
     match ether_type {
-        ETHER_IPV4 => ipv4(packet, &mut flow),
-        ETHER_IPV6 => ipv6(packet, &mut flow),
+        ETHER_IPV4 => ipv4(packet, l2),
+        ETHER_IPV6 => ipv6(packet, l2),
         ETHER_VLAN | ETHER_QINQ => Err(Reason::VlanStack),
         _ => Err(Reason::NotIp),
     }
 }
 
-/// A MAC address as a number, first byte lowest.
 #[inline(always)]
-fn mac(bytes: [u8; 6]) -> u64 {
-    u64::from(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-        | u64::from(u16::from_ne_bytes([bytes[4], bytes[5]])) << 32
-}
-
-#[inline(always)]
-fn ipv4(packet: &Packet, flow: &mut Flow) -> Result<(), Reason> {
-    let Some(ip) = packet.at::<Ipv4>(flow.l2) else { return Err(Reason::HeaderTruncated) };
+fn ipv4(packet: &Packet, l2: usize) -> Result<(), Reason> {
+    let Some(ip) = packet.at::<Ipv4>(l2) else { return Err(Reason::HeaderTruncated) };
     if ip.protocol != PROTOCOL_UDP {
         return Err(Reason::NotUdp);
     }
@@ -114,31 +63,24 @@ fn ipv4(packet: &Packet, flow: &mut Flow) -> Result<(), Reason> {
     }
     let length = usize::from(u16::from_be_bytes(ip.total_length));
     // The frame may be longer: Ethernet pads.
-    if flow.l2 + length > flow.length || length < size_of::<Ipv4>() + size_of::<Udp>() {
+    if l2 + length > packet.length() || length < size_of::<Ipv4>() + size_of::<Udp>() {
         return Err(Reason::LengthMismatch);
     }
-    flow.source = [u64::from(u32::from_ne_bytes(ip.source)), 0];
-    flow.destination = [u64::from(u32::from_ne_bytes(ip.destination)), 0];
     // 0.0.0.0/8, loopback, multicast and broadcast are no sources.
     if ip.source[0] == 0 || ip.source[0] == 127 || ip.source[0] >= 224 {
         return Err(Reason::SourceUnusable);
     }
-    let header = ip_bytes(ip);
-    if checksum::fold(checksum::add(0, header)) != 0xffff {
+    // SAFETY: an Ipv4 is 20 bytes with alignment 1.
+    let bytes: &[u8; size_of::<Ipv4>()] = unsafe { &*(&raw const *ip).cast() };
+    if checksum::fold(checksum::add(0, bytes)) != 0xffff {
         return Err(Reason::ChecksumWrong);
     }
-    udp(packet, flow, size_of::<Ipv4>(), length - size_of::<Ipv4>())
+    udp::<V4>(packet, l2, length - size_of::<Ipv4>())
 }
 
 #[inline(always)]
-fn ip_bytes(ip: &Ipv4) -> &[u8; 20] {
-    // SAFETY: an Ipv4 is 20 bytes with alignment 1.
-    unsafe { &*(&raw const *ip).cast() }
-}
-
-#[inline(always)]
-fn ipv6(packet: &Packet, flow: &mut Flow) -> Result<(), Reason> {
-    let Some(ip) = packet.at::<Ipv6>(flow.l2) else { return Err(Reason::HeaderTruncated) };
+fn ipv6(packet: &Packet, l2: usize) -> Result<(), Reason> {
+    let Some(ip) = packet.at::<Ipv6>(l2) else { return Err(Reason::HeaderTruncated) };
     // Extension headers are no UDP either.
     if ip.next_header != PROTOCOL_UDP {
         return Err(Reason::NotUdp);
@@ -147,55 +89,53 @@ fn ipv6(packet: &Packet, flow: &mut Flow) -> Result<(), Reason> {
         return Err(Reason::IpOptions);
     }
     let length = usize::from(u16::from_be_bytes(ip.payload_length));
-    if flow.l2 + size_of::<Ipv6>() + length > flow.length || length < size_of::<Udp>() {
+    if l2 + size_of::<Ipv6>() + length > packet.length() || length < size_of::<Udp>() {
         return Err(Reason::LengthMismatch);
     }
     let source = V6::key(ip.source, 0);
-    let destination = V6::key(ip.destination, 0);
-    flow.source = [source[0], source[1]];
-    flow.destination = [destination[0], destination[1]];
-    flow.v6 = 1;
     // Multicast, ::/96 with :: and ::1, and IPv4-mapped addresses are no sources.
     let mapped = source[0] == 0 && (source[1] as u32 == 0 || source[1] as u32 == 0xffff_0000);
     if ip.source[0] == 0xff || mapped {
         return Err(Reason::SourceUnusable);
     }
-    udp(packet, flow, size_of::<Ipv6>(), length)
+    udp::<V6>(packet, l2, length)
 }
 
 /// `length` is what the IP header says that there is.
 #[inline(always)]
-fn udp(packet: &Packet, flow: &mut Flow, ip: usize, length: usize) -> Result<(), Reason> {
+fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reason> {
     let Some(settings) = Kernel.settings() else { return Err(Reason::Internal) };
-    let at = flow.l2 + ip;
-    let Some(udp) = packet.at::<Udp>(at) else { return Err(Reason::HeaderTruncated) };
-    flow.source_port = u64::from(u16::from_ne_bytes(udp.source));
-    flow.destination_port = u64::from(u16::from_ne_bytes(udp.destination));
-    if !for_us(settings, packet, flow) {
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(Reason::HeaderTruncated) };
+    let Some(headers) = packet.at::<N::Headers>(l2) else { return Err(Reason::HeaderTruncated) };
+    let udp = N::udp(headers);
+    let [source, destination] = N::addresses(headers);
+    let port = u64::from(u16::from_ne_bytes(udp.destination));
+    if !for_us::<N>(settings, packet, destination, port, mac(&ethernet.destination)) {
         return Err(Reason::NotForUs);
     }
     if usize::from(u16::from_be_bytes(udp.length)) != length {
         return Err(Reason::LengthMismatch);
     }
     // Neither port 0, nor a group of Ethernet addresses, nor ourselves.
-    if flow.source_port == 0 || flow.source_mac & 1 != 0 || flow.source == flow.destination {
+    if udp.source == [0, 0] || ethernet.source[0] & 1 != 0 || source == destination {
         return Err(Reason::SourceUnusable);
     }
-    let Some(scratch) = Kernel.scratch() else { return Err(Reason::Internal) };
     let payload = length - size_of::<Udp>();
     if payload < HEADER_LEN {
         return Err(Reason::TooShort);
     }
-    let at = at + size_of::<Udp>();
+    let at = l2 + N::HEADERS;
     let Some(header) = packet.at::<RequestHeader>(at) else { return Err(Reason::HeaderTruncated) };
     let request = classify(header.action, payload)?;
 
     // The pseudo header (RFC 768, RFC 8200) and the UDP header; then the fixed part and the rest of the payload.
-    let mut total = u64::from(u16::from_ne_bytes([0, PROTOCOL_UDP])) + u64::from(u16::from_ne_bytes(udp.length));
-    for word in [flow.source, flow.destination].as_flattened() {
+    let mut total = u64::from(u16::from_ne_bytes([0, PROTOCOL_UDP]));
+    for pair in [udp.length, udp.length, udp.source, udp.destination, udp.checksum] {
+        total += u64::from(u16::from_ne_bytes(pair));
+    }
+    for word in [source, destination].as_flattened() {
         total += (word & 0xffff_ffff) + (word >> 32);
     }
-    total = checksum::add(total, udp_bytes(udp));
     let fixed = match request {
         Request::Announce => {
             let Some(bytes) = packet.at::<[u8; ANNOUNCE_LEN]>(at) else { return Err(Reason::HeaderTruncated) };
@@ -208,6 +148,8 @@ fn udp(packet: &Packet, flow: &mut Flow, ip: usize, length: usize) -> Result<(),
             HEADER_LEN
         }
     };
+    let unsummed = udp.checksum == [0, 0];
+    let Some(scratch) = Kernel.scratch() else { return Err(Reason::Internal) };
     let rest = payload - fixed;
     if rest > 0 {
         if rest > REST_MAX {
@@ -218,48 +160,51 @@ fn udp(packet: &Packet, flow: &mut Flow, ip: usize, length: usize) -> Result<(),
     }
     // Without a checksum over IPv4: the sender did not want one. A wrong one may also be one that is still to be computed
     // (veth); the kernel knows.
-    let unsummed = udp.checksum == [0, 0];
-    if (unsummed && flow.is_v6()) || (!unsummed && checksum::fold(total) != 0xffff) {
+    if (unsummed && N::IS_V6) || (!unsummed && checksum::fold(total) != 0xffff) {
         return Err(Reason::ChecksumWrong);
     }
 
     match request {
         Request::Connect => {
-            let event = if flow.is_v6() { Event::Connect6 } else { Event::Connect4 };
-            let header = *header;
-            reply::send(packet, scratch, flow, connect(&Kernel, scratch, &header, flow.source, event)?)
+            let (headers, header) = parts::<N, RequestHeader>(packet, l2)?;
+            let reply = connect(&Kernel, header, N::source(headers), N::CONNECTED)?;
+            reply::send_connect::<N>(packet, l2, reply)
         }
         Request::Announce => {
-            scratch.put(FLOW_AT, Kept { flow: *flow, request: at as u64 });
-            programs::announce(packet, flow.is_v6())
+            scratch.tag.store((l2 - size_of::<Ethernet>()) as u32);
+            scratch.stored.store(0);
+            packet.continue_in(&PROGRAMS, N::ANNOUNCE);
+            Err(Reason::Internal)
         }
         Request::Scrape => {
-            scratch.put(FLOW_AT, Kept { flow: *flow, request: at as u64 });
+            scratch.tag.store((l2 - size_of::<Ethernet>()) as u32);
             scratch.found.store(hashes(payload));
-            programs::scrape_program(packet)
+            scratch.moved.store(u32::from(N::IS_V6));
+            packet.continue_in(&PROGRAMS, SCRAPE);
+            Err(Reason::Internal)
         }
     }
 }
 
+/// A MAC address as a number, first byte lowest.
 #[inline(always)]
-fn udp_bytes(udp: &Udp) -> &[u8; 8] {
-    // SAFETY: a Udp is 8 bytes with alignment 1.
-    unsafe { &*(&raw const *udp).cast() }
+fn mac(bytes: &[u8; 6]) -> u64 {
+    u64::from(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        | u64::from(u16::from_ne_bytes([bytes[4], bytes[5]])) << 32
 }
 
 /// Whether the frame is addressed to the interface's MAC address and to an address and port that we answer for.
 #[inline(always)]
-fn for_us(settings: &Settings, packet: &Packet, flow: &Flow) -> bool {
-    let port = flow.destination_port;
+fn for_us<N: Network>(settings: &Settings, packet: &Packet, destination: [u64; 2], port: u64, mac: u64) -> bool {
     let mut found = false;
-    if flow.is_v6() {
+    if N::IS_V6 {
         let count = settings.listener_v6_count.load() as usize;
         for (i, listener) in settings.listeners_v6.iter().enumerate() {
             if i >= count || i >= LISTENERS {
                 break;
             }
-            let difference = (listener[0].load() ^ flow.destination[0])
-                | (listener[1].load() ^ flow.destination[1])
+            let difference = (listener[0].load() ^ destination[0])
+                | (listener[1].load() ^ destination[1])
                 | (listener[2].load() ^ port);
             if difference == 0 {
                 found = true;
@@ -268,7 +213,7 @@ fn for_us(settings: &Settings, packet: &Packet, flow: &Flow) -> bool {
         }
     } else {
         let count = settings.listener_v4_count.load() as usize;
-        let key = flow.destination[0] | port << 32;
+        let key = destination[0] | port << 32;
         for (i, listener) in settings.listeners_v4.iter().enumerate() {
             if i >= count || i >= LISTENERS {
                 break;
@@ -288,83 +233,134 @@ fn for_us(settings: &Settings, packet: &Packet, flow: &Flow) -> bool {
         if i >= count || i >= LISTENERS {
             break;
         }
-        if known[0].load() == interface && known[1].load() == flow.destination_mac {
+        if known[0].load() == interface && known[1].load() == mac {
             return true;
         }
     }
     false
 }
 
-/// What the programs called for announces and scrapes need of what was found out already.
+/// Where the network layer of a packet begins whose headers `tracker` has checked.
+#[inline(always)]
+fn network_layer(scratch: &Scratch) -> usize {
+    // For the verifier, which no longer knows what was stored there: with or without a VLAN tag.
+    size_of::<Ethernet>() + (scratch.tag.load() as usize & size_of::<Vlan>())
+}
+
+/// An announce whose headers were checked. If it is a known peer's that is still there, it is answered, else it goes on in
+/// `store_v4` or `store_v6` and comes back.
+#[inline(always)]
+pub(crate) fn announce<N: Network>(packet: &Packet) -> Result<(), Reason> {
+    let (Some(scratch), Some(settings)) = (Kernel.scratch(), Kernel.settings()) else { return Err(Reason::Internal) };
+    let l2 = network_layer(scratch);
+    let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
+    let asked = Asked::new(request, N::peer(headers, request.port));
+    let stored = scratch.stored.load();
+    let result = if stored != 0 {
+        Ok((stored as u32).checked_sub(1))
+    } else {
+        match asked.verify(settings, request, N::source(headers)) {
+            Ok(()) => {
+                let Some(number) = refresh::<_, N>(&Kernel, &asked.announcement) else {
+                    packet.continue_in(&PROGRAMS, N::STORE);
+                    return Err(Reason::Internal);
+                };
+                Ok(Some(number))
+            }
+            Err(reason) => Err(reason),
+        }
+    };
+    let result = match result {
+        Ok(swarm) => announce::reply::<_, N>(&Kernel, settings, scratch, &asked, swarm),
+        Err(reason) => Err(reason),
+    };
+    answer_with::<N>(packet, scratch, l2, result, request.header.transaction_id)
+}
+
+/// An announce that `announce` has found to be all right, and that is more than a known peer's.
+#[inline(always)]
+pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> {
+    let Some(scratch) = Kernel.scratch() else { return Err(Reason::Internal) };
+    let l2 = network_layer(scratch);
+    let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
+    let asked = Asked::new(request, N::peer(headers, request.port));
+    scratch.split_later.store(0);
+    match store::<_, N>(&Kernel, &asked.announcement) {
+        Ok(number) => {
+            scratch.stored.store(STORED | number.map_or(0, |number| u64::from(number) + 1));
+            if scratch.split_later.load() != 0 {
+                packet.continue_in(&PROGRAMS, N::SPLIT);
+            }
+            packet.continue_in(&PROGRAMS, N::ANNOUNCE);
+            Err(Reason::Internal)
+        }
+        Err(reason) => answer_with::<N>(packet, scratch, l2, Err(reason), request.header.transaction_id),
+    }
+}
+
+/// Gives the swarm that `store_announce` has left for this one more partition, and goes on with the reply.
+#[inline(always)]
+pub(crate) fn split<N: Network>(packet: &Packet) -> Result<(), Reason> {
+    rare::split_now(N::TAG);
+    packet.continue_in(&PROGRAMS, N::ANNOUNCE);
+    Err(Reason::Internal)
+}
+
+/// Headers and the fixed part of what they carry: looked at as one, because the verifier does not conclude from a bound that was
+/// checked for the one part that the other is inside as well.
 #[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Kept {
-    flow: Flow,
-    /// Where the request begins in the packet.
-    request: u64,
+struct Carrying<N: Network, T> {
+    headers: N::Headers,
+    request: T,
 }
 
-const _: () = assert!(FLOW_AT.is_multiple_of(8) && FLOW_AT + size_of::<Kept>() <= SCRATCH_BYTES);
-
-/// An announce over IPv4, whose headers were checked.
+/// The headers and the request behind them.
 #[inline(always)]
-pub(crate) fn announce_v4(packet: &Packet) -> Result<(), Reason> {
-    with_flow(packet, |scratch, flow, at| {
-        let Some(request) = packet.at::<AnnounceRequest>(at) else { return Err((Reason::HeaderTruncated, [0; 4])) };
-        let peer = flow.source[0] | u64::from(u16::from_ne_bytes(request.port)) << 32;
-        announce::<_, V4>(&Kernel, scratch, request, flow.source, peer)
-            .map_err(|reason| (reason, request.header.transaction_id))
-    })
-}
-
-/// An announce over IPv6, whose headers were checked.
-#[inline(always)]
-pub(crate) fn announce_v6(packet: &Packet) -> Result<(), Reason> {
-    with_flow(packet, |scratch, flow, at| {
-        let Some(request) = packet.at::<AnnounceRequest>(at) else { return Err((Reason::HeaderTruncated, [0; 4])) };
-        let peer = [flow.source[0], flow.source[1], u64::from(u16::from_ne_bytes(request.port))];
-        announce::<_, V6>(&Kernel, scratch, request, flow.source, peer)
-            .map_err(|reason| (reason, request.header.transaction_id))
-    })
+fn parts<N: Network, T>(packet: &Packet, l2: usize) -> Result<(&N::Headers, &T), Reason> {
+    match packet.at::<Carrying<N, T>>(l2) {
+        Some(parts) => Ok((&parts.headers, &parts.request)),
+        None => Err(Reason::HeaderTruncated),
+    }
 }
 
 /// A scrape, whose headers were checked and whose info_hashes are in the scratch space, their number in `found`.
 #[inline(always)]
 pub(crate) fn scrape_any(packet: &Packet) -> Result<(), Reason> {
-    with_flow(packet, |scratch, flow, at| {
-        let Some(header) = packet.at::<RequestHeader>(at) else { return Err((Reason::HeaderTruncated, [0; 4])) };
-        let header = *header;
-        let event = if flow.is_v6() { Event::Scrape6 } else { Event::Scrape4 };
-        scrape(&Kernel, scratch, &header, flow.source, scratch.found.load(), event)
-            .map_err(|reason| (reason, header.transaction_id))
-    })
+    let Some(scratch) = Kernel.scratch() else { return Err(Reason::Internal) };
+    let l2 = network_layer(scratch);
+    if scratch.moved.load() == 0 {
+        scrape_in::<V4>(packet, scratch, l2)
+    } else {
+        scrape_in::<V6>(packet, scratch, l2)
+    }
 }
 
-/// Finds the flow again, and sends the reply or the error text that belongs to the reason (and the transaction id).
 #[inline(always)]
-fn with_flow(
+fn scrape_in<N: Network>(packet: &Packet, scratch: &Scratch, l2: usize) -> Result<(), Reason> {
+    let (headers, header) = parts::<N, RequestHeader>(packet, l2)?;
+    let transaction_id = header.transaction_id;
+    let result = scrape(&Kernel, scratch, header, N::source(headers), scratch.found.load(), N::SCRAPED);
+    answer_with::<N>(packet, scratch, l2, result, transaction_id)
+}
+
+/// Sends the reply, or the error text that belongs to the reason.
+#[inline(always)]
+fn answer_with<N: Network>(
     packet: &Packet,
-    answer: impl FnOnce(&Scratch, &Flow, usize) -> Result<Reply, (Reason, [u8; 4])>,
+    scratch: &Scratch,
+    l2: usize,
+    result: Result<Reply, Reason>,
+    transaction_id: [u8; 4],
 ) -> Result<(), Reason> {
-    let Some(scratch) = Kernel.scratch() else { return Err(Reason::Internal) };
-    // SAFETY: FLOW_AT + size_of::<Kept>() is inside the scratch space, FLOW_AT is a multiple of 8, and `tracker` put a Kept there
-    // before it called this program.
-    let kept = unsafe { &*scratch.bytes().add(FLOW_AT).cast::<Kept>() };
-    scratch.split_later.store(0);
-    // For the verifier, which no longer knows that: two kinds of IP header, with or without a VLAN tag.
-    let at = kept.request as usize & 0x7f;
-    let reply = match answer(scratch, &kept.flow, at) {
+    let reply = match result {
         Ok(reply) => reply,
-        Err((reason, transaction_id)) => {
-            let event = if kept.flow.is_v6() { Event::Error6 } else { Event::Error4 };
-            match error(&Kernel, scratch, reason, transaction_id, event) {
-                Some(reply) => {
-                    Kernel.reason(reason);
-                    reply
-                }
-                None => return Err(reason),
+        Err(reason) => match error(&Kernel, scratch, reason, transaction_id, N::REFUSED) {
+            Some(reply) => {
+                Kernel.reason(reason);
+                reply
             }
-        }
+            None => return Err(reason),
+        },
     };
-    reply::send(packet, scratch, &kept.flow, reply)
+    reply::send::<N>(packet, scratch, l2, reply)
 }

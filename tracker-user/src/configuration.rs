@@ -15,7 +15,7 @@ use std::{
     str::FromStr,
     time::Duration,
 };
-use tracker_common::announce::{WANT_LIMIT_V4, WANT_LIMIT_V6};
+use tracker_common::store::{Family as _, V4, V6};
 
 /// The port trackers have always had.
 pub const DEFAULT_PORT: u16 = 6969;
@@ -371,8 +371,8 @@ impl Configuration {
             torrent_timeout.max(86_400),
             60..=year,
         )?;
-        let want_max_v4 = number("want-max", options.want_max, 200, 1..=u64::from(WANT_LIMIT_V4))?;
-        let want_max_v6 = number("want-max-v6", options.want_max_v6, 74, 1..=u64::from(WANT_LIMIT_V6))?;
+        let want_max_v4 = number("want-max", options.want_max, 200, 1..=u64::from(V4::WANT_LIMIT))?;
+        let want_max_v6 = number("want-max-v6", options.want_max_v6, 74, 1..=u64::from(V6::WANT_LIMIT))?;
         let want_default = number("want-default", options.want_default, want_max_v4.min(50), 0..=want_max_v4)?;
 
         // Up, so that nothing goes early.

@@ -7,18 +7,18 @@ use anyhow::{Context as _, ensure};
 use std::fmt;
 use tracker_common::{
     settings::Settings,
-    store::{Bucket, ChunkV4, ChunkV6, Family as _, NODE_REFS, Partition, Pools, Swarm, V4, V6},
+    store::{Bucket, ChunkV4, ChunkV6, Family, NODE_REFS, Partition, Pools, Swarm, V4, V6},
 };
 
 /// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in its home bucket.
 const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
 
-/// Slots of a chunk (IPv4, IPv6).
-const SLOTS_V4: u64 = 32;
-const SLOTS_V6: u64 = 16;
-
-/// How full the chunks of big swarms are on average, in percent.
-const FILL_PERCENT: u64 = 75;
+/// Chunks of big swarms for so many peers in partitions of that many: all chunks of a partition but the last are full, and that one is
+/// half full on average.
+fn chunks<F: Family>(peers: u64) -> u64 {
+    let (slots, per_partition) = (u64::from(F::SLOTS), u64::from(F::PER_PARTITION));
+    (peers * (per_partition + slots / 2)).div_ceil(per_partition * slots)
+}
 
 /// What the operator asks room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,6 @@ impl Sizes {
         // in 16 for IPv4 and in 32 for IPv6, and of course never more than the peers allow.
         let small_v4 = (torrents / 16).min(peers_v4 / 32);
         let small_v6 = (torrents / 32).min(peers_v6 / 16);
-        let filled = |peers: u64, slots: u64| (peers * 100).div_ceil(slots * FILL_PERCENT);
         // A swarm has one partition more than it has full ones.
         let full = |peers: u64, per_partition: u32| peers.div_ceil(u64::from(per_partition) * 7 / 8);
         let partitions = full(peers_v4, V4::PER_PARTITION) + full(peers_v6, V6::PER_PARTITION) + small_v4 + small_v6;
@@ -97,8 +96,8 @@ impl Sizes {
             index_buckets: number("index buckets", (torrents * 2).div_ceil(TORRENTS_PER_TWO_BUCKETS).max(16))?,
             swarms: number("swarm records", torrents)?,
             partitions: number("partitions", partitions + 16)?,
-            chunks_v4: number("IPv4 chunks", filled(peers_v4, SLOTS_V4) + small_v4 + nodes + 16)?,
-            chunks_v6: number("IPv6 chunks", filled(peers_v6, SLOTS_V6) + small_v6 + 16)?,
+            chunks_v4: number("IPv4 chunks", chunks::<V4>(peers_v4) + small_v4 + nodes + 16)?,
+            chunks_v6: number("IPv6 chunks", chunks::<V6>(peers_v6) + small_v6 + 16)?,
         })
     }
 
@@ -133,19 +132,20 @@ pub fn bytes_per_torrent() -> f64 {
 /// Bytes per further IPv4 peer in a big swarm: chunks as full as they are on average, partitions and directory included.
 #[must_use]
 pub fn bytes_per_peer_v4() -> f64 {
-    bytes_per_peer(size_of::<ChunkV4>(), SLOTS_V4, V4::PER_PARTITION)
+    bytes_per_peer::<V4>(size_of::<ChunkV4>())
 }
 
 /// Bytes per further IPv6 peer in a big swarm, likewise.
 #[must_use]
 pub fn bytes_per_peer_v6() -> f64 {
-    bytes_per_peer(size_of::<ChunkV6>(), SLOTS_V6, V6::PER_PARTITION)
+    bytes_per_peer::<V6>(size_of::<ChunkV6>())
 }
 
-fn bytes_per_peer(chunk_bytes: usize, slots: u64, per_partition: u32) -> f64 {
-    let slot = chunk_bytes as f64 / slots as f64 * 100.0 / FILL_PERCENT as f64;
+fn bytes_per_peer<F: Family>(chunk_bytes: usize) -> f64 {
+    let peers = 1 << 20;
+    let slots = chunks::<F>(peers) as f64 * chunk_bytes as f64 / peers as f64;
     let partition = size_of::<Partition>() as f64 + size_of::<ChunkV4>() as f64 / f64::from(NODE_REFS);
-    slot + partition / f64::from(per_partition)
+    slots + partition / f64::from(F::PER_PARTITION)
 }
 
 /// A number of bytes for people, with binary units.

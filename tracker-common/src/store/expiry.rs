@@ -5,7 +5,7 @@
 //! through one partition.
 
 use super::{
-    Counts, Family, Lock, SWARM_ALIVE, Swarm, V4, V6, count,
+    Counts, Family, Lock, Partition, SWARM_ALIVE, Swarm, V4, V6, count,
     family::{self, LEECHER, OCCUPIED, ROOT_PEER},
     index, partition, pool,
     update::{acquire, leave},
@@ -125,28 +125,48 @@ fn hold<M: Memory>(memory: &M, lock: &Lock) {
     while acquire(memory, lock).is_err() {}
 }
 
-/// Expires the peers in an area whose lock is held.
-fn expire<M: Memory, F: Family>(
+/// Counts the peer in a slot that is taken; true if it has been silent for too long, and then it is counted out of the swarm.
+/// The lock of the place is held.
+fn is_expired<M: Memory, F: Family>(
     memory: &M,
     swarm: &Swarm,
     words: &[Word],
+    base: usize,
+    sweep: &Sweep,
+    minute: u32,
+    seen: &mut Seen,
+) -> bool {
+    let flags = F::flags_at(words, base).load();
+    let expired = family::age(flags, minute) >= sweep.peer_timeout;
+    if expired {
+        leave::<M, F>(memory, swarm, words, base);
+        memory.event(Event::Expired);
+        seen.expired += 1;
+    } else if flags & LEECHER == 0 {
+        seen.seeders += 1;
+    } else {
+        seen.leechers += 1;
+    }
+    expired
+}
+
+/// Expires the peers of a partition, whose lock is held: from the last to the first, as whoever goes is replaced by the last.
+fn expire<M: Memory, F: Family>(
+    memory: &M,
+    swarm: &Swarm,
+    partition: &Partition,
     sweep: &Sweep,
     minute: u32,
     seen: &mut Seen,
 ) {
-    for base in (0..words.len() / F::WORDS * F::WORDS).step_by(F::WORDS) {
-        let flags = F::flags_at(words, base).load();
-        if flags & OCCUPIED == 0 {
-            continue;
-        }
-        if family::age(flags, minute) >= sweep.peer_timeout {
-            leave::<M, F>(memory, swarm, words, base);
-            memory.event(Event::Expired);
-            seen.expired += 1;
-        } else if flags & LEECHER == 0 {
-            seen.seeders += 1;
-        } else {
-            seen.leechers += 1;
+    for number in (0..partition.peers.load()).rev() {
+        let Some((words, base)) = partition::slot::<M, F>(memory, partition, number) else { continue };
+        if is_expired::<M, F>(memory, swarm, words, base, sweep, minute, seen) {
+            partition.lock.begin_change();
+            if partition::remove::<M, F>(memory, partition, number).is_some() {
+                partition::release_last::<M, F>(memory, partition);
+                F::root(swarm).add(ROOT_PEER.wrapping_neg());
+            }
         }
     }
 }
@@ -164,8 +184,14 @@ fn family<M: Memory, F: Family>(
     hold(memory, &swarm.lock);
     let root = F::root(swarm).load();
     if !family::is_root(root) {
-        let words = &F::inline(swarm)[..F::INLINE * F::WORDS];
-        expire::<M, F>(memory, swarm, words, sweep, minute, &mut seen);
+        let words = F::inline(swarm);
+        for base in (0..F::INLINE).map(|slot| slot * F::WORDS) {
+            if F::flags_at(words, base).load() & OCCUPIED != 0
+                && is_expired::<M, F>(memory, swarm, words, base, sweep, minute, &mut seen)
+            {
+                F::vacate(words, base);
+            }
+        }
         swarm.lock.unlock();
         return seen;
     }
@@ -175,20 +201,7 @@ fn family<M: Memory, F: Family>(
         let Some(part) = partition::lookup::<M, F>(memory, swarm, place, count) else { continue };
         let Some(partition) = memory.partition(part) else { continue };
         hold(memory, &partition.lock);
-        let before = seen;
-        for chunk in partition.chunks.iter().take(partition.chunk_count.load() as usize) {
-            if let Some(words) = F::chunk(memory, chunk.load()) {
-                expire::<M, F>(memory, swarm, words, sweep, minute, &mut seen);
-            }
-        }
-        let gone = seen.expired - before.expired;
-        F::root(swarm).add((u64::from(gone) * ROOT_PEER).wrapping_neg());
-        let peers = seen.peers() - before.peers();
-        let wanted = partition::chunks_for::<F>(peers);
-        // A chunk of slack keeps a partition from shrinking and growing in turns.
-        if wanted + 1 < partition.chunk_count.load() {
-            let _ = partition::rebuild::<M, F>(memory, scratch, partition, part, wanted, 0);
-        }
+        expire::<M, F>(memory, swarm, partition, sweep, minute, &mut seen);
         partition.lock.unlock();
     }
     let small = u64::from(seen.peers()) < u64::from(count - 1) * u64::from(F::PER_PARTITION) / 2;

@@ -31,6 +31,8 @@ pub const COMPLETED: u64 = 1 << 61;
 pub const MINUTE_SHIFT: u32 = 48;
 /// Minutes are kept modulo this + 1.
 pub const MINUTE_MASK: u32 = 0x1fff;
+/// The bits of the minute.
+pub const MINUTE: u64 = (MINUTE_MASK as u64) << MINUTE_SHIFT;
 const FLAGS: u64 = !IDENTITY;
 const IDENTITY: u64 = (1 << MINUTE_SHIFT) - 1;
 const ROOT: u64 = LEECHER;
@@ -93,6 +95,12 @@ impl Wanted {
         Self(if seeders { 0 } else { 1 })
     }
 
+    /// Whether all peers are.
+    #[inline(always)]
+    pub(super) fn all(self) -> bool {
+        self.0 == 0
+    }
+
     /// 1 if a peer with these flags is wanted, else 0.
     #[inline(always)]
     fn takes(self, flags: u64) -> u64 {
@@ -128,10 +136,8 @@ fn negative(number: u64) -> u64 {
 pub trait Family: Copy + 'static {
     /// Words of a slot.
     const WORDS: usize;
-    /// Slots of a line: what is searched in one go.
-    const LINE: usize;
-    /// Lines in which a peer can be.
-    const WINDOW: u32;
+    /// Slots of a chunk; a power of two.
+    const SLOTS: u32;
     /// Slots in a swarm record.
     const INLINE: usize;
     /// A partition is split off, somewhere in the swarm, for every so many peers. The partitions whose turn has not come yet hold up
@@ -139,6 +145,8 @@ pub trait Family: Copy + 'static {
     const PER_PARTITION: u32;
     /// Bytes of a peer in a compact reply.
     const PEER_BYTES: u32;
+    /// Most peers in a reply.
+    const WANT_LIMIT: u32;
     /// Distinguishes the families in [`super::Partition::place`].
     const TAG: u32;
     /// Which inline word is the flags word of the first slot, or the root word.
@@ -166,11 +174,13 @@ pub trait Family: Copy + 'static {
     fn occupy(words: &[Word], base: usize, key: Self::Key, flags: u64);
     /// Frees a slot.
     fn vacate(words: &[Word], base: usize);
+    /// Writes what is in the slot, be it a peer or not, at `cursor` bytes behind [`PEERS_AT`].
+    fn copy(scratch: &Scratch, cursor: u32, words: &[Word], base: usize);
     /// Writes the peer at `cursor` bytes behind [`PEERS_AT`] and returns the bytes it takes there: 0 if it is not wanted.
     fn give(scratch: &Scratch, cursor: u32, words: &[Word], base: usize, wanted: Wanted, own: Self::Key) -> u32;
-    /// Keeps a key in scratch space and takes it back, so that loop bodies need not carry it.
+    /// Keeps a key in scratch space, so that loop bodies need not carry it.
     fn stash(scratch: &Scratch, key: Self::Key);
-    /// See [`Family::stash`].
+    /// The key kept.
     fn stashed(scratch: &Scratch) -> Self::Key;
 
     /// Writes new flags for the peer in the slot.
@@ -225,18 +235,18 @@ pub(super) fn scramble(sum: u64) -> u32 {
 
 #[inline(always)]
 fn put<T: Copy>(scratch: &Scratch, cursor: u32, value: T) {
-    // SAFETY: `cursor` was masked to 11 bits before the line that is being copied (`sample::copy_line`), and a line adds less
-    // than 128 bytes; PEERS_AT + 2047 + 128 + 8 is inside the space.
+    // SAFETY: `cursor` was masked to 11 bits before the chunk that is being copied (`sample::copy_chunk`), and a chunk adds less
+    // than 300 bytes; PEERS_AT + 2047 + 300 + 8 is inside the space.
     unsafe { scratch.bytes().add(PEERS_AT + cursor as usize).cast::<T>().write_unaligned(value) }
 }
 
 impl Family for V4 {
     const WORDS: usize = 1;
-    const LINE: usize = 8;
-    const WINDOW: u32 = 8;
+    const SLOTS: u32 = 32;
     const INLINE: usize = 5;
-    const PER_PARTITION: u32 = 112;
+    const PER_PARTITION: u32 = 64;
     const PEER_BYTES: u32 = wire::PEER_V4 as u32;
+    const WANT_LIMIT: u32 = 320;
     const TAG: u32 = 0;
     const ROOT_WORD: usize = 0;
     type Key = u64;
@@ -297,6 +307,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn copy(scratch: &Scratch, cursor: u32, words: &[Word], base: usize) {
+        put(scratch, cursor, at(words, base).load());
+    }
+
+    #[inline(always)]
     fn give(scratch: &Scratch, cursor: u32, words: &[Word], base: usize, wanted: Wanted, own: u64) -> u32 {
         let word = at(words, base).load();
         put(scratch, cursor, word);
@@ -317,11 +332,11 @@ impl Family for V4 {
 
 impl Family for V6 {
     const WORDS: usize = 3;
-    const LINE: usize = 4;
-    const WINDOW: u32 = 16;
+    const SLOTS: u32 = 16;
     const INLINE: usize = 2;
-    const PER_PARTITION: u32 = 56;
+    const PER_PARTITION: u32 = 48;
     const PEER_BYTES: u32 = wire::PEER_V6 as u32;
+    const WANT_LIMIT: u32 = 100;
     const TAG: u32 = 1 << 31;
     const ROOT_WORD: usize = 2;
     type Key = [u64; 3];
@@ -392,6 +407,13 @@ impl Family for V6 {
     fn vacate(words: &[Word], base: usize) {
         let word = at(words, base + 2);
         word.store(word.load() & IDENTITY);
+    }
+
+    #[inline(always)]
+    fn copy(scratch: &Scratch, cursor: u32, words: &[Word], base: usize) {
+        put(scratch, cursor, at(words, base).load());
+        put(scratch, cursor + 8, at(words, base + 1).load());
+        put(scratch, cursor + 16, at(words, base + 2).load());
     }
 
     #[inline(always)]

@@ -1,8 +1,12 @@
 //! A lock and a version in one 32-bit word.
 //!
-//! * bit 0: held. Whoever changes peers of a swarm record or of a partition holds its lock.
+//! * bit 0: held. Whoever adds, removes or moves peers of a swarm record or of a partition holds its lock.
 //! * bit 1: the structure (not just a peer) is being changed: readers without the lock wait.
 //! * bits 2 and up: a version, one more after every change of structure.
+//!
+//! A peer that announces again changes one word, its minute, and that is done without the lock, by compare-and-swap
+//! ([`Lock::free`], [`Lock::untouched_since`]): a peer that is moved meanwhile is seen by the lock word being another one, and then
+//! it is done once more under the lock.
 //!
 //! Readers that only copy peers take no lock: a peer is handed out from words that cannot tear, and a change of
 //! structure is noticed by comparing the version before and after ([`Lock::version`]). Holders are a few
@@ -10,7 +14,7 @@
 //! holds the lock, but a thread of the daemon can; therefore the XDP program tries a bounded number of times and then
 //! hands the packet to the daemon, which may wait.
 
-use crate::word::{Word32, loads_done};
+use crate::word::{Word32, loads_done, replaced};
 
 const HELD: u32 = 1;
 const CHANGING: u32 = 2;
@@ -27,7 +31,10 @@ impl Lock {
     #[must_use]
     pub fn try_lock(&self) -> bool {
         let seen = self.0.load();
-        seen & HELD == 0 && self.0.replace(seen, seen | HELD)
+        let taken = seen & HELD == 0 && self.0.replace(seen, seen | HELD);
+        // Whoever changes a word without the lock looks at the lock afterwards.
+        replaced();
+        taken
     }
 
     /// Announces, with the lock held, that what readers see is going to be inconsistent for a moment.
@@ -42,6 +49,24 @@ impl Lock {
         let seen = self.0.load();
         let version = if seen & CHANGING == 0 { 0 } else { VERSION };
         self.0.store((seen & !(HELD | CHANGING)).wrapping_add(version));
+    }
+
+    /// The word, if nobody holds the lock: for a change of a single word that needs no lock, which has to be done again under the
+    /// lock if the word is another one afterwards ([`Lock::untouched_since`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn free(&self) -> Option<u32> {
+        let seen = self.0.load();
+        if seen & (HELD | CHANGING) == 0 { Some(seen) } else { None }
+    }
+
+    /// Whether nobody holds the lock or has changed the structure since [`Lock::free`] said `seen`. The caller's change of the
+    /// word was a [`crate::word::Word::replace`].
+    #[inline(always)]
+    #[must_use]
+    pub fn untouched_since(&self, seen: u32) -> bool {
+        replaced();
+        self.0.load() == seen
     }
 
     /// The version, or `None` while the structure is being changed.
@@ -72,6 +97,22 @@ mod tests {
         assert!(!lock.try_lock());
         lock.unlock();
         assert!(lock.try_lock());
+    }
+
+    #[test]
+    fn a_change_without_the_lock_notices_holders_and_changes_of_structure() {
+        let lock = Lock::default();
+        let seen = lock.free().expect("nobody holds it");
+        assert!(lock.untouched_since(seen));
+        assert!(lock.try_lock());
+        assert_eq!(lock.free(), None);
+        assert!(!lock.untouched_since(seen));
+        lock.unlock();
+        assert!(lock.untouched_since(seen), "whoever held it has changed peers only in place");
+        assert!(lock.try_lock());
+        lock.begin_change();
+        lock.unlock();
+        assert!(!lock.untouched_since(seen));
     }
 
     #[test]

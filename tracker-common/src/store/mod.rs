@@ -3,9 +3,9 @@
 //! * The **index** ([`Bucket`]) is a hash table of cache lines: a word per torrent with 32 bits of a keyed hash and the number
 //!   of its swarm record.
 //! * A **swarm record** ([`Swarm`], 128 bytes) holds the info_hash, the counts and the first five IPv4 and two IPv6 peers.
-//! * A family that outgrows the record lives in **partitions** ([`Partition`]), each a small open-addressing hash table of 1 to
-//!   [`PARTITION_CHUNKS`] chunks. A partition grows chunk by chunk; swarms get more partitions by linear hashing, one at a
-//!   time, so that the work per announce is bounded whatever the size of the swarm.
+//! * A family that outgrows the record lives in **partitions** ([`Partition`]), each a list without gaps in 1 to
+//!   [`PARTITION_CHUNKS`] chunks. Swarms get more partitions by linear hashing, one at a time, so that the work per announce is
+//!   bounded whatever the size of the swarm.
 //! * An **IPv4 peer** is one 64-bit word, an **IPv6 peer** three ([`family`]).
 //!
 //! Writers hold the [`lock`] of the record or partition they change; readers hold nothing. `docs/architecture.md` has the
@@ -29,7 +29,7 @@ pub use lock::Lock;
 pub use pool::Pools;
 pub use rare::Rare;
 pub use sample::{Sample, sample};
-pub use update::{Announcement, PeerEvent, update};
+pub use update::{Announcement, PeerEvent, refresh, store, update};
 
 /// Slots of an index bucket.
 pub const BUCKET_SLOTS: usize = 7;
@@ -78,7 +78,7 @@ pub struct Swarm {
 /// Set in [`Swarm::active`] of a swarm in use.
 pub const SWARM_ALIVE: u32 = 1 << 31;
 
-/// A part of a grown swarm: a hash table of 1 to 12 chunks. 64 bytes; never used for anything else, so that its lock
+/// A part of a grown swarm: a list of peers in 1 to 12 chunks. 64 bytes; never used for anything else, so that its lock
 /// can be tried by whoever still has an old number of it.
 #[repr(C, align(64))]
 #[derive(Default)]
@@ -87,12 +87,11 @@ pub struct Partition {
     pub lock: Lock,
     /// Number of the swarm it belongs to, + 1; 0 while free.
     pub owner: Word32,
-    /// Its own number within the swarm in the low 16 bits, [`Family::TAG`], and in bits 16 to 23 its reach: within how many lines
-    /// from its home line every peer is.
+    /// Its own number within the swarm, and [`Family::TAG`].
     pub place: Word32,
-    /// How many of `chunks` are in use.
-    pub chunk_count: Word32,
-    /// Chunk numbers.
+    /// How many peers it has. They fill its chunks one after the other.
+    pub peers: Word32,
+    /// Chunk numbers; [`partition::chunks_for`] `peers` of them are in use.
     pub chunks: [Word32; PARTITION_CHUNKS as usize],
 }
 

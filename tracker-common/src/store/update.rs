@@ -3,10 +3,9 @@
 use super::{
     Family, Lock, PARTITIONS_MAX, Rare, SWARM_ALIVE, Swarm,
     count::{self, CHANGE},
-    family::{self, COMPLETED, LEECHER, MINUTE_MASK, MINUTE_SHIFT, OCCUPIED, ROOT_PEER},
+    family::{self, COMPLETED, LEECHER, MINUTE, MINUTE_MASK, MINUTE_SHIFT, OCCUPIED, ROOT_PEER},
     index::{self, Place},
-    partition::{self, ATTEMPTS},
-    pool,
+    partition, pool,
 };
 use crate::{
     memory::{Memory, Step},
@@ -18,8 +17,8 @@ use crate::{
     word::Word,
 };
 
-/// Chunks that the two halves of a split partition take at most, as a rule.
-const SPLIT_CHUNKS: u32 = 16;
+/// Chunks that are taken to split a partition, and a directory node, as a rule.
+const SPLIT_CHUNKS: u32 = 4;
 
 /// BEP 3 events, by their BEP 15 numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,13 +97,116 @@ impl<M: Memory> Step<M> for Spin<'_> {
     }
 }
 
-/// Stores an announce. Returns the swarm's number; `None` if the peer stopped in a torrent that is not stored, which does
-/// not create it.
+/// Stores an announce: [`refresh`], or else [`store`]. Returns the swarm's number; `None` if the peer stopped in a torrent that is
+/// not stored, which does not create it.
+///
+/// # Errors
+/// Those of [`store`].
+#[inline(always)]
+pub fn update<M: Memory, F: Family>(
+    memory: &M,
+    announcement: &Announcement<'_, F::Key>,
+) -> Result<Option<u32>, Reason> {
+    match refresh::<M, F>(memory, announcement) {
+        Some(number) => Ok(Some(number)),
+        None => store::<M, F>(memory, announcement),
+    }
+}
+
+/// Stores what nearly all announces say: that a known peer is still there. No lock is taken. `None`, and nothing that would
+/// be wrong to do again, if it is anything else or somebody is in the way: that is for [`store`].
+#[inline(always)]
+pub fn refresh<M: Memory, F: Family>(memory: &M, announcement: &Announcement<'_, F::Key>) -> Option<u32> {
+    let (settings, scratch) = (memory.settings()?, memory.scratch()?);
+    if announcement.event == PeerEvent::Stopped {
+        return None;
+    }
+    let torrent = Place::new(settings, announcement.info_hash);
+    let number = scratch.forget(index::find(memory, &torrent)?);
+    let swarm = memory.swarm(number)?;
+    let root = F::root(swarm).load();
+    if family::is_root(root) {
+        let place = partition::address(F::hash(settings, announcement.peer), family::root_partitions(root));
+        let part = scratch.forget(partition::lookup::<M, F>(memory, swarm, place, family::root_partitions(root))?);
+        let partition = memory.partition(part)?;
+        let seen = partition.lock.free()?;
+        if !partition::belongs::<F>(partition, number, place) || !index::same(swarm, &torrent) {
+            return None;
+        }
+        let found = scratch.forget(partition::find::<M, F>(memory, scratch, partition, announcement.peer)?);
+        let (words, base) = partition::slot::<M, F>(memory, partition, found)?;
+        renew::<M, F>(memory, settings, swarm, &partition.lock, seen, words, base, announcement)?;
+    } else {
+        let seen = swarm.lock.free()?;
+        if !index::same(swarm, &torrent) {
+            return None;
+        }
+        let words = F::inline(swarm);
+        let base = inline_slot::<F>(scratch, words, announcement.peer)?;
+        renew::<M, F>(memory, settings, swarm, &swarm.lock, seen, words, base, announcement)?;
+    }
+    Some(number)
+}
+
+/// Sets the minute of a known peer, if nothing else about it changes.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
+fn renew<M: Memory, F: Family>(
+    memory: &M,
+    settings: &Settings,
+    swarm: &Swarm,
+    lock: &Lock,
+    seen: u32,
+    words: &[Word],
+    base: usize,
+    announcement: &Announcement<'_, F::Key>,
+) -> Option<()> {
+    let minute = settings.minute.load();
+    let word = F::flags_at(words, base);
+    let old = word.load();
+    let new = (old & !MINUTE) | u64::from(minute & MINUTE_MASK) << MINUTE_SHIFT;
+    // A peer that becomes a seeder changes the counts as well.
+    if (old & LEECHER == 0) != announcement.seeder || old & OCCUPIED == 0 {
+        return None;
+    }
+    if old != new && !word.replace(old, new) {
+        return None;
+    }
+    let active = swarm.active.load();
+    if active != SWARM_ALIVE | minute {
+        // A torrent that has been removed meanwhile must not come back to life.
+        if active & SWARM_ALIVE == 0 || !swarm.active.replace(active, SWARM_ALIVE | minute) {
+            return None;
+        }
+    }
+    if !lock.untouched_since(seen) {
+        return None;
+    }
+    memory.count(Counter::Renewed(family::age(old, minute)), 1);
+    Some(())
+}
+
+/// The first word of the slot that a peer has in a swarm record.
+#[inline(always)]
+fn inline_slot<F: Family>(scratch: &Scratch, words: &[Word], key: F::Key) -> Option<usize> {
+    // As in `partition::find`, the verdict goes through memory.
+    scratch.found.store(u32::MAX);
+    for slot in 0..F::INLINE {
+        if F::matches(words, slot * F::WORDS, key) {
+            scratch.found.store((slot * F::WORDS) as u32);
+            break;
+        }
+    }
+    let found = scratch.found.load() as usize;
+    if found <= (F::INLINE - 1) * F::WORDS { Some(found) } else { None }
+}
+
+/// Stores an announce, whatever it says. The result is that of [`update`].
 ///
 /// # Errors
 /// [`Reason::TorrentsFull`], [`Reason::MemoryFull`]; [`Reason::Contended`] only where waiting is bounded.
 #[inline(always)]
-pub fn update<M: Memory, F: Family>(
+pub fn store<M: Memory, F: Family>(
     memory: &M,
     announcement: &Announcement<'_, F::Key>,
 ) -> Result<Option<u32>, Reason> {
@@ -172,18 +274,11 @@ fn inline<M: Memory, F: Family>(
     }
     touch(swarm, minute);
     let words = F::inline(swarm);
-    // As in `partition::scan`, the verdict goes through memory.
-    scratch.found.store(u32::MAX);
-    for slot in 0..F::INLINE {
-        let base = slot * F::WORDS;
-        if F::matches(words, base, announcement.peer) {
-            scratch.found.store(base as u32);
-            break;
+    if let Some(base) = inline_slot::<F>(scratch, words, announcement.peer) {
+        if change::<M, F>(memory, swarm, words, base, announcement, minute) {
+            leave::<M, F>(memory, swarm, words, base);
+            F::vacate(words, base);
         }
-    }
-    let found = scratch.found.load() as usize;
-    if found <= (F::INLINE - 1) * F::WORDS {
-        change::<M, F>(memory, swarm, words, found, announcement, minute);
         return Ok(true);
     }
     if announcement.event == PeerEvent::Stopped {
@@ -198,20 +293,20 @@ fn inline<M: Memory, F: Family>(
     }
     let free = scratch.found.load() as usize;
     if free <= (F::INLINE - 1) * F::WORDS {
-        add::<M, F>(memory, swarm, words, free, announcement, minute);
+        let flags = arrive::<M, F>(memory, swarm, announcement, minute);
+        F::occupy(words, free, announcement.peer, flags);
         return Ok(true);
     }
     match memory.rarely(Rare::Found { family: F::TAG, swarm: number }) {
         Ok(_) => Ok(false),
         Err(Reason::MemoryFull) => {
             // The longest silent of the few gives way.
-            partition::oldest_of::<F>(scratch, words, 0, F::INLINE, minute);
-            let base = scratch.found.load() as usize;
-            if base > (F::INLINE - 1) * F::WORDS {
+            partition::oldest_of::<F>(scratch, words, F::INLINE, minute);
+            let slot = scratch.found.load() as usize;
+            if slot >= F::INLINE {
                 return Err(Reason::Internal);
             }
-            evict::<M, F>(memory, swarm, words, base);
-            add::<M, F>(memory, swarm, words, base, announcement, minute);
+            evict::<M, F>(memory, swarm, words, slot * F::WORDS, announcement, minute);
             Ok(true)
         }
         Err(reason) => Err(reason),
@@ -251,25 +346,20 @@ fn partitioned<M: Memory, F: Family>(
         && partition::address(hash, family::root_partitions(now)) == place;
     let result = if valid {
         touch(swarm, minute);
-        in_partition::<M, F>(memory, scratch, swarm, partition, part, hash, announcement, minute)
+        in_partition::<M, F>(memory, scratch, swarm, partition, hash, announcement, minute)
     } else {
         Err(Reason::Contended)
     };
     partition.lock.unlock();
     if result? {
         let now = root.load();
-        // At the memory limit a split would fail after all its work, for every new peer.
+        // At the memory limit a split would fail after some of its work, for every new peer.
         if family::root_peers(now) > family::root_partitions(now).wrapping_mul(F::PER_PARTITION)
             && pool::has_spare::<M, F::Pool>(memory, SPLIT_CHUNKS)
             && pool::has_spare::<M, pool::Partitions>(memory, 1)
         {
             // Failure is no error: the swarm goes on with the partitions it has, and the next new peer tries again.
-            let mut extra = 0;
-            while extra < ATTEMPTS
-                && memory.rarely(Rare::Split { family: F::TAG, swarm: number, extra }) == Err(Reason::NoRoom)
-            {
-                extra += 1;
-            }
+            let _ = memory.rarely(Rare::Split { family: F::TAG, swarm: number });
         }
     }
     Ok(())
@@ -277,20 +367,25 @@ fn partitioned<M: Memory, F: Family>(
 
 /// The peer lives in this partition, whose lock is held. True if it is new.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "as above")]
 fn in_partition<M: Memory, F: Family>(
     memory: &M,
     scratch: &Scratch,
     swarm: &Swarm,
     partition: &super::Partition,
-    number: u32,
     hash: u32,
     announcement: &Announcement<'_, F::Key>,
     minute: u32,
 ) -> Result<bool, Reason> {
-    if let Some(position) = partition::find::<M, F>(memory, scratch, partition, number, hash, announcement.peer) {
-        let Some((words, base)) = position.words::<F, M>(memory) else { return Err(Reason::Internal) };
+    if let Some(found) = partition::find::<M, F>(memory, scratch, partition, announcement.peer) {
+        let found = scratch.forget(found);
+        let Some((words, base)) = partition::slot::<M, F>(memory, partition, found) else {
+            return Err(Reason::Internal);
+        };
         if change::<M, F>(memory, swarm, words, base, announcement, minute) {
+            leave::<M, F>(memory, swarm, words, base);
+            partition.lock.begin_change();
+            let Some(()) = partition::remove::<M, F>(memory, partition, found) else { return Err(Reason::Internal) };
+            partition::release_last::<M, F>(memory, partition);
             F::root(swarm).add(ROOT_PEER.wrapping_neg());
         }
         return Ok(false);
@@ -298,36 +393,25 @@ fn in_partition<M: Memory, F: Family>(
     if announcement.event == PeerEvent::Stopped {
         return Ok(false);
     }
-    let mut free = partition::find_free::<M, F>(memory, scratch, number, hash);
-    if free.is_none() {
-        let mut extra = 1;
-        while extra <= ATTEMPTS
-            && memory.rarely(Rare::Grow { family: F::TAG, partition: number, extra, newcomer: hash })
-                == Err(Reason::NoRoom)
-        {
-            extra += 1;
+    match partition::insert::<M, F>(memory, partition, announcement.peer, new_flags(announcement, minute)) {
+        Ok(()) => {
+            arrive::<M, F>(memory, swarm, announcement, minute);
+            F::root(swarm).add(ROOT_PEER);
+            Ok(true)
         }
-        free = partition::find_free::<M, F>(memory, scratch, number, hash);
-    }
-    let position = match free {
-        Some(position) => {
-            partition::extend_reach(scratch, partition);
-            position
-        }
-        None => {
-            let Some(position) = partition::oldest::<M, F>(memory, scratch, partition, hash, minute) else {
+        Err(Reason::MemoryFull) => {
+            let Some(oldest) = partition::oldest::<M, F>(memory, scratch, partition, hash, minute) else {
                 return Err(Reason::MemoryFull);
             };
-            let Some((words, base)) = position.words::<F, M>(memory) else { return Err(Reason::Internal) };
-            evict::<M, F>(memory, swarm, words, base);
-            F::root(swarm).add(ROOT_PEER.wrapping_neg());
-            position
+            let Some((words, base)) = partition::slot::<M, F>(memory, partition, oldest) else {
+                return Err(Reason::Internal);
+            };
+            partition.lock.begin_change();
+            evict::<M, F>(memory, swarm, words, base, announcement, minute);
+            Ok(false)
         }
-    };
-    let Some((words, base)) = position.words::<F, M>(memory) else { return Err(Reason::Internal) };
-    add::<M, F>(memory, swarm, words, base, announcement, minute);
-    F::root(swarm).add(ROOT_PEER);
-    Ok(true)
+        Err(reason) => Err(reason),
+    }
 }
 
 /// Notes that somebody announced. A lock of the swarm is held, so that a torrent being removed is not brought back to life.
@@ -346,10 +430,18 @@ fn weight(flags: u64) -> u64 {
     if flags & LEECHER == 0 { count::SEEDER } else { count::LEECHER }
 }
 
+/// The flags of a peer that was not known.
 #[inline(always)]
 fn new_flags<K>(announcement: &Announcement<'_, K>, minute: u32) -> u64 {
     let leecher = if announcement.seeder { 0 } else { LEECHER };
-    OCCUPIED | leecher | u64::from(minute & MINUTE_MASK) << MINUTE_SHIFT
+    // It may have been known before a restart or before it was silent for too long.
+    let completed = if completes_unknown(announcement) { COMPLETED } else { 0 };
+    OCCUPIED | leecher | completed | u64::from(minute & MINUTE_MASK) << MINUTE_SHIFT
+}
+
+#[inline(always)]
+fn completes_unknown<K>(announcement: &Announcement<'_, K>) -> bool {
+    announcement.event == PeerEvent::Completed && announcement.seeder
 }
 
 /// Counts a completed download: once per peer, when it becomes a seeder with that event.
@@ -359,7 +451,7 @@ fn complete<M: Memory>(memory: &M, swarm: &Swarm) {
     memory.event(Event::Completed);
 }
 
-/// A known peer announces again. True if it left.
+/// A known peer announces again. True if it leaves, which is left to the caller.
 #[inline(always)]
 fn change<M: Memory, F: Family>(
     memory: &M,
@@ -369,12 +461,12 @@ fn change<M: Memory, F: Family>(
     announcement: &Announcement<'_, F::Key>,
     minute: u32,
 ) -> bool {
-    let old = F::flags_at(words, base).load();
     if announcement.event == PeerEvent::Stopped {
-        leave::<M, F>(memory, swarm, words, base);
         return true;
     }
-    let mut new = new_flags(announcement, minute) | (old & COMPLETED);
+    let old = F::flags_at(words, base).load();
+    let leecher = if announcement.seeder { 0 } else { LEECHER };
+    let mut new = OCCUPIED | leecher | (old & COMPLETED) | u64::from(minute & MINUTE_MASK) << MINUTE_SHIFT;
     let becomes_seeder = announcement.seeder && old & LEECHER != 0;
     if announcement.event == PeerEvent::Completed && becomes_seeder && old & COMPLETED == 0 {
         new |= COMPLETED;
@@ -388,9 +480,34 @@ fn change<M: Memory, F: Family>(
     false
 }
 
-/// A new peer takes a free slot.
+/// Counts a new peer, and returns its flags.
 #[inline(always)]
-fn add<M: Memory, F: Family>(
+fn arrive<M: Memory, F: Family>(
+    memory: &M,
+    swarm: &Swarm,
+    announcement: &Announcement<'_, F::Key>,
+    minute: u32,
+) -> u64 {
+    let flags = new_flags(announcement, minute);
+    if completes_unknown(announcement) {
+        complete(memory, swarm);
+    }
+    swarm.counts.add(CHANGE.wrapping_add(weight(flags)));
+    memory.event(if F::TAG == 0 { Event::Peer4Added } else { Event::Peer6Added });
+    flags
+}
+
+/// Counts a peer that leaves its slot.
+#[inline(always)]
+pub(super) fn leave<M: Memory, F: Family>(memory: &M, swarm: &Swarm, words: &[Word], base: usize) {
+    let flags = F::flags_at(words, base).load();
+    swarm.counts.add(CHANGE.wrapping_sub(weight(flags)));
+    memory.event(if F::TAG == 0 { Event::Peer4Removed } else { Event::Peer6Removed });
+}
+
+/// A new peer gets the slot of an old one.
+#[inline(always)]
+fn evict<M: Memory, F: Family>(
     memory: &M,
     swarm: &Swarm,
     words: &[Word],
@@ -398,28 +515,7 @@ fn add<M: Memory, F: Family>(
     announcement: &Announcement<'_, F::Key>,
     minute: u32,
 ) {
-    let mut flags = new_flags(announcement, minute);
-    // It may have been known before a restart or before it was silent for too long.
-    if announcement.event == PeerEvent::Completed && announcement.seeder {
-        flags |= COMPLETED;
-        complete(memory, swarm);
-    }
-    F::occupy(words, base, announcement.peer, flags);
-    swarm.counts.add(CHANGE.wrapping_add(weight(flags)));
-    memory.event(if F::TAG == 0 { Event::Peer4Added } else { Event::Peer6Added });
-}
-
-/// A peer's slot becomes free; its weight goes.
-#[inline(always)]
-pub(super) fn leave<M: Memory, F: Family>(memory: &M, swarm: &Swarm, words: &[Word], base: usize) {
-    let flags = F::flags_at(words, base).load();
-    F::vacate(words, base);
-    swarm.counts.add(CHANGE.wrapping_sub(weight(flags)));
-    memory.event(if F::TAG == 0 { Event::Peer4Removed } else { Event::Peer6Removed });
-}
-
-#[inline(always)]
-fn evict<M: Memory, F: Family>(memory: &M, swarm: &Swarm, words: &[Word], base: usize) {
     leave::<M, F>(memory, swarm, words, base);
     memory.event(Event::Evicted);
+    F::occupy(words, base, announcement.peer, arrive::<M, F>(memory, swarm, announcement, minute));
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::memory::Handle;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tracker_common::{
-    announce::{WANT_LIMIT_V4, WANT_LIMIT_V6, interval, wanted},
+    announce::{interval, wanted},
     memory::Memory,
     outcome::{Counter, Event},
     settings::Settings,
@@ -29,8 +29,6 @@ pub struct Space {
 
 /// What of a reply depends on an address family.
 trait Side: Family {
-    /// Most peers that a sample can hold.
-    const LIMIT: u32;
     /// Most peers in a reply, as configured.
     fn most(settings: &Settings) -> u32;
     /// A key that no peer has: port 0 is never stored.
@@ -40,8 +38,6 @@ trait Side: Family {
 }
 
 impl Side for V4 {
-    const LIMIT: u32 = WANT_LIMIT_V4;
-
     fn most(settings: &Settings) -> u32 {
         settings.want_max_v4.load()
     }
@@ -56,8 +52,6 @@ impl Side for V4 {
 }
 
 impl Side for V6 {
-    const LIMIT: u32 = WANT_LIMIT_V6;
-
     fn most(settings: &Settings) -> u32 {
         settings.want_max_v6.load()
     }
@@ -145,7 +139,7 @@ fn collect<F: Side>(
     own: F::Key,
     space: &mut Space,
 ) -> Result<(), Failure> {
-    let want = want.min(F::LIMIT).min(F::most(memory.settings().ok_or(Failure::Internal)?));
+    let want = want.min(F::most(memory.settings().ok_or(Failure::Internal)?));
     let sample = store::sample::<_, F>(memory, swarm, want, seeders, own);
     if memory.copy_out(sample.start, sample.count * F::PEER_BYTES, F::space(space)) {
         Ok(())
