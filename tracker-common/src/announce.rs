@@ -6,7 +6,7 @@ use crate::{
     outcome::{Counter, Event, Reason},
     reply::{PEERS_AT, Reply, START_MASK, Scratch},
     settings::Settings,
-    store::{Announcement, Counts, Family, PeerEvent, Sample, sample, update},
+    store::{Announcement, Counts, Family, PeerEvent, Sample, Swarm, sample, update},
     wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
 };
 
@@ -106,30 +106,28 @@ pub fn announce<M: Memory, F: Asker>(
     let asked = Asked::new(request, peer);
     asked.verify(settings, request, source)?;
     let swarm = update::<M, F>(memory, &asked.announcement)?;
-    reply::<M, F>(memory, settings, scratch, &asked, swarm)
+    let swarm = swarm.and_then(|number| Some((number, memory.swarm(number)?)));
+    reply::<M, F>(memory, settings, scratch, &asked, swarm).ok_or(Reason::Internal)
 }
 
-/// The reply to an announce that has been stored, in this swarm if in any.
-///
-/// # Errors
-/// [`Reason::Internal`].
+/// The reply to an announce that has been stored, in this swarm if in any. `None`, and nothing has been counted, only where
+/// [`Memory::HURRIED`].
 #[inline(always)]
 pub fn reply<M: Memory, F: Asker>(
     memory: &M,
     settings: &Settings,
     scratch: &Scratch,
     asked: &Asked<'_, F::Key>,
-    swarm: Option<u32>,
-) -> Result<Reply, Reason> {
+    swarm: Option<(u32, &Swarm)>,
+) -> Option<Reply> {
     let mut counts = Counts::default();
     let mut found = Sample { start: PEERS_AT as u32, count: 0 };
-    if let Some(number) = swarm {
-        let Some(swarm) = memory.swarm(number) else { return Err(Reason::Internal) };
+    if let Some((number, swarm)) = swarm {
         counts = swarm.counts();
         let Announcement { peer, seeder, event, .. } = asked.announcement;
         if event != PeerEvent::Stopped {
             let want = wanted(settings, asked.num_want, F::want_max(settings));
-            found = sample::<M, F>(memory, number, want, !seeder, peer);
+            found = sample::<M, F>(memory, settings, scratch, number, swarm, want, !seeder, peer)?;
         }
     }
     let start = found.start - ANNOUNCE_REPLY_LEN as u32;
@@ -142,5 +140,5 @@ pub fn reply<M: Memory, F: Asker>(
     scratch.put(at + 16, counts.seeders.to_be_bytes());
     memory.event(F::ANSWERED);
     memory.count(Counter::Event(Event::PeersGiven), u64::from(found.count));
-    Ok(Reply { start, length: ANNOUNCE_REPLY_LEN as u32 + found.count * F::PEER_BYTES })
+    Some(Reply { start, length: ANNOUNCE_REPLY_LEN as u32 + found.count * F::PEER_BYTES })
 }

@@ -22,6 +22,13 @@ pub trait Memory: Sized {
     /// where the daemon can take it over. The daemon itself waits for ever.
     const BOUNDED: bool;
 
+    /// Whether a sample that takes more than one visit is given up ([`crate::store::sample()`]): in the program that answers most
+    /// announces, where another one can go on. It is shorter by a loop, and by what that takes of its stack.
+    const HURRIED: bool = false;
+
+    /// The handle that loop bodies get ([`Memory::repeat`]).
+    type Inner: Memory;
+
     /// The settings record.
     fn settings(&self) -> Option<&Settings>;
     /// The allocators' record.
@@ -43,7 +50,7 @@ pub trait Memory: Sized {
     /// Adds to a counter.
     fn count(&self, counter: Counter, by: u64);
     /// Calls `body` with 0, 1, … `turns` - 1 until it says false.
-    fn repeat<S: Step<Self>>(&self, turns: u32, body: &mut S);
+    fn repeat<S: Step<Self::Inner>>(&self, turns: u32, body: &mut S);
     /// Called between two tries for a lock.
     fn pause(&self, tries: u32);
 

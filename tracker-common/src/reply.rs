@@ -24,9 +24,6 @@ const _: () = assert!((REPLY_BLOCKS + 1).is_power_of_two());
 
 const _: () = assert!(START_MASK + (REPLY_BLOCKS + 1) * BLOCK <= SCRATCH_BYTES);
 
-/// See [`Scratch::stored`].
-pub const STORED: u64 = 1 << 32;
-
 /// Partitions whose versions are remembered while a sample is taken.
 pub const VERSIONS: usize = 32;
 
@@ -49,6 +46,8 @@ pub struct Sampling {
     pub partitions: Word32,
     /// The present turn.
     pub turn: Word32,
+    /// See `store::sample`.
+    pub flip: Word32,
     /// From one turn to the next.
     pub stride: Word32,
     /// Turns done in the present lap.
@@ -65,6 +64,8 @@ pub struct Sampling {
     pub own_place: Word32,
     /// Whether seeders are wanted.
     pub seeders: Word32,
+    /// Which of the peers collected is given first.
+    pub first: Word32,
     reserved: Word32,
 }
 
@@ -83,9 +84,8 @@ pub struct Scratch {
     pub peer: [Word; 3],
     /// Swarm number + 1 of a swarm that is to be given one more partition; 0 for none. Used in the kernel only.
     pub split_later: Word32,
-    /// What has become of an announce that was stored, for the program that replies: 0 if it was not, else [`STORED`] and the
-    /// swarm's number + 1. Used in the kernel only.
-    pub stored: Word,
+    /// Number + 1 of the swarm that an announce was stored in, for the program that replies; 0 for none. Used in the kernel only.
+    pub stored: Word32,
     /// Length of a packet's VLAN tag, for the next program. Used in the kernel only.
     pub tag: Word32,
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.

@@ -79,7 +79,19 @@ mod programs {
         action(request::store_announce::<V6>(&Packet::new(context.ctx)))
     }
 
-    /// Called by `store_v4` for an announce that made its swarm too large for its partitions; goes on in `announce_v4`.
+    /// Called when an announce over IPv4 has been stored, unless `announce_v4` replies itself.
+    #[xdp]
+    pub fn reply_v4(context: XdpContext) -> u32 {
+        action(request::reply_stored::<V4>(&Packet::new(context.ctx)))
+    }
+
+    /// The same for IPv6.
+    #[xdp]
+    pub fn reply_v6(context: XdpContext) -> u32 {
+        action(request::reply_stored::<V6>(&Packet::new(context.ctx)))
+    }
+
+    /// Called by `store_v4` for an announce that made its swarm too large for its partitions; goes on in `reply_v4`.
     #[xdp]
     pub fn split_v4(context: XdpContext) -> u32 {
         action(request::split::<V4>(&Packet::new(context.ctx)))

@@ -47,8 +47,44 @@ static COUNTERS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(PROGRAM_COUNT, 0);
 
-/// The handle of the core that runs the program.
+/// The handle of the core that runs the program. Whatever is asked for is looked up: for functions and loop bodies that need
+/// little.
 pub(crate) struct Kernel;
+
+/// The same with what every request needs looked up once. A look-up of an array element is a dozen instructions that wait for
+/// each other. `HURRIED` is [`Memory::HURRIED`].
+pub(crate) struct Held<const HURRIED: bool> {
+    scratch: &'static Scratch,
+    settings: &'static Settings,
+    counts: *mut Counts,
+}
+
+impl<const HURRIED: bool> Held<HURRIED> {
+    /// Looks everything up.
+    #[inline(always)]
+    pub(crate) fn new() -> Result<Self, Reason> {
+        match (SCRATCH.get_ptr(0), SETTINGS.get_ptr(0), COUNTERS.get_ptr_mut(0)) {
+            (Some(scratch), Some(settings), Some(counts)) => {
+                // SAFETY: map elements live as long as the program, and all that is in them is accessed by word; this core's own
+                // scratch space is used by no other XDP program meanwhile.
+                Ok(unsafe { Self { scratch: &*scratch, settings: &*settings, counts } })
+            }
+            _ => Err(Reason::Internal),
+        }
+    }
+
+    /// This core's working space.
+    #[inline(always)]
+    pub(crate) fn space(&self) -> &'static Scratch {
+        self.scratch
+    }
+
+    /// The settings record.
+    #[inline(always)]
+    pub(crate) fn known(&self) -> &'static Settings {
+        self.settings
+    }
+}
 
 macro_rules! element {
     ($name:ident, $map:ident, $type:ty) => {
@@ -60,85 +96,111 @@ macro_rules! element {
     };
 }
 
-impl Memory for Kernel {
-    const BOUNDED: bool = true;
+macro_rules! memory {
+    ([$($parameters:tt)*] $name:ty, hurried $hurried:expr, scratch $scratch:expr, settings $settings:expr, counts $counts:expr) => {
+        impl $($parameters)* Memory for $name {
+            const BOUNDED: bool = true;
+            const HURRIED: bool = $hurried;
+            type Inner = Kernel;
 
-    element!(bucket, INDEX, Bucket);
-    element!(swarm, SWARMS, Swarm);
-    element!(partition, PARTITIONS, Partition);
-    element!(chunk_v4, CHUNKS_V4, ChunkV4);
-    element!(chunk_v6, CHUNKS_V6, ChunkV6);
+            element!(bucket, INDEX, Bucket);
+            element!(swarm, SWARMS, Swarm);
+            element!(partition, PARTITIONS, Partition);
+            element!(chunk_v4, CHUNKS_V4, ChunkV4);
+            element!(chunk_v6, CHUNKS_V6, ChunkV6);
 
-    #[inline(always)]
-    fn settings(&self) -> Option<&Settings> {
-        // SAFETY: as above.
-        SETTINGS.get_ptr(0).map(|element| unsafe { &*element })
-    }
+            #[inline(always)]
+            fn settings(&self) -> Option<&Settings> {
+                $settings(self)
+            }
 
-    #[inline(always)]
-    fn pools(&self) -> Option<&Pools> {
-        // SAFETY: as above.
-        POOLS.get_ptr(0).map(|element| unsafe { &*element })
-    }
+            #[inline(always)]
+            fn pools(&self) -> Option<&Pools> {
+                // SAFETY: as above.
+                POOLS.get_ptr(0).map(|element| unsafe { &*element })
+            }
 
-    #[inline(always)]
-    fn scratch(&self) -> Option<&Scratch> {
-        // SAFETY: as above; this core's element, and XDP programs of one core do not interrupt each other.
-        SCRATCH.get_ptr(0).map(|element| unsafe { &*element })
-    }
+            #[inline(always)]
+            fn scratch(&self) -> Option<&Scratch> {
+                $scratch(self)
+            }
 
-    #[inline(always)]
-    fn random(&self) -> u32 {
-        let Some(scratch) = self.scratch() else { return 0 };
-        // The helper costs as much as some hundred instructions, so it is asked only for the beginning of this core's sequence:
-        // a Weyl sequence, mixed.
-        let mut state = scratch.sequence.load();
-        if state == 0 {
-            // SAFETY: the helper has no preconditions.
-            state = unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
+            #[inline(always)]
+            fn random(&self) -> u32 {
+                self.scratch().map_or(0, random)
+            }
+
+            #[inline(always)]
+            fn count(&self, counter: Counter, by: u64) {
+                add($counts(self), counter.index(), by);
+            }
+
+            #[inline(always)]
+            fn reason(&self, reason: Reason) {
+                // The compiler knows that a reason is in range, the verifier does not.
+                let index = opaque(Counter::Reason(reason).index() as u64) as usize;
+                if index < COUNTER_COUNT {
+                    add($counts(self), index, 1);
+                }
+            }
+
+            #[inline(always)]
+            fn repeat<S: Step<Kernel>>(&self, turns: u32, body: &mut S) {
+                let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = turn::<S>;
+                // SAFETY: the callback has the signature that bpf_loop calls, and gets back the pointer given here, which lives
+                // on this function's stack.
+                unsafe {
+                    bpf_loop(turns, callback as *mut c_void, (&raw mut *body).cast(), 0);
+                }
+            }
+
+            #[inline(always)]
+            fn pause(&self, _tries: u32) {}
+
+            #[inline(always)]
+            fn rarely(&self, work: Rare) -> Result<u32, Reason> {
+                rare::call(work)
+            }
         }
-        state = state.wrapping_add(0xa076_1d64_78bd_642f);
-        scratch.sequence.store(state);
-        let once = (state ^ state >> 32).wrapping_mul(0xe703_7ed1_a0b4_28db);
-        ((once ^ once >> 32).wrapping_mul(0xe703_7ed1_a0b4_28db) >> 32) as u32
-    }
+    };
+}
 
-    #[inline(always)]
-    fn count(&self, counter: Counter, by: u64) {
-        add(counter.index(), by);
-    }
+memory!(
+    [] Kernel,
+    hurried false,
+    // SAFETY: as in `Held::new`.
+    scratch |_: &Self| SCRATCH.get_ptr(0).map(|element| unsafe { &*element }),
+    // SAFETY: as in `Held::new`.
+    settings |_: &Self| SETTINGS.get_ptr(0).map(|element| unsafe { &*element }),
+    counts |_: &Self| COUNTERS.get_ptr_mut(0)
+);
 
-    #[inline(always)]
-    fn reason(&self, reason: Reason) {
-        // The compiler knows that a reason is in range, the verifier does not.
-        let index = opaque(Counter::Reason(reason).index() as u64) as usize;
-        if index < COUNTER_COUNT {
-            add(index, 1);
-        }
-    }
+memory!(
+    [<const HURRIED: bool>] Held<HURRIED>,
+    hurried HURRIED,
+    scratch |held: &Self| Some(held.scratch),
+    settings |held: &Self| Some(held.settings),
+    counts |held: &Self| Some(held.counts)
+);
 
-    #[inline(always)]
-    fn repeat<S: Step<Self>>(&self, turns: u32, body: &mut S) {
-        let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = turn::<S>;
-        // SAFETY: the callback has the signature that bpf_loop calls, and gets back the pointer given here, which lives on
-        // this function's stack.
-        unsafe {
-            bpf_loop(turns, callback as *mut c_void, (&raw mut *body).cast(), 0);
-        }
+/// A Weyl sequence, mixed. The helper costs as much as some hundred instructions, so it is asked only for the beginning of this core's
+/// sequence.
+#[inline(always)]
+fn random(scratch: &Scratch) -> u32 {
+    let mut state = scratch.sequence.load();
+    if state == 0 {
+        // SAFETY: the helper has no preconditions.
+        state = unsafe { u64::from(bpf_get_prandom_u32()) << 32 | u64::from(bpf_get_prandom_u32()) };
     }
-
-    #[inline(always)]
-    fn pause(&self, _tries: u32) {}
-
-    #[inline(always)]
-    fn rarely(&self, work: Rare) -> Result<u32, Reason> {
-        rare::call(work)
-    }
+    state = state.wrapping_add(0xa076_1d64_78bd_642f);
+    scratch.sequence.store(state);
+    let once = (state ^ state >> 32).wrapping_mul(0xe703_7ed1_a0b4_28db);
+    ((once ^ once >> 32).wrapping_mul(0xe703_7ed1_a0b4_28db) >> 32) as u32
 }
 
 #[inline(always)]
-fn add(index: usize, by: u64) {
-    if let Some(counts) = COUNTERS.get_ptr_mut(0) {
+fn add(counts: Option<*mut Counts>, index: usize, by: u64) {
+    if let Some(counts) = counts {
         // SAFETY: both callers have an index below COUNTER_COUNT; nobody else writes this core's element.
         unsafe {
             let place = counts.cast::<u64>().add(index);

@@ -6,6 +6,7 @@ use tracker_common::{
     checksum,
     connection_id::Address,
     outcome::Event,
+    programs,
     store::{V4, V6},
     wire::{ETHER_IPV4, ETHER_IPV6, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp},
 };
@@ -29,6 +30,8 @@ pub(crate) trait Network: Asker {
     const REFUSED: Event;
     /// Place of the announce program.
     const ANNOUNCE: u32;
+    /// Place of the program that replies to announces that were stored.
+    const REPLY: u32;
     /// Place of the program that stores announces.
     const STORE: u32;
     /// Place of the program that splits partitions.
@@ -74,9 +77,10 @@ impl Network for V4 {
     const CONNECTED: Event = Event::Connect4;
     const SCRAPED: Event = Event::Scrape4;
     const REFUSED: Event = Event::Error4;
-    const ANNOUNCE: u32 = tracker_common::programs::ANNOUNCE_V4;
-    const STORE: u32 = tracker_common::programs::STORE_V4;
-    const SPLIT: u32 = tracker_common::programs::SPLIT_V4;
+    const ANNOUNCE: u32 = programs::ANNOUNCE_V4;
+    const REPLY: u32 = programs::REPLY_V4;
+    const STORE: u32 = programs::STORE_V4;
+    const SPLIT: u32 = programs::SPLIT_V4;
     type Headers = Headers4;
 
     #[inline(always)]
@@ -136,9 +140,10 @@ impl Network for V6 {
     const CONNECTED: Event = Event::Connect6;
     const SCRAPED: Event = Event::Scrape6;
     const REFUSED: Event = Event::Error6;
-    const ANNOUNCE: u32 = tracker_common::programs::ANNOUNCE_V6;
-    const STORE: u32 = tracker_common::programs::STORE_V6;
-    const SPLIT: u32 = tracker_common::programs::SPLIT_V6;
+    const ANNOUNCE: u32 = programs::ANNOUNCE_V6;
+    const REPLY: u32 = programs::REPLY_V6;
+    const STORE: u32 = programs::STORE_V6;
+    const SPLIT: u32 = programs::SPLIT_V6;
     type Headers = Headers6;
 
     #[inline(always)]

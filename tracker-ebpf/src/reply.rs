@@ -1,14 +1,14 @@
 //! From reply bytes to a frame: headers turned around, lengths, checksums.
 
 use crate::{
-    maps::Kernel,
+    maps::Held,
     network::{Flow, Network},
     packet::Packet,
 };
 use tracker_common::{
     memory::Memory,
     outcome::{Counter, Event, Reason},
-    reply::{Reply, Scratch, Unaligned},
+    reply::{Reply, Unaligned},
     wire::{ANNOUNCE_REPLY_LEN, CONNECT_LEN},
 };
 
@@ -20,7 +20,12 @@ const FRAME_MIN: usize = 60;
 /// # Errors
 /// [`Reason::NoRoom`].
 #[inline(always)]
-pub(crate) fn send<N: Network>(packet: &Packet, scratch: &Scratch, l2: usize, reply: Reply) -> Result<(), Reason> {
+pub(crate) fn send<N: Network, const HURRIED: bool>(
+    held: &Held<HURRIED>,
+    packet: &Packet,
+    l2: usize,
+    reply: Reply,
+) -> Result<(), Reason> {
     let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(Reason::HeaderTruncated) };
     let headers = l2 + N::HEADERS;
     let mut room = packet.length() - headers;
@@ -30,11 +35,11 @@ pub(crate) fn send<N: Network>(packet: &Packet, scratch: &Scratch, l2: usize, re
         if length > room {
             // Only announce replies are longer than their requests: fewer peers.
             length = ANNOUNCE_REPLY_LEN + (room - ANNOUNCE_REPLY_LEN) / N::PEER * N::PEER;
-            Kernel.event(Event::RepliesShortened);
+            held.event(Event::RepliesShortened);
         }
     }
-    let Some(sum) = packet.write(headers, scratch, reply.start as usize, length) else { return Err(Reason::NoRoom) };
-    finish(packet, &flow, l2, length, sum, headers + room)
+    let Some(sum) = packet.write(headers, held.space(), reply.start as usize, length) else { return Err(Reason::NoRoom) };
+    finish(held, packet, &flow, l2, length, sum, headers + room)
 }
 
 /// Turns the packet into the reply to a connect request.
@@ -42,17 +47,23 @@ pub(crate) fn send<N: Network>(packet: &Packet, scratch: &Scratch, l2: usize, re
 /// # Errors
 /// [`Reason::NoRoom`].
 #[inline(always)]
-pub(crate) fn send_connect<N: Network>(packet: &Packet, l2: usize, reply: [u64; CONNECT_LEN / 8]) -> Result<(), Reason> {
+pub(crate) fn send_connect<N: Network>(
+    held: &Held<false>,
+    packet: &Packet,
+    l2: usize,
+    reply: [u64; CONNECT_LEN / 8],
+) -> Result<(), Reason> {
     let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(Reason::HeaderTruncated) };
     let Some(payload) = packet.at_mut(l2 + N::HEADERS) else { return Err(Reason::NoRoom) };
     *payload = reply.map(Unaligned);
     let sum = reply.iter().fold(0, |sum, word| sum + (word & 0xffff_ffff) + (word >> 32));
-    finish(packet, &flow, l2, CONNECT_LEN, sum, packet.length())
+    finish(held, packet, &flow, l2, CONNECT_LEN, sum, packet.length())
 }
 
 /// Writes the headers in front of a payload with this length and sum of 16-bit words, and takes off what the frame has more.
 #[inline(always)]
-fn finish<N: Network>(
+fn finish<N: Network, const HURRIED: bool>(
+    held: &Held<HURRIED>,
     packet: &Packet,
     flow: &Flow<N>,
     l2: usize,
@@ -61,7 +72,7 @@ fn finish<N: Network>(
     frame: usize,
 ) -> Result<(), Reason> {
     let Some(()) = flow.write_reply(packet, l2, length, sum) else { return Err(Reason::NoRoom) };
-    Kernel.count(Counter::Event(Event::ReplyBytes), length as u64);
+    held.count(Counter::Event(Event::ReplyBytes), length as u64);
     let end = l2 + N::HEADERS + length;
     if frame > end && frame > FRAME_MIN && !packet.shrink((frame - end) as u32) {
         return Err(Reason::NoRoom);

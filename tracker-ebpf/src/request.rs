@@ -2,7 +2,7 @@
 //! kernel would not have delivered.
 
 use crate::{
-    maps::{Kernel, PROGRAMS},
+    maps::{Held, PROGRAMS},
     network::Network,
     packet::{Packet, sum},
     rare, reply,
@@ -15,7 +15,7 @@ use tracker_common::{
     memory::Memory,
     outcome::Reason,
     programs::SCRAPE,
-    reply::{Reply, STORED, Scratch},
+    reply::{Reply, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
     settings::{LISTENERS, Settings},
     store::{V4, V6, refresh, store},
@@ -104,13 +104,14 @@ fn ipv6(packet: &Packet, l2: usize) -> Result<(), Reason> {
 /// `length` is what the IP header says that there is.
 #[inline(always)]
 fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reason> {
-    let Some(settings) = Kernel.settings() else { return Err(Reason::Internal) };
+    let held = &Held::<false>::new()?;
+    let scratch = held.space();
     let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(Reason::HeaderTruncated) };
     let Some(headers) = packet.at::<N::Headers>(l2) else { return Err(Reason::HeaderTruncated) };
     let udp = N::udp(headers);
     let [source, destination] = N::addresses(headers);
     let port = u64::from(u16::from_ne_bytes(udp.destination));
-    if !for_us::<N>(settings, packet, destination, port, mac(&ethernet.destination)) {
+    if !for_us::<N>(held.known(), packet, destination, port, mac(&ethernet.destination)) {
         return Err(Reason::NotForUs);
     }
     if usize::from(u16::from_be_bytes(udp.length)) != length {
@@ -149,7 +150,6 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
         }
     };
     let unsummed = udp.checksum == [0, 0];
-    let Some(scratch) = Kernel.scratch() else { return Err(Reason::Internal) };
     let rest = payload - fixed;
     if rest > 0 {
         if rest > REST_MAX {
@@ -167,12 +167,11 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
     match request {
         Request::Connect => {
             let (headers, header) = parts::<N, RequestHeader>(packet, l2)?;
-            let reply = connect(&Kernel, header, N::source(headers), N::CONNECTED)?;
-            reply::send_connect::<N>(packet, l2, reply)
+            let reply = connect(held, header, N::source(headers), N::CONNECTED)?;
+            reply::send_connect::<N>(held, packet, l2, reply)
         }
         Request::Announce => {
             scratch.tag.store((l2 - size_of::<Ethernet>()) as u32);
-            scratch.stored.store(0);
             packet.continue_in(&PROGRAMS, N::ANNOUNCE);
             Err(Reason::Internal)
         }
@@ -247,54 +246,68 @@ fn network_layer(scratch: &Scratch) -> usize {
     size_of::<Ethernet>() + (scratch.tag.load() as usize & size_of::<Vlan>())
 }
 
-/// An announce whose headers were checked. If it is a known peer's that is still there, it is answered, else it goes on in
-/// `store_v4` or `store_v6` and comes back.
+/// An announce whose headers were checked. A known peer's that is still there is answered, if one partition has enough peers for the
+/// reply; else it goes on in the program that stores, or in the one that replies to what has been stored.
 #[inline(always)]
 pub(crate) fn announce<N: Network>(packet: &Packet) -> Result<(), Reason> {
-    let (Some(scratch), Some(settings)) = (Kernel.scratch(), Kernel.settings()) else { return Err(Reason::Internal) };
+    let held = &Held::<true>::new()?;
+    let (scratch, settings) = (held.space(), held.known());
     let l2 = network_layer(scratch);
     let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
     let asked = Asked::new(request, N::peer(headers, request.port));
-    let stored = scratch.stored.load();
-    let result = if stored != 0 {
-        Ok((stored as u32).checked_sub(1))
-    } else {
-        match asked.verify(settings, request, N::source(headers)) {
-            Ok(()) => {
-                let Some(number) = refresh::<_, N>(&Kernel, &asked.announcement) else {
-                    packet.continue_in(&PROGRAMS, N::STORE);
-                    return Err(Reason::Internal);
-                };
-                Ok(Some(number))
-            }
-            Err(reason) => Err(reason),
+    let result = match asked.verify(settings, request, N::source(headers)) {
+        Ok(()) => {
+            let Some((number, swarm)) = refresh::<_, N>(held, &asked.announcement) else {
+                packet.continue_in(&PROGRAMS, N::STORE);
+                return Err(Reason::Internal);
+            };
+            let Some(reply) = announce::reply::<_, N>(held, settings, scratch, &asked, Some((number, swarm))) else {
+                scratch.stored.store(number + 1);
+                packet.continue_in(&PROGRAMS, N::REPLY);
+                return Err(Reason::Internal);
+            };
+            Ok(reply)
         }
-    };
-    let result = match result {
-        Ok(swarm) => announce::reply::<_, N>(&Kernel, settings, scratch, &asked, swarm),
         Err(reason) => Err(reason),
     };
-    answer_with::<N>(packet, scratch, l2, result, request.header.transaction_id)
+    answer_with::<N, true>(held, packet, l2, result, request.header.transaction_id)
+}
+
+/// Replies to an announce that has been stored.
+#[inline(always)]
+pub(crate) fn reply_stored<N: Network>(packet: &Packet) -> Result<(), Reason> {
+    let held = &Held::<false>::new()?;
+    let (scratch, settings) = (held.space(), held.known());
+    let l2 = network_layer(scratch);
+    let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
+    let asked = Asked::new(request, N::peer(headers, request.port));
+    let number = scratch.stored.load().wrapping_sub(1);
+    let swarm = held.swarm(number).map(|swarm| (number, swarm));
+    let Some(reply) = announce::reply::<_, N>(held, settings, scratch, &asked, swarm) else {
+        return Err(Reason::Internal);
+    };
+    reply::send::<N, false>(held, packet, l2, reply)
 }
 
 /// An announce that `announce` has found to be all right, and that is more than a known peer's.
 #[inline(always)]
 pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> {
-    let Some(scratch) = Kernel.scratch() else { return Err(Reason::Internal) };
+    let held = &Held::<false>::new()?;
+    let scratch = held.space();
     let l2 = network_layer(scratch);
     let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
     let asked = Asked::new(request, N::peer(headers, request.port));
     scratch.split_later.store(0);
-    match store::<_, N>(&Kernel, &asked.announcement) {
+    match store::<_, N>(held, &asked.announcement) {
         Ok(number) => {
-            scratch.stored.store(STORED | number.map_or(0, |number| u64::from(number) + 1));
+            scratch.stored.store(number.map_or(0, |number| number + 1));
             if scratch.split_later.load() != 0 {
                 packet.continue_in(&PROGRAMS, N::SPLIT);
             }
-            packet.continue_in(&PROGRAMS, N::ANNOUNCE);
+            packet.continue_in(&PROGRAMS, N::REPLY);
             Err(Reason::Internal)
         }
-        Err(reason) => answer_with::<N>(packet, scratch, l2, Err(reason), request.header.transaction_id),
+        Err(reason) => answer_with::<N, false>(held, packet, l2, Err(reason), request.header.transaction_id),
     }
 }
 
@@ -302,7 +315,7 @@ pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> 
 #[inline(always)]
 pub(crate) fn split<N: Network>(packet: &Packet) -> Result<(), Reason> {
     rare::split_now(N::TAG);
-    packet.continue_in(&PROGRAMS, N::ANNOUNCE);
+    packet.continue_in(&PROGRAMS, N::REPLY);
     Err(Reason::Internal)
 }
 
@@ -326,41 +339,43 @@ fn parts<N: Network, T>(packet: &Packet, l2: usize) -> Result<(&N::Headers, &T),
 /// A scrape, whose headers were checked and whose info_hashes are in the scratch space, their number in `found`.
 #[inline(always)]
 pub(crate) fn scrape_any(packet: &Packet) -> Result<(), Reason> {
-    let Some(scratch) = Kernel.scratch() else { return Err(Reason::Internal) };
+    let held = &Held::<false>::new()?;
+    let scratch = held.space();
     let l2 = network_layer(scratch);
     if scratch.moved.load() == 0 {
-        scrape_in::<V4>(packet, scratch, l2)
+        scrape_in::<V4>(held, packet, l2)
     } else {
-        scrape_in::<V6>(packet, scratch, l2)
+        scrape_in::<V6>(held, packet, l2)
     }
 }
 
 #[inline(always)]
-fn scrape_in<N: Network>(packet: &Packet, scratch: &Scratch, l2: usize) -> Result<(), Reason> {
+fn scrape_in<N: Network>(held: &Held<false>, packet: &Packet, l2: usize) -> Result<(), Reason> {
     let (headers, header) = parts::<N, RequestHeader>(packet, l2)?;
     let transaction_id = header.transaction_id;
-    let result = scrape(&Kernel, scratch, header, N::source(headers), scratch.found.load(), N::SCRAPED);
-    answer_with::<N>(packet, scratch, l2, result, transaction_id)
+    let scratch = held.space();
+    let result = scrape(held, scratch, header, N::source(headers), scratch.found.load(), N::SCRAPED);
+    answer_with::<N, false>(held, packet, l2, result, transaction_id)
 }
 
 /// Sends the reply, or the error text that belongs to the reason.
 #[inline(always)]
-fn answer_with<N: Network>(
+fn answer_with<N: Network, const HURRIED: bool>(
+    held: &Held<HURRIED>,
     packet: &Packet,
-    scratch: &Scratch,
     l2: usize,
     result: Result<Reply, Reason>,
     transaction_id: [u8; 4],
 ) -> Result<(), Reason> {
     let reply = match result {
         Ok(reply) => reply,
-        Err(reason) => match error(&Kernel, scratch, reason, transaction_id, N::REFUSED) {
+        Err(reason) => match error(held, held.space(), reason, transaction_id, N::REFUSED) {
             Some(reply) => {
-                Kernel.reason(reason);
+                held.reason(reason);
                 reply
             }
             None => return Err(reason),
         },
     };
-    reply::send::<N>(packet, scratch, l2, reply)
+    reply::send::<N, HURRIED>(held, packet, l2, reply)
 }

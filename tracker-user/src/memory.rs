@@ -279,6 +279,7 @@ impl Handle {
 impl Memory for Handle {
     // Whoever holds a lock is an XDP program, which cannot be put to sleep, or a thread that will be scheduled again.
     const BOUNDED: bool = false;
+    type Inner = Self;
 
     #[inline(always)]
     fn settings(&self) -> Option<&Settings> {

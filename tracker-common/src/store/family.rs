@@ -138,6 +138,8 @@ pub trait Family: Copy + 'static {
     const WORDS: usize;
     /// Slots of a chunk; a power of two.
     const SLOTS: u32;
+    /// Chunks that a sample takes of a partition at once: so many that one visit nearly always gives the 50 peers that are usual.
+    const VISIT: u32;
     /// Slots in a swarm record.
     const INLINE: usize;
     /// A partition is split off, somewhere in the swarm, for every so many peers. The partitions whose turn has not come yet hold up
@@ -235,16 +237,17 @@ pub(super) fn scramble(sum: u64) -> u32 {
 
 #[inline(always)]
 fn put<T: Copy>(scratch: &Scratch, cursor: u32, value: T) {
-    // SAFETY: `cursor` was masked to 11 bits before the chunk that is being copied (`sample::copy_chunk`), and a chunk adds less
-    // than 300 bytes; PEERS_AT + 2047 + 300 + 8 is inside the space.
+    // SAFETY: `cursor` was masked by COLLECTED_MAX before the chunk that is being copied (`sample`), and a chunk adds less than 300
+    // bytes; `sample` asserts that all that is inside the space.
     unsafe { scratch.bytes().add(PEERS_AT + cursor as usize).cast::<T>().write_unaligned(value) }
 }
 
 impl Family for V4 {
     const WORDS: usize = 1;
     const SLOTS: u32 = 32;
+    const VISIT: u32 = 3;
     const INLINE: usize = 5;
-    const PER_PARTITION: u32 = 64;
+    const PER_PARTITION: u32 = 80;
     const PEER_BYTES: u32 = wire::PEER_V4 as u32;
     const WANT_LIMIT: u32 = 320;
     const TAG: u32 = 0;
@@ -333,8 +336,9 @@ impl Family for V4 {
 impl Family for V6 {
     const WORDS: usize = 3;
     const SLOTS: u32 = 16;
+    const VISIT: u32 = 4;
     const INLINE: usize = 2;
-    const PER_PARTITION: u32 = 48;
+    const PER_PARTITION: u32 = 64;
     const PEER_BYTES: u32 = wire::PEER_V6 as u32;
     const WANT_LIMIT: u32 = 100;
     const TAG: u32 = 1 << 31;

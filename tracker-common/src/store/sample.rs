@@ -1,6 +1,6 @@
 //! Choosing the peers of a reply: random, never the asker, never a peer twice.
 //!
-//! A small swarm is read from its record. In a grown one whole chunks are taken, two from a partition, from partitions at a
+//! A small swarm is read from its record. In a grown one whole chunks are taken, some from a partition, from partitions at a
 //! random stride from a random beginning. Partitions that linear hashing has yet to split hold twice as many peers as the
 //! others, and get two turns where those get one. When all have had their turns the next lap takes other chunks. What is
 //! collected beyond the wanted number is cut off at a random end. No lock is held: chunks are dropped again if their
@@ -13,15 +13,13 @@ use super::{
 };
 use crate::{
     memory::{Memory, Step},
-    reply::{PEERS_AT, START_MASK, Scratch, VERSIONS},
+    reply::{PEERS_AT, SCRATCH_BYTES, Scratch, VERSIONS},
+    settings::Settings,
     word::{Word, opaque},
 };
 
 /// Partitions looked at for one reply, at most. Bounds the work where nearly everybody is a seeder and a seeder asks.
 pub const VISITS: u32 = 32;
-
-/// Chunks taken at a visit.
-pub const CHUNKS_PER_VISIT: u32 = 2;
 
 /// Turns for the visits and for looking again at what was being changed.
 const TURNS: u32 = 8 * VISITS;
@@ -30,11 +28,12 @@ const TURNS: u32 = 8 * VISITS;
 const INLINE_TRIES: u32 = 2;
 
 /// Bytes that can be collected before a chunk is copied. All ones: it is a mask as well.
-pub const COLLECTED_MAX: u32 = 2047;
+pub const COLLECTED_MAX: u32 = 4095;
 
 // The largest reply and the chunk that has been begun; and the copy of the first peers behind the last (`cut`).
-const _: () = assert!(V4::WANT_LIMIT * V4::PEER_BYTES <= COLLECTED_MAX && V6::WANT_LIMIT * V6::PEER_BYTES <= COLLECTED_MAX);
-const _: () = assert!(PEERS_AT + COLLECTED_MAX as usize + 18 * 16 <= START_MASK);
+const _: () = assert!((V4::WANT_LIMIT + V4::SLOTS) * V4::PEER_BYTES <= COLLECTED_MAX);
+const _: () = assert!((V6::WANT_LIMIT + V6::SLOTS) * V6::PEER_BYTES <= COLLECTED_MAX);
+const _: () = assert!(PEERS_AT + COLLECTED_MAX as usize + 300 + 8 <= SCRATCH_BYTES);
 
 /// Compact peers in [`Scratch::bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,56 +44,69 @@ pub struct Sample {
     pub count: u32,
 }
 
-/// Collects up to `want` peers of a swarm, seeders among them only if `seeders`, without `own`.
+/// Collects up to `want` peers of swarm `number`, seeders among them only if `seeders`, without `own`.
 ///
-/// More than [`Family::WANT_LIMIT`] are not given.
+/// More than [`Family::WANT_LIMIT`] are not given. `None` only where [`Memory::HURRIED`].
 #[inline(always)]
-pub fn sample<M: Memory, F: Family>(memory: &M, swarm: u32, want: u32, seeders: bool, own: F::Key) -> Sample {
-    let none = Sample { start: PEERS_AT as u32, count: 0 };
-    let (Some(scratch), Some(settings), Some(record)) = (memory.scratch(), memory.settings(), memory.swarm(swarm))
-    else {
-        return none;
-    };
+#[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
+pub fn sample<M: Memory, F: Family>(
+    memory: &M,
+    settings: &Settings,
+    scratch: &Scratch,
+    number: u32,
+    swarm: &Swarm,
+    want: u32,
+    seeders: bool,
+    own: F::Key,
+) -> Option<Sample> {
     if want == 0 {
-        return none;
+        return Some(Sample { start: PEERS_AT as u32, count: 0 });
     }
     let want = if want > F::WANT_LIMIT { F::WANT_LIMIT } else { want };
-    let state = &scratch.sample;
     let random = memory.random();
-    state.random.store(random);
-    state.cursor.store(0);
+    scratch.sample.random.store(random);
+    scratch.sample.cursor.store(0);
     let wanted = Wanted::new(seeders);
-    if !family::is_root(F::root(record).load()) {
-        inline::<M, F>(memory, scratch, record, wanted, own);
+    if !family::is_root(F::root(swarm).load()) {
+        inline::<M, F>(memory, scratch, swarm, wanted, own, random);
     }
-    let root = F::root(record).load();
+    let root = F::root(swarm).load();
     let partitions = family::root_partitions(root);
     if family::is_root(root) && partitions != 0 && partitions <= PARTITIONS_MAX {
         let ring = partition::ring(partitions);
-        state.cursor.store(0);
-        state.enough.store(want * F::PEER_BYTES);
-        state.swarm.store(swarm);
-        state.partitions.store(partitions);
-        state.turn.store(random & (ring - 1));
-        // So that VISITS strides stay within one lap, if there are that many turns; odd, so that a lap misses no turn.
-        state.stride.store((((random >> 16) * (ring / VISITS)) >> 16) | 1);
-        state.turns.store(0);
-        state.lap.store(0);
-        state.visits.store(0);
-        state.fruitful.store(0);
-        state.own_place.store(partition::address(F::hash(settings, own), partitions));
-        state.seeders.store(u32::from(seeders));
+        let turn = random & (ring - 1);
+        let mut visit = Visit {
+            partitions,
+            turn,
+            flip: if turn >= partitions { 1 } else { 0 },
+            // So that VISITS strides stay within one lap, if there are that many turns; odd, so that a lap misses no turn.
+            stride: (((random >> 16) * (ring / VISITS)) >> 16) | 1,
+            turns: 0,
+            lap: 0,
+            visits: 0,
+            fruitful: 0,
+            own_place: partition::address(F::hash(settings, own), partitions),
+            seeders: u32::from(seeders),
+            cursor: 0,
+            enough: want * F::PEER_BYTES,
+        };
         F::stash(scratch, own);
-        let mut visit = Visit::<F>(core::marker::PhantomData);
         // The first visit is nearly always enough, and in the kernel each turn of the loop is a call.
-        if visit.step(memory, 0) {
-            memory.repeat(TURNS - 1, &mut visit);
+        if M::HURRIED {
+            if visit.go::<M, F>(memory, scratch, swarm, number) {
+                return None;
+            }
+            scratch.sample.cursor.store(visit.cursor);
+        } else {
+            visit.save(scratch);
+            scratch.sample.swarm.store(number);
+            memory.repeat(TURNS, &mut Turn::<F>(core::marker::PhantomData));
         }
     }
-    cut::<F>(scratch, want)
+    Some(cut::<F>(scratch, want))
 }
 
-/// Keeps `want` of the peers collected, from a random one on and as from a ring, so that all have the same chance.
+/// Keeps `want` of the peers collected, from a random one on and as from a ring.
 #[inline(always)]
 fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
     let bytes = scratch.forget(scratch.sample.cursor.load());
@@ -102,10 +114,8 @@ fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
     if collected <= want {
         return Sample { start: PEERS_AT as u32, count: collected };
     }
-    // The random number has chosen the partitions; mixed, it is another one.
-    let random = scratch.sample.random.load();
-    let random = (random ^ random >> 15).wrapping_mul(0x85eb_ca6b) >> 16;
-    let skip = (collected * random) >> 16;
+    let first = scratch.sample.first.load();
+    let skip = if first < collected { first } else { 0 };
     if skip + want > collected {
         // The ring: the first ones once more behind the last one.
         let again = (skip + want - collected) * F::PEER_BYTES;
@@ -115,7 +125,14 @@ fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
 }
 
 #[inline(always)]
-fn inline<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm: &Swarm, wanted: Wanted, own: F::Key) {
+fn inline<M: Memory, F: Family>(
+    memory: &M,
+    scratch: &Scratch,
+    swarm: &Swarm,
+    wanted: Wanted,
+    own: F::Key,
+    random: u32,
+) {
     for tries in 0..INLINE_TRIES {
         let Some(version) = swarm.lock.version() else {
             memory.pause(tries + 1);
@@ -128,6 +145,7 @@ fn inline<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm: &Swarm, wa
         }
         if swarm.lock.unchanged_since(version) {
             scratch.sample.cursor.store(cursor);
+            scratch.sample.first.store((cursor / F::PEER_BYTES * (random >> 16)) >> 16);
             return;
         }
     }
@@ -152,122 +170,206 @@ fn pick_from_chunk<F: Family>(scratch: &Scratch, mut cursor: u32, words: &[Word]
     cursor
 }
 
-/// Visits a partition and takes some chunks of it. All it knows is in [`Scratch::sample`].
-struct Visit<F>(core::marker::PhantomData<F>);
+/// A sample being taken from a grown swarm.
+struct Visit {
+    partitions: u32,
+    /// The present turn.
+    turn: u32,
+    /// 1 if the first turn is one beyond the last partition.
+    flip: u32,
+    /// From one turn to the next.
+    stride: u32,
+    /// Turns done in the present lap.
+    turns: u32,
+    /// Laps done.
+    lap: u32,
+    /// Partitions visited.
+    visits: u32,
+    /// Whether the present lap has found anything.
+    fruitful: u32,
+    /// The asker's partition.
+    own_place: u32,
+    seeders: u32,
+    /// Bytes collected.
+    cursor: u32,
+    /// Bytes that are enough.
+    enough: u32,
+}
 
-impl<M: Memory, F: Family> Step<M> for Visit<F> {
+/// One turn of the loop. What is known between two turns is in [`Scratch::sample`].
+struct Turn<F>(core::marker::PhantomData<F>);
+
+impl<M: Memory, F: Family> Step<M> for Turn<F> {
     #[inline(always)]
     fn step(&mut self, memory: &M, _turn: u32) -> bool {
         let Some(scratch) = memory.scratch() else { return false };
+        let number = scratch.sample.swarm.load();
+        let Some(swarm) = memory.swarm(number) else { return false };
+        let mut visit = Visit::saved(scratch);
+        let goes_on = visit.go::<M, F>(memory, scratch, swarm, number);
+        visit.save(scratch);
+        goes_on
+    }
+}
+
+impl Visit {
+    #[inline(always)]
+    fn saved(scratch: &Scratch) -> Self {
         let state = &scratch.sample;
-        let Some(swarm) = memory.swarm(state.swarm.load()) else { return false };
-        let visits = state.visits.load();
-        let lap = state.lap.load();
-        if visits >= VISITS || lap * CHUNKS_PER_VISIT >= PARTITION_CHUNKS {
+        Self {
+            partitions: state.partitions.load(),
+            turn: state.turn.load(),
+            flip: state.flip.load(),
+            stride: state.stride.load(),
+            turns: state.turns.load(),
+            lap: state.lap.load(),
+            visits: state.visits.load(),
+            fruitful: state.fruitful.load(),
+            own_place: state.own_place.load(),
+            seeders: state.seeders.load(),
+            cursor: state.cursor.load(),
+            enough: state.enough.load(),
+        }
+    }
+
+    #[inline(always)]
+    fn save(&self, scratch: &Scratch) {
+        let state = &scratch.sample;
+        state.partitions.store(self.partitions);
+        state.turn.store(self.turn);
+        state.flip.store(self.flip);
+        state.stride.store(self.stride);
+        state.turns.store(self.turns);
+        state.lap.store(self.lap);
+        state.visits.store(self.visits);
+        state.fruitful.store(self.fruitful);
+        state.own_place.store(self.own_place);
+        state.seeders.store(self.seeders);
+        state.cursor.store(self.cursor);
+        state.enough.store(self.enough);
+    }
+
+    /// Visits a partition and takes some chunks of it. False if that was the last.
+    #[inline(always)]
+    fn go<M: Memory, F: Family>(&mut self, memory: &M, scratch: &Scratch, swarm: &Swarm, number: u32) -> bool {
+        if self.visits >= VISITS || self.lap * F::VISIT >= PARTITION_CHUNKS {
             return false;
         }
-        let turn = state.turn.load();
-        let partitions = state.partitions.load();
-        let ring = partition::ring(partitions);
+        let ring = partition::ring(self.partitions);
         // Turns beyond the last partition belong to those that have not been split yet.
-        let place = partition::address(turn, partitions);
-        let second = if turn == place { 0 } else { 1 };
-        let double = if turn != place || place + ring / 2 >= partitions && place < ring / 2 { 1 } else { 0 };
-        let rank = scratch.forget(((lap << double) + second) * CHUNKS_PER_VISIT);
-        let Some(number) = lookup::<M, F>(memory, swarm, place, partitions) else { return false };
-        let Some(part) = memory.partition(scratch.forget(number)) else { return false };
+        let place = partition::address(self.turn, self.partitions);
+        let second = if self.turn == place { 0 } else { 1 };
+        // Of two turns for one partition, that kind comes first which the first turn of all is.
+        let rank = if self.turn != place || place + ring / 2 >= self.partitions && place < ring / 2 {
+            self.lap * 2 + (second ^ self.flip)
+        } else {
+            self.lap
+        };
+        let rank = scratch.forget(rank * F::VISIT);
+        let Some(part) = lookup::<M, F>(memory, swarm, place, self.partitions) else { return false };
+        let Some(part) = memory.partition(scratch.forget(part)) else { return false };
         // A partition that is being changed, or was while it was read, is visited again in the next turn.
         let Some(version) = part.lock.version() else {
             memory.pause(1);
             return true;
         };
-        let visit = take::<M, F>(memory, scratch, part, place, rank, version);
+        scratch.found.store(self.cursor);
+        let chunks = chunks_for::<F>(part.peers.load());
+        let visit = self.take::<M, F>(memory, scratch, part, number, place, rank, version);
         if !part.lock.unchanged_since(version) {
             return true;
         }
         // Had partitions been merged meanwhile, this one could hold peers that another one has given already.
         let root = F::root(swarm).load();
-        if !family::is_root(root) || family::root_partitions(root) < partitions {
+        if !family::is_root(root) || family::root_partitions(root) < self.partitions {
             return false;
         }
-        let cursor = scratch.found.load();
-        state.cursor.store(cursor);
-        state.visits.store(visits + visit);
-        let fruitful = state.fruitful.load() | visit;
+        self.cursor = scratch.found.load();
+        if self.partitions == 1 && rank + F::VISIT >= chunks {
+            // That was everybody.
+            return false;
+        }
+        self.visits += visit;
+        self.fruitful |= visit;
         // Next time: the next turn, or the next lap.
-        state.turn.store((turn + state.stride.load()) & (ring - 1));
-        let turns = state.turns.load() + 1;
-        if turns < ring {
-            state.turns.store(turns);
-            state.fruitful.store(fruitful);
-        } else {
-            state.turns.store(0);
-            state.fruitful.store(0);
-            state.lap.store(lap + 1);
+        self.turn = (self.turn + self.stride) & (ring - 1);
+        self.turns += 1;
+        if self.turns >= ring {
             // After a lap in which no partition had a chunk left nobody is missing.
-            if fruitful == 0 {
+            if self.fruitful == 0 {
                 return false;
             }
+            self.turns = 0;
+            self.fruitful = 0;
+            self.lap += 1;
         }
-        cursor < state.enough.load()
+        self.cursor < self.enough
     }
-}
 
-/// Takes the chunks of a partition from this rank on, and leaves the cursor behind them in [`Scratch::found`]. 0 if there is none.
-#[inline(always)]
-fn take<M: Memory, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    part: &Partition,
-    place: u32,
-    rank: u32,
-    version: u32,
-) -> u32 {
-    let state = &scratch.sample;
-    let mut cursor = state.cursor.load();
-    scratch.found.store(cursor);
-    let peers = part.peers.load();
-    let chunks = chunks_for::<F>(peers);
-    if rank >= chunks || !partition::belongs::<F>(part, state.swarm.load(), place) {
-        return 0;
-    }
-    // The same for all turns of this partition in this sample, and no other's.
-    let mark = state.random.load() ^ place.wrapping_mul(0x9e37_79b9);
-    // Further chunks of a partition that was changed since the first ones were read may hold peers of those.
-    let remembered = &scratch.versions[place as usize & (VERSIONS - 1)];
-    let entry = u64::from(mark) << 32 | u64::from(version);
-    let known = remembered.load();
-    if (known >> 32) as u32 != mark {
-        remembered.store(entry);
-    } else if known != entry {
-        return 0;
-    }
-    // The chunk of rank 0: random. A multiply and a shift bring it below the number of chunks.
-    let begin = mark.wrapping_mul(0x85eb_ca6b) >> 24;
-    let mut index = rank + ((begin * chunks) >> 8);
-    let wanted = Wanted::new(state.seeders.load() != 0);
-    let plain = wanted.all() && place != state.own_place.load();
-    let enough = state.enough.load();
-    for taken in 0..CHUNKS_PER_VISIT {
-        if index >= chunks {
-            index -= chunks;
+    /// Takes the chunks of a partition from this rank on, and leaves the cursor behind them in [`Scratch::found`]. 0 if there is none.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
+    fn take<M: Memory, F: Family>(
+        &self,
+        memory: &M,
+        scratch: &Scratch,
+        part: &Partition,
+        swarm: u32,
+        place: u32,
+        rank: u32,
+        version: u32,
+    ) -> u32 {
+        let peers = part.peers.load();
+        let chunks = chunks_for::<F>(peers);
+        if rank >= chunks || !partition::belongs::<F>(part, swarm, place) {
+            return 0;
         }
-        // The verifier does not follow the subtraction.
-        let at = opaque(u64::from(scratch.forget(index))) as usize;
-        if at >= PARTITION_CHUNKS as usize || rank + taken >= chunks || cursor >= enough {
-            break;
+        // The same for all turns of this partition in this sample, and no other's.
+        let mark = scratch.sample.random.load() ^ place.wrapping_mul(0x9e37_79b9);
+        // Further chunks of a partition that was changed since the first ones were read may hold peers of those.
+        let remembered = &scratch.versions[place as usize & (VERSIONS - 1)];
+        let entry = u64::from(mark) << 32 | u64::from(version);
+        let known = remembered.load();
+        if (known >> 32) as u32 != mark {
+            remembered.store(entry);
+        } else if known != entry {
+            return 0;
         }
-        let Some(words) = F::chunk(memory, part.chunks[at].load()) else { break };
-        cursor &= COLLECTED_MAX;
-        if plain {
-            let left = peers.wrapping_sub(at as u32 * F::SLOTS);
-            cursor = copy_chunk::<F>(scratch, cursor, words, if left < F::SLOTS { left } else { F::SLOTS });
-        } else {
-            cursor = pick_from_chunk::<F>(scratch, cursor, words, wanted, F::stashed(scratch));
+        // The chunk of rank 0 is that of a random peer, who is given first, so that those in the last one, which may be few, do not
+        // come up more often. A multiply and a shift bring the random number below the number of peers.
+        let first = ((mark.wrapping_mul(0x85eb_ca6b) >> 16) * peers) >> 16;
+        let mut enough = self.enough;
+        if self.cursor == 0 {
+            scratch.sample.first.store(first % F::SLOTS);
+            // Those in front of him are left out, if there are others.
+            enough += first % F::SLOTS * F::PEER_BYTES;
         }
-        cursor = scratch.forget(cursor);
-        index += 1;
+        let mut index = rank + first / F::SLOTS;
+        let mut cursor = self.cursor;
+        let wanted = Wanted::new(self.seeders != 0);
+        let plain = wanted.all() && place != self.own_place;
+        for taken in 0..F::VISIT {
+            if index >= chunks {
+                index -= chunks;
+            }
+            // The verifier does not follow the subtraction.
+            let at = opaque(u64::from(index)) as usize;
+            if at >= PARTITION_CHUNKS as usize || rank + taken >= chunks || cursor >= enough {
+                break;
+            }
+            let Some(words) = F::chunk(memory, part.chunks[at].load()) else { break };
+            cursor &= COLLECTED_MAX;
+            if plain {
+                let left = peers.wrapping_sub(at as u32 * F::SLOTS);
+                cursor = copy_chunk::<F>(scratch, cursor, words, if left < F::SLOTS { left } else { F::SLOTS });
+            } else {
+                cursor = pick_from_chunk::<F>(scratch, cursor, words, wanted, F::stashed(scratch));
+            }
+            // To the verifier all ways through the loop shall be one.
+            cursor = scratch.forget(cursor);
+            index = scratch.forget(index + 1);
+        }
+        scratch.found.store(cursor);
+        1
     }
-    scratch.found.store(cursor);
-    1
 }

@@ -108,15 +108,19 @@ pub fn update<M: Memory, F: Family>(
     announcement: &Announcement<'_, F::Key>,
 ) -> Result<Option<u32>, Reason> {
     match refresh::<M, F>(memory, announcement) {
-        Some(number) => Ok(Some(number)),
+        Some((number, _)) => Ok(Some(number)),
         None => store::<M, F>(memory, announcement),
     }
 }
 
-/// Stores what nearly all announces say: that a known peer is still there. No lock is taken. `None`, and nothing that would
-/// be wrong to do again, if it is anything else or somebody is in the way: that is for [`store`].
+/// Stores what nearly all announces say: that a known peer is still there. No lock is taken. Returns the swarm's number and its
+/// record. `None`, and nothing that would be wrong to do again, if it is anything else or somebody is in the way: that is for
+/// [`store`].
 #[inline(always)]
-pub fn refresh<M: Memory, F: Family>(memory: &M, announcement: &Announcement<'_, F::Key>) -> Option<u32> {
+pub fn refresh<'m, M: Memory, F: Family>(
+    memory: &'m M,
+    announcement: &Announcement<'_, F::Key>,
+) -> Option<(u32, &'m Swarm)> {
     let (settings, scratch) = (memory.settings()?, memory.scratch()?);
     if announcement.event == PeerEvent::Stopped {
         return None;
@@ -145,7 +149,7 @@ pub fn refresh<M: Memory, F: Family>(memory: &M, announcement: &Announcement<'_,
         let base = inline_slot::<F>(scratch, words, announcement.peer)?;
         renew::<M, F>(memory, settings, swarm, &swarm.lock, seen, words, base, announcement)?;
     }
-    Some(number)
+    Some((number, swarm))
 }
 
 /// Sets the minute of a known peer, if nothing else about it changes.
