@@ -265,9 +265,13 @@ impl Visit {
         } else {
             self.lap
         };
+        // What the ways to here have shown of these numbers does not matter from here on.
         let rank = scratch.forget(rank * F::VISIT);
         let Some(part) = lookup::<M, F>(memory, swarm, place, self.partitions) else { return false };
         let Some(part) = memory.partition(scratch.forget(part)) else { return false };
+        let place = scratch.forget(place);
+        self.partitions = scratch.forget(self.partitions);
+        self.turn = scratch.forget(self.turn);
         // A partition that is being changed, or was while it was read, is visited again in the next turn.
         let Some(version) = part.lock.version() else {
             memory.pause(1);
@@ -348,19 +352,21 @@ impl Visit {
         let mut cursor = self.cursor;
         let wanted = Wanted::new(self.seeders != 0);
         let plain = wanted.all() && place != self.own_place;
+        let count = scratch.forget(chunks - rank);
         for taken in 0..F::VISIT {
+            let chunks = scratch.forget(chunks);
             if index >= chunks {
                 index -= chunks;
             }
             // The verifier does not follow the subtraction.
             let at = opaque(u64::from(index)) as usize;
-            if at >= PARTITION_CHUNKS as usize || rank + taken >= chunks || cursor >= enough {
+            if at >= PARTITION_CHUNKS as usize || taken >= count || cursor >= enough {
                 break;
             }
             let Some(words) = F::chunk(memory, part.chunks[at].load()) else { break };
             cursor &= COLLECTED_MAX;
             if plain {
-                let left = peers.wrapping_sub(at as u32 * F::SLOTS);
+                let left = scratch.forget(peers).wrapping_sub(at as u32 * F::SLOTS);
                 cursor = copy_chunk::<F>(scratch, cursor, words, if left < F::SLOTS { left } else { F::SLOTS });
             } else {
                 cursor = pick_from_chunk::<F>(scratch, cursor, words, wanted, F::stashed(scratch));
