@@ -18,9 +18,9 @@ use bench_ebpf::{
 };
 
 use super::{
-    arena::{Arena, Family, TRACKER_PORT},
+    arena::{self, Arena, Family, TRACKER_PORT},
     cores::{self, Accounts, Cores, Thread, Usage},
-    interrupt, netns,
+    interrupt,
     object::{Maps, Object, Programs},
     request::{self, Request},
 };
@@ -114,7 +114,7 @@ impl Generator {
         let interface = arena.client.enter(|| {
             programs.get("generate")?;
             programs.attach("hear", &arena.client_interface)?;
-            netns::interface_number(&arena.client_interface)
+            arena::interface_number(&arena.client_interface)
         })?;
         let load = Load {
             template: [0; TEMPLATE_BYTES],

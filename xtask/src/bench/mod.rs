@@ -29,7 +29,6 @@ mod cores;
 mod generator;
 mod http;
 mod interrupt;
-mod netns;
 mod object;
 mod plot;
 mod report;
@@ -51,7 +50,15 @@ use self::{
     report::Report,
     scenario::{SCENARIOS, Scenario},
 };
-use crate::workspace;
+use crate::{
+    command, debian,
+    requirements::{self, Requirement},
+    workspace,
+};
+
+/// What the benchmark runs besides trackers. It installs none of the other trackers: which of them, and how it is built,
+/// is for whoever compares.
+const REQUIREMENTS: [Requirement; 1] = [requirements::NAMESPACES];
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -152,8 +159,10 @@ fn stages(options: &ContestOptions) -> anyhow::Result<()> {
         [] => ["small", "zipf", "swarm-1k", "swarm-64k", "swarm-1m"].map(str::to_owned).to_vec(),
         chosen => chosen.to_vec(),
     };
+    let scenarios = find_scenarios(&scenarios)?;
+    provide()?;
     begin(&plan)?;
-    for scenario in find_scenarios(&scenarios)? {
+    for scenario in scenarios {
         stages::run(scenario, &plan)?;
     }
     Ok(())
@@ -184,10 +193,21 @@ fn output(options: &ContestOptions) -> PathBuf {
     options.output.clone().unwrap_or_else(|| workspace::target_dir().join("bench"))
 }
 
-/// Prepares this process, and removes what an earlier one left behind.
+/// Makes sure that everything is there but other trackers.
+fn provide() -> anyhow::Result<()> {
+    ensure!(
+        debian::is_root(),
+        "the benchmark loads eBPF programs and creates network namespaces: run this as root, for example with \
+         `sudo --preserve-env=PATH,HOME cargo xtask bench` (`cargo xtask bench socket` needs no privileges)"
+    );
+    requirements::install(&REQUIREMENTS, "the benchmarks")?;
+    // What is measured has to be what is in the source tree.
+    command::run(command::cargo().args(["build", "--release", "--package", "tracker-user"]))
+}
+
+/// Prepares this process.
 fn begin(plan: &Plan) -> anyhow::Result<()> {
     interrupt::catch()?;
-    netns::remove_stale();
     cores::pin(0, plan.cores.load)
         .with_context(|| format!("cannot tie the benchmark to core {}: it needs two cores", plan.cores.load))?;
     cores::set_nice(0, cores::FAVOURED).context("cannot set the benchmark's nice value (run as root)")
@@ -197,15 +217,20 @@ fn contest(options: &ContestOptions) -> anyhow::Result<()> {
     let scenarios = chosen_scenarios(options)?;
     let plan = plan(options)?;
     let directory = output(options);
+    provide()?;
     let contestants = present_contestants(options);
-    ensure!(!contestants.is_empty(), "no contestant is here");
+    ensure!(!contestants.is_empty(), "none of the contestants chosen is installed; above is said how to install each");
     begin(&plan)?;
 
     let mut report = Report::new(&plan);
     let mut result = Ok(());
     for scenario in scenarios {
         eprintln!("{}: {}", scenario.name, scenario.title);
-        let playing: Vec<_> = contestants.iter().copied().filter(|contestant| contestant.plays(scenario)).collect();
+        let (playing, absent): (Vec<Contestant>, Vec<Contestant>) =
+            contestants.iter().partition(|contestant| contestant.plays(scenario));
+        for contestant in absent {
+            eprintln!("  {}: left out: it has no part in HTTP", contestant.name());
+        }
         match contest::run(scenario, &playing, &plan) {
             Ok(outcomes) => report.add(scenario, &outcomes),
             Err(error) => {
@@ -215,8 +240,9 @@ fn contest(options: &ContestOptions) -> anyhow::Result<()> {
             }
         }
     }
-    if report.scenarios.is_empty() {
-        return result;
+    if !report.has_results() {
+        result?;
+        bail!("nothing was measured: no contestant took part in any scenario; above is said why each was left out");
     }
     println!("{}", report.table());
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", workspace::display(&directory)))?;

@@ -108,6 +108,11 @@ impl Report {
         });
     }
 
+    /// Whether any contestant was measured.
+    pub fn has_results(&self) -> bool {
+        self.scenarios.iter().any(|results| !results.contestants.is_empty())
+    }
+
     pub fn write_json(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self).context("cannot write the results as JSON")?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", workspace::display(path)))

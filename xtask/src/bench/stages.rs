@@ -12,12 +12,12 @@ use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, loaded_program
 use bench_ebpf::{Client, Load, Progress, Visit};
 
 use super::{
-    arena::Arena,
+    arena::{self, Arena},
     contest::{Entrant, Plan, Spread},
     contestant::Contestant,
     cores::{self, Urgency},
     generator::{self, CLIENTS, Times},
-    interrupt, netns,
+    interrupt,
     object::Object,
     request::{Event, Request},
     scenario::{Scenario, WANT},
@@ -59,7 +59,7 @@ pub fn run(scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
     let in_place = in_place(&mut entrant, scenario, plan)?;
     let (arena, generator, running) = entrant.parts(scenario)?;
     running.set_urgency(Urgency::Idle)?;
-    let number = netns::attached_program(&arena.tracker, &arena.tracker_interface)?;
+    let number = arena::attached_program(&arena.tracker, &arena.tracker_interface)?;
     let tracker = program(number)?;
 
     let mut bench = Stages::new(arena, scenario, *generator.load(), generator.maps().population())?;
@@ -94,7 +94,7 @@ pub fn run(scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
 fn in_place(entrant: &mut Entrant, scenario: &Scenario, plan: &Plan) -> anyhow::Result<f64> {
     let (arena, generator, running) = entrant.parts(scenario)?;
     running.set_urgency(Urgency::Measured)?;
-    let number = netns::attached_program(&arena.tracker, &arena.tracker_interface)?;
+    let number = arena::attached_program(&arena.tracker, &arena.tracker_interface)?;
     let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)
         .context("cannot switch the kernel's statistics on BPF programs on (Linux 5.8)")?;
     let look = || -> anyhow::Result<(f64, u64)> {
@@ -122,7 +122,7 @@ impl<'a> Stages<'a> {
         object.maps.population().copy_from_slice(population);
         object.programs.get("stage")?;
         object.programs.get("nothing")?;
-        let interface = arena.tracker.enter(|| netns::interface_number(&arena.tracker_interface))?;
+        let interface = arena.tracker.enter(|| arena::interface_number(&arena.tracker_interface))?;
         Ok(Self { object, arena, scenario, load, interface })
     }
 
