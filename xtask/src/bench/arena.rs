@@ -7,12 +7,15 @@
 use std::{
     ffi::CString,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use tracker_tests::namespace::{Namespace, Offload, mac_text};
+use tracker_tests::{
+    client,
+    namespace::{Namespace, Offload, mac_text},
+};
 
 use super::cores::{self, Cores, Thread};
 use crate::command;
@@ -146,6 +149,12 @@ impl Arena {
             cores::set_nice(thread, cores::FAVOURED).context("cannot set the nice value of a polling thread")?;
         }
         Ok(threads)
+    }
+
+    /// Fetches a path from the tracker by HTTP. By the tracker's own host: the interface under load is left alone.
+    pub fn get(&self, path: &str) -> anyhow::Result<String> {
+        let tracker = SocketAddr::new(Family::V4.tracker_address(), TRACKER_PORT);
+        client::http_get(Some(&self.tracker), tracker, path)?.text()
     }
 
     /// The Ethernet header of a request.

@@ -69,6 +69,8 @@ pub struct Outcome {
     pub filled: Footprint,
     /// Share of the peers' first announces that was answered.
     pub prefilled: f64,
+    /// Peers stored after that, as far as it tells.
+    pub stored: Option<u64>,
     /// At half the rate.
     pub half_load: Option<Run>,
 }
@@ -186,6 +188,7 @@ impl Entrant {
             empty: Footprint::default(),
             filled: Footprint::default(),
             prefilled: 1.0,
+            stored: None,
             half_load: None,
         };
         let mut entrant = Self { contestant, running, load, connected: None, reply_bytes, outcome, arena };
@@ -216,12 +219,17 @@ impl Entrant {
             let start = Instant::now();
             let answered = self.announce_all(scenario, plan)?;
             self.outcome.prefilled = answered as f64 / f64::from(scenario.peers);
+            let seconds = start.elapsed().as_secs_f64();
+            self.outcome.stored = self.running.stored_peers(&self.arena);
             eprintln!(
-                "  {}: {} peers announced in {:.1} s, {:.2} % answered",
+                "  {}: {} peers announced in {seconds:.1} s, {:.2} % answered, {}",
                 self.contestant.name(),
                 scenario.peers,
-                start.elapsed().as_secs_f64(),
-                100.0 * self.outcome.prefilled
+                100.0 * self.outcome.prefilled,
+                self.outcome.stored.map_or_else(
+                    || "it does not say how many it stored".to_owned(),
+                    |stored| format!("{stored} stored")
+                )
             );
         }
         self.outcome.filled = self.running.footprint();

@@ -206,6 +206,12 @@ impl Running {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
+    /// How many peers it says that it has. opentracker's format, which this tracker speaks too; aquatic does not.
+    pub fn stored_peers(&self, arena: &Arena) -> Option<u64> {
+        let text = arena.get("/stats?mode=peer").ok()?;
+        text.lines().next()?.trim().parse().ok()
+    }
+
     pub fn footprint(&self) -> Footprint {
         self.process().map_or_else(Footprint::default, Footprint::of)
     }

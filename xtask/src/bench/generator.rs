@@ -14,7 +14,8 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use bench_ebpf::{
-    Load, PACE_SHIFT, Progress, REQUEST_SCRAPE, Replies, TEMPLATE_BYTES, checksum_words, latency_of_bucket,
+    FRAME_EXCESS, Load, PACE_SHIFT, Progress, REQUEST_SCRAPE, Replies, TEMPLATE_BYTES, checksum_words,
+    latency_of_bucket,
 };
 
 use super::{
@@ -409,10 +410,11 @@ pub struct Times {
     pub measured: Duration,
 }
 
-/// Lets the kernel make up to `frames` frames of `length` bytes and send those for which the program says so out of
-/// `interface`.
+/// Lets the kernel make up to `frames` frames for requests of `length` bytes and send those for which the program says so
+/// out of `interface`.
 fn make_frames(program: &Xdp, interface: u32, length: u32, frames: u32) -> anyhow::Result<()> {
     interrupt::check()?;
+    let length = length + FRAME_EXCESS;
     // A struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex. XDP_TX in live-frames
     // mode means out of the ingress interface.
     let ctx: Vec<u8> = [0, length, 0, interface, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();

@@ -66,8 +66,10 @@ pub struct Row {
     /// Share of the peers' first announces that was answered.
     pub prefilled: f64,
     pub largest_swarm: u64,
+    /// Peers stored after that, as far as it tells.
+    pub stored_peers: Option<u64>,
     /// Bytes, with all peers announced.
-    pub memory_private: u64,
+    pub memory_process: u64,
     pub memory_maps: u64,
     /// Bytes before any peer was.
     pub memory_empty: u64,
@@ -183,7 +185,8 @@ impl Row {
             invalid: runs.iter().map(super::generator::Run::invalid).sum(),
             prefilled: outcome.prefilled,
             largest_swarm: runs.iter().map(|run| run.replies.largest_swarm).max().unwrap_or(0),
-            memory_private: outcome.filled.private,
+            stored_peers: outcome.stored,
+            memory_process: outcome.filled.process,
             memory_maps: outcome.filled.maps,
             memory_empty: outcome.empty.total(),
             half_load: outcome.half_load.as_ref().map(|run| HalfLoad {
@@ -200,7 +203,8 @@ impl Row {
         let per_core = self.answered_per_core_second.median;
         let ratio = |of: Option<f64>| of.map_or(String::new(), |of| format!("{:.2}", per_core / of));
         let is_reflector = self.contestant == Contestant::Reflector;
-        let memory = self.memory_private + self.memory_maps;
+        let memory = self.memory_process + self.memory_maps;
+        let peers = self.stored_peers.map_or(f64::from(results.peers), |stored| stored as f64);
         vec![
             title.to_owned(),
             self.name.to_owned(),
@@ -214,7 +218,7 @@ impl Row {
             if is_reflector || results.peers < 1_000 {
                 String::new()
             } else {
-                format!("{:.0} B", memory as f64 / f64::from(results.peers))
+                format!("{:.1} B", memory as f64 / peers)
             },
             self.half_load.as_ref().map_or(String::new(), |load| {
                 let microseconds =
