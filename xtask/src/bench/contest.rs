@@ -57,6 +57,10 @@ pub struct Plan {
     pub latency: bool,
     pub directory: PathBuf,
     pub programs: Programs,
+    /// So many peers more than the scenario has there is to be room for in this tracker.
+    pub spare_peers: u32,
+    /// Further options of this tracker.
+    pub tracker_options: Vec<String>,
 }
 
 /// One contestant's measured rounds.
@@ -181,7 +185,7 @@ impl Entrant {
             }
         };
         let directory = plan.directory.join(format!("{}-{}", scenario.name, contestant.identifier()));
-        let running = Running::start(contestant, scenario, &arena, plan.cores, &plan.programs, &directory)?;
+        let running = Running::start(contestant, scenario, &arena, plan, &directory)?;
         let outcome = Outcome {
             contestant,
             runs: Vec::new(),
@@ -305,7 +309,13 @@ impl Entrant {
         Ok(())
     }
 
-    /// For measurements without a network: where it is, who its clients are, and what they do.
+    /// Lets all clients connect anew, however fresh their connections are.
+    pub fn connect_anew(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
+        self.connected = None;
+        self.renew_connections(scenario)
+    }
+
+    /// For measurements of other kinds: where it is, who its clients are, and what they do.
     pub fn parts(&mut self, scenario: &Scenario) -> anyhow::Result<(&Arena, &mut Generator, &Running)> {
         self.renew_connections(scenario)?;
         let Load::Udp(generator, _) = &mut self.load else { bail!("{} is not a UDP scenario", scenario.name) };

@@ -16,7 +16,8 @@ use clap::ValueEnum;
 use super::{
     arena::{Arena, Family, TRACKER_PORT},
     buffers,
-    cores::{self, Cores, Footprint, Thread, Urgency},
+    contest::Plan,
+    cores::{self, Footprint, Thread, Urgency},
     object::Object,
     scenario::{Kind, Scenario, WANT},
 };
@@ -146,12 +147,11 @@ impl Running {
         contestant: Contestant,
         scenario: &Scenario,
         arena: &Arena,
-        cores: Cores,
-        programs: &Programs,
+        plan: &Plan,
         directory: &Path,
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", workspace::display(directory)))?;
-        let path = contestant.find(programs, Some(scenario)).map_err(anyhow::Error::msg)?;
+        let path = contestant.find(&plan.programs, Some(scenario)).map_err(anyhow::Error::msg)?;
         let log = directory.join("log.txt");
         let mut running = Self { child: None, log, directory: directory.to_owned(), _reflector: None };
         let Some(path) = path else {
@@ -160,10 +160,10 @@ impl Running {
         let mut command = arena.tracker.command(&path);
         match contestant {
             Contestant::Reflector => {}
-            Contestant::Native => tracker_arguments(&mut command, "native", scenario, arena),
-            Contestant::Generic => tracker_arguments(&mut command, "generic", scenario, arena),
-            Contestant::Sockets => tracker_arguments(&mut command, "off", scenario, arena),
-            Contestant::Opentracker => opentracker_arguments(&mut command, scenario, programs, directory)?,
+            Contestant::Native => tracker_arguments(&mut command, "native", scenario, arena, plan),
+            Contestant::Generic => tracker_arguments(&mut command, "generic", scenario, arena, plan),
+            Contestant::Sockets => tracker_arguments(&mut command, "off", scenario, arena, plan),
+            Contestant::Opentracker => opentracker_arguments(&mut command, scenario, &plan.programs, directory)?,
             Contestant::Aquatic | Contestant::AquaticUring => {
                 let configuration = match scenario.load {
                     Kind::Http { .. } => aquatic_http_configuration(),
@@ -174,7 +174,7 @@ impl Running {
                 command.arg("-c").arg(file);
             }
         }
-        running.child = Some(spawn(&mut command, cores.tracker, &running.log)?);
+        running.child = Some(spawn(&mut command, plan.cores.tracker, &running.log)?);
         Ok(running)
     }
 
@@ -269,7 +269,7 @@ fn spawn(command: &mut Command, core: usize, log: &Path) -> anyhow::Result<Child
     command.spawn().with_context(|| format!("cannot start {command:?}"))
 }
 
-fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, arena: &Arena) {
+fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, arena: &Arena, plan: &Plan) {
     let (v4, v6) = (Family::V4.tracker_address(), Family::V6.tracker_address());
     command.args(["run", "--xdp-mode", mode]);
     if mode != "off" {
@@ -281,11 +281,13 @@ fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, are
         .args(["--udp-threads", "1", "--http-threads", "1"])
         // Exactly what the scenario needs, as the memory is part of the comparison.
         .args(["--max-torrents", &scenario.torrents.max(1_000).to_string()]);
+    let peers = scenario.peers + plan.spare_peers;
     let (v4, v6) = match scenario.family {
-        Family::V4 => (scenario.peers, 0),
-        Family::V6 => (0, scenario.peers),
+        Family::V4 => (peers, 0),
+        Family::V6 => (0, peers),
     };
     command.args(["--max-peers", &v4.max(10_000).to_string(), "--max-peers-v6", &v6.max(10_000).to_string()]);
+    command.args(&plan.tracker_options);
 }
 
 fn opentracker_arguments(

@@ -105,6 +105,41 @@ fn threads_of(process: Thread) -> Vec<Thread> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// The thread of a process that has this name.
+pub fn thread_named(process: Thread, name: &str) -> anyhow::Result<Thread> {
+    let is_it = |thread: &Thread| {
+        fs::read_to_string(format!("/proc/{process}/task/{thread}/comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    threads_of(process)
+        .into_iter()
+        .find(is_it)
+        .with_context(|| format!("process {process} has no thread of the name {name}"))
+}
+
+/// Lets every thread of a process run as programs do that nobody has arranged anything for: on all cores, with ordinary
+/// priority.
+pub fn release(process: Thread) -> anyhow::Result<()> {
+    set_urgency(process, Urgency::Measured)?;
+    for thread in threads_of(process) {
+        // SAFETY: all one bits is the set of all CPUs, of which the kernel takes those that there are; it outlives the call.
+        let result = unsafe {
+            let mut set: libc::cpu_set_t = mem::zeroed();
+            (&raw mut set).write_bytes(0xff, 1);
+            libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &raw const set)
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error()).with_context(|| format!("cannot let thread {thread} go"));
+        }
+        set_nice(thread, 0).with_context(|| format!("cannot set the nice value of thread {thread}"))?;
+    }
+    Ok(())
+}
+
+/// Nanoseconds that a thread of a process has run.
+pub fn thread_time(process: Thread, thread: Thread) -> u64 {
+    run_time(Path::new(&format!("/proc/{process}/task/{thread}")))
+}
+
 /// Nanoseconds that a thread has run.
 fn run_time(thread: &Path) -> u64 {
     let text = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
@@ -112,7 +147,7 @@ fn run_time(thread: &Path) -> u64 {
 }
 
 /// Nanoseconds that all threads of a process have run. Threads that have ended are not counted.
-fn process_time(process: Thread) -> u64 {
+pub fn process_time(process: Thread) -> u64 {
     let tasks = Path::new("/proc").join(process.to_string()).join("task");
     threads_of(process).into_iter().map(|thread| run_time(&tasks.join(thread.to_string()))).sum()
 }

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use bench_ebpf::{
-    FRAME_EXCESS, Load, PACE_SHIFT, Progress, REQUEST_SCRAPE, Replies, TEMPLATE_BYTES, checksum_words,
+    FRAME_EXCESS, Load, PACE_SHIFT, Progress, REQUEST_SCRAPE, Replies, TEMPLATE_BYTES, Visit, checksum_words,
     latency_of_bucket,
 };
 
@@ -204,6 +204,28 @@ impl Generator {
         self.source.stop()?;
         result?;
         measuring.run()
+    }
+
+    /// Keeps `window` requests on their way as long as `look` says so; it is called every few milliseconds with what was
+    /// heard so far.
+    pub fn watch_closed(
+        &mut self,
+        arena: &Arena,
+        window: u32,
+        mut look: impl FnMut(Replies) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        self.source.start(None, u64::MAX, true)?;
+        let result = self.closed_loop(arena, window, |source| look(source.replies()?));
+        self.source.stop()?;
+        result
+    }
+
+    /// From now on only these announce, from the first of them on. Not more than there were at the beginning.
+    pub fn replace_population(&mut self, visits: &[Visit]) -> anyhow::Result<()> {
+        self.source.maps.population()[..visits.len()].copy_from_slice(visits);
+        self.source.load.visits = u32::try_from(visits.len())?;
+        let before = self.source.progress()?;
+        self.source.maps.set_progress(|_| Progress { position: 0, ..before })
     }
 
     /// The other closed loop; see [`Load::window`].

@@ -26,6 +26,7 @@ mod connect;
 mod contest;
 mod contestant;
 mod cores;
+mod expiry;
 mod generator;
 mod http;
 mod interrupt;
@@ -75,8 +76,31 @@ enum Task {
     List,
     /// What an announce costs inside the XDP program, step by step, and on two cores at once
     Stages(Box<ContestOptions>),
+    /// Whether the removal of millions of peers keeps up, and what announces notice of it
+    Expiry(expiry::Options),
     /// Load through ordinary sockets, against any tracker and without privileges
     Socket(socket::Options),
+}
+
+/// What every measurement in namespaces needs to know.
+#[derive(Args)]
+struct Setup {
+    /// Requests on their way in a closed loop
+    #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u32).range(1..=250))]
+    window: u32,
+    /// How long the client's end waits before it looks for replies, as a network card's interrupt moderation does. Without
+    /// it every reply costs the tracker's core an interrupt of the other core
+    #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
+    moderation: u64,
+    /// The contestant's core
+    #[arg(long, default_value_t = 0, value_name = "CORE")]
+    tracker_core: usize,
+    /// The core of everything else
+    #[arg(long, default_value_t = 1, value_name = "CORE")]
+    load_core: usize,
+    /// Where results and logs go [default: bench in the target directory]
+    #[arg(long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -98,29 +122,15 @@ struct ContestOptions {
     seconds: Option<f64>,
     #[arg(long, value_enum, default_value = "closed")]
     method: Method,
-    /// Requests on their way in a closed loop
-    #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u32).range(1..=250))]
-    window: u32,
     /// Seeders among the peers, in per cent. None by default: trackers differ in what they tell a seeder, and replies of
     /// different length could not be compared
     #[arg(long, default_value_t = 0, value_name = "PER CENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     seeders: u32,
-    /// How long the client's end waits before it looks for replies, as a network card's interrupt moderation does. Without
-    /// it every reply costs the tracker's core an interrupt of the other core
-    #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
-    moderation: u64,
     /// Do not measure the latency at half load
     #[arg(long)]
     no_latency: bool,
-    /// The contestant's core
-    #[arg(long, default_value_t = 0, value_name = "CORE")]
-    tracker_core: usize,
-    /// The core of everything else
-    #[arg(long, default_value_t = 1, value_name = "CORE")]
-    load_core: usize,
-    /// Where results and logs go [default: bench in the target directory]
-    #[arg(long, value_name = "DIRECTORY")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    setup: Setup,
     #[command(flatten)]
     programs: Programs,
 }
@@ -129,6 +139,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     match &options.task {
         None => contest(&options.contest),
         Some(Task::Stages(options)) => stages(options),
+        Some(Task::Expiry(options)) => expiry::run(options),
         Some(Task::Socket(options)) => socket::run(options),
         Some(Task::List) => {
             list(&options.contest.programs);
@@ -169,28 +180,46 @@ fn stages(options: &ContestOptions) -> anyhow::Result<()> {
 }
 
 fn plan(options: &ContestOptions) -> anyhow::Result<Plan> {
-    let cores = Cores { tracker: options.tracker_core, load: options.load_core };
-    ensure!(cores.tracker != cores.load, "the tracker's core and the load's core must not be the same");
     let (rounds, seconds) = if options.quick { (2, 0.5) } else { (5, 2.0) };
     Ok(Plan {
-        cores,
         rounds: options.rounds.unwrap_or(rounds),
         times: Times {
             warm_up: Duration::from_millis(200),
-            measured: Duration::from_secs_f64(options.seconds.unwrap_or(seconds)),
+            measured: Duration::try_from_secs_f64(options.seconds.unwrap_or(seconds))
+                .context("not a time: --seconds")?,
         },
         method: options.method,
-        window: options.window,
-        moderation: Duration::from_micros(options.moderation),
         seeders: options.seeders * 256 / 100,
         latency: !options.no_latency,
-        directory: output(options).join("contestants"),
         programs: options.programs.clone(),
+        ..options.setup.plan()?
     })
 }
 
-fn output(options: &ContestOptions) -> PathBuf {
-    options.output.clone().unwrap_or_else(|| workspace::target_dir().join("bench"))
+impl Setup {
+    /// A plan in which everything else is as it is by default.
+    fn plan(&self) -> anyhow::Result<Plan> {
+        let cores = Cores { tracker: self.tracker_core, load: self.load_core };
+        ensure!(cores.tracker != cores.load, "the tracker's core and the load's core must not be the same");
+        Ok(Plan {
+            cores,
+            rounds: 1,
+            times: Times { warm_up: Duration::from_millis(200), measured: Duration::from_secs(1) },
+            method: Method::Closed,
+            window: self.window,
+            moderation: Duration::from_micros(self.moderation),
+            seeders: 0,
+            latency: false,
+            directory: self.output().join("contestants"),
+            programs: Programs::default(),
+            spare_peers: 0,
+            tracker_options: Vec::new(),
+        })
+    }
+
+    fn output(&self) -> PathBuf {
+        self.output.clone().unwrap_or_else(|| workspace::target_dir().join("bench"))
+    }
 }
 
 /// Makes sure that everything is there but other trackers.
@@ -216,7 +245,7 @@ fn begin(plan: &Plan) -> anyhow::Result<()> {
 fn contest(options: &ContestOptions) -> anyhow::Result<()> {
     let scenarios = chosen_scenarios(options)?;
     let plan = plan(options)?;
-    let directory = output(options);
+    let directory = options.setup.output();
     provide()?;
     let contestants = present_contestants(options);
     ensure!(!contestants.is_empty(), "none of the contestants chosen is installed; above is said how to install each");

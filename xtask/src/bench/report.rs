@@ -230,7 +230,7 @@ impl Row {
 }
 
 impl Machine {
-    fn this() -> Self {
+    pub fn this() -> Self {
         let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
         let version = |program: &str, arguments: &[&str]| -> Option<String> {
