@@ -23,6 +23,7 @@ use crate::command;
 /// The port of all trackers here.
 pub const TRACKER_PORT: u16 = 6969;
 
+const TRACKER_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// Room for a request with 74 info_hashes: 1496 bytes after the UDP header.
 const MTU: &str = "1550";
 const TRACKER_MAC: [u8; 6] = [0x02, 0x77, 0, 0, 0, 1];
@@ -38,7 +39,7 @@ pub enum Family {
 impl Family {
     pub fn tracker_address(self) -> IpAddr {
         match self {
-            Family::V4 => Ipv4Addr::new(10, 77, 0, 1).into(),
+            Family::V4 => TRACKER_V4.into(),
             Family::V6 => Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1).into(),
         }
     }
@@ -151,10 +152,12 @@ impl Arena {
         Ok(threads)
     }
 
+    /// Where the tracker answers HTTP.
+    pub const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(TRACKER_V4), TRACKER_PORT);
+
     /// Fetches a path from the tracker by HTTP. By the tracker's own host: the interface under load is left alone.
     pub fn get(&self, path: &str) -> anyhow::Result<String> {
-        let tracker = SocketAddr::new(Family::V4.tracker_address(), TRACKER_PORT);
-        client::http_get(Some(&self.tracker), tracker, path)?.text()
+        client::http_get(Some(&self.tracker), Self::HTTP, path)?.text()
     }
 
     /// The Ethernet header of a request.

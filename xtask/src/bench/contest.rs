@@ -57,8 +57,8 @@ pub struct Plan {
     pub latency: bool,
     pub directory: PathBuf,
     pub programs: Programs,
-    /// So many peers more than the scenario has there is to be room for in this tracker.
-    pub spare_peers: u32,
+    /// So much more than the scenario has there is to be room for in this tracker: torrents, and peers.
+    pub spare: (u32, u32),
     /// Further options of this tracker.
     pub tracker_options: Vec<String>,
 }

@@ -280,8 +280,8 @@ fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, are
         .args(["--http", &format!("{v4}:{TRACKER_PORT}")])
         .args(["--udp-threads", "1", "--http-threads", "1"])
         // Exactly what the scenario needs, as the memory is part of the comparison.
-        .args(["--max-torrents", &scenario.torrents.max(1_000).to_string()]);
-    let peers = scenario.peers + plan.spare_peers;
+        .args(["--max-torrents", &(scenario.torrents.max(1_000) + plan.spare.0).to_string()]);
+    let peers = scenario.peers + plan.spare.1;
     let (v4, v6) = match scenario.family {
         Family::V4 => (peers, 0),
         Family::V6 => (0, peers),

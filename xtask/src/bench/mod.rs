@@ -165,7 +165,7 @@ fn list(programs: &Programs) {
 }
 
 fn stages(options: &ContestOptions) -> anyhow::Result<()> {
-    let plan = plan(options)?;
+    let plan = Plan { spare: stages::SPARE, ..plan(options)? };
     let scenarios = match options.scenarios.as_slice() {
         [] => ["small", "zipf", "swarm-1k", "swarm-64k", "swarm-1m"].map(str::to_owned).to_vec(),
         chosen => chosen.to_vec(),
@@ -212,7 +212,7 @@ impl Setup {
             latency: false,
             directory: self.output().join("contestants"),
             programs: Programs::default(),
-            spare_peers: 0,
+            spare: (0, 0),
             tracker_options: Vec::new(),
         })
     }
