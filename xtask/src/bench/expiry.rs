@@ -142,6 +142,8 @@ struct Sample {
     before: bool,
     seconds: f64,
     answered: u64,
+    /// Peers in the replies.
+    given: u64,
     /// Processor time of the expiry thread, in nanoseconds.
     expiry_time: u64,
     /// Processor time of the tracker's receive path, in nanoseconds.
@@ -169,6 +171,7 @@ impl Sample {
 struct Reading {
     time: Instant,
     answered: u64,
+    given: u64,
     expiry_time: u64,
     receive_time: u64,
 }
@@ -235,6 +238,7 @@ fn watch(
                     before: reading.time <= timeout.first,
                     seconds: (reading.time - before.time).as_secs_f64(),
                     answered: reading.answered - before.answered,
+                    given: reading.given - before.given,
                     expiry_time: reading.expiry_time - before.expiry_time,
                     receive_time: reading.receive_time - before.receive_time,
                     peers,
@@ -254,6 +258,7 @@ fn read(replies: &Replies, process: Thread, expiry: Thread, polling: &[Thread]) 
     Reading {
         time: Instant::now(),
         answered: replies.answered,
+        given: replies.peers,
         expiry_time: cores::thread_time(process, expiry),
         receive_time: polling.iter().map(|&thread| cores::process_time(thread)).sum(),
     }
@@ -321,6 +326,7 @@ struct Phase {
     answered_per_second: Spread,
     /// Per second of the tracker's receive path.
     answered_per_core_second: Spread,
+    peers_per_reply: f64,
     /// Share of a core that the expiry thread used: of all the time, and of the interval in which it was the largest.
     expiry_share: f64,
     largest_expiry_share: f64,
@@ -329,11 +335,14 @@ struct Phase {
 impl Phase {
     fn of(samples: &[Sample]) -> Self {
         let seconds: f64 = samples.iter().map(|sample| sample.seconds).sum();
-        let used: u64 = samples.iter().map(|sample| sample.expiry_time).sum();
+        let sum = |figure: fn(&Sample) -> u64| samples.iter().map(figure).sum::<u64>();
+        let (answered, given) = (sum(|sample| sample.answered), sum(|sample| sample.given));
+        let used = sum(|sample| sample.expiry_time);
         Self {
             intervals: samples.len(),
             answered_per_second: Spread::of(samples.iter().map(Sample::rate)),
             answered_per_core_second: Spread::of(samples.iter().map(Sample::per_core_second)),
+            peers_per_reply: given as f64 / answered.max(1) as f64,
             expiry_share: if seconds > 0.0 { used as f64 / 1e9 / seconds } else { 0.0 },
             largest_expiry_share: samples.iter().map(Sample::share).fold(0.0, f64::max),
         }
@@ -387,16 +396,17 @@ impl Expired {
             if self.share_core { "the tracker's core only" } else { "all cores" }
         );
         text += &format!(
-            "  {:<8} {:>9} {:>12} {:>12} {:>16} {:>14} {:>10}\n",
-            "", "intervals", "answered/s", "lowest", "per core-second", "expiry's core", "at most"
+            "  {:<8} {:>9} {:>12} {:>12} {:>16} {:>12} {:>15} {:>10}\n",
+            "", "intervals", "answered/s", "lowest", "per core-second", "peers/reply", "expiry's core", "at most"
         );
         for (name, phase) in [("before", self.before), ("during", self.during), ("after", self.after)] {
             text += &format!(
-                "  {name:<8} {:>9} {:>12} {:>12} {:>16} {:>12.1} % {:>8.1} %\n",
+                "  {name:<8} {:>9} {:>12} {:>12} {:>16} {:>12.1} {:>13.1} % {:>8.1} %\n",
                 phase.intervals,
                 count(phase.answered_per_second.median),
                 count(phase.answered_per_second.lowest),
                 count(phase.answered_per_core_second.median),
+                phase.peers_per_reply,
                 100.0 * phase.expiry_share,
                 100.0 * phase.largest_expiry_share
             );
@@ -445,6 +455,7 @@ mod tests {
             before: at <= 0.0,
             seconds: 0.5,
             answered,
+            given: 50 * answered,
             expiry_time: if at > 0.0 && at < 2.0 { 25_000_000 } else { 0 },
             receive_time: 400_000_000,
             peers,

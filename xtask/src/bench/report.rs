@@ -218,7 +218,8 @@ impl Row {
             if is_reflector || results.peers < 1_000 {
                 String::new()
             } else {
-                format!("{:.1} B", memory as f64 / peers)
+                let incomplete = self.stored_peers.is_some_and(|stored| stored != u64::from(results.peers));
+                format!("{:.1} B", memory as f64 / peers) + if incomplete { " (!)" } else { "" }
             },
             self.half_load.as_ref().map_or(String::new(), |load| {
                 let microseconds =
