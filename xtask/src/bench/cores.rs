@@ -135,6 +135,14 @@ pub fn release(process: Thread) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Ties every thread of a process to a core.
+pub fn pin_all(process: Thread, core: usize) -> anyhow::Result<()> {
+    for thread in threads_of(process) {
+        pin(thread, core).with_context(|| format!("cannot tie thread {thread} to core {core}"))?;
+    }
+    Ok(())
+}
+
 /// Nanoseconds that a thread of a process has run.
 pub fn thread_time(process: Thread, thread: Thread) -> u64 {
     run_time(Path::new(&format!("/proc/{process}/task/{thread}")))

@@ -10,11 +10,14 @@
 //!
 //! A contest ties the daemon to the tracker's core, because processor time per answer is what is compared. Nobody ties a
 //! daemon down in earnest: the XDP program runs where the network card's interrupts are, and the scheduler puts the daemon's
-//! threads where there is time. So here the daemon has all cores and ordinary priority, while the tracker's receive path
-//! stays on its core, with the priority that it has in a contest. Of the two cores that this needs, one is as busy with
-//! answering as can be and the other with making the load, so there is no idle one to hide in on a machine of two; if the
-//! scheduler prefers the load's, then the load dips and not the tracker, which answers per core-second tell apart. With
-//! `--share-core` the daemon has the tracker's core only, as if every core of a machine were at its limit: the worst case.
+//! threads where there is time. So here the daemon has all cores. It has ordinary priority, and so has the thread that
+//! receives for the tracker, as the kernel's own ksoftirqd has on a core that does nothing but receive. That thread stays on
+//! the tracker's core and is as busy as can be. Making the load does not fill the other core, and there expiry finds its
+//! time: on a machine of two cores it shares that one with the load, and a load that is held up shows as fewer answers, but
+//! not as fewer per core-second.
+//!
+//! With `--share-core` the daemon has the tracker's core only, as if all cores of a machine were at their limit. Every
+//! moment that expiry runs is then one without answers, and what counts is how long these are.
 
 use std::{
     fs,
@@ -32,7 +35,7 @@ use super::{
     arena::Arena,
     contest::{Entrant, Plan, Spread},
     contestant::{Contestant, Running},
-    cores::{self, Thread, Urgency},
+    cores::{self, Thread},
     interrupt,
     report::{Machine, count},
     scenario::{self, Scenario, shuffle},
@@ -200,10 +203,9 @@ fn watch(
     let (_, generator, running) = entrant.parts(scenario)?;
     let process = running.process().context("the tracker is not running")?;
     let expiry = cores::thread_named(process, "expiry")?;
+    cores::release(process)?;
     if options.share_core {
-        running.set_urgency(Urgency::Measured)?;
-    } else {
-        cores::release(process)?;
+        cores::pin_all(process, plan.cores.tracker)?;
     }
     generator.replace_population(live)?;
     let begin = timeout.first - around;
@@ -221,6 +223,9 @@ fn watch(
         entrant.connect_anew(scenario)?;
         let (arena, generator, running) = entrant.parts(scenario)?;
         let polling = arena.pin()?;
+        for &thread in &polling {
+            cores::set_nice(thread, 0).context("cannot set the nice value of a polling thread")?;
+        }
         let start = Instant::now();
         let mut before: Option<Reading> = None;
         generator.watch_closed(arena, plan.window, |replies| {
