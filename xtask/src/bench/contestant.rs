@@ -300,10 +300,12 @@ fn opentracker_arguments(
         Family::V4 => format!("{}:{TRACKER_PORT}", scenario.family.tracker_address()),
         Family::V6 => format!("[{}]:{TRACKER_PORT}", scenario.family.tracker_address()),
     };
-    // It insists on giving up root, and on a root directory.
+    // It insists on giving up root, and on a root directory. Its statistics are for those named only.
     let mut configuration = format!(
-        "listen.udp.workers {}\nlisten.tcp {address}\nlisten.udp {address}\ntracker.user nobody\ntracker.rootdir {}\n",
+        "listen.udp.workers {}\nlisten.tcp {address}\nlisten.udp {address}\naccess.stats {}\ntracker.user nobody\n\
+         tracker.rootdir {}\n",
         programs.opentracker_workers,
+        Family::V4.tracker_address(),
         directory.display()
     );
     if !programs.opentracker_is_open {
