@@ -226,10 +226,10 @@ impl Entrant {
             let seconds = start.elapsed().as_secs_f64();
             self.outcome.stored = self.running.stored_peers(&self.arena);
             eprintln!(
-                "  {}: {} peers announced in {seconds:.1} s, {:.2} % answered, {}",
+                "  {}: {} peers announced in {seconds:.1} s, {} not answered, {}",
                 self.contestant.name(),
                 scenario.peers,
-                100.0 * self.outcome.prefilled,
+                u64::from(scenario.peers).saturating_sub(answered),
                 self.outcome.stored.map_or_else(
                     || "it does not say how many it stored".to_owned(),
                     |stored| format!("{stored} stored")
