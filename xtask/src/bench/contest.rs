@@ -121,14 +121,15 @@ pub fn run(scenario: &Scenario, contestants: &[Contestant], plan: &Plan) -> anyh
         }
     }
     if plan.latency && matches!(scenario.load, Kind::Udp(_)) {
-        let native = entrants.iter().find(|entrant| entrant.contestant == Contestant::Native);
-        let native_rate = native.map(|entrant| entrant.outcome.rate().median);
+        let mut native = None;
         for entrant in &mut entrants {
-            // The reflector shows what the path costs at the load that it is compared with.
-            let own = entrant.outcome.rate().median;
-            let compared = if entrant.contestant == Contestant::Reflector { native_rate } else { None };
-            let rate = 0.5 * compared.unwrap_or(own);
-            entrant.outcome.half_load = Some(entrant.awake(|entrant| entrant.half_load(scenario, plan, rate))?);
+            // The reflector, which comes last, shows what the path costs at the load that it is compared with.
+            let given = if entrant.contestant == Contestant::Reflector { native } else { None };
+            let run = entrant.awake(|entrant| entrant.half_load(scenario, plan, given))?;
+            if entrant.contestant == Contestant::Native {
+                native = Some(run.sent as f64 / run.usage.seconds);
+            }
+            entrant.outcome.half_load = Some(run);
         }
     }
     // In the order asked for, which is that of the table.
@@ -342,13 +343,22 @@ impl Entrant {
         }
     }
 
-    /// A steady load of `rate` requests per second.
-    fn half_load(&mut self, scenario: &Scenario, plan: &Plan, rate: f64) -> anyhow::Result<Run> {
+    /// A steady load: `rate` requests per second, or half of what it can do.
+    fn half_load(&mut self, scenario: &Scenario, plan: &Plan, rate: Option<f64>) -> anyhow::Result<Run> {
         // The moderation would be the better part of the latency.
         self.arena.set_moderation(Duration::ZERO)?;
         self.renew_connections(scenario)?;
+        let process = self.running.process();
         let Load::Udp(generator, _) = &mut self.load else { bail!("latency is measured by UDP only") };
-        generator.run_open(&self.arena, self.running.process(), Some(rate), plan.times)
+        let rate = match rate {
+            Some(rate) => rate,
+            None => {
+                // Without it a tracker can do less, and half of what it could do before may be all that it can do now.
+                let short = Times { warm_up: Duration::from_millis(100), measured: plan.times.measured / 2 };
+                0.5 * generator.run_closed(&self.arena, process, plan.window, short)?.rate()
+            }
+        };
+        generator.run_open(&self.arena, process, Some(rate), plan.times)
     }
 }
 
