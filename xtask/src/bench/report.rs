@@ -76,7 +76,7 @@ pub struct Row {
     pub half_load: Option<HalfLoad>,
 }
 
-/// A steady load of about half of what a contestant can do.
+/// A steady load of half of what a contestant can do in a closed loop, or of less if that much was not answered.
 #[derive(Serialize)]
 pub struct HalfLoad {
     pub requests_per_second: f64,
@@ -134,7 +134,7 @@ impl Report {
                 "peers/reply",
                 "memory",
                 "per peer",
-                "p50, p99 at half load",
+                "p50, p99 at half load or less",
             ]
             .map(str::to_owned)
             .to_vec(),
