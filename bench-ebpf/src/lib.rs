@@ -14,6 +14,9 @@
 /// Bytes of the longest request frame without scrape hashes: Ethernet 14, IPv6 40, UDP 8, announce 98.
 pub const TEMPLATE_BYTES: usize = 160;
 
+/// How much longer than requests the frames are that the generator gets, so that it has to change the length of each.
+pub const FRAME_EXCESS: u32 = 2;
+
 /// Most info_hashes in a generated scrape (BEP 15: "up to about 74").
 pub const SCRAPE_MAX: u32 = 74;
 

@@ -49,6 +49,10 @@ pub fn paced(ctx: &XdpContext) -> Option<()> {
         let due = if progress.due < earliest { earliest } else { progress.due };
         progress.due = due + load.pace;
     }
+    // The page may have been a shorter reply when it was last used, and then the kernel would send it at that length: it
+    // looks at the frame's length again only when the program has changed it. So it is given frames of another length
+    // (`FRAME_EXCESS`).
+    crate::frame::set_length(ctx, load.frame_length)?;
     build(ctx, load, progress, now)
 }
 

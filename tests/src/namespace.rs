@@ -1,4 +1,4 @@
-//! Network namespaces and the veth pairs between them: several hosts on one machine, gone when the test is.
+//! Network namespaces and the veth pairs between them: several hosts on one machine, gone when the test or the benchmark is.
 
 use crate::{packet::Mac, pass};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsRawFd as _, RawFd},
+    os::fd::AsRawFd as _,
     path::Path,
     process::{self, Command},
     sync::{
@@ -18,17 +18,18 @@ use std::{
 /// Where iproute2 keeps named namespaces.
 const DIRECTORY: &str = "/run/netns";
 
-/// What the names of test namespaces begin with; then come the number of the process and a number of their own.
+/// What the names of namespaces begin with; then come the number of the process and a number of their own.
 const PREFIX: &str = "tracker-test-";
 
-/// A network namespace, deleted on drop. Whatever runs in it must have been ended before.
+/// A network namespace, deleted on drop together with what still runs in it.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    handle: File,
 }
 
 impl Namespace {
-    /// A new namespace with a name of its own. Those that tests left behind when they were killed are removed first.
+    /// A new namespace with a name of its own. Those that processes left behind when they were killed are removed first.
     ///
     /// # Errors
     /// When it cannot be made; without root it never can.
@@ -46,7 +47,15 @@ impl Namespace {
     pub fn named(name: &str) -> Result<Self> {
         require_root()?;
         ip(&format!("netns add {name}"))?;
-        let namespace = Self { name: name.to_owned() };
+        let path = Path::new(DIRECTORY).join(name);
+        let handle = match File::open(&path) {
+            Ok(handle) => handle,
+            Err(error) => {
+                remove(name)?;
+                return Err(error).with_context(|| format!("cannot open {}", path.display()));
+            }
+        };
+        let namespace = Self { name: name.to_owned(), handle };
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }
@@ -57,15 +66,16 @@ impl Namespace {
         &self.name
     }
 
-    /// Runs `ip` with the arguments given, separated by spaces, on this namespace.
+    /// Runs `ip` with the arguments given, separated by spaces, on this namespace, and returns what it printed.
     ///
     /// # Errors
     /// When it fails; with what it printed.
-    pub fn ip(&self, arguments: &str) -> Result<()> {
+    pub fn ip(&self, arguments: &str) -> Result<String> {
         ip(&format!("-n {} {arguments}", self.name))
     }
 
-    /// A command that will run in this namespace, in a process of the number that its caller sees.
+    /// A command that will run in this namespace and see the namespace's own /sys, in a process of the number that its caller
+    /// sees.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("ip");
@@ -73,21 +83,34 @@ impl Namespace {
         command
     }
 
-    /// Calls `work` on a thread of its own in this namespace. Sockets made there stay in it wherever they are used.
+    /// Calls `work` with this thread in this namespace. Sockets and numbers of interfaces belong to the namespace in which
+    /// they were asked for, and stay there wherever they are used.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, and those of `work`.
+    ///
+    /// # Panics
+    /// When there is no way back into the namespace that the thread came from.
+    pub fn enter<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        /// Brings the thread back, whatever `work` did.
+        struct Return(File);
+        impl Drop for Return {
+            fn drop(&mut self) {
+                enter(&self.0).expect("the namespace that the thread came from is still there");
+            }
+        }
+        let outside = File::open("/proc/thread-self/ns/net").context("cannot open this thread's network namespace")?;
+        enter(&self.handle).with_context(|| format!("cannot enter the namespace {}", self.name))?;
+        let _return = Return(outside);
+        work()
+    }
+
+    /// The same for work that has no errors of its own.
     ///
     /// # Panics
     /// When `work` does, or when the namespace cannot be entered.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = Path::new(DIRECTORY).join(&self.name);
-        let file = File::open(&path).unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
-        let entered = || {
-            enter(file.as_raw_fd()).unwrap_or_else(|error| panic!("cannot enter {}: {error}", path.display()));
-            work()
-        };
-        std::thread::scope(|scope| match scope.spawn(entered).join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.enter(|| Ok(work())).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// Writes a setting below `/proc/sys/net`.
@@ -102,7 +125,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        if let Err(error) = ip(&format!("netns delete {}", self.name)) {
+        if let Err(error) = remove(&self.name) {
             eprintln!("{error:#}");
         }
     }
@@ -122,7 +145,7 @@ pub struct End<'a> {
 }
 
 impl End<'_> {
-    fn ip(&self, arguments: &str) -> Result<()> {
+    fn ip(&self, arguments: &str) -> Result<String> {
         match self.namespace {
             Some(namespace) => namespace.ip(arguments),
             None => ip(arguments),
@@ -153,17 +176,16 @@ impl End<'_> {
     }
 
     /// Says whether the interface may send packets with checksums that the network card is to finish, which a veth pair never
-    /// does. What `ethtool -K interface tx on|off` does, without needing ethtool.
+    /// does.
     ///
     /// # Errors
     /// When there is no such interface.
     pub fn offload_checksums(&self, on: bool) -> Result<()> {
-        let offload = || offload_checksums(self.interface, on);
-        let result = match self.namespace {
-            Some(namespace) => namespace.run(offload),
-            None => offload(),
-        };
-        result.with_context(|| format!("cannot switch transmit checksum offload of {}", self.interface))
+        let set = || Offload::TransmitChecksums.set(self.interface, on);
+        match self.namespace {
+            Some(namespace) => namespace.enter(set),
+            None => set(),
+        }
     }
 
     /// Attaches the program that passes everything on, without which a veth end receives nothing from the XDP program at the
@@ -270,11 +292,11 @@ impl Pair {
     }
 }
 
-/// Runs `ip` with the arguments given, separated by spaces.
+/// Runs `ip` with the arguments given, separated by spaces, and returns what it printed.
 ///
 /// # Errors
 /// When it fails; with what it printed.
-pub fn ip(arguments: &str) -> Result<()> {
+pub fn ip(arguments: &str) -> Result<String> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
         .output()
@@ -282,7 +304,7 @@ pub fn ip(arguments: &str) -> Result<()> {
     if !output.status.success() {
         bail!("`ip {arguments}` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Makes sure that namespaces can be made and BPF programs be loaded.
@@ -300,52 +322,82 @@ pub fn require_root() -> Result<()> {
     Ok(())
 }
 
-/// Namespaces of test processes that are no more.
+/// Ends what runs in a namespace, and deletes it.
+fn remove(name: &str) -> Result<()> {
+    for process in ip(&format!("netns pids {name}"))?.split_whitespace() {
+        if let Ok(process) = process.parse() {
+            // SAFETY: takes no pointer. Nobody but the owner of the namespace starts processes in it.
+            unsafe { libc::kill(process, libc::SIGKILL) };
+        }
+    }
+    ip(&format!("netns delete {name}")).map(drop)
+}
+
+/// Namespaces of processes that are no more.
 fn remove_stale() {
     let Ok(entries) = fs::read_dir(DIRECTORY) else { return };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let Some((owner, _)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')) else { continue };
         if owner.parse::<u32>().is_ok() && !Path::new("/proc").join(owner).exists() {
-            // Another test process may be doing the same right now.
-            let _ = ip(&format!("netns delete {name}"));
+            // Another process may be doing the same right now.
+            let _ = remove(&name);
         }
     }
 }
 
-fn enter(namespace: RawFd) -> io::Result<()> {
-    // SAFETY: takes no pointer; the descriptor is open, and the caller's thread is there for nothing else.
-    if unsafe { libc::setns(namespace, libc::CLONE_NEWNET) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+fn enter(namespace: &File) -> io::Result<()> {
+    // SAFETY: takes no pointer and changes nothing but the calling thread's namespace.
+    if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// A MAC address as people write it.
-fn mac_text(mac: Mac) -> String {
+#[must_use]
+pub fn mac_text(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn offload_checksums(interface: &str, on: bool) -> Result<()> {
-    /// `struct ethtool_value` of linux/ethtool.h.
-    #[repr(C)]
-    struct Value {
-        command: u32,
-        data: u32,
-    }
-    /// `ETHTOOL_STXCSUM`
-    const SET_TRANSMIT_CHECKSUM: u32 = 0x17;
-    /// `SIOCETHTOOL`
-    const ETHTOOL: libc::Ioctl = 0x8946;
+/// Work that an interface leaves to its network card, or does for packets together. Set as `ethtool -K` sets it, without
+/// needing ethtool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// `tx`: checksums of packets sent are left open. `ETHTOOL_STXCSUM`
+    TransmitChecksums = 0x17,
+    /// `gro`: packets received are put together. `ETHTOOL_SGRO`
+    GenericReceive = 0x2c,
+}
 
-    let mut value = Value { command: SET_TRANSMIT_CHECKSUM, data: on.into() };
-    // SAFETY: all zero bytes are a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    ensure!(interface.len() < request.ifr_name.len(), "{interface:?} is too long for the name of an interface");
-    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = from.cast_signed();
+impl Offload {
+    /// Switches it for an interface of the namespace that the thread is in.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn set(self, interface: &str, on: bool) -> Result<()> {
+        /// `struct ethtool_value` of linux/ethtool.h.
+        #[repr(C)]
+        struct Value {
+            command: u32,
+            data: u32,
+        }
+        /// `SIOCETHTOOL`
+        const ETHTOOL: libc::Ioctl = 0x8946;
+
+        let mut value = Value { command: self as u32, data: on.into() };
+        // SAFETY: all zero bytes are a valid `ifreq`.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        ensure!(interface.len() < request.ifr_name.len(), "{interface:?} is too long for the name of an interface");
+        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").context("cannot open a socket for ioctl")?;
+        // SAFETY: request and value live until the call returns; the kernel reads and writes them only during it.
+        if unsafe { libc::ioctl(socket.as_raw_fd(), ETHTOOL, &raw mut request) } != 0 {
+            bail!("cannot switch {self:?} of {interface} (ioctl SIOCETHTOOL): {}", io::Error::last_os_error());
+        }
+        Ok(())
     }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").context("cannot open a socket for ioctl")?;
-    // SAFETY: request and value live until the call returns; the kernel reads and writes them only during it.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), ETHTOOL, &raw mut request) } != 0 {
-        bail!("ioctl SIOCETHTOOL: {}", io::Error::last_os_error());
-    }
-    Ok(())
 }

@@ -142,7 +142,11 @@ impl Drop for Tracker {
 pub struct Metrics(pub BTreeMap<String, f64>);
 
 impl Metrics {
-    fn parse(text: &str) -> Result<Self> {
+    /// Reads them from Prometheus' text format.
+    ///
+    /// # Errors
+    /// When a line is no sample, or a sample is there twice.
+    pub fn parse(text: &str) -> Result<Self> {
         let mut samples = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
             let (name, value) = line.rsplit_once(' ').with_context(|| format!("{line:?} is not a sample"))?;

@@ -57,6 +57,10 @@ pub struct Plan {
     pub latency: bool,
     pub directory: PathBuf,
     pub programs: Programs,
+    /// So much more than the scenario has there is to be room for in this tracker: torrents, and peers.
+    pub spare: (u32, u32),
+    /// Further options of this tracker.
+    pub tracker_options: Vec<String>,
 }
 
 /// One contestant's measured rounds.
@@ -69,6 +73,8 @@ pub struct Outcome {
     pub filled: Footprint,
     /// Share of the peers' first announces that was answered.
     pub prefilled: f64,
+    /// Peers stored after that, as far as it tells.
+    pub stored: Option<u64>,
     /// At half the rate.
     pub half_load: Option<Run>,
 }
@@ -115,14 +121,15 @@ pub fn run(scenario: &Scenario, contestants: &[Contestant], plan: &Plan) -> anyh
         }
     }
     if plan.latency && matches!(scenario.load, Kind::Udp(_)) {
-        let native = entrants.iter().find(|entrant| entrant.contestant == Contestant::Native);
-        let native_rate = native.map(|entrant| entrant.outcome.rate().median);
+        let mut native = None;
         for entrant in &mut entrants {
-            // The reflector shows what the path costs at the load that it is compared with.
-            let own = entrant.outcome.rate().median;
-            let compared = if entrant.contestant == Contestant::Reflector { native_rate } else { None };
-            let rate = 0.5 * compared.unwrap_or(own);
-            entrant.outcome.half_load = Some(entrant.awake(|entrant| entrant.half_load(scenario, plan, rate))?);
+            // The reflector, which comes last, shows what the path costs at the load that it is compared with.
+            let given = if entrant.contestant == Contestant::Reflector { native } else { None };
+            let run = entrant.awake(|entrant| entrant.half_load(scenario, plan, given))?;
+            if entrant.contestant == Contestant::Native {
+                native = Some(run.sent as f64 / run.usage.seconds);
+            }
+            entrant.outcome.half_load = Some(run);
         }
     }
     // In the order asked for, which is that of the table.
@@ -179,13 +186,14 @@ impl Entrant {
             }
         };
         let directory = plan.directory.join(format!("{}-{}", scenario.name, contestant.identifier()));
-        let running = Running::start(contestant, scenario, &arena, plan.cores, &plan.programs, &directory)?;
+        let running = Running::start(contestant, scenario, &arena, plan, &directory)?;
         let outcome = Outcome {
             contestant,
             runs: Vec::new(),
             empty: Footprint::default(),
             filled: Footprint::default(),
             prefilled: 1.0,
+            stored: None,
             half_load: None,
         };
         let mut entrant = Self { contestant, running, load, connected: None, reply_bytes, outcome, arena };
@@ -216,12 +224,17 @@ impl Entrant {
             let start = Instant::now();
             let answered = self.announce_all(scenario, plan)?;
             self.outcome.prefilled = answered as f64 / f64::from(scenario.peers);
+            let seconds = start.elapsed().as_secs_f64();
+            self.outcome.stored = self.running.stored_peers(&self.arena);
             eprintln!(
-                "  {}: {} peers announced in {:.1} s, {:.2} % answered",
+                "  {}: {} peers announced in {seconds:.1} s, {} not answered, {}",
                 self.contestant.name(),
                 scenario.peers,
-                start.elapsed().as_secs_f64(),
-                100.0 * self.outcome.prefilled
+                u64::from(scenario.peers).saturating_sub(answered),
+                self.outcome.stored.map_or_else(
+                    || "it does not say how many it stored".to_owned(),
+                    |stored| format!("{stored} stored")
+                )
             );
         }
         self.outcome.filled = self.running.footprint();
@@ -297,7 +310,13 @@ impl Entrant {
         Ok(())
     }
 
-    /// For measurements without a network: where it is, who its clients are, and what they do.
+    /// Lets all clients connect anew, however fresh their connections are.
+    pub fn connect_anew(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
+        self.connected = None;
+        self.renew_connections(scenario)
+    }
+
+    /// For measurements of other kinds: where it is, who its clients are, and what they do.
     pub fn parts(&mut self, scenario: &Scenario) -> anyhow::Result<(&Arena, &mut Generator, &Running)> {
         self.renew_connections(scenario)?;
         let Load::Udp(generator, _) = &mut self.load else { bail!("{} is not a UDP scenario", scenario.name) };
@@ -324,13 +343,31 @@ impl Entrant {
         }
     }
 
-    /// A steady load of `rate` requests per second.
-    fn half_load(&mut self, scenario: &Scenario, plan: &Plan, rate: f64) -> anyhow::Result<Run> {
+    /// A steady load that is answered: `rate` requests per second, or half of what it can do, or a part of that.
+    fn half_load(&mut self, scenario: &Scenario, plan: &Plan, rate: Option<f64>) -> anyhow::Result<Run> {
         // The moderation would be the better part of the latency.
         self.arena.set_moderation(Duration::ZERO)?;
         self.renew_connections(scenario)?;
+        let process = self.running.process();
         let Load::Udp(generator, _) = &mut self.load else { bail!("latency is measured by UDP only") };
-        generator.run_open(&self.arena, self.running.process(), Some(rate), plan.times)
+        let rate = match rate {
+            Some(rate) => rate,
+            None => {
+                // Without it a tracker can do less, and half of what it could do before may be all that it can do now.
+                let short = Times { warm_up: Duration::from_millis(100), measured: plan.times.measured / 2 };
+                0.5 * generator.run_closed(&self.arena, process, plan.window, short)?.rate()
+            }
+        };
+        let mut run = generator.run_open(&self.arena, process, Some(rate), plan.times)?;
+        // A steady load wakes a tracker more often than a closed loop does, which some cannot keep up with: what waits in a
+        // socket's buffer says nothing of the tracker.
+        for divisor in [2.0, 4.0, 8.0] {
+            if run.answered_share() >= SUSTAINED {
+                break;
+            }
+            run = generator.run_open(&self.arena, process, Some(rate / divisor), plan.times)?;
+        }
+        Ok(run)
     }
 }
 

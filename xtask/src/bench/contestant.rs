@@ -16,7 +16,8 @@ use clap::ValueEnum;
 use super::{
     arena::{Arena, Family, TRACKER_PORT},
     buffers,
-    cores::{self, Cores, Footprint, Thread, Urgency},
+    contest::Plan,
+    cores::{self, Footprint, Thread, Urgency},
     object::Object,
     scenario::{Kind, Scenario, WANT},
 };
@@ -146,12 +147,11 @@ impl Running {
         contestant: Contestant,
         scenario: &Scenario,
         arena: &Arena,
-        cores: Cores,
-        programs: &Programs,
+        plan: &Plan,
         directory: &Path,
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", workspace::display(directory)))?;
-        let path = contestant.find(programs, Some(scenario)).map_err(anyhow::Error::msg)?;
+        let path = contestant.find(&plan.programs, Some(scenario)).map_err(anyhow::Error::msg)?;
         let log = directory.join("log.txt");
         let mut running = Self { child: None, log, directory: directory.to_owned(), _reflector: None };
         let Some(path) = path else {
@@ -160,10 +160,10 @@ impl Running {
         let mut command = arena.tracker.command(&path);
         match contestant {
             Contestant::Reflector => {}
-            Contestant::Native => tracker_arguments(&mut command, "native", scenario, arena),
-            Contestant::Generic => tracker_arguments(&mut command, "generic", scenario, arena),
-            Contestant::Sockets => tracker_arguments(&mut command, "off", scenario, arena),
-            Contestant::Opentracker => opentracker_arguments(&mut command, scenario, programs, directory)?,
+            Contestant::Native => tracker_arguments(&mut command, "native", scenario, arena, plan),
+            Contestant::Generic => tracker_arguments(&mut command, "generic", scenario, arena, plan),
+            Contestant::Sockets => tracker_arguments(&mut command, "off", scenario, arena, plan),
+            Contestant::Opentracker => opentracker_arguments(&mut command, scenario, &plan.programs, directory)?,
             Contestant::Aquatic | Contestant::AquaticUring => {
                 let configuration = match scenario.load {
                     Kind::Http { .. } => aquatic_http_configuration(),
@@ -174,7 +174,7 @@ impl Running {
                 command.arg("-c").arg(file);
             }
         }
-        running.child = Some(spawn(&mut command, cores.tracker, &running.log)?);
+        running.child = Some(spawn(&mut command, plan.cores.tracker, &running.log)?);
         Ok(running)
     }
 
@@ -204,6 +204,12 @@ impl Running {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// How many peers it says that it has. opentracker's format, which this tracker speaks too; aquatic does not.
+    pub fn stored_peers(&self, arena: &Arena) -> Option<u64> {
+        let text = arena.get("/stats?mode=peer").ok()?;
+        text.lines().next()?.trim().parse().ok()
     }
 
     pub fn footprint(&self) -> Footprint {
@@ -263,7 +269,7 @@ fn spawn(command: &mut Command, core: usize, log: &Path) -> anyhow::Result<Child
     command.spawn().with_context(|| format!("cannot start {command:?}"))
 }
 
-fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, arena: &Arena) {
+fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, arena: &Arena, plan: &Plan) {
     let (v4, v6) = (Family::V4.tracker_address(), Family::V6.tracker_address());
     command.args(["run", "--xdp-mode", mode]);
     if mode != "off" {
@@ -274,12 +280,14 @@ fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, are
         .args(["--http", &format!("{v4}:{TRACKER_PORT}")])
         .args(["--udp-threads", "1", "--http-threads", "1"])
         // Exactly what the scenario needs, as the memory is part of the comparison.
-        .args(["--max-torrents", &scenario.torrents.max(1_000).to_string()]);
+        .args(["--max-torrents", &(scenario.torrents.max(1_000) + plan.spare.0).to_string()]);
+    let peers = scenario.peers + plan.spare.1;
     let (v4, v6) = match scenario.family {
-        Family::V4 => (scenario.peers, 0),
-        Family::V6 => (0, scenario.peers),
+        Family::V4 => (peers, 0),
+        Family::V6 => (0, peers),
     };
     command.args(["--max-peers", &v4.max(10_000).to_string(), "--max-peers-v6", &v6.max(10_000).to_string()]);
+    command.args(&plan.tracker_options);
 }
 
 fn opentracker_arguments(
@@ -292,10 +300,12 @@ fn opentracker_arguments(
         Family::V4 => format!("{}:{TRACKER_PORT}", scenario.family.tracker_address()),
         Family::V6 => format!("[{}]:{TRACKER_PORT}", scenario.family.tracker_address()),
     };
-    // It insists on giving up root, and on a root directory.
+    // It insists on giving up root, and on a root directory. Its statistics are for those named only.
     let mut configuration = format!(
-        "listen.udp.workers {}\nlisten.tcp {address}\nlisten.udp {address}\ntracker.user nobody\ntracker.rootdir {}\n",
+        "listen.udp.workers {}\nlisten.tcp {address}\nlisten.udp {address}\naccess.stats {}\ntracker.user nobody\n\
+         tracker.rootdir {}\n",
         programs.opentracker_workers,
+        Family::V4.tracker_address(),
         directory.display()
     );
     if !programs.opentracker_is_open {

@@ -105,6 +105,49 @@ fn threads_of(process: Thread) -> Vec<Thread> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// The thread of a process that has this name.
+pub fn thread_named(process: Thread, name: &str) -> anyhow::Result<Thread> {
+    let is_it = |thread: &Thread| {
+        fs::read_to_string(format!("/proc/{process}/task/{thread}/comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    threads_of(process)
+        .into_iter()
+        .find(is_it)
+        .with_context(|| format!("process {process} has no thread of the name {name}"))
+}
+
+/// Lets every thread of a process run as programs do that nobody has arranged anything for: on all cores, with ordinary
+/// priority.
+pub fn release(process: Thread) -> anyhow::Result<()> {
+    set_urgency(process, Urgency::Measured)?;
+    for thread in threads_of(process) {
+        // SAFETY: all one bits is the set of all CPUs, of which the kernel takes those that there are; it outlives the call.
+        let result = unsafe {
+            let mut set: libc::cpu_set_t = mem::zeroed();
+            (&raw mut set).write_bytes(0xff, 1);
+            libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &raw const set)
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error()).with_context(|| format!("cannot let thread {thread} go"));
+        }
+        set_nice(thread, 0).with_context(|| format!("cannot set the nice value of thread {thread}"))?;
+    }
+    Ok(())
+}
+
+/// Ties every thread of a process to a core.
+pub fn pin_all(process: Thread, core: usize) -> anyhow::Result<()> {
+    for thread in threads_of(process) {
+        pin(thread, core).with_context(|| format!("cannot tie thread {thread} to core {core}"))?;
+    }
+    Ok(())
+}
+
+/// Nanoseconds that a thread of a process has run.
+pub fn thread_time(process: Thread, thread: Thread) -> u64 {
+    run_time(Path::new(&format!("/proc/{process}/task/{thread}")))
+}
+
 /// Nanoseconds that a thread has run.
 fn run_time(thread: &Path) -> u64 {
     let text = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
@@ -112,7 +155,7 @@ fn run_time(thread: &Path) -> u64 {
 }
 
 /// Nanoseconds that all threads of a process have run. Threads that have ended are not counted.
-fn process_time(process: Thread) -> u64 {
+pub fn process_time(process: Thread) -> u64 {
     let tasks = Path::new("/proc").join(process.to_string()).join("task");
     threads_of(process).into_iter().map(|thread| run_time(&tasks.join(thread.to_string()))).sum()
 }
@@ -170,23 +213,19 @@ impl Accounts {
     }
 }
 
-/// Bytes a process holds: its private memory, and the BPF maps it has open.
+/// Bytes a process takes, and the BPF maps it has open.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub struct Footprint {
-    /// Private memory that is resident (RssAnon), and shared memory (RssShmem). Not the program's text.
-    pub private: u64,
+    /// What is resident in the process (Rss), its program and libraries included, whether others use these too or not. BPF
+    /// maps that it has mapped are not part of it: they are counted as maps, once, and whole.
+    pub process: u64,
     /// BPF maps, as the kernel accounts them (memlock).
     pub maps: u64,
 }
 
 impl Footprint {
     pub fn of(process: Thread) -> Self {
-        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-        let kilobytes = |name: &str| -> u64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-            line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
-        };
-        let private = (kilobytes("RssAnon:") + kilobytes("RssShmem:")) * 1024;
+        let mappings = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap_or_default();
         let mut maps = std::collections::BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{process}/fdinfo")).into_iter().flatten().flatten() {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
@@ -198,10 +237,47 @@ impl Footprint {
                 maps.insert(map, memlock);
             }
         }
-        Self { private, maps: maps.values().sum() }
+        Self { process: resident(&mappings), maps: maps.values().sum() }
     }
 
     pub fn total(self) -> u64 {
-        self.private + self.maps
+        self.process + self.maps
+    }
+}
+
+/// Bytes that are resident in a process, by its /proc/…/smaps, without BPF maps.
+fn resident(smaps: &str) -> u64 {
+    let (mut kilobytes, mut counts) = (0, true);
+    for line in smaps.lines() {
+        if let Some(size) = line.strip_prefix("Rss:") {
+            if counts {
+                kilobytes += size.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+            }
+        } else if !line.split_whitespace().next().is_some_and(|word| word.ends_with(':')) {
+            // The line that a mapping begins with: addresses, rights, offset, device, inode, and what is mapped.
+            counts = !line.ends_with("anon_inode:bpf-map");
+        }
+    }
+    kilobytes * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_bpf_maps_are_no_part_of_the_process() {
+        let text = "55d0-55d9 r-xp 00001000 fe:00 1183 /usr/bin/tracker\nSize: 40 kB\nRss:   36 kB\nPss: 12 kB\n";
+        let heap = "7f00-7f80 rw-p 00000000 00:00 0 \nSize: 512 kB\nRss:       100 kB\nVmFlags: rd wr\n";
+        let map = "7fa0-7fb0 rw-s 00000000 00:0f 8 anon_inode:bpf-map\nSize: 64 kB\nRss: 64 kB\n";
+        for (smaps, kilobytes) in [
+            (String::new(), 0),
+            (text.to_owned(), 36),
+            ([text, heap].concat(), 136),
+            (map.to_owned(), 0),
+            ([text, map, heap].concat(), 136),
+        ] {
+            assert_eq!(resident(&smaps), kilobytes * 1024, "{smaps}");
+        }
     }
 }

@@ -14,13 +14,14 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use bench_ebpf::{
-    Load, PACE_SHIFT, Progress, REQUEST_SCRAPE, Replies, TEMPLATE_BYTES, checksum_words, latency_of_bucket,
+    FRAME_EXCESS, Load, PACE_SHIFT, Progress, REQUEST_SCRAPE, Replies, TEMPLATE_BYTES, Visit, checksum_words,
+    latency_of_bucket,
 };
 
 use super::{
-    arena::{Arena, Family, TRACKER_PORT},
+    arena::{self, Arena, Family, TRACKER_PORT},
     cores::{self, Accounts, Cores, Thread, Usage},
-    interrupt, netns,
+    interrupt,
     object::{Maps, Object, Programs},
     request::{self, Request},
 };
@@ -114,7 +115,7 @@ impl Generator {
         let interface = arena.client.enter(|| {
             programs.get("generate")?;
             programs.attach("hear", &arena.client_interface)?;
-            netns::interface_number(&arena.client_interface)
+            arena::interface_number(&arena.client_interface)
         })?;
         let load = Load {
             template: [0; TEMPLATE_BYTES],
@@ -203,6 +204,28 @@ impl Generator {
         self.source.stop()?;
         result?;
         measuring.run()
+    }
+
+    /// Keeps `window` requests on their way as long as `look` says so; it is called every few milliseconds with what was
+    /// heard so far.
+    pub fn watch_closed(
+        &mut self,
+        arena: &Arena,
+        window: u32,
+        mut look: impl FnMut(Replies) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        self.source.start(None, u64::MAX, true)?;
+        let result = self.closed_loop(arena, window, |source| look(source.replies()?));
+        self.source.stop()?;
+        result
+    }
+
+    /// From now on only these announce, from the first of them on. Not more than there were at the beginning.
+    pub fn replace_population(&mut self, visits: &[Visit]) -> anyhow::Result<()> {
+        self.source.maps.population()[..visits.len()].copy_from_slice(visits);
+        self.source.load.visits = u32::try_from(visits.len())?;
+        let before = self.source.progress()?;
+        self.source.maps.set_progress(|_| Progress { position: 0, ..before })
     }
 
     /// The other closed loop; see [`Load::window`].
@@ -409,10 +432,11 @@ pub struct Times {
     pub measured: Duration,
 }
 
-/// Lets the kernel make up to `frames` frames of `length` bytes and send those for which the program says so out of
-/// `interface`.
+/// Lets the kernel make up to `frames` frames for requests of `length` bytes and send those for which the program says so
+/// out of `interface`.
 fn make_frames(program: &Xdp, interface: u32, length: u32, frames: u32) -> anyhow::Result<()> {
     interrupt::check()?;
+    let length = length + FRAME_EXCESS;
     // A struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex. XDP_TX in live-frames
     // mode means out of the ingress interface.
     let ctx: Vec<u8> = [0, length, 0, interface, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();

@@ -26,10 +26,10 @@ mod connect;
 mod contest;
 mod contestant;
 mod cores;
+mod expiry;
 mod generator;
 mod http;
 mod interrupt;
-mod netns;
 mod object;
 mod plot;
 mod report;
@@ -51,7 +51,15 @@ use self::{
     report::Report,
     scenario::{SCENARIOS, Scenario},
 };
-use crate::workspace;
+use crate::{
+    command, debian,
+    requirements::{self, Requirement},
+    workspace,
+};
+
+/// What the benchmark runs besides trackers. It installs none of the other trackers: which of them, and how it is built,
+/// is for whoever compares.
+const REQUIREMENTS: [Requirement; 1] = [requirements::NAMESPACES];
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -68,8 +76,31 @@ enum Task {
     List,
     /// What an announce costs inside the XDP program, step by step, and on two cores at once
     Stages(Box<ContestOptions>),
+    /// Whether the removal of millions of peers keeps up, and what announces notice of it
+    Expiry(expiry::Options),
     /// Load through ordinary sockets, against any tracker and without privileges
     Socket(socket::Options),
+}
+
+/// What every measurement in namespaces needs to know.
+#[derive(Args)]
+struct Setup {
+    /// Requests on their way in a closed loop
+    #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u32).range(1..=250))]
+    window: u32,
+    /// How long the client's end waits before it looks for replies, as a network card's interrupt moderation does. Without
+    /// it every reply costs the tracker's core an interrupt of the other core
+    #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
+    moderation: u64,
+    /// The contestant's core
+    #[arg(long, default_value_t = 0, value_name = "CORE")]
+    tracker_core: usize,
+    /// The core of everything else
+    #[arg(long, default_value_t = 1, value_name = "CORE")]
+    load_core: usize,
+    /// Where results and logs go [default: bench in the target directory]
+    #[arg(long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -91,29 +122,15 @@ struct ContestOptions {
     seconds: Option<f64>,
     #[arg(long, value_enum, default_value = "closed")]
     method: Method,
-    /// Requests on their way in a closed loop
-    #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u32).range(1..=250))]
-    window: u32,
     /// Seeders among the peers, in per cent. None by default: trackers differ in what they tell a seeder, and replies of
     /// different length could not be compared
     #[arg(long, default_value_t = 0, value_name = "PER CENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     seeders: u32,
-    /// How long the client's end waits before it looks for replies, as a network card's interrupt moderation does. Without
-    /// it every reply costs the tracker's core an interrupt of the other core
-    #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
-    moderation: u64,
     /// Do not measure the latency at half load
     #[arg(long)]
     no_latency: bool,
-    /// The contestant's core
-    #[arg(long, default_value_t = 0, value_name = "CORE")]
-    tracker_core: usize,
-    /// The core of everything else
-    #[arg(long, default_value_t = 1, value_name = "CORE")]
-    load_core: usize,
-    /// Where results and logs go [default: bench in the target directory]
-    #[arg(long, value_name = "DIRECTORY")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    setup: Setup,
     #[command(flatten)]
     programs: Programs,
 }
@@ -122,6 +139,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     match &options.task {
         None => contest(&options.contest),
         Some(Task::Stages(options)) => stages(options),
+        Some(Task::Expiry(options)) => expiry::run(options),
         Some(Task::Socket(options)) => socket::run(options),
         Some(Task::List) => {
             list(&options.contest.programs);
@@ -147,47 +165,78 @@ fn list(programs: &Programs) {
 }
 
 fn stages(options: &ContestOptions) -> anyhow::Result<()> {
-    let plan = plan(options)?;
+    let plan = Plan { spare: stages::SPARE, ..plan(options)? };
     let scenarios = match options.scenarios.as_slice() {
         [] => ["small", "zipf", "swarm-1k", "swarm-64k", "swarm-1m"].map(str::to_owned).to_vec(),
         chosen => chosen.to_vec(),
     };
+    let scenarios = find_scenarios(&scenarios)?;
+    provide()?;
     begin(&plan)?;
-    for scenario in find_scenarios(&scenarios)? {
+    for scenario in scenarios {
         stages::run(scenario, &plan)?;
     }
     Ok(())
 }
 
 fn plan(options: &ContestOptions) -> anyhow::Result<Plan> {
-    let cores = Cores { tracker: options.tracker_core, load: options.load_core };
-    ensure!(cores.tracker != cores.load, "the tracker's core and the load's core must not be the same");
     let (rounds, seconds) = if options.quick { (2, 0.5) } else { (5, 2.0) };
     Ok(Plan {
-        cores,
         rounds: options.rounds.unwrap_or(rounds),
         times: Times {
             warm_up: Duration::from_millis(200),
-            measured: Duration::from_secs_f64(options.seconds.unwrap_or(seconds)),
+            measured: Duration::try_from_secs_f64(options.seconds.unwrap_or(seconds))
+                .context("not a time: --seconds")?,
         },
         method: options.method,
-        window: options.window,
-        moderation: Duration::from_micros(options.moderation),
         seeders: options.seeders * 256 / 100,
         latency: !options.no_latency,
-        directory: output(options).join("contestants"),
         programs: options.programs.clone(),
+        ..options.setup.plan()?
     })
 }
 
-fn output(options: &ContestOptions) -> PathBuf {
-    options.output.clone().unwrap_or_else(|| workspace::target_dir().join("bench"))
+impl Setup {
+    /// A plan in which everything else is as it is by default.
+    fn plan(&self) -> anyhow::Result<Plan> {
+        let cores = Cores { tracker: self.tracker_core, load: self.load_core };
+        ensure!(cores.tracker != cores.load, "the tracker's core and the load's core must not be the same");
+        Ok(Plan {
+            cores,
+            rounds: 1,
+            times: Times { warm_up: Duration::from_millis(200), measured: Duration::from_secs(1) },
+            method: Method::Closed,
+            window: self.window,
+            moderation: Duration::from_micros(self.moderation),
+            seeders: 0,
+            latency: false,
+            directory: self.output().join("contestants"),
+            programs: Programs::default(),
+            spare: (0, 0),
+            tracker_options: Vec::new(),
+        })
+    }
+
+    fn output(&self) -> PathBuf {
+        self.output.clone().unwrap_or_else(|| workspace::target_dir().join("bench"))
+    }
 }
 
-/// Prepares this process, and removes what an earlier one left behind.
+/// Makes sure that everything is there but other trackers.
+fn provide() -> anyhow::Result<()> {
+    ensure!(
+        debian::is_root(),
+        "the benchmark loads eBPF programs and creates network namespaces: run this as root, for example with \
+         `sudo --preserve-env=PATH,HOME cargo xtask bench` (`cargo xtask bench socket` needs no privileges)"
+    );
+    requirements::install(&REQUIREMENTS, "the benchmarks")?;
+    // What is measured has to be what is in the source tree.
+    command::run(command::cargo().args(["build", "--release", "--package", "tracker-user"]))
+}
+
+/// Prepares this process.
 fn begin(plan: &Plan) -> anyhow::Result<()> {
     interrupt::catch()?;
-    netns::remove_stale();
     cores::pin(0, plan.cores.load)
         .with_context(|| format!("cannot tie the benchmark to core {}: it needs two cores", plan.cores.load))?;
     cores::set_nice(0, cores::FAVOURED).context("cannot set the benchmark's nice value (run as root)")
@@ -196,16 +245,21 @@ fn begin(plan: &Plan) -> anyhow::Result<()> {
 fn contest(options: &ContestOptions) -> anyhow::Result<()> {
     let scenarios = chosen_scenarios(options)?;
     let plan = plan(options)?;
-    let directory = output(options);
+    let directory = options.setup.output();
+    provide()?;
     let contestants = present_contestants(options);
-    ensure!(!contestants.is_empty(), "no contestant is here");
+    ensure!(!contestants.is_empty(), "none of the contestants chosen is installed; above is said how to install each");
     begin(&plan)?;
 
     let mut report = Report::new(&plan);
     let mut result = Ok(());
     for scenario in scenarios {
         eprintln!("{}: {}", scenario.name, scenario.title);
-        let playing: Vec<_> = contestants.iter().copied().filter(|contestant| contestant.plays(scenario)).collect();
+        let (playing, absent): (Vec<Contestant>, Vec<Contestant>) =
+            contestants.iter().partition(|contestant| contestant.plays(scenario));
+        for contestant in absent {
+            eprintln!("  {}: left out: it has no part in HTTP", contestant.name());
+        }
         match contest::run(scenario, &playing, &plan) {
             Ok(outcomes) => report.add(scenario, &outcomes),
             Err(error) => {
@@ -215,8 +269,9 @@ fn contest(options: &ContestOptions) -> anyhow::Result<()> {
             }
         }
     }
-    if report.scenarios.is_empty() {
-        return result;
+    if !report.has_results() {
+        result?;
+        bail!("nothing was measured: no contestant took part in any scenario; above is said why each was left out");
     }
     println!("{}", report.table());
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", workspace::display(&directory)))?;

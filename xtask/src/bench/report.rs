@@ -66,15 +66,17 @@ pub struct Row {
     /// Share of the peers' first announces that was answered.
     pub prefilled: f64,
     pub largest_swarm: u64,
+    /// Peers stored after that, as far as it tells.
+    pub stored_peers: Option<u64>,
     /// Bytes, with all peers announced.
-    pub memory_private: u64,
+    pub memory_process: u64,
     pub memory_maps: u64,
     /// Bytes before any peer was.
     pub memory_empty: u64,
     pub half_load: Option<HalfLoad>,
 }
 
-/// A steady load of about half of what a contestant can do.
+/// A steady load of half of what a contestant can do in a closed loop, or of less if that much was not answered.
 #[derive(Serialize)]
 pub struct HalfLoad {
     pub requests_per_second: f64,
@@ -108,6 +110,11 @@ impl Report {
         });
     }
 
+    /// Whether any contestant was measured.
+    pub fn has_results(&self) -> bool {
+        self.scenarios.iter().any(|results| !results.contestants.is_empty())
+    }
+
     pub fn write_json(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self).context("cannot write the results as JSON")?;
         fs::write(path, text + "\n").with_context(|| format!("cannot write {}", workspace::display(path)))
@@ -127,7 +134,7 @@ impl Report {
                 "peers/reply",
                 "memory",
                 "per peer",
-                "p50, p99 at half load",
+                "p50, p99 at half load or less",
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -178,7 +185,8 @@ impl Row {
             invalid: runs.iter().map(super::generator::Run::invalid).sum(),
             prefilled: outcome.prefilled,
             largest_swarm: runs.iter().map(|run| run.replies.largest_swarm).max().unwrap_or(0),
-            memory_private: outcome.filled.private,
+            stored_peers: outcome.stored,
+            memory_process: outcome.filled.process,
             memory_maps: outcome.filled.maps,
             memory_empty: outcome.empty.total(),
             half_load: outcome.half_load.as_ref().map(|run| HalfLoad {
@@ -195,7 +203,8 @@ impl Row {
         let per_core = self.answered_per_core_second.median;
         let ratio = |of: Option<f64>| of.map_or(String::new(), |of| format!("{:.2}", per_core / of));
         let is_reflector = self.contestant == Contestant::Reflector;
-        let memory = self.memory_private + self.memory_maps;
+        let memory = self.memory_process + self.memory_maps;
+        let peers = self.stored_peers.map_or(f64::from(results.peers), |stored| stored as f64);
         vec![
             title.to_owned(),
             self.name.to_owned(),
@@ -209,7 +218,8 @@ impl Row {
             if is_reflector || results.peers < 1_000 {
                 String::new()
             } else {
-                format!("{:.0} B", memory as f64 / f64::from(results.peers))
+                let incomplete = self.stored_peers.is_some_and(|stored| stored != u64::from(results.peers));
+                format!("{:.1} B", memory as f64 / peers) + if incomplete { " (!)" } else { "" }
             },
             self.half_load.as_ref().map_or(String::new(), |load| {
                 let microseconds =
@@ -221,7 +231,7 @@ impl Row {
 }
 
 impl Machine {
-    fn this() -> Self {
+    pub fn this() -> Self {
         let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
         let version = |program: &str, arguments: &[&str]| -> Option<String> {

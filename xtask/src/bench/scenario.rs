@@ -40,7 +40,8 @@ pub enum Kind {
 
 const ANNOUNCE: Kind = Kind::Udp(Request::Announce { want: WANT, event: Event::None });
 
-const fn announce(name: &'static str, title: &'static str, torrents: u32, peers: u32) -> Scenario {
+/// Announces of IPv4 peers in torrents of one size.
+pub const fn announce(name: &'static str, title: &'static str, torrents: u32, peers: u32) -> Scenario {
     Scenario { name, title, load: ANNOUNCE, family: Family::V4, torrents, peers, spread: Spread::Even }
 }
 

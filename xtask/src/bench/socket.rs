@@ -337,7 +337,8 @@ impl Socket {
     }
 }
 
-fn hash_bytes(torrent: u32) -> [u8; 20] {
+/// The info_hash of a torrent, as bytes.
+pub fn hash_bytes(torrent: u32) -> [u8; 20] {
     let mut bytes = [0; 20];
     for (chunk, word) in bytes.chunks_exact_mut(4).zip(info_hash(torrent)) {
         chunk.copy_from_slice(&word.to_ne_bytes());

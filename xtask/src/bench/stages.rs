@@ -4,29 +4,42 @@
 //! called by another program, `stage`, in the kernel's test mode (BPF_PROG_TEST_RUN): that one builds the next request into
 //! the test's packet and tail-calls the tracker's. Requests that the tracker gives up at different points tell what the
 //! steps up to there cost; the time of building the request and calling an empty program is subtracted.
+//!
+//! Two cores at once do the same, each from another place of the population on. What of it the program would pass on to the
+//! sockets, because the other core held what it needed, is counted: it is neither answered nor stored here. Afterwards both
+//! announce new peers into one new swarm, first different ones and then the same ones, and every peer has to be there
+//! once: by the daemon's counters, in its totals, and in a scrape.
 
-use std::{thread, time::Duration};
+use std::{sync::Barrier, thread, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, loaded_programs};
 use bench_ebpf::{Client, Load, Progress, Visit};
+use tracker_tests::{client, tracker::Metrics};
 
 use super::{
-    arena::Arena,
+    arena::{self, Arena},
     contest::{Entrant, Plan, Spread},
     contestant::Contestant,
     cores::{self, Urgency},
     generator::{self, CLIENTS, Times},
-    interrupt, netns,
+    interrupt,
     object::Object,
     request::{Event, Request},
     scenario::{Scenario, WANT},
+    socket,
 };
 
+/// What the XDP program returns for a packet that goes on to the network stack.
+const XDP_PASS: u32 = 2;
 /// What the XDP program returns for a packet that goes back.
 const XDP_TX: u32 = 3;
 /// Calls per system call.
 const REPEAT: u32 = 200_000;
+/// New peers that each of two cores announces into a new swarm.
+const NEW_PEERS: u32 = 100_000;
+/// Room for new swarms and the peers in them, see [`Plan::spare`].
+pub const SPARE: (u32, u32) = (2, 3 * NEW_PEERS);
 
 /// A request that the tracker answers after some of the steps only.
 struct Stage {
@@ -59,7 +72,7 @@ pub fn run(scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
     let in_place = in_place(&mut entrant, scenario, plan)?;
     let (arena, generator, running) = entrant.parts(scenario)?;
     running.set_urgency(Urgency::Idle)?;
-    let number = netns::attached_program(&arena.tracker, &arena.tracker_interface)?;
+    let number = arena::attached_program(&arena.tracker, &arena.tracker_interface)?;
     let tracker = program(number)?;
 
     let mut bench = Stages::new(arena, scenario, *generator.load(), generator.maps().population())?;
@@ -79,14 +92,93 @@ pub fn run(scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
     println!("  {:<52} {:>8.0}", "connect", bench.cost(&connect, &clients, &tracker, plan)?.median);
     println!("  {:<52} {in_place:>8.0}", "announce on the veth pair, as the kernel counts it");
 
-    let (one, two) = bench.scaling(&tracker, plan)?;
+    let (one, two, passed_on) = bench.scaling(&tracker, plan)?;
     println!(
-        "  in all, with the request built: one core {:.2} M announces/s, two cores {:.2} M, {:.2} times as many\n",
+        "  in all, with the request built: one core {:.2} M announces/s, two cores {:.2} M, {:.2} times as many; of those of \
+         two cores {:.3} % were passed on",
         one / 1e6,
         two / 1e6,
-        two / one
+        two / one,
+        100.0 * passed_on
     );
+    for (torrent, same) in [(NEW_TORRENT, false), (NEW_TORRENT + 1, true)] {
+        println!("  {}", bench.join(torrent, same, &tracker, plan)?.text()?);
+    }
+    println!();
     Ok(())
+}
+
+/// The first torrent that no scenario has.
+const NEW_TORRENT: u32 = 1 << 30;
+
+/// Counters of the daemon at one moment, or what they have moved by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counters {
+    /// Announces that the XDP program answered.
+    answered: u64,
+    /// Requests that it passed on, dropped or answered with an error.
+    rejected: u64,
+    /// Peers added, and removed or evicted, and stored.
+    added: u64,
+    removed: u64,
+    stored: u64,
+}
+
+impl Counters {
+    fn read(arena: &Arena) -> anyhow::Result<Self> {
+        let metrics = Metrics::parse(&arena.get("/metrics")?)?;
+        let sum = |name: &str, labels: &[(&str, &str)]| metrics.sum(name, labels) as u64;
+        Ok(Self {
+            answered: sum("tracker_requests_answered_total", &[("path", "xdp"), ("request", "announce")]),
+            rejected: sum("tracker_requests_rejected_total", &[("path", "xdp")]),
+            added: sum("tracker_peers_added_total", &[]),
+            removed: sum("tracker_peers_removed_total", &[]),
+            stored: sum("tracker_peers", &[]),
+        })
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            answered: self.answered - before.answered,
+            rejected: self.rejected - before.rejected,
+            added: self.added - before.added,
+            removed: self.removed - before.removed,
+            stored: self.stored - before.stored,
+        }
+    }
+}
+
+/// What became of announces of new peers by two cores into one new swarm.
+#[derive(Clone, Copy, Debug)]
+struct Joined {
+    announces: u64,
+    /// Different peers among them.
+    peers: u64,
+    counters: Counters,
+    /// Peers in the swarm, by a scrape.
+    scraped: u64,
+}
+
+impl Joined {
+    /// What to say of it; an error if the counts are not exact.
+    fn text(&self) -> anyhow::Result<String> {
+        let Counters { answered, rejected, added, removed, stored } = self.counters;
+        ensure!(
+            answered + rejected == self.announces
+                && removed == 0
+                && added == stored
+                && added == self.scraped
+                // A peer is missing if an announce of it was passed on, and only then.
+                && added <= self.peers
+                && added + rejected >= self.peers,
+            "the counts are not exact after two cores announced at once: {self:?}"
+        );
+        Ok(format!(
+            "{} announces of {} new peers into one swarm by two cores: {answered} answered, {rejected} passed on; {added} peers \
+             by the counters, in the totals and in a scrape: exact",
+            self.announces, self.peers
+        ))
+    }
 }
 
 /// Mean run time of the tracker's program under a full load, by the kernel's own statistics. Reading the clock twice per
@@ -94,7 +186,7 @@ pub fn run(scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
 fn in_place(entrant: &mut Entrant, scenario: &Scenario, plan: &Plan) -> anyhow::Result<f64> {
     let (arena, generator, running) = entrant.parts(scenario)?;
     running.set_urgency(Urgency::Measured)?;
-    let number = netns::attached_program(&arena.tracker, &arena.tracker_interface)?;
+    let number = arena::attached_program(&arena.tracker, &arena.tracker_interface)?;
     let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)
         .context("cannot switch the kernel's statistics on BPF programs on (Linux 5.8)")?;
     let look = || -> anyhow::Result<(f64, u64)> {
@@ -118,11 +210,11 @@ struct Stages<'a> {
 
 impl<'a> Stages<'a> {
     fn new(arena: &'a Arena, scenario: &'a Scenario, load: Load, population: &[Visit]) -> anyhow::Result<Self> {
-        let mut object = Object::load(CLIENTS, u32::try_from(population.len())?)?;
-        object.maps.population().copy_from_slice(population);
+        let mut object = Object::load(CLIENTS, u32::try_from(population.len())?.max(2 * NEW_PEERS))?;
+        object.maps.population()[..population.len()].copy_from_slice(population);
         object.programs.get("stage")?;
         object.programs.get("nothing")?;
-        let interface = arena.tracker.enter(|| netns::interface_number(&arena.tracker_interface))?;
+        let interface = arena.tracker.enter(|| arena::interface_number(&arena.tracker_interface))?;
         Ok(Self { object, arena, scenario, load, interface })
     }
 
@@ -143,6 +235,7 @@ impl<'a> Stages<'a> {
         self.object.maps.set_progress(|_| Progress::default())?;
         let nothing = self.object.programs.get("nothing")?.fd()?.try_clone()?;
         let mut costs = Vec::new();
+        let before = Counters::read(self.arena)?;
         cores::pin(0, plan.cores.tracker).context("cannot move to the tracker's core")?;
         // A first run warms up.
         for round in 0..=plan.rounds {
@@ -156,6 +249,11 @@ impl<'a> Stages<'a> {
             }
         }
         cores::pin(0, plan.cores.load).context("cannot move back to the load's core")?;
+        let passed_on = Counters::read(self.arena)?.since(before).rejected;
+        if passed_on > 0 && !stage.wrong_connection {
+            let calls = (plan.rounds as u64 + 1) * u64::from(REPEAT);
+            println!("  {passed_on} of {calls} requests were not answered: {}", stage.title);
+        }
         if stage.unknown_torrents {
             set_unknown(self.object.maps.population());
         }
@@ -172,8 +270,8 @@ impl<'a> Stages<'a> {
         arena.tracker.enter(|| time(program, interface, frame_length, REPEAT))
     }
 
-    /// Calls per second on one core, and on two at the same time.
-    fn scaling(&mut self, tracker: &ProgramFd, plan: &Plan) -> anyhow::Result<(f64, f64)> {
+    /// Calls per second on one core, and on two at the same time, and the share of the latter that was passed on.
+    fn scaling(&mut self, tracker: &ProgramFd, plan: &Plan) -> anyhow::Result<(f64, f64, f64)> {
         let request = Request::Announce { want: WANT, event: Event::None };
         let load = generator::request_load(&self.load, self.arena, self.scenario.family, &request)?;
         self.object.maps.set_load(&load)?;
@@ -184,33 +282,67 @@ impl<'a> Stages<'a> {
             position: if cpu == first { 0 } else { visits / 2 },
             ..Progress::default()
         })?;
-        let (arena, interface) = (self.arena, self.interface);
-        let program: &Xdp = self.object.programs.get("stage")?;
         let calls = 10 * REPEAT;
-        let on = |core: usize| -> anyhow::Result<f64> {
-            cores::pin(0, core).context("cannot tie a thread to its core")?;
-            Ok(1e9 / arena.tracker.enter(|| time(program, interface, load.frame_length, calls))?)
-        };
-        let both = || -> anyhow::Result<f64> {
-            thread::scope(|scope| {
-                let threads = [plan.cores.tracker, plan.cores.load].map(|core| scope.spawn(move || on(core)));
-                let mut sum = 0.0;
-                for thread in threads {
-                    sum += thread.join().map_err(|_| anyhow::anyhow!("a measuring thread panicked"))??;
-                }
-                Ok(sum)
-            })
-        };
         let (mut one, mut two) = (Vec::new(), Vec::new());
+        let mut passed_on = 0;
         for _ in 0..plan.rounds {
             interrupt::check()?;
-            one.push(thread::scope(|scope| {
-                let thread = scope.spawn(|| on(plan.cores.tracker));
-                thread.join().map_err(|_| anyhow::anyhow!("a measuring thread panicked"))?
-            })?);
-            two.push(both()?);
+            one.push(self.at_once(&[plan.cores.tracker], load.frame_length, calls)?);
+            let before = Counters::read(self.arena)?;
+            two.push(self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, calls)?);
+            passed_on += Counters::read(self.arena)?.since(before).rejected;
         }
-        Ok((Spread::of(one).median, Spread::of(two).median))
+        let all = two.len() as f64 * 2.0 * f64::from(calls);
+        Ok((Spread::of(one).median, Spread::of(two).median, passed_on as f64 / all))
+    }
+
+    /// Lets two cores announce [`NEW_PEERS`] each into a swarm that is not there yet, different peers or the same ones.
+    fn join(&mut self, torrent: u32, same: bool, tracker: &ProgramFd, plan: &Plan) -> anyhow::Result<Joined> {
+        let request = Request::Announce { want: WANT, event: Event::Started };
+        let load = generator::request_load(&self.load, self.arena, self.scenario.family, &request)?;
+        let peers = if same { NEW_PEERS } else { 2 * NEW_PEERS };
+        for (member, visit) in (0..peers).zip(self.object.maps.population()) {
+            *visit = Visit { torrent, member };
+        }
+        self.object.maps.set_load(&Load { visits: peers, ..load })?;
+        self.object.maps.set_target(tracker)?;
+        let first = plan.cores.tracker;
+        self.object.maps.set_progress(|cpu| Progress {
+            position: if same || cpu == first { 0 } else { NEW_PEERS },
+            ..Progress::default()
+        })?;
+        let before = Counters::read(self.arena)?;
+        self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, NEW_PEERS)?;
+        let counters = Counters::read(self.arena)?.since(before);
+        let counts = client::http_scrape(&self.arena.tracker, Arena::HTTP, &[socket::hash_bytes(torrent)])?;
+        Ok(Joined {
+            announces: 2 * u64::from(NEW_PEERS),
+            peers: peers.into(),
+            counters,
+            scraped: counts.iter().map(|counts| u64::from(counts.seeders) + u64::from(counts.leechers)).sum(),
+        })
+    }
+
+    /// Calls `stage` on each of `cores` at the same time; returns calls per second, of all together.
+    fn at_once(&mut self, cores: &[usize], frame_length: u32, calls: u32) -> anyhow::Result<f64> {
+        let (arena, interface) = (self.arena, self.interface);
+        let program: &Xdp = self.object.programs.get("stage")?;
+        let start = Barrier::new(cores.len());
+        let on = |core: usize| -> anyhow::Result<f64> {
+            let pinned = cores::pin(0, core).context("cannot tie a thread to its core");
+            // Whatever happened: the other one waits.
+            start.wait();
+            pinned?;
+            Ok(1e9 / arena.tracker.enter(|| time(program, interface, frame_length, calls))?)
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = cores.iter().map(|&core| scope.spawn(move || on(core))).collect();
+            let mut sum = 0.0;
+            for thread in threads {
+                sum += thread.join().map_err(|_| anyhow::anyhow!("a measuring thread panicked"))??;
+            }
+            Ok(sum)
+        })
     }
 }
 
@@ -220,7 +352,12 @@ fn time(program: &Xdp, interface: u32, frame_length: u32, repeat: u32) -> anyhow
     let data = vec![0; frame_length as usize];
     let options = TestRunOptions { data_in: Some(&data), ctx_in: Some(&ctx), repeat, ..TestRunOptions::new() };
     let result = program.test_run(options).context("cannot run the program in test mode (BPF_PROG_TEST_RUN)")?;
-    ensure!(result.return_value == XDP_TX, "the tracker did not answer: it returned {}", result.return_value);
+    // That is what became of the last call. One that meets another core or the daemon in the store is passed on.
+    ensure!(
+        matches!(result.return_value, XDP_TX | XDP_PASS),
+        "the tracker neither answered nor passed on: it returned {}",
+        result.return_value
+    );
     Ok(result.duration.as_nanos() as f64)
 }
 
@@ -231,4 +368,31 @@ fn information(number: u32) -> anyhow::Result<aya::programs::ProgramInfo> {
 
 fn program(number: u32) -> anyhow::Result<ProgramFd> {
     information(number)?.fd().context("cannot get hold of the tracker's XDP program")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_that_was_not_passed_on_has_to_be_there_once() {
+        // (peers, answered, rejected, added, removed, stored, scraped, exact)
+        for (peers, answered, rejected, added, removed, stored, scraped, exact) in [
+            (200, 200, 0, 200, 0, 200, 200, true),
+            (200, 190, 10, 190, 0, 190, 190, true),
+            // The same peers by both cores: all are there though some announces were passed on.
+            (100, 190, 10, 100, 0, 100, 100, true),
+            (100, 190, 10, 89, 0, 89, 89, false),
+            (100, 200, 0, 101, 0, 101, 101, false),
+            (200, 200, 0, 199, 0, 199, 199, false),
+            (200, 200, 0, 200, 0, 200, 199, false),
+            (200, 200, 0, 200, 0, 199, 200, false),
+            (200, 200, 0, 201, 1, 200, 200, false),
+            (200, 199, 0, 200, 0, 200, 200, false),
+        ] {
+            let counters = Counters { answered, rejected, added, removed, stored };
+            let joined = Joined { announces: 200, peers, counters, scraped };
+            assert_eq!(joined.text().is_ok(), exact, "{joined:?}");
+        }
+    }
 }
