@@ -58,8 +58,10 @@ pub fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
     let probe = socket(address, false).map_err(|error| listen::explain(error, "UDP", address))?;
     let address = probe.local_addr()?;
     drop(probe);
-    let sockets = (0..threads.max(1))
-        .map(|_| socket(address, true))
+    let threads = threads.max(1);
+    let sockets = (0..threads)
+        // A socket that is alone need not be chosen among others for every packet.
+        .map(|_| socket(address, threads > 1))
         .collect::<io::Result<_>>()
         .map_err(|error| listen::explain(error, "UDP", address))?;
     Ok(Listener { address, sockets })
@@ -72,11 +74,22 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_port(shared)?;
-    let (level, option) = match address {
-        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-    };
-    enable(&socket, level, option)?;
+    if address.ip().is_unspecified() {
+        // Otherwise only one address can have been asked, and no packet need say which.
+        let (level, option) = match address {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        };
+        set(&socket, level, option, 1)?;
+    }
+    if address.is_ipv6() {
+        // A flow label is computed anew for every packet (SipHash); the XDP program's replies have none either.
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_AUTOFLOWLABEL, 0)?;
+    } else {
+        // "Don't fragment", as in the XDP program's replies; the longest has 1248 bytes. A packet that nobody may fragment needs
+        // no identification number, and drawing one is among the dearest things that the kernel does for a small packet.
+        set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
+    }
     // Without the right to exceed the system's limit, ask for as much as it allows.
     if set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER as libc::c_int).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -86,10 +99,6 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.bind(&address.into())?;
     Ok(socket.into())
-}
-
-fn enable(socket: &Socket, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
-    set(socket, level, option, 1)
 }
 
 fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
