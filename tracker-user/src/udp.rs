@@ -2,8 +2,11 @@
 //! ([`tracker_common::datagram`]), and everything when there is no XDP program.
 //!
 //! Every listening address has one socket and one thread per core (`SO_REUSEPORT`: the kernel spreads the clients over them).
-//! A thread receives, answers and sends in batches of [`BATCH`] packets, two system calls each, and shares nothing with others
-//! but the store. Replies leave from the address that was asked, also on a wildcard socket (`IP_PKTINFO`).
+//! A thread receives, answers and sends in batches, and shares nothing with others but the store: through io_uring where the
+//! system offers it and the socket has one address ([`ring`]), else in batches of [`BATCH`] packets with two system calls
+//! each. Replies leave from the address that was asked, also on a wildcard socket (`IP_PKTINFO`).
+
+mod ring;
 
 use crate::{
     listen,
@@ -11,13 +14,14 @@ use crate::{
     shutdown::Shutdown,
 };
 use anyhow::Context as _;
+use ring::Ring;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io::{self, ErrorKind},
     mem,
     net::{Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsRawFd as _,
-    ptr,
+    ptr, slice,
     sync::Arc,
     thread,
     time::Duration,
@@ -58,8 +62,10 @@ pub fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
     let probe = socket(address, false).map_err(|error| listen::explain(error, "UDP", address))?;
     let address = probe.local_addr()?;
     drop(probe);
-    let sockets = (0..threads.max(1))
-        .map(|_| socket(address, true))
+    let threads = threads.max(1);
+    let sockets = (0..threads)
+        // A socket that is alone need not be chosen among others for every packet.
+        .map(|_| socket(address, threads > 1))
         .collect::<io::Result<_>>()
         .map_err(|error| listen::explain(error, "UDP", address))?;
     Ok(Listener { address, sockets })
@@ -72,11 +78,22 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_port(shared)?;
-    let (level, option) = match address {
-        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-    };
-    enable(&socket, level, option)?;
+    if address.ip().is_unspecified() {
+        // Otherwise only one address can have been asked, and no packet need say which.
+        let (level, option) = match address {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+        };
+        set(&socket, level, option, 1)?;
+    }
+    if address.is_ipv6() {
+        // A flow label is computed anew for every packet (SipHash); the XDP program's replies have none either.
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_AUTOFLOWLABEL, 0)?;
+    } else {
+        // "Don't fragment", as in the XDP program's replies; the longest has 1248 bytes. A packet that nobody may fragment needs
+        // no identification number, and drawing one is among the dearest things that the kernel does for a small packet.
+        set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
+    }
     // Without the right to exceed the system's limit, ask for as much as it allows.
     if set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER as libc::c_int).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -86,10 +103,6 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.bind(&address.into())?;
     Ok(socket.into())
-}
-
-fn enable(socket: &Socket, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
-    set(socket, level, option, 1)
 }
 
 fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
@@ -119,7 +132,12 @@ impl Listener {
             // The kernel shows 15 bytes of a thread's name.
             let name = format!("udp{}-{number}", if address.is_ipv4() { 4 } else { 6 });
             let run = move || {
-                if let Err(error) = serve(&socket, &handle, &shutdown) {
+                let by_ring = if address.ip().is_unspecified() { None } else { ring(&socket) };
+                let result = match by_ring {
+                    Some(ring) => ring.serve(&handle, &shutdown),
+                    None => serve(&socket, &handle, &shutdown),
+                };
+                if let Err(error) = result {
                     tracing::error!("UDP socket {address} failed and is closed: {error}");
                 }
             };
@@ -132,6 +150,13 @@ impl Listener {
             .collect::<io::Result<_>>()
             .with_context(|| format!("cannot start the threads of UDP {address}"))
     }
+}
+
+/// An io_uring for a socket of one address, if the system allows it; containers often do not.
+fn ring(socket: &UdpSocket) -> Option<Ring<'_>> {
+    Ring::new(socket)
+        .inspect_err(|error| tracing::info!("UDP by recvmmsg and sendmmsg, which is a little slower: {error:#}"))
+        .ok()
 }
 
 fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
@@ -159,6 +184,23 @@ fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Result
         batch.send(socket, &replies);
     }
     Ok(())
+}
+
+/// Reads a socket address as the kernel writes it. Port and address are in network byte order.
+fn source(name: &[u8]) -> Option<Source> {
+    let family = u16::from_ne_bytes(*name.first_chunk()?);
+    let port = u16::from_be_bytes(*name.get(mem::offset_of!(libc::sockaddr_in, sin_port)..)?.first_chunk()?);
+    match libc::c_int::from(family) {
+        libc::AF_INET => {
+            let address = name.get(mem::offset_of!(libc::sockaddr_in, sin_addr)..)?;
+            Some(Source::V4(*address.first_chunk()?, port))
+        }
+        libc::AF_INET6 => {
+            let address = name.get(mem::offset_of!(libc::sockaddr_in6, sin6_addr)..)?;
+            Some(Source::V6(*address.first_chunk()?, port))
+        }
+        _ => None,
+    }
 }
 
 /// Errors that no later call can do without.
@@ -267,20 +309,9 @@ impl Batch {
     }
 
     fn source(&self, packet: usize) -> Option<Source> {
-        let address = &raw const self.addresses[packet];
-        match libc::c_int::from(self.addresses[packet].ss_family) {
-            libc::AF_INET => {
-                // SAFETY: the kernel wrote an address of this family; `sockaddr_storage` is as large and aligned as any.
-                let address = unsafe { &*address.cast::<libc::sockaddr_in>() };
-                Some(Source::V4(address.sin_addr.s_addr.to_ne_bytes(), u16::from_be(address.sin_port)))
-            }
-            libc::AF_INET6 => {
-                // SAFETY: as above.
-                let address = unsafe { &*address.cast::<libc::sockaddr_in6>() };
-                Some(Source::V6(address.sin6_addr.s6_addr, u16::from_be(address.sin6_port)))
-            }
-            _ => None,
-        }
+        let name = (&raw const self.addresses[packet]).cast();
+        // SAFETY: an address is plain bytes, of which the kernel has written some, and the others are zero.
+        source(unsafe { slice::from_raw_parts(name, size_of::<libc::sockaddr_storage>()) })
     }
 
     /// Makes the control message of a packet, which says by which address and interface it came, fit to be sent with the
@@ -454,22 +485,50 @@ mod tests {
 
     #[test]
     fn every_packet_of_a_burst_is_answered_and_rubbish_is_not() {
-        let served = Served::new("127.0.0.1:0").expect("there is IPv4");
-        let client = served.client("127.0.0.1");
-        let burst = BATCH as u32 * 3;
-        for transaction in 0..burst {
-            client.send(&connect_request(transaction)).expect("loopback");
-            client.send(b"rubbish").expect("loopback");
+        // Sockets of one address are served through io_uring, where there is one, the others by system calls.
+        for (listen, asked) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), ("[::1]:0", "[::1]")] {
+            let Some(served) = Served::new(listen) else { continue };
+            let client = served.client(asked);
+            // Several times what is received at once, but not more than the client's socket holds.
+            for _ in 0..6 {
+                let burst = BATCH as u32 * 2;
+                for transaction in 0..burst {
+                    client.send(&connect_request(transaction)).expect("loopback");
+                    client.send(b"rubbish").expect("loopback");
+                }
+                let mut answered: Vec<u32> = (0..burst)
+                    .map(|_| {
+                        let mut reply = [0; 16];
+                        assert_eq!(client.recv(&mut reply).expect("an answer"), 16, "{listen}");
+                        u32::from_be_bytes(reply[4..8].try_into().expect("4 bytes"))
+                    })
+                    .collect();
+                answered.sort_unstable();
+                assert!(answered.into_iter().eq(0..burst), "{listen}");
+            }
         }
-        let mut answered: Vec<u32> = (0..burst)
-            .map(|_| {
-                let mut reply = [0; 16];
-                assert_eq!(client.recv(&mut reply).expect("an answer"), 16);
-                u32::from_be_bytes(reply[4..8].try_into().expect("4 bytes"))
-            })
-            .collect();
-        answered.sort_unstable();
-        assert!(answered.into_iter().eq(0..burst));
+    }
+
+    #[test]
+    fn socket_addresses_are_read() {
+        let mut v4 = [0, 0, 0x1a, 0xe1, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0];
+        v4[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+        let mut v6 = [0; 28];
+        v6[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+        v6[2..4].copy_from_slice(&[0x1a, 0xe1]);
+        v6[8..24].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
+        let rows = [
+            (&v4[..], Some(Source::V4([192, 0, 2, 7], 6881))),
+            (&v4[..8], Some(Source::V4([192, 0, 2, 7], 6881))),
+            (&v4[..7], None),
+            (&v6[..], Some(Source::V6(Ipv6Addr::LOCALHOST.octets(), 6881))),
+            (&v6[..23], None),
+            (&[0; 28], None),
+            (&[], None),
+        ];
+        for (name, expected) in rows {
+            assert_eq!(source(name), expected, "{name:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,286 @@
+//! A socket served through io_uring: the replies to what has arrived are sent, and the next packets received, in one system
+//! call, and the kernel is told once for all packets where they are to go.
+//!
+//! One receive request stands all the time (multishot) and takes a buffer from a common [`Stock`] for each packet. A reply goes
+//! to the address that the kernel wrote there, so a buffer goes back when its reply has been sent. Sends never wait and are
+//! done with when the system call returns; one that fails is repeated by `sendto`, which waits for room.
+//!
+//! This is for sockets that are bound to one address: where a packet says by which address it came, a system call per
+//! batch is no dearer.
+
+use super::{PATIENCE, REQUEST_BYTES, Replies, is_fatal, source};
+use crate::{memory::Handle, shutdown::Shutdown};
+use anyhow::{Context as _, ensure};
+use io_uring::{
+    IoUring, Probe, cqueue, opcode, squeue,
+    types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec},
+};
+use std::{
+    io, mem,
+    net::UdpSocket,
+    os::fd::AsRawFd as _,
+    ptr::{self, NonNull},
+    slice,
+    sync::atomic::{AtomicU16, Ordering},
+    thread,
+    time::Duration,
+};
+use tracker_common::datagram::respond;
+
+/// Buffers for requests: those being answered, and those that arrive meanwhile. A power of two.
+const BUFFERS: u16 = 256;
+
+/// Bytes of a buffer: what the kernel says about a packet, its source address, and the packet. An odd number of cache lines,
+/// so that the beginnings of all buffers do not compete for the same few places of the cache.
+const BUFFER_BYTES: usize = 64 * 33;
+const _: () = assert!(BUFFER_BYTES >= ABOUT_BYTES + size_of::<libc::sockaddr_in6>() + REQUEST_BYTES);
+
+/// `struct io_uring_recvmsg_out`, which buffers begin with.
+const ABOUT_BYTES: usize = 16;
+
+/// Room for the list of buffers, in whole pages.
+const LIST_BYTES: usize = 4096;
+const _: () = assert!(BUFFERS as usize * size_of::<BufRingEntry>() <= LIST_BYTES);
+
+/// The only group of buffers, and the only registered file.
+const GROUP: u16 = 0;
+const SOCKET: Fixed = Fixed(0);
+
+/// Marks the completions of the receive request; those of sends have the number of the reply.
+const RECEIVE: u64 = u64::MAX;
+
+/// The buffers, and the list by which they are given to the kernel.
+struct Stock {
+    list: NonNull<BufRingEntry>,
+    buffers: NonNull<u8>,
+    tail: u16,
+}
+
+impl Stock {
+    const BYTES: usize = LIST_BYTES + BUFFERS as usize * BUFFER_BYTES;
+
+    fn new() -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choosing touches no memory that is in use.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                Self::BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap returned address 0"))?;
+        // SAFETY: the mapping is longer than the list.
+        let buffers = unsafe { start.add(LIST_BYTES) };
+        let mut stock = Self { list: start.cast(), buffers, tail: 0 };
+        stock.give_back(0..BUFFERS);
+        Ok(stock)
+    }
+
+    /// Gives buffers to the kernel.
+    fn give_back(&mut self, numbers: impl Iterator<Item = u16>) {
+        for number in numbers {
+            // SAFETY: the list has `BUFFERS` entries, zero or written here; the kernel reads none from the tail on.
+            let entry = unsafe { self.list.add(usize::from(self.tail % BUFFERS)).as_mut() };
+            entry.set_addr(self.buffer(number).as_ptr().expose_provenance() as u64);
+            entry.set_len(BUFFER_BYTES as u32);
+            entry.set_bid(number);
+            self.tail = self.tail.wrapping_add(1);
+        }
+        // SAFETY: the tail is a part of the first entry that nothing else is in, and aligned.
+        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.list.as_ptr()).cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    /// The beginning of a buffer.
+    fn buffer(&self, number: u16) -> NonNull<u8> {
+        // SAFETY: the mapping holds `BUFFERS` of them.
+        unsafe { self.buffers.add(usize::from(number % BUFFERS) * BUFFER_BYTES) }
+    }
+
+    /// The source address of the packet in a buffer.
+    fn name(&self, number: u16) -> *const libc::sockaddr {
+        // SAFETY: a buffer is longer than that.
+        unsafe { self.buffer(number).add(ABOUT_BYTES).as_ptr().cast() }
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        // SAFETY: this very mapping was made in `new`; no reference into it is kept, and the kernel has been told to let go.
+        unsafe { libc::munmap(self.list.as_ptr().cast(), Self::BYTES) };
+    }
+}
+
+/// A ring for one socket, and one thread: the one that makes it.
+pub struct Ring<'a> {
+    socket: &'a UdpSocket,
+    ring: IoUring,
+    stock: Stock,
+    /// Says how much room there is for a source address; the kernel reads it when the receive request begins.
+    header: Box<libc::msghdr>,
+    /// Requests that have arrived: number of the buffer, and how much of it was written.
+    arrived: Vec<(u16, usize)>,
+    /// Those that `replies` answers.
+    answered: Vec<(u16, usize)>,
+    replies: Replies,
+}
+
+impl<'a> Ring<'a> {
+    /// Makes a ring and begins to receive.
+    ///
+    /// # Errors
+    /// When the system does not offer io_uring, or too little of it.
+    pub fn new(socket: &'a UdpSocket) -> anyhow::Result<Self> {
+        let mut builder = IoUring::builder();
+        // Nothing interrupts the thread: the kernel receives when it asks.
+        builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
+        let ring: IoUring = builder.build(2 * u32::from(BUFFERS)).context("io_uring is not available")?;
+        let submitter = ring.submitter();
+        let mut probe = Probe::new();
+        submitter.register_probe(&mut probe).context("cannot ask for the operations of io_uring")?;
+        // Sends to an address came with Linux 6.2, and nothing says so; this operation came with 6.7.
+        ensure!(probe.is_supported(opcode::FutexWait::CODE), "io_uring is used from Linux 6.7 on");
+        submitter.register_files(&[socket.as_raw_fd()]).context("cannot register the socket")?;
+        let stock = Stock::new().context("no memory for buffers")?;
+        let list = stock.list.as_ptr().expose_provenance() as u64;
+        // SAFETY: the list has that many entries, and outlives the ring's requests; see `drop`.
+        unsafe { submitter.register_buf_ring_with_flags(list, BUFFERS, GROUP, 0) }
+            .context("cannot register buffers with io_uring")?;
+        // SAFETY: plain data for which zeros are valid.
+        let mut header: Box<libc::msghdr> = Box::new(unsafe { mem::zeroed() });
+        let name = if socket.local_addr()?.is_ipv4() {
+            size_of::<libc::sockaddr_in>()
+        } else {
+            size_of::<libc::sockaddr_in6>()
+        };
+        header.msg_namelen = name as libc::socklen_t;
+        let (arrived, answered) = (Vec::new(), Vec::new());
+        let mut ring = Self { socket, ring, stock, header, arrived, answered, replies: Replies::default() };
+        ring.receive();
+        Ok(ring)
+    }
+
+    /// Answers until shutdown.
+    ///
+    /// # Errors
+    /// When the socket or the ring cannot be used any more.
+    pub fn serve(mut self, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
+        let patience = Timespec::from(PATIENCE);
+        while !shutdown.has_begun() {
+            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+            if let Err(error) = waited
+                && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
+            {
+                self.rest(error)?;
+            }
+            if !self.ring.submission().is_empty() {
+                // Interrupted before the replies were sent: they are still needed.
+                continue;
+            }
+            self.complete()?;
+            self.stock.give_back(self.answered.drain(..).map(|(number, _)| number));
+            mem::swap(&mut self.arrived, &mut self.answered);
+            self.answer(handle);
+        }
+        self.ring.submit().map(|_| ())
+    }
+
+    /// Pauses after an error that may pass.
+    fn rest(&self, error: io::Error) -> io::Result<()> {
+        if is_fatal(&error) {
+            return Err(error);
+        }
+        tracing::debug!("receiving UDP packets by io_uring: {error}");
+        thread::sleep(Duration::from_millis(1));
+        Ok(())
+    }
+
+    /// Sees what has arrived, and what could not be sent.
+    fn complete(&mut self) -> io::Result<()> {
+        let mut again = false;
+        loop {
+            let Some(entry) = self.ring.completion().next() else { break };
+            if entry.user_data() != RECEIVE {
+                self.send_again(entry.user_data());
+                continue;
+            }
+            again |= !cqueue::more(entry.flags());
+            if let (Some(number), Ok(length)) = (cqueue::buffer_select(entry.flags()), usize::try_from(entry.result()))
+            {
+                self.arrived.push((number, length.min(BUFFER_BYTES)));
+            } else if entry.result() < 0 && entry.result() != -libc::ENOBUFS {
+                self.rest(io::Error::from_raw_os_error(-entry.result()))?;
+            }
+        }
+        if again {
+            self.receive();
+        }
+        Ok(())
+    }
+
+    /// Makes the replies, and the sends for the next system call.
+    fn answer(&mut self, handle: &Handle) {
+        self.replies.clear();
+        for (index, &(number, length)) in self.answered.iter().enumerate() {
+            // SAFETY: the kernel has written that much of the buffer, which is its own again only when it is given back.
+            let bytes = unsafe { slice::from_raw_parts(self.stock.buffer(number).as_ptr(), length) };
+            let Ok(message) = RecvMsgOut::parse(bytes, &self.header) else { continue };
+            let Some(source) = source(message.name_data()) else { continue };
+            if let Ok(reply) = respond(handle, message.payload_data(), source) {
+                self.replies.add(handle, index, reply.start, reply.length);
+            }
+        }
+        let mut submission = self.ring.submission();
+        for (index, reply) in self.replies.iter() {
+            let (number, _) = self.answered[index];
+            let send = opcode::Send::new(SOCKET, reply.as_ptr(), reply.len() as u32)
+                .dest_addr(self.stock.name(number))
+                .dest_addr_len(self.header.msg_namelen)
+                .flags(libc::MSG_DONTWAIT)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS)
+                .user_data(index as u64);
+            // SAFETY: the reply and its buffer are left alone until the send is done with, in the next system call.
+            let pushed = unsafe { submission.push(&send) };
+            // There is room for twice as many as there are buffers.
+            debug_assert!(pushed.is_ok(), "a reply too many");
+        }
+    }
+
+    /// Sends a reply whose send has failed.
+    fn send_again(&self, index: u64) {
+        let Some((index, reply)) = self.replies.iter().find(|&(of, _)| of as u64 == index) else { return };
+        let (number, _) = self.answered[index];
+        let (name, length) = (self.stock.name(number), self.header.msg_namelen);
+        // SAFETY: the reply and the address are where they were when the send was made, and the kernel only reads them.
+        let sent =
+            unsafe { libc::sendto(self.socket.as_raw_fd(), reply.as_ptr().cast(), reply.len(), 0, name, length) };
+        if sent < 0 {
+            // No route, a firewall, a full queue. UDP clients ask again.
+            tracing::debug!("a UDP reply could not be sent: {}", io::Error::last_os_error());
+        }
+    }
+
+    /// Lets the kernel receive from now on.
+    fn receive(&mut self) {
+        let receive = opcode::RecvMsgMulti::new(SOCKET, &raw const *self.header, GROUP).build().user_data(RECEIVE);
+        // SAFETY: the header lives as long as the ring.
+        let pushed = unsafe { self.ring.submission().push(&receive) };
+        debug_assert!(pushed.is_ok(), "the receive request has no room");
+    }
+}
+
+impl Drop for Ring<'_> {
+    fn drop(&mut self) {
+        // The kernel closes a ring when it finds the time; before the buffers go it must have let go of them.
+        if let Err(error) = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any()) {
+            tracing::debug!("nothing to cancel in the io_uring of a UDP socket: {error}");
+        }
+    }
+}
