@@ -18,7 +18,11 @@ use tracker_common::{
     reply::{Reply, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
     settings::{LISTENERS, Settings},
-    store::{V4, V6, refresh, store},
+    store::{
+        V4, V6,
+        index::{self, Place},
+        refresh, store,
+    },
     wire::{
         ANNOUNCE_LEN, AnnounceRequest, ETHER_IPV4, ETHER_IPV6, ETHER_QINQ, ETHER_VLAN, Ethernet, HEADER_LEN, Ipv4,
         Ipv6, PROTOCOL_UDP, RequestHeader, SCRAPE_MAX, Udp, Vlan,
@@ -255,9 +259,11 @@ pub(crate) fn announce<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let l2 = network_layer(scratch);
     let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
     let asked = Asked::new(request, N::peer(headers, request.port));
+    let torrent = Place::new(settings, &request.info_hash);
+    index::touch(held, &torrent);
     let result = match asked.verify(settings, request, N::source(headers)) {
         Ok(()) => {
-            let Some((number, swarm)) = refresh::<_, N>(held, &asked.announcement) else {
+            let Some((number, swarm)) = refresh::<_, N>(held, &torrent, &asked.announcement) else {
                 packet.continue_in(&PROGRAMS, N::STORE);
                 return Err(Reason::Internal);
             };
@@ -298,7 +304,8 @@ pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> 
     let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
     let asked = Asked::new(request, N::peer(headers, request.port));
     scratch.split_later.store(0);
-    match store::<_, N>(held, &asked.announcement) {
+    let torrent = Place::new(held.known(), &request.info_hash);
+    match store::<_, N>(held, &torrent, &asked.announcement) {
         Ok(number) => {
             scratch.stored.store(number.map_or(0, |number| number + 1));
             if scratch.split_later.load() != 0 {

@@ -24,7 +24,7 @@ pub fn unpack(counts: u64) -> (u32, u32) {
 #[inline(always)]
 pub fn find<M: Memory>(memory: &M, info_hash: &InfoHash) -> Option<u32> {
     let settings = memory.settings()?;
-    index::find(memory, &index::Place::new(settings, info_hash))
+    index::find(memory, &index::Place::new(settings, info_hash)).map(|(number, _)| number)
 }
 
 /// A torrent's counts; zeros for one that is not stored.
@@ -32,8 +32,7 @@ pub fn find<M: Memory>(memory: &M, info_hash: &InfoHash) -> Option<u32> {
 pub fn counts<M: Memory>(memory: &M, info_hash: &InfoHash) -> Counts {
     let Some(settings) = memory.settings() else { return Counts::default() };
     let place = index::Place::new(settings, info_hash);
-    let Some(number) = index::find(memory, &place) else { return Counts::default() };
-    let Some(swarm) = memory.swarm(number) else { return Counts::default() };
+    let Some((_, swarm)) = index::find(memory, &place) else { return Counts::default() };
     let counts = swarm.counts();
     // The record may have been given to another torrent between the search and the reading.
     if index::same(swarm, &place) { counts } else { Counts::default() }

@@ -8,7 +8,7 @@
 //! Torrents are stored and removed with the lock of their home bucket held; searches take no lock and are confirmed by whoever
 //! uses the result, with the lock of the swarm held ([`same`]).
 
-use super::{Bucket, SWARM_ALIVE, Swarm, family::scramble, pool, update::acquire};
+use super::{Bucket, SWARM_ALIVE, Swarm, family::{differs, scramble}, pool, update::acquire};
 use crate::{
     memory::{Memory, Step},
     outcome::{Event, Reason},
@@ -73,44 +73,52 @@ pub fn same(swarm: &Swarm, place: &Place) -> bool {
     difference == 0
 }
 
-/// The slot word with this tag, or 0.
+/// The slot word with this tag, or 0. Which of the slots it is cannot be foretold, so none is decided upon.
 #[inline(always)]
 fn tagged(bucket: &Bucket, tag: u32) -> u64 {
+    let mut found = 0;
     for slot in &bucket.slots {
         let word = slot.load();
-        if (word >> 32) as u32 == tag && word as u32 != 0 {
-            return word;
-        }
+        found |= word & differs((word >> 32) ^ u64::from(tag)).wrapping_sub(1);
     }
-    0
+    found
 }
 
 /// Looks for the torrent in one bucket.
 #[inline(always)]
-fn look<M: Memory>(memory: &M, place: &Place, bucket: &Bucket) -> Option<u32> {
+fn look<'m, M: Memory>(memory: &'m M, place: &Place, bucket: &Bucket) -> Option<(u32, &'m Swarm)> {
     let word = tagged(bucket, place.tag);
     if word == 0 {
         return None;
     }
     let number = (word as u32).wrapping_sub(1);
     let swarm = memory.swarm(number)?;
-    if same(swarm, place) { Some(number) } else { None }
+    if same(swarm, place) { Some((number, swarm)) } else { None }
 }
 
-/// Finds a torrent's swarm number. No lock is held: the answer may be outdated when it arrives.
+/// Has the processor bring the torrent's bucket nearer while something else is done.
 #[inline(always)]
-pub fn find<M: Memory>(memory: &M, place: &Place) -> Option<u32> {
+pub fn touch<M: Memory>(memory: &M, place: &Place) {
+    if let Some(bucket) = memory.bucket(place.bucket(0)) {
+        let _brought = bucket.passed.load();
+    }
+}
+
+/// Finds a torrent's swarm number and record. No lock is held: the answer may be outdated when it arrives.
+#[inline(always)]
+pub fn find<'m, M: Memory>(memory: &'m M, place: &Place) -> Option<(u32, &'m Swarm)> {
     let home = memory.bucket(place.bucket(0))?;
-    if let Some(number) = look(memory, place, home) {
-        return Some(number);
+    if let Some(found) = look(memory, place, home) {
+        return Some(found);
     }
     if home.passed.load() == 0 {
         return None;
     }
-    // One torrent in seven or so is away from home.
+    // A few torrents in a hundred are away from home.
     let mut search = Search { place, found: 0 };
     memory.repeat(PROBES - 1, &mut search);
-    if search.found == 0 { None } else { Some((search.found - 1) as u32) }
+    let number = (search.found as u32).wrapping_sub(1);
+    if search.found == 0 { None } else { Some((number, memory.swarm(number)?)) }
 }
 
 /// Looks into the buckets behind the home bucket.
@@ -125,7 +133,7 @@ impl<M: Memory> Step<M> for Search<'_> {
     fn step(&mut self, memory: &M, turn: u32) -> bool {
         let Some(bucket) = memory.bucket(self.place.bucket(turn + 1)) else { return false };
         match look(memory, self.place, bucket) {
-            Some(number) => {
+            Some((number, _)) => {
                 self.found = u64::from(number) + 1;
                 false
             }
@@ -150,7 +158,7 @@ pub fn create<M: Memory>(memory: &M, place: &Place, minute: u32) -> Result<u32, 
 /// The result in one number, as with [`pool::take_number`].
 #[inline(always)]
 fn create_locked<M: Memory>(memory: &M, place: &Place, minute: u32) -> u64 {
-    if let Some(number) = find(memory, place) {
+    if let Some((number, _)) = find(memory, place) {
         return u64::from(number);
     }
     let number = match opaque(pool::take_number::<M, pool::Swarms>(memory)) {

@@ -63,8 +63,13 @@ pub fn sample<M: Memory, F: Family>(
         return Some(Sample { start: PEERS_AT as u32, count: 0 });
     }
     let want = if want > F::WANT_LIMIT { F::WANT_LIMIT } else { want };
-    let random = memory.random();
-    scratch.sample.random.store(random);
+    let random = if M::HURRIED {
+        scratch.sample.random.load()
+    } else {
+        let random = memory.random();
+        scratch.sample.random.store(random);
+        random
+    };
     scratch.sample.cursor.store(0);
     let wanted = Wanted::new(seeders);
     if !family::is_root(F::root(swarm).load()) {
@@ -104,6 +109,57 @@ pub fn sample<M: Memory, F: Family>(
         }
     }
     Some(cut::<F>(scratch, want))
+}
+
+/// From so many partitions on they do not stay in the processor's nearer caches.
+const FAR: u32 = 32;
+
+/// Where [`Memory::HURRIED`], decides where the next sample begins, and has the processor bring that nearer while the asker is looked
+/// for. Each of the two is a chain of two or three accesses that wait for each other; so they wait at the same time.
+#[inline(always)]
+pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm: &Swarm, partitions: u32) {
+    let random = memory.random();
+    scratch.sample.random.store(random);
+    if partitions < FAR {
+        return;
+    }
+    let turn = random & (partition::ring(partitions) - 1);
+    let place = partition::address(turn, partitions);
+    let Some(part) = lookup::<M, F>(memory, swarm, place, partitions) else { return };
+    let Some(part) = memory.partition(scratch.forget(part)) else { return };
+    let peers = part.peers.load();
+    let chunks = chunks_for::<F>(peers);
+    let mut index = first_peer(random, place, peers) / F::SLOTS;
+    for _ in 0..2 {
+        let at = opaque(u64::from(index)) as usize;
+        if at >= PARTITION_CHUNKS as usize {
+            return;
+        }
+        let Some(words) = F::chunk(memory, part.chunks[at].load()) else { return };
+        for line in (0..words.len()).step_by(8) {
+            let _brought = family::at(words, line).load();
+        }
+        index = if index + 1 >= chunks { 0 } else { index + 1 };
+    }
+}
+
+/// [`prepare`] for a swarm that lives in its record.
+#[inline(always)]
+pub(super) fn prepare_inline<M: Memory>(memory: &M, scratch: &Scratch) {
+    scratch.sample.random.store(memory.random());
+}
+
+/// The number of the random peer that a sample begins with in the partition at this place. A multiply and a shift bring a random
+/// number below the number of peers.
+#[inline(always)]
+fn first_peer(random: u32, place: u32, peers: u32) -> u32 {
+    ((mark(random, place).wrapping_mul(0x85eb_ca6b) >> 16) * peers) >> 16
+}
+
+/// The same for all turns of a partition in a sample, and no other's.
+#[inline(always)]
+fn mark(random: u32, place: u32) -> u32 {
+    random ^ place.wrapping_mul(0x9e37_79b9)
 }
 
 /// Keeps `want` of the peers collected, from a random one on and as from a ring.
@@ -328,8 +384,8 @@ impl Visit {
         if rank >= chunks || !partition::belongs::<F>(part, swarm, place) {
             return 0;
         }
-        // The same for all turns of this partition in this sample, and no other's.
-        let mark = scratch.sample.random.load() ^ place.wrapping_mul(0x9e37_79b9);
+        let random = scratch.sample.random.load();
+        let mark = mark(random, place);
         // Further chunks of a partition that was changed since the first ones were read may hold peers of those.
         let remembered = &scratch.versions[place as usize & (VERSIONS - 1)];
         let entry = u64::from(mark) << 32 | u64::from(version);
@@ -340,8 +396,8 @@ impl Visit {
             return 0;
         }
         // The chunk of rank 0 is that of a random peer, who is given first, so that those in the last one, which may be few, do not
-        // come up more often. A multiply and a shift bring the random number below the number of peers.
-        let first = ((mark.wrapping_mul(0x85eb_ca6b) >> 16) * peers) >> 16;
+        // come up more often.
+        let first = first_peer(random, place, peers);
         let mut enough = self.enough;
         if self.cursor == 0 {
             scratch.sample.first.store(first % F::SLOTS);

@@ -5,7 +5,7 @@ use super::{
     count::{self, CHANGE},
     family::{self, COMPLETED, LEECHER, MINUTE, MINUTE_MASK, MINUTE_SHIFT, OCCUPIED, ROOT_PEER},
     index::{self, Place},
-    partition, pool,
+    partition, pool, sample,
 };
 use crate::{
     memory::{Memory, Step},
@@ -107,9 +107,11 @@ pub fn update<M: Memory, F: Family>(
     memory: &M,
     announcement: &Announcement<'_, F::Key>,
 ) -> Result<Option<u32>, Reason> {
-    match refresh::<M, F>(memory, announcement) {
+    let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
+    let place = Place::new(settings, announcement.info_hash);
+    match refresh::<M, F>(memory, &place, announcement) {
         Some((number, _)) => Ok(Some(number)),
-        None => store::<M, F>(memory, announcement),
+        None => store::<M, F>(memory, &place, announcement),
     }
 }
 
@@ -119,22 +121,28 @@ pub fn update<M: Memory, F: Family>(
 #[inline(always)]
 pub fn refresh<'m, M: Memory, F: Family>(
     memory: &'m M,
+    torrent: &Place,
     announcement: &Announcement<'_, F::Key>,
 ) -> Option<(u32, &'m Swarm)> {
     let (settings, scratch) = (memory.settings()?, memory.scratch()?);
     if announcement.event == PeerEvent::Stopped {
         return None;
     }
-    let torrent = Place::new(settings, announcement.info_hash);
-    let number = scratch.forget(index::find(memory, &torrent)?);
-    let swarm = memory.swarm(number)?;
+    let (number, swarm) = index::find(memory, torrent)?;
     let root = F::root(swarm).load();
     if family::is_root(root) {
-        let place = partition::address(F::hash(settings, announcement.peer), family::root_partitions(root));
-        let part = scratch.forget(partition::lookup::<M, F>(memory, swarm, place, family::root_partitions(root))?);
+        let partitions = family::root_partitions(root);
+        if M::HURRIED {
+            // What the sample will need can be on its way meanwhile.
+            sample::prepare::<M, F>(memory, scratch, swarm, partitions);
+        }
+        let partitions = scratch.forget(partitions);
+        let place = partition::address(F::hash(settings, announcement.peer), partitions);
+        let part = scratch.forget(partition::lookup::<M, F>(memory, swarm, place, partitions)?);
+        let place = scratch.forget(place);
         let partition = memory.partition(part)?;
         let seen = partition.lock.free()?;
-        if !partition::belongs::<F>(partition, number, place) || !index::same(swarm, &torrent) {
+        if !partition::belongs::<F>(partition, number, place) || !index::same(swarm, torrent) {
             return None;
         }
         let found = scratch.forget(partition::find::<M, F>(memory, scratch, partition, announcement.peer)?);
@@ -142,7 +150,10 @@ pub fn refresh<'m, M: Memory, F: Family>(
         renew::<M, F>(memory, settings, swarm, &partition.lock, seen, words, base, announcement)?;
     } else {
         let seen = swarm.lock.free()?;
-        if !index::same(swarm, &torrent) {
+        if M::HURRIED {
+            sample::prepare_inline(memory, scratch);
+        }
+        if !index::same(swarm, torrent) {
             return None;
         }
         let words = F::inline(swarm);
@@ -212,13 +223,13 @@ fn inline_slot<F: Family>(scratch: &Scratch, words: &[Word], key: F::Key) -> Opt
 #[inline(always)]
 pub fn store<M: Memory, F: Family>(
     memory: &M,
+    place: &Place,
     announcement: &Announcement<'_, F::Key>,
 ) -> Result<Option<u32>, Reason> {
     let (Some(settings), Some(scratch)) = (memory.settings(), memory.scratch()) else { return Err(Reason::Internal) };
-    let place = Place::new(settings, announcement.info_hash);
     let mut tries = 0;
     loop {
-        let result = attempt::<M, F>(memory, settings, scratch, &place, announcement);
+        let result = attempt::<M, F>(memory, settings, scratch, place, announcement);
         tries += 1;
         if M::BOUNDED || result != Err(Reason::Contended) {
             return result;
@@ -238,7 +249,7 @@ fn attempt<M: Memory, F: Family>(
 ) -> Result<Option<u32>, Reason> {
     let minute = settings.minute.load();
     let number = match index::find(memory, place) {
-        Some(number) => number,
+        Some((number, _)) => number,
         None if announcement.event == PeerEvent::Stopped => return Ok(None),
         None => {
             scratch.put(HASHES_AT, *announcement.info_hash);
