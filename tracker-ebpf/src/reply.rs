@@ -38,7 +38,11 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
             held.event(Event::RepliesShortened);
         }
     }
-    let Some(sum) = packet.write(headers, held.space(), reply.start as usize, length) else { return Err(Reason::NoRoom) };
+    // However the numbers came about, to the verifier there is one way on from here.
+    let scratch = held.space();
+    let (start, length) = (scratch.forget(reply.start) as usize, scratch.forget(length as u32) as usize);
+    let room = scratch.forget(room as u32) as usize;
+    let Some(sum) = packet.write(headers, scratch, start, length) else { return Err(Reason::NoRoom) };
     finish(held, packet, &flow, l2, length, sum, headers + room)
 }
 

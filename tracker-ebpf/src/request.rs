@@ -18,11 +18,7 @@ use tracker_common::{
     reply::{Reply, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
     settings::{LISTENERS, Settings},
-    store::{
-        V4, V6,
-        index::{self, Place},
-        refresh, store,
-    },
+    store::{V4, V6, index::Place, refresh, store},
     wire::{
         ANNOUNCE_LEN, AnnounceRequest, ETHER_IPV4, ETHER_IPV6, ETHER_QINQ, ETHER_VLAN, Ethernet, HEADER_LEN, Ipv4,
         Ipv6, PROTOCOL_UDP, RequestHeader, SCRAPE_MAX, Udp, Vlan,
@@ -260,7 +256,6 @@ pub(crate) fn announce<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
     let asked = Asked::new(request, N::peer(headers, request.port));
     let torrent = Place::new(settings, &request.info_hash);
-    index::touch(held, &torrent);
     let result = match asked.verify(settings, request, N::source(headers)) {
         Ok(()) => {
             let Some((number, swarm)) = refresh::<_, N>(held, &torrent, &asked.announcement) else {
@@ -349,11 +344,7 @@ pub(crate) fn scrape_any(packet: &Packet) -> Result<(), Reason> {
     let held = &Held::<false>::new()?;
     let scratch = held.space();
     let l2 = network_layer(scratch);
-    if scratch.moved.load() == 0 {
-        scrape_in::<V4>(held, packet, l2)
-    } else {
-        scrape_in::<V6>(held, packet, l2)
-    }
+    if scratch.moved.load() == 0 { scrape_in::<V4>(held, packet, l2) } else { scrape_in::<V6>(held, packet, l2) }
 }
 
 #[inline(always)]

@@ -110,7 +110,7 @@ impl Wanted {
 
 /// 1 if `difference` is not 0, else 0; without a branch, which would double the verifier's paths with every slot of a chunk.
 #[inline(always)]
-pub(super) fn differs(difference: u64) -> u64 {
+fn differs(difference: u64) -> u64 {
     (difference | negative(difference)) >> 63
 }
 

@@ -8,7 +8,7 @@
 //! Torrents are stored and removed with the lock of their home bucket held; searches take no lock and are confirmed by whoever
 //! uses the result, with the lock of the swarm held ([`same`]).
 
-use super::{Bucket, SWARM_ALIVE, Swarm, family::{differs, scramble}, pool, update::acquire};
+use super::{Bucket, SWARM_ALIVE, Swarm, family::scramble, pool, update::acquire};
 use crate::{
     memory::{Memory, Step},
     outcome::{Event, Reason},
@@ -73,15 +73,16 @@ pub fn same(swarm: &Swarm, place: &Place) -> bool {
     difference == 0
 }
 
-/// The slot word with this tag, or 0. Which of the slots it is cannot be foretold, so none is decided upon.
+/// The slot word with this tag, or 0.
 #[inline(always)]
 fn tagged(bucket: &Bucket, tag: u32) -> u64 {
-    let mut found = 0;
     for slot in &bucket.slots {
         let word = slot.load();
-        found |= word & differs((word >> 32) ^ u64::from(tag)).wrapping_sub(1);
+        if (word >> 32) as u32 == tag && word as u32 != 0 {
+            return word;
+        }
     }
-    found
+    0
 }
 
 /// Looks for the torrent in one bucket.
@@ -94,14 +95,6 @@ fn look<'m, M: Memory>(memory: &'m M, place: &Place, bucket: &Bucket) -> Option<
     let number = (word as u32).wrapping_sub(1);
     let swarm = memory.swarm(number)?;
     if same(swarm, place) { Some((number, swarm)) } else { None }
-}
-
-/// Has the processor bring the torrent's bucket nearer while something else is done.
-#[inline(always)]
-pub fn touch<M: Memory>(memory: &M, place: &Place) {
-    if let Some(bucket) = memory.bucket(place.bucket(0)) {
-        let _brought = bucket.passed.load();
-    }
 }
 
 /// Finds a torrent's swarm number and record. No lock is held: the answer may be outdated when it arrives.

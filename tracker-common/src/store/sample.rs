@@ -63,13 +63,8 @@ pub fn sample<M: Memory, F: Family>(
         return Some(Sample { start: PEERS_AT as u32, count: 0 });
     }
     let want = if want > F::WANT_LIMIT { F::WANT_LIMIT } else { want };
-    let random = if M::HURRIED {
-        scratch.sample.random.load()
-    } else {
-        let random = memory.random();
-        scratch.sample.random.store(random);
-        random
-    };
+    let random = if M::HURRIED { scratch.sample.random.load() } else { memory.random() };
+    scratch.sample.random.store(random);
     scratch.sample.cursor.store(0);
     let wanted = Wanted::new(seeders);
     if !family::is_root(F::root(swarm).load()) {
@@ -77,7 +72,14 @@ pub fn sample<M: Memory, F: Family>(
     }
     let root = F::root(swarm).load();
     let partitions = family::root_partitions(root);
+    let mut want = want;
     if family::is_root(root) && partitions != 0 && partitions <= PARTITIONS_MAX {
+        // More than an average partition has, if there are others, takes more than one visit.
+        if M::HURRIED && partitions > 1 && want > F::PER_PARTITION * 7 / 8 {
+            return None;
+        }
+        want = scratch.forget(want);
+        let partitions = scratch.forget(partitions);
         let ring = partition::ring(partitions);
         let turn = random & (ring - 1);
         let mut visit = Visit {
