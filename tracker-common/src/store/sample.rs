@@ -347,6 +347,10 @@ impl Visit {
             return false;
         }
         self.cursor = scratch.found.load();
+        if self.cursor < self.enough {
+            // So nobody of these has to be left out.
+            scratch.sample.first.store(0);
+        }
         if self.partitions == 1 && rank + F::VISIT >= chunks {
             // That was everybody.
             return false;
