@@ -54,6 +54,8 @@ pub struct Row {
     pub answered_per_second: Spread,
     /// Valid replies per second of processor time, receive path included.
     pub answered_per_core_second: Spread,
+    /// The same, round by round.
+    pub rounds: Vec<f64>,
     /// How much of that processor time was spent in the contestant's own process.
     pub process_share: f64,
     /// How much of the tracker's core was in use.
@@ -150,18 +152,16 @@ impl Report {
 }
 
 impl Results {
-    fn reflector(&self) -> Option<f64> {
-        let row = self.contestants.iter().find(|row| row.contestant == Contestant::Reflector)?;
-        Some(row.answered_per_core_second.median)
+    fn reflector(&self) -> Option<&Row> {
+        self.contestants.iter().find(|row| row.contestant == Contestant::Reflector)
     }
 
     /// The best of the trackers that are not ours, per core-second.
-    fn best_other(&self) -> Option<f64> {
+    fn best_other(&self) -> Option<&Row> {
         self.contestants
             .iter()
             .filter(|row| row.contestant.is_other())
-            .map(|row| row.answered_per_core_second.median)
-            .max_by(f64::total_cmp)
+            .max_by(|a, b| a.answered_per_core_second.median.total_cmp(&b.answered_per_core_second.median))
     }
 }
 
@@ -174,6 +174,7 @@ impl Row {
             name: outcome.contestant.name(),
             answered_per_second: outcome.rate(),
             answered_per_core_second: outcome.per_core_second(),
+            rounds: runs.iter().map(super::generator::Run::per_core_second).collect(),
             process_share: median(|run| {
                 let all = run.usage.process_time + run.usage.receive_time;
                 run.usage.process_time as f64 / all.max(1) as f64
@@ -201,7 +202,8 @@ impl Row {
     fn cells(&self, title: &str, results: &Results) -> Vec<String> {
         let rate = self.answered_per_second;
         let per_core = self.answered_per_core_second.median;
-        let ratio = |of: Option<f64>| of.map_or(String::new(), |of| format!("{:.2}", per_core / of));
+        let ratio =
+            |of: Option<&Row>| of.map_or(String::new(), |of| format!("{:.2}", paired_ratio(&self.rounds, &of.rounds)));
         let is_reflector = self.contestant == Contestant::Reflector;
         let memory = self.memory_process + self.memory_maps;
         let peers = self.stored_peers.map_or(f64::from(results.peers), |stored| stored as f64);
@@ -250,6 +252,12 @@ impl Machine {
     }
 }
 
+/// The median of the ratios within each round: machines shared with others are fast and slow in turns that last longer than a
+/// round, and what one of two contestants was lucky with would otherwise be in the ratio.
+fn paired_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
+    Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs)).median
+}
+
 /// A number with its thousands apart.
 pub fn count(number: f64) -> String {
     let digits = format!("{number:.0}");
@@ -290,6 +298,18 @@ fn aligned(lines: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ratios_are_taken_within_rounds() {
+        for (ours, theirs, ratio) in [
+            (&[2.0, 4.0, 6.0][..], &[4.0, 8.0, 12.0][..], 0.5),
+            // A slow phase that hits both leaves the ratio alone, one that hits one of them in one round too.
+            (&[10.0, 1.0, 10.0], &[20.0, 2.0, 20.0], 0.5),
+            (&[10.0, 1.0, 10.0], &[20.0, 20.0, 20.0], 0.5),
+        ] {
+            assert!((paired_ratio(ours, theirs) - ratio).abs() < 1e-9, "{ours:?} / {theirs:?}");
+        }
+    }
 
     #[test]
     fn thousands_are_apart() {
