@@ -10,7 +10,6 @@ use crate::{
     wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
 };
 
-
 /// How many peers to give: `num_want` as BEP 15 has it, negative for the default, cut to `max`.
 #[inline(always)]
 #[must_use]

@@ -32,11 +32,7 @@ mod request;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use crate::{
-        maps::Kernel,
-        packet::Packet,
-        request,
-    };
+    use crate::{maps::Kernel, packet::Packet, request};
     use aya_ebpf::{
         bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         macros::xdp,

@@ -38,7 +38,9 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
             held.event(Event::RepliesShortened);
         }
     }
-    let Some(sum) = packet.write(headers, held.space(), reply.start as usize, length) else { return Err(Reason::NoRoom) };
+    let Some(sum) = packet.write(headers, held.space(), reply.start as usize, length) else {
+        return Err(Reason::NoRoom);
+    };
     finish(held, packet, &flow, l2, length, sum, headers + room)
 }
 

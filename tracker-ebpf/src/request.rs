@@ -342,11 +342,7 @@ pub(crate) fn scrape_any(packet: &Packet) -> Result<(), Reason> {
     let held = &Held::<false>::new()?;
     let scratch = held.space();
     let l2 = network_layer(scratch);
-    if scratch.moved.load() == 0 {
-        scrape_in::<V4>(held, packet, l2)
-    } else {
-        scrape_in::<V6>(held, packet, l2)
-    }
+    if scratch.moved.load() == 0 { scrape_in::<V4>(held, packet, l2) } else { scrape_in::<V6>(held, packet, l2) }
 }
 
 #[inline(always)]

@@ -271,13 +271,7 @@ impl<M: Memory, F: Family> Step<M> for Exchange<F> {
 /// # Errors
 /// [`Reason::MemoryFull`]; nothing is changed then.
 #[inline(always)]
-fn reserve<M: Memory, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    number: u32,
-    from: u32,
-    to: u32,
-) -> Result<(), Reason> {
+fn reserve<M: Memory, F: Family>(memory: &M, scratch: &Scratch, number: u32, from: u32, to: u32) -> Result<(), Reason> {
     let (first, end) = (chunks_for::<F>(from), chunks_for::<F>(to));
     let mut body = Exchange::<F> {
         partition: u64::from(number),

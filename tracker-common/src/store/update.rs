@@ -210,10 +210,7 @@ fn inline_slot<F: Family>(scratch: &Scratch, words: &[Word], key: F::Key) -> Opt
 /// # Errors
 /// [`Reason::TorrentsFull`], [`Reason::MemoryFull`]; [`Reason::Contended`] only where waiting is bounded.
 #[inline(always)]
-pub fn store<M: Memory, F: Family>(
-    memory: &M,
-    announcement: &Announcement<'_, F::Key>,
-) -> Result<Option<u32>, Reason> {
+pub fn store<M: Memory, F: Family>(memory: &M, announcement: &Announcement<'_, F::Key>) -> Result<Option<u32>, Reason> {
     let (Some(settings), Some(scratch)) = (memory.settings(), memory.scratch()) else { return Err(Reason::Internal) };
     let place = Place::new(settings, announcement.info_hash);
     let mut tries = 0;

@@ -142,8 +142,8 @@ fn collect<F: Side>(
     let settings = memory.settings().ok_or(Failure::Internal)?;
     let want = want.min(F::most(settings));
     let (Some(scratch), Some(record)) = (memory.scratch(), memory.swarm(swarm)) else { return Err(Failure::Internal) };
-    let sample = store::sample::<_, F>(memory, settings, scratch, swarm, record, want, seeders, own)
-        .ok_or(Failure::Internal)?;
+    let sample =
+        store::sample::<_, F>(memory, settings, scratch, swarm, record, want, seeders, own).ok_or(Failure::Internal)?;
     if memory.copy_out(sample.start, sample.count * F::PEER_BYTES, F::space(space)) {
         Ok(())
     } else {
