@@ -40,10 +40,10 @@ fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
 }
 
 /// Chunks of big swarms for so many peers: all chunks of a partition but the last are full, and that one is half full on
-/// average, or a little less in swarms of the least favourable sizes.
+/// average, or a little less in the least favourable swarms.
 fn chunks<F: Family>(peers: u64) -> u64 {
     let (slots, per_partition) = (u64::from(F::SLOTS), u64::from(F::PER_PARTITION));
-    (peers * (per_partition + slots / 2 + 2)).div_ceil(per_partition * slots)
+    (peers * (per_partition + slots / 2 + 1)).div_ceil(per_partition * slots)
 }
 
 /// What the operator asks room for.
