@@ -32,18 +32,21 @@ fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     let small = torrents.min(peers / SMALL);
     let others = peers - small * SMALL;
     let big = others.div_ceil(u64::from(F::PER_PARTITION));
-    // The root of a directory has room for a few partitions; a swarm of more has at least one node.
-    let with_nodes = torrents.min(big / u64::from(ROOT_REFS));
-    let nodes = if with_nodes == 0 { 0 } else { with_nodes + big.div_ceil(u64::from(NODE_REFS)) };
+    // The root of a directory has room for a few partitions. A swarm of more has a node, and one more for every so many that
+    // it has beyond these.
+    let (root, node) = (u64::from(ROOT_REFS), u64::from(NODE_REFS));
+    let with_nodes = torrents.min(big / root);
+    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * root).div_ceil(node - root) };
     // A small swarm has one partition, as has the remainder of a big one.
     Needs { partitions: small + big, chunks: small + chunks::<F>(others), nodes }
 }
 
 /// Chunks of big swarms for so many peers: all chunks of a partition but the last are full, and that one is half full on
-/// average, or a little less in the least favourable swarms.
+/// average. It depends on how many peers the partitions have; in the least favourable swarms that is 1.8 slots of IPv4 less
+/// than half. What they lack then, three chunks in a thousand, others have to spare.
 fn chunks<F: Family>(peers: u64) -> u64 {
     let (slots, per_partition) = (u64::from(F::SLOTS), u64::from(F::PER_PARTITION));
-    (peers * (per_partition + slots / 2 + 1)).div_ceil(per_partition * slots)
+    (peers * (2 * per_partition + slots + 3)).div_ceil(2 * per_partition * slots)
 }
 
 /// What the operator asks room for.
@@ -279,12 +282,14 @@ mod tests {
         let mut info_hash = InfoHash::default();
         info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
         let [a, b, c, d] = member.to_be_bytes();
+        // Nobody is in two swarms, so that their partitions are filled independently.
+        let port = torrent as u16 + 1;
         let (info_hash, seeder, event) = (&info_hash, true, PeerEvent::None);
         let done = if v6 {
-            let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d], 1);
+            let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d], port);
             update::<_, V6>(handle, &Announcement { info_hash, peer, seeder, event }).map(|_| ())
         } else {
-            let peer = V4::key([10, b, c, d], 1);
+            let peer = V4::key([10, b, c, d], port);
             update::<_, V4>(handle, &Announcement { info_hash, peer, seeder, event }).map(|_| ())
         };
         done.expect("stored");
