@@ -8,6 +8,9 @@ use crate::{
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
+    io,
+    mem::MaybeUninit,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -18,15 +21,21 @@ use tracker_common::{
     wire::InfoHash,
 };
 
-/// Swarm records per slice: well below a millisecond when they are small.
-const SLICE: u32 = 4096;
+/// Processor time that a slice is to take. Whoever else has to run on that core waits no longer, unless a single swarm takes
+/// more.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Bounds of what a slice looks at, in swarm records and peers together: what a walk begins with, before it knows how long
+/// that takes, and what it never exceeds, in case peers will expire where so far all stayed.
+const WORK: RangeInclusive<u32> = 1 << 12..=1 << 16;
 
 /// A walk begins this long after the one before at the earliest. Ages are counted in minutes, so expiry would do with less;
 /// the totals are shown to people.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// After every slice the thread rests this many times as long as the slice took: it never takes more than a twentieth of a
-/// core, however large the store is.
+/// After every slice the thread rests this many times as long as the slice took of the processor: it never takes more than a
+/// twentieth of a core, however large the store is. Time that it spent waiting for the processor does not count, or it would
+/// fall behind just when the machine is busy.
 const REST: u32 = 19;
 
 /// When something goes.
@@ -106,7 +115,7 @@ pub fn start(
     timeouts: Timeouts,
     latest: Arc<LatestTotals>,
     shutdown: Shutdown,
-) -> std::io::Result<thread::JoinHandle<()>> {
+) -> io::Result<thread::JoinHandle<()>> {
     let handle = store.handle(Path::Expiry);
     let run = move || {
         let mut walks = 0;
@@ -136,24 +145,49 @@ fn rest(mut time: Duration, shutdown: &Shutdown) {
     }
 }
 
+/// Processor time that this thread has used so far.
+fn processor_time() -> Duration {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: there is room for what is written, and zeros, which are left if nothing is, are valid.
+    let time = unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
+        time.assume_init()
+    };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
 /// One walk through the store: call [`Walk::slice`] until it says false.
-#[derive(Default)]
 pub struct Walk {
     next: u32,
+    /// Records and peers for the next slice.
+    work: u32,
     totals: Totals,
     /// Smallest of the largest on top.
     top: BinaryHeap<Reverse<(u64, InfoHash, [u32; 3])>>,
     last_slice: Duration,
 }
 
+impl Default for Walk {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            work: *WORK.start(),
+            totals: Totals::default(),
+            top: BinaryHeap::new(),
+            last_slice: Duration::ZERO,
+        }
+    }
+}
+
 impl Walk {
     /// Sweeps the next slice. False if that was the last one.
     pub fn slice(&mut self, handle: &Handle, timeouts: &Timeouts) -> bool {
-        let begin = Instant::now();
+        let begin = processor_time();
         let Self { next, totals, top, .. } = self;
+        let (swarms, work) = extent(handle, *next, self.work);
         let sweep = expiry::Sweep {
             first: *next,
-            swarms: SLICE,
+            swarms,
             peer_timeout: timeouts.peer,
             idle: timeouts.torrent,
             idle_completed: timeouts.torrent_completed,
@@ -183,9 +217,10 @@ impl Walk {
             }
             Err(reason) => tracing::error!("cannot look for expired peers: {}", reason.text()),
         }
-        *next = next.saturating_add(SLICE);
+        *next = next.saturating_add(swarms);
         let more = handle.pools().is_some_and(|pools| *next < pools.swarms.fresh());
-        self.last_slice = begin.elapsed();
+        self.last_slice = processor_time().saturating_sub(begin);
+        self.work = next_work(work, self.last_slice);
         self.totals.walk_seconds += self.last_slice.as_secs_f64();
         more
     }
@@ -199,6 +234,29 @@ impl Walk {
         });
         Totals { top: top.collect(), walks, ..self.totals }
     }
+}
+
+/// How many records, from number `first` on, make a slice of `work` records and peers, and how many of both they have. One
+/// record at least, however large its swarm is.
+fn extent(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
+    let end = handle.pools().map_or(0, |pools| pools.swarms.fresh());
+    let (mut swarms, mut sum) = (0, 0);
+    for number in first..end {
+        let Some(swarm) = handle.swarm(number) else { break };
+        let Counts { seeders, leechers, .. } = swarm.counts();
+        let more = (seeders.saturating_add(leechers)).saturating_add(sum).saturating_add(1);
+        if swarms > 0 && more > work {
+            break;
+        }
+        (swarms, sum) = (swarms + 1, more);
+    }
+    (swarms.max(1), sum)
+}
+
+/// How much the next slice is to look at when so much took `time`.
+fn next_work(work: u32, time: Duration) -> u32 {
+    let fitting = u128::from(work) * SLICE.as_nanos() / time.as_nanos().max(1);
+    u32::try_from(fitting).unwrap_or(u32::MAX).clamp(*WORK.start(), *WORK.end())
 }
 
 fn info_hash(swarm: &Swarm) -> InfoHash {
@@ -265,6 +323,59 @@ mod tests {
         assert_eq!(totals.top.len(), TOP);
         let largest = Counts { seeders: 10, leechers: 1, completed: 0 };
         assert_eq!(totals.top[0], TopSwarm { info_hash: *info_hash, counts: largest });
+    }
+
+    #[test]
+    fn slices_end_where_their_work_is_reached_and_never_before_the_first_record() {
+        let handle = handle();
+        // Records 0, 1, 2, 3 of 1, 20, 1 and 1 peers.
+        for (number, peers) in [(0, 1), (1, 20), (2, 1), (3, 1)] {
+            for peer in 1..=peers {
+                announce(&handle, &torrent(number), peer, true, PeerEvent::Started);
+            }
+        }
+        // (first record, work) -> (records, work that they are)
+        for (slice, expected) in [
+            ((0, 1), (1, 2)),
+            ((0, 2), (1, 2)),
+            ((0, 22), (1, 2)),
+            ((0, 23), (2, 23)),
+            ((0, 26), (3, 25)),
+            ((0, 1000), (4, 27)),
+            ((1, 1), (1, 21)),
+            ((2, 1000), (2, 4)),
+            ((4, 1000), (1, 0)),
+            ((u32::MAX, 1000), (1, 0)),
+        ] {
+            assert_eq!(extent(&handle, slice.0, slice.1), expected, "{slice:?}");
+        }
+    }
+
+    #[test]
+    fn work_of_the_next_slice_fits_the_pace_of_the_last() {
+        // (work, microseconds it took, work that follows)
+        for (work, micros, expected) in [
+            (10_000, 1_000, 10_000),
+            (10_000, 500, 20_000),
+            (10_000, 2_000, 5_000),
+            (1_000_000, 20_000, 50_000),
+            (10_000, 100_000, 4_096),
+            (10_000, 1, 65_536),
+            (10_000, 0, 65_536),
+            (0, 0, 4_096),
+        ] {
+            assert_eq!(next_work(work, Duration::from_micros(micros)), expected, "{work} took {micros} us");
+        }
+    }
+
+    #[test]
+    fn time_that_a_thread_waits_is_not_processor_time() {
+        let (before, begin) = (processor_time(), Instant::now());
+        while processor_time() == before {}
+        let used = processor_time();
+        thread::sleep(Duration::from_millis(50));
+        let waited = processor_time() - used;
+        assert!(begin.elapsed() >= Duration::from_millis(50) && waited < Duration::from_millis(25), "{waited:?}");
     }
 
     #[test]

@@ -7,17 +7,46 @@ use anyhow::{Context as _, ensure};
 use std::fmt;
 use tracker_common::{
     settings::Settings,
-    store::{Bucket, ChunkV4, ChunkV6, Family, NODE_REFS, Partition, Pools, Swarm, V4, V6},
+    store::{Bucket, ChunkV4, ChunkV6, Family, NODE_REFS, Partition, Pools, ROOT_REFS, Swarm, V4, V6},
 };
 
 /// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in its home bucket.
 const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
 
-/// Chunks of big swarms for so many peers in partitions of that many: all chunks of a partition but the last are full, and that one is
-/// half full on average.
+/// Peers of one family in a small swarm: as few as all swarms may have without running short, whatever the mix of sizes. Peers
+/// that outgrow the swarm's record take a partition and a whole chunk, however few they are, and if all swarms were such this
+/// would be most of the memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a fifth of it.
+const SMALL: u64 = 10;
+
+/// What the peers of one family need besides swarm records.
+struct Needs {
+    partitions: u64,
+    chunks: u64,
+    /// Of the directories.
+    nodes: u64,
+}
+
+/// Room for the worst mix of small and big swarms: as many small ones as there can be, which take most for a peer, and all
+/// other peers in swarms as big as they like.
+fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
+    let small = torrents.min(peers / SMALL);
+    let others = peers - small * SMALL;
+    let big = others.div_ceil(u64::from(F::PER_PARTITION));
+    // The root of a directory has room for a few partitions. A swarm of more has a node, and one more for every so many that
+    // it has beyond these.
+    let (root, node) = (u64::from(ROOT_REFS), u64::from(NODE_REFS));
+    let with_nodes = torrents.min(big / root);
+    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * root).div_ceil(node - root) };
+    // A small swarm has one partition, as has the remainder of a big one.
+    Needs { partitions: small + big, chunks: small + chunks::<F>(others), nodes }
+}
+
+/// Chunks of big swarms for so many peers: all chunks of a partition but the last are full, and that one is half full on
+/// average. It depends on how many peers the partitions have; in the least favourable swarms that is 1.8 slots of IPv4 less
+/// than half. What they lack then, three chunks in a thousand, others have to spare.
 fn chunks<F: Family>(peers: u64) -> u64 {
     let (slots, per_partition) = (u64::from(F::SLOTS), u64::from(F::PER_PARTITION));
-    (peers * (per_partition + slots / 2)).div_ceil(per_partition * slots)
+    (peers * (2 * per_partition + slots + 3)).div_ceil(2 * per_partition * slots)
 }
 
 /// What the operator asks room for.
@@ -76,15 +105,7 @@ impl Sizes {
         let Limits { torrents, peers_v4, peers_v6 } = *limits;
         ensure!(torrents > 0, "the number of torrents must be at least 1");
 
-        // The first 5 IPv4 and 2 IPv6 peers live in the swarm's record. Swarms that have just outgrown it have a chunk that is
-        // mostly empty. In swarm sizes as they are met (the n-th largest has 1/n of the largest) that is about one torrent
-        // in 16 for IPv4 and in 32 for IPv6, and of course never more than the peers allow.
-        let small_v4 = (torrents / 16).min(peers_v4 / 32);
-        let small_v6 = (torrents / 32).min(peers_v6 / 16);
-        // A swarm has one partition more than it has full ones.
-        let full = |peers: u64, per_partition: u32| peers.div_ceil(u64::from(per_partition) * 7 / 8);
-        let partitions = full(peers_v4, V4::PER_PARTITION) + full(peers_v6, V6::PER_PARTITION) + small_v4 + small_v6;
-        let nodes = partitions.div_ceil(u64::from(NODE_REFS));
+        let (v4, v6) = (needs::<V4>(torrents, peers_v4), needs::<V6>(torrents, peers_v6));
 
         // A few elements on top, so that the smallest tracker can still let one swarm of each family grow.
         let number = |name: &str, count: u64| {
@@ -95,9 +116,9 @@ impl Sizes {
         Ok(Self {
             index_buckets: number("index buckets", (torrents * 2).div_ceil(TORRENTS_PER_TWO_BUCKETS).max(16))?,
             swarms: number("swarm records", torrents)?,
-            partitions: number("partitions", partitions + 16)?,
-            chunks_v4: number("IPv4 chunks", chunks::<V4>(peers_v4) + small_v4 + nodes + 16)?,
-            chunks_v6: number("IPv6 chunks", chunks::<V6>(peers_v6) + small_v6 + 16)?,
+            partitions: number("partitions", v4.partitions + v6.partitions + 16)?,
+            chunks_v4: number("IPv4 chunks", v4.chunks + v4.nodes + v6.nodes + 16)?,
+            chunks_v6: number("IPv6 chunks", v6.chunks + 16)?,
         })
     }
 
@@ -177,6 +198,16 @@ impl fmt::Display for Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        clock, keys,
+        memory::{Handle, Path, Store},
+    };
+    use std::sync::Arc;
+    use tracker_common::{
+        outcome::{Counter, Event},
+        store::{Announcement, PeerEvent, update},
+        wire::InfoHash,
+    };
 
     #[test]
     fn memory_per_torrent_and_peer_stays_below_what_was_promised() {
@@ -189,12 +220,79 @@ mod tests {
         // (torrents, IPv4 peers, IPv6 peers, at most this many bytes)
         for (torrents, peers_v4, peers_v6, limit) in [
             (2_000_000, 2_000_000, 666_666, 2_000_000 * 200),
-            (10_000, 10_000_000, 0, 10_000_000 * 12),
+            // With what the daemon itself takes there are to be 12 bytes per peer, so its maps have to do with less.
+            (10_000, 10_000_000, 10_000, 10_000_000 * 23 / 2),
+            (250_000, 1_000_000, 333_333, 80 << 20),
             (1, 0, 0, 64 << 10),
         ] {
             let sizes = Sizes::new(&Limits { torrents, peers_v4, peers_v6 }).expect("small enough");
             assert!(sizes.bytes() <= limit, "{torrents} torrents, {peers_v4} + {peers_v6} peers:\n{sizes}");
         }
+    }
+
+    /// A new peer takes the place of an old one where memory runs out, and the swarms have fewer peers than came.
+    #[test]
+    fn all_peers_that_room_was_asked_for_are_stored() {
+        let even = |torrents: usize, size: u32| vec![size; torrents];
+        // The n-th swarm has 1/n of the largest.
+        let uneven = |torrents: u32, largest: u32| (1..=torrents).map(|rank| (largest / rank).max(1)).collect();
+        // (peers of the torrents, IPv6)
+        let rows: Vec<(Vec<u32>, bool)> = vec![
+            (even(2000, 5), false),
+            (even(2000, 10), false),
+            (even(1000, 20), false),
+            (even(500, 50), false),
+            (even(200, 100), false),
+            (even(100, 700), false),
+            (even(100, 1000), false),
+            (even(10, 10_000), false),
+            (even(1, 45_000), false),
+            (even(1, 77_800), false),
+            (even(1, 100_000), false),
+            (uneven(10_000, 7444), false),
+            (uneven(100, 7444), false),
+            (even(1000, 2), true),
+            (even(1000, 10), true),
+            (even(100, 1000), true),
+            (even(1, 62_000), true),
+            (uneven(10_000, 7444), true),
+        ];
+        for (torrents, v6) in rows {
+            let peers = torrents.iter().map(|size| u64::from(*size)).sum();
+            let (peers_v4, peers_v6) = if v6 { (0, peers) } else { (peers, 0) };
+            let sizes = Sizes::new(&Limits { torrents: torrents.len() as u64, peers_v4, peers_v6 }).expect("small");
+            let store = Arc::new(Store::anonymous(&sizes).expect("small"));
+            keys::set(&store, None).expect("random numbers");
+            clock::set(store.settings(), 60_000_000);
+            let handle = store.handle(Path::Udp);
+            // All swarms grow at the same time.
+            for member in 0..torrents.iter().copied().max().unwrap_or(0) {
+                for (number, _) in torrents.iter().enumerate().filter(|(_, size)| member < **size) {
+                    announce(&handle, number as u32, member, v6);
+                }
+            }
+            let counter = Counter::Event(Event::Evicted).index();
+            let evicted: u64 = store.counters().iter().map(|(_, counters)| counters[counter]).sum();
+            let shape = (torrents.len(), torrents[0]);
+            assert_eq!(evicted, 0, "{shape:?} torrents and peers of the first, IPv6: {v6}\n{sizes}");
+        }
+    }
+
+    fn announce(handle: &Handle, torrent: u32, member: u32, v6: bool) {
+        let mut info_hash = InfoHash::default();
+        info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
+        let [a, b, c, d] = member.to_be_bytes();
+        // Nobody is in two swarms, so that their partitions are filled independently.
+        let port = torrent as u16 + 1;
+        let (info_hash, seeder, event) = (&info_hash, true, PeerEvent::None);
+        let done = if v6 {
+            let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d], port);
+            update::<_, V6>(handle, &Announcement { info_hash, peer, seeder, event }).map(|_| ())
+        } else {
+            let peer = V4::key([10, b, c, d], port);
+            update::<_, V4>(handle, &Announcement { info_hash, peer, seeder, event }).map(|_| ())
+        };
+        done.expect("stored");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     sizes::{self, Sizes},
     statistics::{self, Statistics},
     udp,
-    xdp::{self, Attachment, KernelCounters, Program},
+    xdp::{self, Attached, Attachment, KernelCounters, Program},
 };
 use anyhow::{Context as _, ensure};
 use std::{
@@ -69,12 +69,13 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
         }
         kernel.program.show_log();
     }
+    let counters = kernel.as_mut().and_then(|kernel| kernel.counters.take());
+    let attached = kernel.map(|kernel| kernel.program.keep());
     let totals = Arc::new(LatestTotals::default());
     threads.push(
         expiry::start(&store, configuration.timeouts, totals.clone(), shutdown.clone())
             .context("cannot start the removal of expired peers")?,
     );
-    let counters = kernel.as_mut().and_then(|kernel| kernel.counters.take());
     let statistics = Arc::new(Statistics::new(store.clone(), totals, counters, shown(&attachments)));
     warn_of_small_buffers(&udp);
     for listener in udp {
@@ -83,11 +84,11 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
 
     let context = Arc::new(http::Context::new(store, http_limits(configuration), statistics));
     threads.extend(http::serve(http, &context, &shutdown)?);
-    announce(configuration, &sizes, kernel.as_ref(), &attachments, &udp_addresses, &http_addresses);
+    announce(configuration, &sizes, attached.as_ref(), &attachments, &udp_addresses, &http_addresses);
 
     wait_for_signal()?;
     // From here on the sockets answer what the program would have answered, until they are closed as well.
-    drop(kernel);
+    drop(attached);
     shutdown.begin();
     join(threads);
     info!("stopped");
@@ -231,7 +232,7 @@ fn warn_of_small_buffers(udp: &[udp::Listener]) {
 fn announce(
     configuration: &Configuration,
     sizes: &Sizes,
-    kernel: Option<&Kernel>,
+    attached: Option<&Attached>,
     attachments: &[Attachment],
     udp: &[SocketAddr],
     http: &[SocketAddr],
@@ -246,17 +247,14 @@ fn announce(
         limits.torrents,
         limits.peers_v4,
         limits.peers_v6,
-        if kernel.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
+        if attached.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
         regions.join(", ")
     );
-    if let Some(kernel) = kernel {
+    if let Some(attached) = attached {
         info!(
             "XDP program: loaded in {} ms{}",
-            kernel.program.load_time.as_millis(),
-            kernel
-                .program
-                .verified_instructions
-                .map_or_else(String::new, |count| format!(", {count} instructions verified"))
+            attached.load_time.as_millis(),
+            attached.verified_instructions.map_or_else(String::new, |count| format!(", {count} instructions verified"))
         );
     }
     for Attachment { interface, mode, reason, .. } in attachments {

@@ -3,7 +3,7 @@
 //!
 //! Every listening address has one socket and one thread per core (`SO_REUSEPORT`: the kernel spreads the clients over them).
 //! A thread receives, answers and sends in batches, and shares nothing with others but the store: through io_uring where the
-//! system offers it and the socket has one address ([`ring`]), else in batches of [`BATCH`] packets with two system calls
+//! system offers it and the socket has one address (module `ring`), else in batches of [`BATCH`] packets with two system calls
 //! each. Replies leave from the address that was asked, also on a wildcard socket (`IP_PKTINFO`).
 
 mod ring;

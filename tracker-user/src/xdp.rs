@@ -116,12 +116,19 @@ pub fn find_interfaces(names: &[String]) -> anyhow::Result<Vec<Interface>> {
     names.iter().map(find).collect()
 }
 
-/// The XDP program in the kernel. It is detached and unloaded when this is dropped.
+/// The XDP program in the kernel, ready to be attached. It is detached and unloaded when this is dropped.
 pub struct Program {
     ebpf: Ebpf,
+    attached: Attached,
+}
+
+/// The XDP program where it has been attached to. It is detached and unloaded when this is dropped.
+pub struct Attached {
+    links: Vec<FdLink>,
     /// The kernel empties it when nobody holds it open any more.
     _programs: ProgramArray<MapData>,
-    links: Vec<FdLink>,
+    /// Held open although the programs keep them: so the kernel shows their memory with this process (`/proc/PID/fdinfo`).
+    maps: Vec<Map>,
     /// What the verifier had to do.
     pub verified_instructions: Option<u32>,
     /// How long the kernel took to verify and translate the program.
@@ -177,7 +184,9 @@ impl Program {
                  set net.core.bpf_jit_enable to 1 (sysctl)"
             );
         }
-        Ok(Self { ebpf, _programs: programs, links: Vec::new(), verified_instructions, load_time })
+        let attached =
+            Attached { links: Vec::new(), _programs: programs, maps: Vec::new(), verified_instructions, load_time };
+        Ok(Self { ebpf, attached })
     }
 
     /// The store in the program's maps.
@@ -297,8 +306,25 @@ impl Program {
         let link = FdLink::try_from(link).map_err(|_| {
             Refusal::Unfit(format!("the kernel gives no BPF link for {} XDP on {}", mode.label(), interface.name))
         })?;
-        self.links.push(link);
+        self.attached.links.push(link);
         Ok(())
+    }
+
+    /// Keeps what holds the program where it is, and gives back what took it there: instructions, and above all what the loader
+    /// has read about the types of the whole kernel, several megabytes.
+    #[must_use]
+    pub fn keep(self) -> Attached {
+        let Self { mut ebpf, mut attached } = self;
+        let names: Vec<_> = ebpf.maps().map(|(name, _)| name.to_owned()).collect();
+        attached.maps = names.iter().filter_map(|name| ebpf.take_map(name)).collect();
+        drop(ebpf);
+        // The allocator keeps what is freed below anything that is still in use, which nothing of this size will need again.
+        #[cfg(target_env = "gnu")]
+        // SAFETY: it may be called at any time.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+        attached
     }
 
     /// Asks the kernel where the program runs on an interface.

@@ -54,6 +54,9 @@ pub struct SweepReport {
     pub recounted: u64,
 }
 
+/// Partitions that a sweep merges at least, if there are so many too many; and a quarter of all.
+const MERGES: u32 = 16;
+
 /// Peers seen in an area.
 #[derive(Clone, Copy, Default)]
 struct Seen {
@@ -204,14 +207,17 @@ fn family<M: Memory, F: Family>(
         expire::<M, F>(memory, swarm, partition, sweep, minute, &mut seen);
         partition.lock.unlock();
     }
-    let small = u64::from(seen.peers()) < u64::from(count - 1) * u64::from(F::PER_PARTITION) / 2;
-    if count > 1 && small {
-        for _ in 0..count / 4 + 1 {
-            if !partition::merge::<M, F>(memory, scratch, swarm, number) {
-                break;
-            }
+    // A swarm with hardly anybody left in its partitions costs an announce several visits. Of many not all go at once: whoever
+    // needs the swarm's lock waits meanwhile.
+    let partitions = || family::root_partitions(F::root(swarm).load());
+    for _ in 0..count / 4 + MERGES {
+        let needed =
+            u64::from(seen.peers()) * 2 >= u64::from(partitions().wrapping_sub(1)) * u64::from(F::PER_PARTITION);
+        if needed || !partition::merge::<M, F>(memory, scratch, swarm, number) {
+            break;
         }
-    } else if count == 1 && (seen.peers() as usize) < F::INLINE {
+    }
+    if partitions() == 1 && (seen.peers() as usize) < F::INLINE {
         partition::dissolve::<M, F>(memory, swarm, number);
     }
     swarm.lock.unlock();

@@ -256,8 +256,10 @@ impl Entrant {
         if let Load::Http(http) = &mut self.load {
             let all = u64::from(scenario.peers);
             self.arena.pin()?;
-            self.arena.client.enter(|| http.run(|heard| Ok(heard.answered + heard.invalid + heard.broken >= all)))?;
-            return Ok(http.heard.answered);
+            self.arena
+                .client
+                .enter(|| http.run(|heard| Ok(heard.rounds > 0 || heard.invalid + heard.broken >= all)))?;
+            return Ok(all.saturating_sub(http.heard.invalid + http.heard.broken));
         }
         while position < scenario.peers {
             self.renew_connections(scenario)?;

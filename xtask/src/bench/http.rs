@@ -40,6 +40,9 @@ pub struct Heard {
     pub broken: u64,
     /// Connections made.
     pub connections: u64,
+    /// How often all of the population has been visited. Connections are not equally fast, so that takes more requests than there
+    /// are peers.
+    pub rounds: u32,
 }
 
 pub struct HttpLoad {
@@ -57,6 +60,8 @@ struct Connection {
     source: Ipv4Addr,
     /// Next element of the population; connection n has every [`CONNECTIONS`]th from the nth on.
     position: usize,
+    /// How often it has come to the end of its part of the population.
+    rounds: u32,
     request: String,
     sent: usize,
     received: Vec<u8>,
@@ -77,6 +82,7 @@ impl HttpLoad {
                 socket: None,
                 source,
                 position: number % population.len(),
+                rounds: 0,
                 request: String::with_capacity(512),
                 sent: 0,
                 received: Vec::with_capacity(2048),
@@ -113,6 +119,7 @@ impl HttpLoad {
             if looked.elapsed() > Duration::from_millis(5) {
                 looked = Instant::now();
                 interrupt::check()?;
+                self.heard.rounds = self.connections.iter().map(|connection| connection.rounds).min().unwrap_or(0);
                 if until(&self.heard)? {
                     return Ok(());
                 }
@@ -265,11 +272,12 @@ impl HttpLoad {
 
     fn next_request(&mut self, number: usize) {
         let connection = &mut self.connections[number];
-        let visit = self.population[connection.position];
-        connection.position += CONNECTIONS;
         if connection.position >= self.population.len() {
             connection.position = number % self.population.len();
+            connection.rounds += 1;
         }
+        let visit = self.population[connection.position];
+        connection.position += CONNECTIONS;
         let request = &mut connection.request;
         request.clear();
         request.push_str("GET /announce?info_hash=");
