@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{
@@ -11,11 +12,12 @@ use std::{
     },
 };
 use tracker_common::{
-    memory::Memory as _,
+    memory::{Memory, Step as LoopStep},
     outcome::{Counter, Event, RENEWALS, Reason},
+    reply::Scratch,
     settings::Settings,
     store::{
-        Announcement, Counts, Family, Partition, PeerEvent, Swarm, V4, V6,
+        Announcement, Bucket, ChunkV4, ChunkV6, Counts, Family, Partition, PeerEvent, Pools, Swarm, V4, V6,
         count::{counts, find},
         expiry::{Sweep, SweepReport, sweep},
         family::{COMPLETED, LEECHER, OCCUPIED, is_root, root_peers},
@@ -631,6 +633,111 @@ fn nobody_is_given_much_more_or_less_often_than_others() {
         fairness::<V6>(size, 5);
         fairness::<V4>(size, size.min(50));
         fairness::<V6>(size, size.min(50));
+    }
+}
+
+/// A handle of a store in which something happens between two turns of a loop.
+struct Interrupted<'a> {
+    handle: &'a Handle,
+    between: &'a dyn Fn(),
+}
+
+impl Memory for Interrupted<'_> {
+    const BOUNDED: bool = false;
+    type Inner = Handle;
+
+    fn settings(&self) -> Option<&Settings> {
+        self.handle.settings()
+    }
+    fn pools(&self) -> Option<&Pools> {
+        self.handle.pools()
+    }
+    fn bucket(&self, number: u32) -> Option<&Bucket> {
+        self.handle.bucket(number)
+    }
+    fn swarm(&self, number: u32) -> Option<&Swarm> {
+        self.handle.swarm(number)
+    }
+    fn partition(&self, number: u32) -> Option<&Partition> {
+        self.handle.partition(number)
+    }
+    fn chunk_v4(&self, number: u32) -> Option<&ChunkV4> {
+        self.handle.chunk_v4(number)
+    }
+    fn chunk_v6(&self, number: u32) -> Option<&ChunkV6> {
+        self.handle.chunk_v6(number)
+    }
+    fn scratch(&self) -> Option<&Scratch> {
+        self.handle.scratch()
+    }
+    fn random(&self) -> u32 {
+        self.handle.random()
+    }
+    fn count(&self, counter: Counter, by: u64) {
+        self.handle.count(counter, by);
+    }
+    fn pause(&self, tries: u32) {
+        self.handle.pause(tries);
+    }
+    fn repeat<S: LoopStep<Handle>>(&self, turns: u32, body: &mut S) {
+        for turn in 0..turns {
+            if !body.step(self.handle, turn) {
+                break;
+            }
+            (self.between)();
+        }
+    }
+}
+
+/// Asks for more peers than a visit gives, in swarms whose partitions have several laps, while others come and go in between.
+fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
+    for seed in 0..200 {
+        let store = new_store(&ROOMY, seed);
+        let (handle, other) = (store.handle(Path::Udp), store.handle(Path::Http));
+        let info_hash = torrent(0);
+        let announce = |peer: u32, event| {
+            let announcement = Announcement { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event };
+            update::<_, F>(&other, &announcement).expect("room").expect("a torrent")
+        };
+        let mut number = 0;
+        for peer in 0..size {
+            number = announce(peer, PeerEvent::Started);
+        }
+        let next = Cell::new(0);
+        let between = || {
+            for _ in 0..arrive {
+                announce(size + next.get(), PeerEvent::Started);
+                next.set(next.get() + 1);
+            }
+            for peer in 0..leave {
+                announce(next.get() * 7 % size + peer, PeerEvent::Stopped);
+                next.set(next.get() + 1);
+            }
+        };
+        let memory = Interrupted { handle: &handle, between: &between };
+        let (settings, scratch) = (store.settings(), handle.scratch().expect("there"));
+        let swarm = handle.swarm(number).expect("a swarm that was found");
+        let want = F::WANT_LIMIT;
+        let sample = sample::<_, F>(&memory, settings, scratch, number, swarm, want, true, F::peer(u32::MAX >> 8));
+        let sample = sample.expect("no hurry");
+        let mut compact = Vec::new();
+        assert!(handle.copy_out(sample.start, sample.count * F::PEER_BYTES, &mut compact), "inside the working space");
+        let given: Vec<_> = compact.chunks(F::PEER_BYTES as usize).map(F::read).collect();
+        let unique: BTreeSet<_> = given.iter().collect();
+        assert_eq!(
+            unique.len(),
+            given.len(),
+            "seed {seed}, {size} peers, {arrive} arrive, {leave} leave: a peer twice"
+        );
+        assert!(!given.is_empty(), "nobody was given");
+    }
+}
+
+#[test]
+fn nobody_is_given_twice_while_others_come_and_go() {
+    for (size, arrive, leave) in [(150, 0, 0), (150, 1, 0), (330, 3, 0), (150, 0, 1), (330, 2, 2), (700, 5, 0)] {
+        interrupted::<V4>(size, arrive, leave);
+        interrupted::<V6>(size, arrive, leave);
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Sampling {
     pub partitions: Word32,
     /// The present turn.
     pub turn: Word32,
-    /// See `store::sample`.
+    /// Which kind of turn comes first where a partition has two.
     pub flip: Word32,
     /// From one turn to the next.
     pub stride: Word32,
@@ -91,7 +91,8 @@ pub struct Scratch {
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
     pub sequence: Word,
     forgotten: Word32,
-    /// Sampling: the version of a partition when its first chunk was read, with a mark of the partition and the sample.
+    /// Sampling: version and number of peers of a partition when its first chunk was read, with a mark of the partition and the
+    /// sample.
     pub versions: [Word; VERSIONS],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }

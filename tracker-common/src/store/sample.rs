@@ -392,9 +392,10 @@ impl Visit {
         }
         let random = scratch.sample.random.load();
         let mark = mark(random, place);
-        // Further chunks of a partition that was changed since the first ones were read may hold peers of those.
+        // Further chunks of a partition that was changed since the first ones were read may hold peers of those. A newcomer changes
+        // no structure, but the number of peers, and with it which chunk is which.
         let remembered = &scratch.versions[place as usize & (VERSIONS - 1)];
-        let entry = u64::from(mark) << 32 | u64::from(version);
+        let entry = u64::from(mark) << 32 | u64::from(version ^ peers.wrapping_mul(0x9e37_79b9));
         let known = remembered.load();
         if (known >> 32) as u32 != mark {
             remembered.store(entry);
