@@ -126,6 +126,8 @@ pub fn reply<M: Memory, F: Asker>(
         let Announcement { peer, seeder, event, .. } = asked.announcement;
         if event != PeerEvent::Stopped {
             let want = wanted(settings, asked.num_want, F::want_max(settings));
+            // A seeder is told of leechers only. Where there are few, or none, it is not worth looking through all the seeders.
+            let want = if seeder && want > counts.leechers { counts.leechers } else { want };
             found = sample::<M, F>(memory, settings, scratch, number, swarm, want, !seeder, peer)?;
         }
     }

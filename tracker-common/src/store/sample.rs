@@ -18,8 +18,9 @@ use crate::{
     word::{Word, opaque},
 };
 
-/// Partitions looked at for one reply, at most. Bounds the work where nearly everybody is a seeder and a seeder asks.
-pub const VISITS: u32 = 32;
+/// Partitions looked at for one reply, at most: enough for the largest reply. Bounds the work where nearly everybody is a seeder
+/// and a seeder asks.
+pub const VISITS: u32 = 12;
 
 /// Turns for the visits and for looking again at what was being changed.
 const TURNS: u32 = 8 * VISITS;
