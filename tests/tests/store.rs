@@ -512,7 +512,7 @@ fn one_swarm_grows_to_a_hundred_thousand_and_shrinks_to_nothing() {
     };
     (0..100_000).for_each(|number| announce(&world, number, PeerEvent::Started));
     assert_eq!(counts(&world.handle, &info_hash), Counts { seeders: 25_000, leechers: 75_000, completed: 0 });
-    let used = world.handle.store().pools().chunks_v4.used() as usize * size_of::<tracker_common::store::ChunkV4>();
+    let used = world.handle.store().pools().chunks_v4.used() as usize * size_of::<ChunkV4>();
     assert!(used / 100_000 <= 12, "{} bytes per peer", used as f64 / 1e5);
     (0..99_990).for_each(|number| announce(&world, number, PeerEvent::Stopped));
     let mut torrent = Torrent { active: world.minute(), ..Torrent::default() };
