@@ -10,12 +10,14 @@ use crate::{
     wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
 };
 
-/// How many peers to give: `num_want` as BEP 15 has it, negative for the default, cut to `max`.
+/// How many peers to give: `num_want` as BEP 15 has it, negative for the default, cut to `max`; for a seeder, who is told of leechers
+/// only, at most as many as there are: where there are few, or none, it is not worth looking through all the seeders.
 #[inline(always)]
 #[must_use]
-pub fn wanted(settings: &Settings, num_want: i32, max: u32) -> u32 {
+pub fn wanted(settings: &Settings, num_want: i32, max: u32, seeder: bool, counts: &Counts) -> u32 {
     let want = if num_want < 0 { settings.want_default.load() } else { num_want as u32 };
-    if want > max { max } else { want }
+    let want = if want > max { max } else { want };
+    if seeder && want > counts.leechers { counts.leechers } else { want }
 }
 
 /// The interval to tell a client, in seconds: varied, so that clients that came at once do not come back at once.
@@ -125,9 +127,7 @@ pub fn reply<M: Memory, F: Asker>(
         counts = swarm.counts();
         let Announcement { peer, seeder, event, .. } = asked.announcement;
         if event != PeerEvent::Stopped {
-            let want = wanted(settings, asked.num_want, F::want_max(settings));
-            // A seeder is told of leechers only. Where there are few, or none, it is not worth looking through all the seeders.
-            let want = if seeder && want > counts.leechers { counts.leechers } else { want };
+            let want = wanted(settings, asked.num_want, F::want_max(settings), seeder, &counts);
             found = sample::<M, F>(memory, settings, scratch, number, swarm, want, !seeder, peer)?;
         }
     }

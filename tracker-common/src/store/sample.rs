@@ -117,13 +117,15 @@ pub fn sample<M: Memory, F: Family>(
 /// From so many partitions on they do not stay in the processor's nearer caches.
 const FAR: u32 = 32;
 
-/// Where [`Memory::HURRIED`], decides where the next sample begins, and has the processor bring that nearer while the asker is looked
-/// for. Each of the two is a chain of two or three accesses that wait for each other; so they wait at the same time.
+/// Where [`Memory::HURRIED`], decides where the next sample begins, and, if the family has the root word `root`, has the processor
+/// bring that nearer while the asker is looked for. Each of the two is a chain of two or three accesses that wait for each other;
+/// so they wait at the same time.
 #[inline(always)]
-pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm: &Swarm, partitions: u32) {
+pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm: &Swarm, root: u64) {
     let random = memory.random();
     scratch.sample.random.store(random);
-    if partitions < FAR {
+    let partitions = family::root_partitions(root);
+    if !family::is_root(root) || partitions < FAR {
         return;
     }
     let turn = random & (partition::ring(partitions) - 1);
@@ -144,12 +146,6 @@ pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm
         }
         index = if index + 1 >= chunks { 0 } else { index + 1 };
     }
-}
-
-/// [`prepare`] for a swarm that lives in its record.
-#[inline(always)]
-pub(super) fn prepare_inline<M: Memory>(memory: &M, scratch: &Scratch) {
-    scratch.sample.random.store(memory.random());
 }
 
 /// The number of the random peer that a sample begins with in the partition at this place. A multiply and a shift bring a random

@@ -130,13 +130,12 @@ pub fn refresh<'m, M: Memory, F: Family>(
     }
     let (number, swarm) = index::find(memory, torrent)?;
     let root = F::root(swarm).load();
+    if M::HURRIED {
+        // What the sample will need can be on its way meanwhile.
+        sample::prepare::<M, F>(memory, scratch, swarm, root);
+    }
     if family::is_root(root) {
-        let partitions = family::root_partitions(root);
-        if M::HURRIED {
-            // What the sample will need can be on its way meanwhile.
-            sample::prepare::<M, F>(memory, scratch, swarm, partitions);
-        }
-        let partitions = scratch.forget(partitions);
+        let partitions = scratch.forget(family::root_partitions(root));
         let place = partition::address(F::hash(settings, announcement.peer), partitions);
         let part = scratch.forget(partition::lookup::<M, F>(memory, swarm, place, partitions)?);
         let place = scratch.forget(place);
@@ -150,9 +149,6 @@ pub fn refresh<'m, M: Memory, F: Family>(
         renew::<M, F>(memory, settings, swarm, &partition.lock, seen, words, base, announcement)?;
     } else {
         let seen = swarm.lock.free()?;
-        if M::HURRIED {
-            sample::prepare_inline(memory, scratch);
-        }
         if !index::same(swarm, torrent) {
             return None;
         }
@@ -179,7 +175,7 @@ fn renew<M: Memory, F: Family>(
     let minute = settings.minute.load();
     let word = F::flags_at(words, base);
     let old = word.load();
-    let new = (old & !MINUTE) | u64::from(minute & MINUTE_MASK) << MINUTE_SHIFT;
+    let new = (old & !MINUTE) | minute_bits(minute);
     // A peer that becomes a seeder changes the counts as well.
     if (old & LEECHER == 0) != announcement.seeder || old & OCCUPIED == 0 {
         return None;
@@ -445,13 +441,25 @@ fn weight(flags: u64) -> u64 {
     if flags & LEECHER == 0 { count::SEEDER } else { count::LEECHER }
 }
 
+/// The flags that an announce gives a peer by itself.
+#[inline(always)]
+fn announced_flags<K>(announcement: &Announcement<'_, K>, minute: u32) -> u64 {
+    let leecher = if announcement.seeder { 0 } else { LEECHER };
+    OCCUPIED | leecher | minute_bits(minute)
+}
+
+/// A minute as it stands in a peer's flags.
+#[inline(always)]
+fn minute_bits(minute: u32) -> u64 {
+    u64::from(minute & MINUTE_MASK) << MINUTE_SHIFT
+}
+
 /// The flags of a peer that was not known.
 #[inline(always)]
 fn new_flags<K>(announcement: &Announcement<'_, K>, minute: u32) -> u64 {
-    let leecher = if announcement.seeder { 0 } else { LEECHER };
     // It may have been known before a restart or before it was silent for too long.
     let completed = if completes_unknown(announcement) { COMPLETED } else { 0 };
-    OCCUPIED | leecher | completed | u64::from(minute & MINUTE_MASK) << MINUTE_SHIFT
+    announced_flags(announcement, minute) | completed
 }
 
 #[inline(always)]
@@ -480,8 +488,7 @@ fn change<M: Memory, F: Family>(
         return true;
     }
     let old = F::flags_at(words, base).load();
-    let leecher = if announcement.seeder { 0 } else { LEECHER };
-    let mut new = OCCUPIED | leecher | (old & COMPLETED) | u64::from(minute & MINUTE_MASK) << MINUTE_SHIFT;
+    let mut new = announced_flags(announcement, minute) | (old & COMPLETED);
     let becomes_seeder = announcement.seeder && old & LEECHER != 0;
     if announcement.event == PeerEvent::Completed && becomes_seeder && old & COMPLETED == 0 {
         new |= COMPLETED;

@@ -118,7 +118,8 @@ fn store_and_sample<Own: Side, Other: Side>(
     let settings = memory.settings().ok_or(Failure::Internal)?;
     // A reply by TCP need not fit a packet, so the larger of the two limits holds for both families together.
     let most = V4::most(settings).max(V6::most(settings));
-    let want = wanted(settings, want.map_or(-1, |want| i32::try_from(want).unwrap_or(i32::MAX)), most);
+    let want = want.map_or(-1, |want| i32::try_from(want).unwrap_or(i32::MAX));
+    let want = wanted(settings, want, most, *seeder, &counts);
     collect::<Own>(memory, number, want, !seeder, peer, space)?;
     collect::<Other>(memory, number, want, !seeder, Other::nobody(), space)?;
 
