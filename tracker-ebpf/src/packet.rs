@@ -93,9 +93,13 @@ impl Packet {
     /// Copies `length` bytes at `offset` of the packet to `at` in the scratch space, and zeros behind them.
     #[inline(always)]
     pub(crate) fn load(&self, offset: usize, scratch: &Scratch, at: usize, length: usize) -> Option<()> {
-        if length == 0 || length > SCRATCH_BYTES - 8 - at {
+        // Verifiers before Linux 6.18 want to see both bounds of the very number that is handed over: the upper one is checked,
+        // the lower one comes of adding. Opaque, because the compiler would check another form of the number.
+        let less = opaque(length.wrapping_sub(1) as u64) as usize;
+        if less >= SCRATCH_BYTES - 8 - at {
             return None;
         }
+        let length = less + 1;
         // SAFETY: the bound was checked in the line above.
         let result =
             unsafe { bpf_xdp_load_bytes(self.0, offset as u32, scratch.bytes().add(at).cast(), length as u32) };
@@ -108,6 +112,9 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn write(&self, offset: usize, scratch: &Scratch, from: usize, length: usize) -> Option<u64> {
         let from = from & START_MASK;
+        // Opaque: the compiler knows that the headers are shorter than a block, and would not add the two but `or` them, which
+        // has no bound for the verifier of Linux 6.1.
+        let offset = opaque(offset as u64) as usize;
         let mut sum = 0;
         for block in 0..REPLY_BLOCKS {
             if block >= length / BLOCK {

@@ -18,7 +18,7 @@ use crate::{
     reply::{PEERS_AT, Scratch},
     settings::Settings,
     wire,
-    word::Word,
+    word::{Word, opaque},
 };
 
 /// The slot holds a peer.
@@ -361,8 +361,10 @@ impl Family for V6 {
 
     #[inline(always)]
     fn root_pair(pair: usize) -> usize {
-        // Words 3, 4, 5 and 0: word 2 is the root word.
-        if pair == 3 { 0 } else { 3 + pair }
+        // Words 3, 4, 5 and 0: word 2 is the root word. Opaque: the compiler knows that what is not below 3 is 3, and would ask
+        // for that; before Linux 6.8 the verifier does not conclude from "not 3" that it is less.
+        let pair = opaque(pair as u64) as usize;
+        if pair >= 3 { 0 } else { 3 + pair }
     }
 
     #[inline(always)]
