@@ -27,6 +27,9 @@ const _: () = assert!(START_MASK + (REPLY_BLOCKS + 1) * BLOCK <= SCRATCH_BYTES);
 /// Partitions whose versions are remembered while a sample is taken.
 pub const VERSIONS: usize = 32;
 
+/// Counters by which the samples of one core are spread over each swarm ([`crate::store::sample()`]). A power of two.
+pub const SPREADS: usize = 64;
+
 /// A word at any address. Read and written whole, where an array of bytes might become a call of memcpy.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
@@ -60,6 +63,10 @@ pub struct Sampling {
     pub fruitful: Word32,
     /// A random number.
     pub random: Word32,
+    /// The turn it begins with.
+    pub first_turn: Word32,
+    /// Which peer of a partition it begins with, in 2^32nds of the partition.
+    pub first_peer: Word32,
     /// The asker's partition.
     pub own_place: Word32,
     /// Whether seeders are wanted.
@@ -91,13 +98,15 @@ pub struct Scratch {
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
     pub sequence: Word,
     forgotten: Word32,
+    /// Sampling: how many samples this core has taken, for swarms whose number is the same modulo [`SPREADS`]; begins anywhere.
+    pub spreads: [Word32; SPREADS],
     /// Sampling: version and number of peers of a partition when its first chunk was read, with a mark of the partition and the
     /// sample.
     pub versions: [Word; VERSIONS],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }
 
-const _: () = assert!(size_of::<Scratch>() <= 6720);
+const _: () = assert!(size_of::<Scratch>() <= 6976);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]

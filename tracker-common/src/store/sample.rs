@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     memory::{Memory, Step},
-    reply::{PEERS_AT, SCRATCH_BYTES, Scratch, VERSIONS},
+    reply::{PEERS_AT, SCRATCH_BYTES, SPREADS, Scratch, VERSIONS},
     settings::Settings,
     word::{Word, opaque},
 };
@@ -64,7 +64,7 @@ pub fn sample<M: Memory, F: Family>(
         return Some(Sample { start: PEERS_AT as u32, count: 0 });
     }
     let want = if want > F::WANT_LIMIT { F::WANT_LIMIT } else { want };
-    let random = if M::HURRIED { scratch.sample.random.load() } else { memory.random() };
+    let random = memory.random();
     scratch.sample.random.store(random);
     scratch.sample.cursor.store(0);
     let wanted = Wanted::new(seeders);
@@ -77,12 +77,16 @@ pub fn sample<M: Memory, F: Family>(
     if family::is_root(root) && partitions != 0 && partitions <= PARTITIONS_MAX {
         // More than an average partition has, if there are others, takes more than one visit.
         if M::HURRIED && partitions > 1 && want > F::PER_PARTITION * 7 / 8 {
+            not_begun(scratch, number);
             return None;
         }
         want = scratch.forget(want);
         let partitions = scratch.forget(partitions);
         let ring = partition::ring(partitions);
-        let turn = random & (ring - 1);
+        if !M::HURRIED {
+            begin(memory, scratch, number, partitions);
+        }
+        let turn = scratch.sample.first_turn.load() & (ring - 1);
         let mut visit = Visit {
             partitions,
             turn,
@@ -102,6 +106,7 @@ pub fn sample<M: Memory, F: Family>(
         // The first visit is nearly always enough, and in the kernel each turn of the loop is a call.
         if M::HURRIED {
             if visit.go::<M, F>(memory, scratch, swarm, number) {
+                not_begun(scratch, number);
                 return None;
             }
             scratch.sample.cursor.store(visit.cursor);
@@ -121,20 +126,22 @@ const FAR: u32 = 32;
 /// bring that nearer while the asker is looked for. Each of the two is a chain of two or three accesses that wait for each other;
 /// so they wait at the same time.
 #[inline(always)]
-pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm: &Swarm, root: u64) {
-    let random = memory.random();
-    scratch.sample.random.store(random);
-    let partitions = family::root_partitions(root);
-    if !family::is_root(root) || partitions < FAR {
+pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, number: u32, swarm: &Swarm, root: u64) {
+    if !family::is_root(root) {
         return;
     }
-    let turn = random & (partition::ring(partitions) - 1);
+    let partitions = scratch.forget(family::root_partitions(root));
+    begin(memory, scratch, number, partitions);
+    if partitions < FAR {
+        return;
+    }
+    let turn = scratch.sample.first_turn.load() & (partition::ring(partitions) - 1);
     let place = partition::address(turn, partitions);
     let Some(part) = lookup::<M, F>(memory, swarm, place, partitions) else { return };
     let Some(part) = memory.partition(scratch.forget(part)) else { return };
     let peers = part.peers.load();
     let chunks = chunks_for::<F>(peers);
-    let mut index = first_peer(random, place, peers) / F::SLOTS;
+    let mut index = first_peer(scratch, place, peers) / F::SLOTS;
     for _ in 0..2 {
         let at = opaque(u64::from(index)) as usize;
         if at >= PARTITION_CHUNKS as usize {
@@ -148,11 +155,52 @@ pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, swarm
     }
 }
 
-/// The number of the random peer that a sample begins with in the partition at this place. A multiply and a shift bring a random
-/// number below the number of peers.
+/// Decides where a sample of a swarm with so many partitions begins.
+///
+/// A visit to one partition is all that most samples are, and forty random draws of eight partitions leave out one now and then. So
+/// the samples that a core takes of a swarm are counted, and begin where the count, read backwards bit by bit (van der Corput's
+/// sequence), points: every turn has its sample before one has a second, and the second begins half a partition from the first, the
+/// next two at the quarters. Swarms that share a counter skip some of it, which makes the beginnings random again.
 #[inline(always)]
-fn first_peer(random: u32, place: u32, peers: u32) -> u32 {
-    ((mark(random, place).wrapping_mul(0x85eb_ca6b) >> 16) * peers) >> 16
+fn begin<M: Memory>(memory: &M, scratch: &Scratch, number: u32, partitions: u32) {
+    let counter = &scratch.spreads[number as usize % SPREADS];
+    let mut count = counter.load();
+    if count == 0 {
+        count = memory.random();
+    }
+    let count = scratch.forget(count);
+    counter.store(count.wrapping_add(1));
+    let ring = partition::ring(partitions);
+    // The turns of a partition that has two of them are half a ring apart: they come as late one after the other as can be.
+    let half = if ring < 2 { 1 } else { ring / 2 };
+    let point = u64::from(count.reverse_bits()) * u64::from(half);
+    let (place, rest) = ((point >> 32) as u32, point as u32);
+    let turn = (place + (rest >> 31) * half) & (ring - 1);
+    let whole = ring < 2 || has_two_turns(place, partitions, ring);
+    let peer = if whole { rest } else { rest << 1 };
+    scratch.sample.first_turn.store(turn);
+    scratch.sample.first_peer.store(peer);
+}
+
+/// Whoever takes the sample instead begins where this one would have.
+#[inline(always)]
+fn not_begun(scratch: &Scratch, number: u32) {
+    let counter = &scratch.spreads[number as usize % SPREADS];
+    counter.store(counter.load().wrapping_sub(1));
+}
+
+/// Whether linear hashing has still to split the partition at this place, so that it holds twice as many peers as others.
+#[inline(always)]
+fn has_two_turns(place: u32, partitions: u32, ring: u32) -> bool {
+    place < ring / 2 && place + ring / 2 >= partitions
+}
+
+/// The number of the peer that a sample begins with in the partition at this place.
+#[inline(always)]
+fn first_peer(scratch: &Scratch, place: u32, peers: u32) -> u32 {
+    // Another one in each partition: a sample may visit several.
+    let peer = scratch.sample.first_peer.load().wrapping_add(place.wrapping_mul(0x9e37_79b9));
+    ((u64::from(peer) * u64::from(peers)) >> 32) as u32
 }
 
 /// The same for all turns of a partition in a sample, and no other's.
@@ -315,11 +363,8 @@ impl Visit {
         let place = partition::address(self.turn, self.partitions);
         let second = if self.turn == place { 0 } else { 1 };
         // Of two turns for one partition, that kind comes first which the first turn of all is.
-        let rank = if self.turn != place || place + ring / 2 >= self.partitions && place < ring / 2 {
-            self.lap * 2 + (second ^ self.flip)
-        } else {
-            self.lap
-        };
+        let rank =
+            if has_two_turns(place, self.partitions, ring) { self.lap * 2 + (second ^ self.flip) } else { self.lap };
         // What the ways to here have shown of these numbers does not matter from here on.
         let rank = scratch.forget(rank * F::VISIT);
         let Some(part) = lookup::<M, F>(memory, swarm, place, self.partitions) else { return false };
@@ -401,7 +446,7 @@ impl Visit {
         }
         // The chunk of rank 0 is that of a random peer, who is given first, so that those in the last one, which may be few, do not
         // come up more often.
-        let first = first_peer(random, place, peers);
+        let first = first_peer(scratch, place, peers);
         let mut enough = self.enough;
         if self.cursor == 0 {
             scratch.sample.first.store(first % F::SLOTS);

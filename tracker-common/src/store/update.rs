@@ -132,7 +132,7 @@ pub fn refresh<'m, M: Memory, F: Family>(
     let root = F::root(swarm).load();
     if M::HURRIED {
         // What the sample will need can be on its way meanwhile.
-        sample::prepare::<M, F>(memory, scratch, swarm, root);
+        sample::prepare::<M, F>(memory, scratch, number, swarm, root);
     }
     if family::is_root(root) {
         let partitions = scratch.forget(family::root_partitions(root));
