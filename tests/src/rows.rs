@@ -684,13 +684,21 @@ impl Table {
             );
             row.frame.payload.truncate(56 - cut);
         }
-        // An error text would be longer than the shortest of these, and clients do not send them.
-        for (name, length) in [("none", 16), ("a fragment only", 35)] {
+        // As opentracker has it. An error would be longer than the request, so whoever has no right id gets nothing.
+        for (name, length) in [("none", 16), ("a byte", 17), ("a fragment only", 35)] {
             let mut payload = bep15::scrape(0, 0, &[TORRENT]);
             payload.truncate(length);
-            let row = self.row(&format!("scrape of {name}"), Scope::Datagram, payload);
+            let label = self.family.label("scrape");
+            let row = self.row(&format!("scrape of {name}"), Scope::Datagram, payload.clone());
             row.id = Some(Id::Right);
-            row.dropped("too_short");
+            row.expected = Expected::Scrape(vec![]);
+            row.counter(&label);
+            for id in [Id::Wrong, Id::OfAnother] {
+                let row =
+                    self.row(&format!("scrape of {name} with {id:?} connection id"), Scope::Datagram, payload.clone());
+                row.id = Some(id);
+                row.dropped("connection_id_wrong");
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     connection_id::{self, Address},
     memory::Memory,
-    outcome::{Counter, Event, Reason},
+    outcome::{Event, Reason},
     reply::{PEERS_AT, Reply, START_MASK, Scratch},
     settings::Settings,
     store::{Announcement, Counts, Family, PeerEvent, Sample, Swarm, sample, update},
@@ -111,8 +111,7 @@ pub fn announce<M: Memory, F: Asker>(
     reply::<M, F>(memory, settings, scratch, &asked, swarm).ok_or(Reason::Internal)
 }
 
-/// The reply to an announce that has been stored, in this swarm if in any. `None`, and nothing has been counted, only where
-/// [`Memory::HURRIED`].
+/// The reply to an announce that has been stored, in this swarm if in any. `None` only where [`Memory::HURRIED`].
 #[inline(always)]
 pub fn reply<M: Memory, F: Asker>(
     memory: &M,
@@ -139,7 +138,10 @@ pub fn reply<M: Memory, F: Asker>(
     scratch.put(at + 8, interval(settings, memory.random()).to_be_bytes());
     scratch.put(at + 12, counts.leechers.to_be_bytes());
     scratch.put(at + 16, counts.seeders.to_be_bytes());
-    memory.event(F::ANSWERED);
-    memory.count(Counter::Event(Event::PeersGiven), u64::from(found.count));
-    Some(Reply { start, length: ANNOUNCE_REPLY_LEN as u32 + found.count * F::PEER_BYTES })
+    Some(Reply {
+        start,
+        length: ANNOUNCE_REPLY_LEN as u32 + found.count * F::PEER_BYTES,
+        peers: found.count,
+        event: F::ANSWERED,
+    })
 }

@@ -20,13 +20,11 @@ pub fn connect<M: Memory>(
     memory: &M,
     request: &RequestHeader,
     source: Address,
-    event: Event,
 ) -> Result<[u64; CONNECT_LEN / 8], Reason> {
     if u64::from_be_bytes(request.connection_id) != PROTOCOL_ID {
         return Err(Reason::BadMagic);
     }
     let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
-    memory.event(event);
     let transaction_id = u64::from(u32::from_le_bytes(request.transaction_id));
     Ok([u64::from(ACTION_CONNECT.to_be()) | transaction_id << 32, connection_id::issue(settings, source).to_be()])
 }
@@ -42,21 +40,15 @@ pub fn connect_reply<M: Memory>(
     source: Address,
     event: Event,
 ) -> Result<Reply, Reason> {
-    scratch.put(AT as usize, connect(memory, request, source, event)?);
-    Ok(Reply { start: AT, length: CONNECT_LEN as u32 })
+    scratch.put(AT as usize, connect(memory, request, source)?);
+    Ok(Reply { start: AT, length: CONNECT_LEN as u32, peers: 0, event })
 }
 
 /// An error reply with the text that belongs to the reason; `None` for reasons that clients are not told of.
 ///
 /// The longest one has 30 bytes, fewer than any request that can cause it ([`crate::datagram`]).
 #[inline(always)]
-pub fn error<M: Memory>(
-    memory: &M,
-    scratch: &Scratch,
-    reason: Reason,
-    transaction_id: [u8; 4],
-    event: Event,
-) -> Option<Reply> {
+pub fn error(scratch: &Scratch, reason: Reason, transaction_id: [u8; 4], event: Event) -> Option<Reply> {
     // Constant lengths for the verifier: a text is written in words and cut.
     let text = reason.message()?;
     let mut padded = [0_u8; TEXT_MAX];
@@ -68,8 +60,7 @@ pub fn error<M: Memory>(
     scratch.put(AT as usize, crate::wire::ACTION_ERROR.to_be_bytes());
     scratch.put(AT as usize + 4, transaction_id);
     scratch.put(AT as usize + 8, padded);
-    memory.event(event);
-    Some(Reply { start: AT, length: 8 + text.len() as u32 })
+    Some(Reply { start: AT, length: 8 + text.len() as u32, peers: 0, event })
 }
 
 /// The longest error text.

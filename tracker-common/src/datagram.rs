@@ -5,7 +5,7 @@ use crate::{
     connect::{connect_reply, error},
     connection_id::Address,
     memory::Memory,
-    outcome::{Counter, Event, Reason},
+    outcome::{Event, Reason},
     reply::{Reply, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
     store::{V4, V6},
@@ -25,8 +25,7 @@ pub enum Request {
 
 /// Says what request a payload of at least [`HEADER_LEN`] bytes is.
 ///
-/// Every request that can be answered with an error is at least as long as the error: an unverified sender never gets more
-/// than he sent.
+/// Whether a scrape carries an info_hash does not matter here: one without is answered as well, if its connection id is right.
 ///
 /// # Errors
 /// [`Reason::UnknownAction`], [`Reason::TooShort`].
@@ -35,9 +34,8 @@ pub fn classify(action: [u8; 4], length: usize) -> Result<Request, Reason> {
     match u32::from_be_bytes(action) {
         ACTION_CONNECT => Ok(Request::Connect),
         ACTION_ANNOUNCE if length >= ANNOUNCE_LEN => Ok(Request::Announce),
-        // Even without an info_hash: there is room for the error text only from the first one on.
-        ACTION_SCRAPE if length >= HEADER_LEN + 20 => Ok(Request::Scrape),
-        ACTION_ANNOUNCE | ACTION_SCRAPE => Err(Reason::TooShort),
+        ACTION_ANNOUNCE => Err(Reason::TooShort),
+        ACTION_SCRAPE => Ok(Request::Scrape),
         _ => Err(Reason::UnknownAction),
     }
 }
@@ -91,19 +89,21 @@ pub fn respond<M: Memory>(memory: &M, datagram: &[u8], source: Source) -> Result
             let header = header_of(header);
             answer(memory, scratch, &header, datagram, source).or_else(|reason| {
                 let event = source.pick(Event::Error4, Event::Error6);
-                match error(memory, scratch, reason, header.transaction_id, event) {
-                    Some(reply) => {
+                match error(scratch, reason, header.transaction_id, event) {
+                    // Nobody who has not shown that he receives at his address is sent more than he sent: a scrape without an
+                    // info_hash is shorter than an error.
+                    Some(reply) if datagram.len() >= HEADER_LEN + 20 => {
                         memory.reason(reason);
                         Ok(reply)
                     }
-                    None => Err(reason),
+                    Some(_) | None => Err(reason),
                 }
             })
         }
         None => Err(Reason::TooShort),
     };
     match result {
-        Ok(reply) => memory.count(Counter::Event(Event::ReplyBytes), u64::from(reply.length)),
+        Ok(reply) => reply.count(memory),
         Err(reason) => memory.reason(reason),
     }
     result

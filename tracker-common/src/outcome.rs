@@ -43,7 +43,7 @@ outcomes! {
         Error6 = "error_ipv6", "IPv6 request answered with an error";
         ReplyBytes = "reply_bytes", "bytes of BEP 15 or HTTP replies, without their headers below";
         PeersGiven = "peers_given", "peers handed out";
-        RepliesShortened = "replies_shortened", "replies that carried fewer peers because the packet could not grow";
+        RepliesShortened = "replies_shortened", "replies that carried fewer peers because no more fitted the packet or the link";
         TorrentCreated = "torrent_created", "torrent stored for the first time";
         TorrentRemoved = "torrent_removed", "idle torrent removed";
         Peer4Added = "peer_added_ipv4", "IPv4 peer stored for the first time";
@@ -78,11 +78,10 @@ outcomes! {
         UnknownAction = "unknown_action", "an action that BEP 15 does not define for requests";
         ConnectionIdWrong = "connection_id_wrong", "connection id that is wrong or too old";
         PortZero = "port_zero", "announce with port 0";
-        EmptyScrape = "empty_scrape", "scrape without an info_hash";
         TorrentsFull = "torrents_full", "new torrent, but the configured number of torrents is reached";
         MemoryFull = "memory_full", "new peer, but no memory and nobody to evict";
         Contended = "contended", "somebody else held what this request needs";
-        NoRoom = "no_room", "the packet could not be given the length of its reply";
+        NoRoom = "no_room", "the packet had no room for the peers that are usual, so the sockets answer";
         Internal = "internal", "a map element that has to be there was not";
     }
 }
@@ -128,7 +127,6 @@ impl Reason {
         match self {
             Reason::ConnectionIdWrong => Some("Connection ID mismatch"),
             Reason::PortZero => Some("Port 0 is not valid"),
-            Reason::EmptyScrape => Some("No info_hash"),
             Reason::TorrentsFull => Some("Tracker is full"),
             Reason::MemoryFull => Some("Tracker is full"),
             Reason::NotIp

@@ -1,7 +1,11 @@
 //! The working space of one request: the reply, built where its headers can be put in front of it, and the few values that
 //! the verifier has to forget (what it does not follow, it does not multiply paths by).
 
-use crate::word::{Word, Word32};
+use crate::{
+    memory::Memory,
+    outcome::{Counter, Event},
+    word::{Word, Word32},
+};
 use core::cell::UnsafeCell;
 
 /// Where in [`Scratch::bytes`] the peers of an announce reply are collected. In front of it fits what the reply begins with.
@@ -95,6 +99,10 @@ pub struct Scratch {
     pub stored: Word32,
     /// Length of a packet's VLAN tag, for the next program. Used in the kernel only.
     pub tag: Word32,
+    /// MTU of the interface that a packet came in by, for the next program, in bytes. Used in the kernel only.
+    pub mtu: Word32,
+    /// What a packet has still to grow by. Used in the kernel only.
+    pub left: Word32,
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
     pub sequence: Word,
     forgotten: Word32,
@@ -196,4 +204,18 @@ pub struct Reply {
     pub start: u32,
     /// Its length in bytes.
     pub length: u32,
+    /// Peers in it.
+    pub peers: u32,
+    /// What it is counted as.
+    pub event: Event,
+}
+
+impl Reply {
+    /// Counts it. Whoever sends it does so, when it is on its way: not every reply that was made fits into the packet.
+    #[inline(always)]
+    pub fn count<M: Memory>(&self, memory: &M) {
+        memory.event(self.event);
+        memory.count(Counter::Event(Event::PeersGiven), u64::from(self.peers));
+        memory.count(Counter::Event(Event::ReplyBytes), u64::from(self.length));
+    }
 }

@@ -43,10 +43,11 @@ impl<M: Memory> Step<M> for Entry {
     }
 }
 
-/// Answers a scrape of the `count` (at most [`SCRAPE_MAX`]) info_hashes at [`HASHES_AT`].
+/// Answers a scrape of the `count` (at most [`SCRAPE_MAX`]) info_hashes at [`HASHES_AT`]. One of none gets a reply with nothing
+/// behind its header, as from opentracker.
 ///
 /// # Errors
-/// [`Reason::ConnectionIdWrong`], [`Reason::EmptyScrape`].
+/// [`Reason::ConnectionIdWrong`].
 #[inline(always)]
 pub fn scrape<M: Memory>(
     memory: &M,
@@ -60,12 +61,8 @@ pub fn scrape<M: Memory>(
     if !connection_id::accept(settings, source, u64::from_be_bytes(request.connection_id)) {
         return Err(Reason::ConnectionIdWrong);
     }
-    if count == 0 {
-        return Err(Reason::EmptyScrape);
-    }
     scratch.put(AT as usize, ACTION_SCRAPE.to_be_bytes());
     scratch.put(AT as usize + 4, request.transaction_id);
     memory.repeat(count, &mut Entry);
-    memory.event(event);
-    Ok(Reply { start: AT, length: (REPLY_HEADER_LEN as u32) + count * SCRAPE_ENTRY_LEN as u32 })
+    Ok(Reply { start: AT, length: (REPLY_HEADER_LEN as u32) + count * SCRAPE_ENTRY_LEN as u32, peers: 0, event })
 }

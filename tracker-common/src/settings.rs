@@ -44,7 +44,8 @@ pub struct Settings {
     pub listener_v6_count: Word32,
     /// Padding.
     pub reserved: Word32,
-    /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest).
+    /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest), with the MTU in bytes above
+    /// them, cut to 16 bits.
     pub interfaces: [[Word; 2]; LISTENERS],
     /// IPv4 address (bytes 0 to 3) and port (bytes 4 and 5, network order) as in [`crate::store::V4`]'s keys.
     pub listeners_v4: [Word; LISTENERS],

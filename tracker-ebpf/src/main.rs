@@ -132,11 +132,7 @@ mod programs {
             // For us, understood, and not worth an answer: the daemon would drop it as well.
             Reason::TooShort | Reason::BadMagic | Reason::UnknownAction => XDP_DROP,
             // These are answered with an error text.
-            Reason::ConnectionIdWrong
-            | Reason::PortZero
-            | Reason::EmptyScrape
-            | Reason::TorrentsFull
-            | Reason::MemoryFull => XDP_DROP,
+            Reason::ConnectionIdWrong | Reason::PortZero | Reason::TorrentsFull | Reason::MemoryFull => XDP_DROP,
         }
     }
 

@@ -4,6 +4,7 @@
 //! of a short reply together, so there is none where plain loads and stores do. Nothing read in place may be used after the
 //! packet changed its length.
 
+use crate::maps::Kernel;
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
@@ -11,6 +12,7 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use tracker_common::{
+    memory::Memory as _,
     reply::{BLOCK, REPLY_BLOCKS, SCRATCH_BYTES, START_MASK, Scratch, Unaligned},
     word::opaque,
 };
@@ -18,8 +20,7 @@ use tracker_common::{
 /// Longest piece `bpf_csum_diff` took before Linux 6.13.
 const SUM_PIECE: usize = 512;
 
-/// What every driver leaves in front of a packet, as far as a reply relies on it. XDP_PACKET_HEADROOM is 256, some drivers
-/// leave less, and the kernel needs 40 for itself.
+/// What nearly every driver leaves in front of a packet: XDP_PACKET_HEADROOM is 256, and the kernel needs 40 for itself.
 const HEADROOM: u32 = 192;
 
 /// The packet being handled.
@@ -164,13 +165,18 @@ impl Packet {
         sum + (value & 0xffff_ffff) + (value >> 32)
     }
 
-    /// Gives the packet `more` bytes, or as many of them as there is room for, and returns how many.
-    ///
-    /// Drivers leave the rest of a page behind a packet. A veth pair leaves a packet that came from a socket only what is
-    /// missing to the next multiple of 64, but room in front; so both ends are tried.
+    /// Gives the packet `more` bytes where drivers leave the rest of a page, behind it. False if they do not.
     #[inline(always)]
-    pub(crate) fn grow(&self, more: u32) -> u32 {
-        if self.tail(more as i32) { more } else { grow_in_front(self.0, more) }
+    pub(crate) fn grow(&self, more: u32) -> bool {
+        self.tail(more as i32)
+    }
+
+    /// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many. `None`, and it is as it was, if
+    /// there is not room for `least`.
+    #[inline(always)]
+    pub(crate) fn grow_at_both_ends(&self, more: u32, least: u32) -> Option<u32> {
+        let grown = rare_grow(self.0, more, least);
+        if grown < least { None } else { Some(grown) }
     }
 
     /// Takes the last bytes off.
@@ -192,18 +198,55 @@ impl Packet {
     }
 }
 
-/// [`Packet::grow`] where the tail has no room: at the head, or at both ends.
+/// [`Packet::grow_at_both_ends`]; less than `least` for `None`. A global function, which the verifier looks at once
+/// ([`crate::rare`]).
+///
+/// A veth pair leaves a packet that came from a socket only what is missing to the next multiple of 64 bytes behind it, but room in
+/// front. How much there is at either end nobody tells, so it is found out by halves.
+// SAFETY: the name is unique to this program; nobody but this program calls it.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn grow_in_front(context: *mut xdp_md, more: u32) -> u32 {
+pub extern "C" fn rare_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 {
     let packet = Packet(context);
-    if more <= HEADROOM {
-        return if packet.head(more) { more } else { 0 };
+    let Some(scratch) = Kernel.scratch() else { return 0 };
+    // In memory, so that the verifier does not follow every sum of steps that fitted.
+    let left = &scratch.left;
+    left.store(more);
+    if more > HEADROOM && packet.head(HEADROOM) {
+        left.store(more - HEADROOM);
     }
-    if !packet.head(HEADROOM) {
-        return 0;
+    let mut step = FRONT_STEP;
+    while step >= FRONT_STEP / 16 {
+        if left.load() >= step && packet.head(step) {
+            left.store(left.load() - step);
+        }
+        step /= 2;
     }
-    if packet.tail((more - HEADROOM) as i32) { more } else { HEADROOM }
+    let behind = left.load();
+    if behind > 0 && packet.tail(behind as i32) {
+        return more;
+    }
+    let mut step = TAIL_STEP;
+    while step > 0 {
+        if left.load() >= step && packet.tail(step as i32) {
+            left.store(left.load() - step);
+        }
+        step /= 2;
+    }
+    let grown = more.wrapping_sub(left.load());
+    if grown < least {
+        // What was there is still where it was, between the two ends.
+        packet.tail(left.load().wrapping_sub(behind) as i32);
+        packet.head(behind.wrapping_sub(more));
+    }
+    grown
 }
+
+/// By how much at most a packet grows at once in front, and then by its halves, down to a 16th.
+const FRONT_STEP: u32 = 128;
+
+/// The same behind, down to a byte.
+const TAIL_STEP: u32 = 512;
 
 /// Adds the 16-bit words of `length` bytes at `at` in the scratch space; up to 3 bytes behind them must be zeros.
 #[inline(always)]

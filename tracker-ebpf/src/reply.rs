@@ -9,6 +9,7 @@ use tracker_common::{
     memory::Memory,
     outcome::{Counter, Event, Reason},
     reply::{Reply, Unaligned},
+    settings::Settings,
     wire::{ANNOUNCE_REPLY_LEN, CONNECT_LEN},
 };
 
@@ -24,26 +25,49 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
     held: &Held<HURRIED>,
     packet: &Packet,
     l2: usize,
-    reply: Reply,
+    mut reply: Reply,
 ) -> Result<(), Reason> {
     let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(Reason::HeaderTruncated) };
     let headers = l2 + N::HEADERS;
+    let scratch = held.space();
     let mut room = packet.length() - headers;
     let mut length = reply.length as usize;
+    // Only announce replies are longer than their requests.
     if length > room {
-        room += packet.grow((length - room) as u32) as usize;
-        if length > room {
-            // Only announce replies are longer than their requests: fewer peers.
-            length = ANNOUNCE_REPLY_LEN + (room - ANNOUNCE_REPLY_LEN) / N::PEER * N::PEER;
+        let link = (scratch.mtu.load() as usize).wrapping_sub(N::HEADERS);
+        let most = if length > link { link } else { length };
+        if most > room {
+            let more = (most - room) as u32;
+            room += if packet.grow(more) {
+                more as usize
+            } else {
+                let least = enough::<N>(held.known(), most).saturating_sub(room as u32);
+                let Some(grown) = packet.grow_at_both_ends(more, least) else { return Err(Reason::NoRoom) };
+                grown as usize
+            };
+        }
+        if length > room || length > most {
+            let room = if room < most { room } else { most };
+            reply.peers = ((room - ANNOUNCE_REPLY_LEN) / N::PEER) as u32;
+            length = ANNOUNCE_REPLY_LEN + reply.peers as usize * N::PEER;
             held.event(Event::RepliesShortened);
         }
+        reply.length = length as u32;
     }
+    reply.count(held);
     // However the numbers came about, to the verifier there is one way on from here.
-    let scratch = held.space();
-    let (start, length) = (scratch.forget(reply.start) as usize, scratch.forget(length as u32) as usize);
+    let (start, length) = (scratch.forget(reply.start) as usize, scratch.forget(reply.length) as usize);
     let room = scratch.forget(room as u32) as usize;
-    let Some(sum) = packet.write(headers, scratch, start, length) else { return Err(Reason::NoRoom) };
-    finish(held, packet, &flow, l2, length, sum, headers + room)
+    let Some(sum) = packet.write(headers, scratch, start, length) else { return Err(Reason::Internal) };
+    finish(packet, &flow, l2, length, sum, headers + room)
+}
+
+/// A reply of `most` bytes need have only so many: those of the default number of peers. If there are more peers and not even
+/// these fit, the sockets answer.
+#[inline(always)]
+fn enough<N: Network>(settings: &Settings, most: usize) -> u32 {
+    let usual = ANNOUNCE_REPLY_LEN as u32 + settings.want_default.load() * N::PEER as u32;
+    if (most as u32) < usual { most as u32 } else { usual }
 }
 
 /// Turns the packet into the reply to a connect request.
@@ -58,16 +82,17 @@ pub(crate) fn send_connect<N: Network>(
     reply: [u64; CONNECT_LEN / 8],
 ) -> Result<(), Reason> {
     let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(Reason::HeaderTruncated) };
-    let Some(payload) = packet.at_mut(l2 + N::HEADERS) else { return Err(Reason::NoRoom) };
+    let Some(payload) = packet.at_mut(l2 + N::HEADERS) else { return Err(Reason::Internal) };
     *payload = reply.map(Unaligned);
     let sum = reply.iter().fold(0, |sum, word| sum + (word & 0xffff_ffff) + (word >> 32));
-    finish(held, packet, &flow, l2, CONNECT_LEN, sum, packet.length())
+    held.event(N::CONNECTED);
+    held.count(Counter::Event(Event::ReplyBytes), CONNECT_LEN as u64);
+    finish(packet, &flow, l2, CONNECT_LEN, sum, packet.length())
 }
 
 /// Writes the headers in front of a payload with this length and sum of 16-bit words, and takes off what the frame has more.
 #[inline(always)]
-fn finish<N: Network, const HURRIED: bool>(
-    held: &Held<HURRIED>,
+fn finish<N: Network>(
     packet: &Packet,
     flow: &Flow<N>,
     l2: usize,
@@ -75,8 +100,7 @@ fn finish<N: Network, const HURRIED: bool>(
     sum: u64,
     frame: usize,
 ) -> Result<(), Reason> {
-    let Some(()) = flow.write_reply(packet, l2, length, sum) else { return Err(Reason::NoRoom) };
-    held.count(Counter::Event(Event::ReplyBytes), length as u64);
+    let Some(()) = flow.write_reply(packet, l2, length, sum) else { return Err(Reason::Internal) };
     let end = l2 + N::HEADERS + length;
     if frame > end && frame > FRAME_MIN && !packet.shrink((frame - end) as u32) {
         return Err(Reason::NoRoom);

@@ -111,9 +111,9 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
     let udp = N::udp(headers);
     let [source, destination] = N::addresses(headers);
     let port = u64::from(u16::from_ne_bytes(udp.destination));
-    if !for_us::<N>(held.known(), packet, destination, port, mac(&ethernet.destination)) {
+    let Some(mtu) = for_us::<N>(held.known(), packet, destination, port, mac(&ethernet.destination)) else {
         return Err(Reason::NotForUs);
-    }
+    };
     if usize::from(u16::from_be_bytes(udp.length)) != length {
         return Err(Reason::LengthMismatch);
     }
@@ -167,11 +167,12 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
     match request {
         Request::Connect => {
             let (headers, header) = parts::<N, RequestHeader>(packet, l2)?;
-            let reply = connect(held, header, N::source(headers), N::CONNECTED)?;
+            let reply = connect(held, header, N::source(headers))?;
             reply::send_connect::<N>(held, packet, l2, reply)
         }
         Request::Announce => {
             scratch.tag.store((l2 - size_of::<Ethernet>()) as u32);
+            scratch.mtu.store(mtu);
             packet.continue_in(&PROGRAMS, N::ANNOUNCE);
             Err(Reason::Internal)
         }
@@ -192,9 +193,10 @@ fn mac(bytes: &[u8; 6]) -> u64 {
         | u64::from(u16::from_ne_bytes([bytes[4], bytes[5]])) << 32
 }
 
-/// Whether the frame is addressed to the interface's MAC address and to an address and port that we answer for.
+/// The interface's MTU in bytes, if the frame is addressed to the interface's MAC address and to an address and port that we
+/// answer for.
 #[inline(always)]
-fn for_us<N: Network>(settings: &Settings, packet: &Packet, destination: [u64; 2], port: u64, mac: u64) -> bool {
+fn for_us<N: Network>(settings: &Settings, packet: &Packet, destination: [u64; 2], port: u64, mac: u64) -> Option<u32> {
     let mut found = false;
     if N::IS_V6 {
         let count = settings.listener_v6_count.load() as usize;
@@ -224,7 +226,7 @@ fn for_us<N: Network>(settings: &Settings, packet: &Packet, destination: [u64; 2
         }
     }
     if !found {
-        return false;
+        return None;
     }
     let interface = u64::from(packet.interface());
     let count = settings.interface_count.load() as usize;
@@ -232,11 +234,12 @@ fn for_us<N: Network>(settings: &Settings, packet: &Packet, destination: [u64; 2
         if i >= count || i >= LISTENERS {
             break;
         }
-        if known[0].load() == interface && known[1].load() == mac {
-            return true;
+        let address = known[1].load();
+        if known[0].load() == interface && (address ^ mac) << 16 == 0 {
+            return Some((address >> 48) as u32);
         }
     }
-    false
+    None
 }
 
 /// Where the network layer of a packet begins whose headers `tracker` has checked.
@@ -352,7 +355,14 @@ fn scrape_in<N: Network>(held: &Held<false>, packet: &Packet, l2: usize) -> Resu
     let (headers, header) = parts::<N, RequestHeader>(packet, l2)?;
     let transaction_id = header.transaction_id;
     let scratch = held.space();
-    let result = scrape(held, scratch, header, N::source(headers), scratch.found.load(), N::SCRAPED);
+    let count = scratch.found.load();
+    let result = scrape(held, scratch, header, N::source(headers), count, N::SCRAPED);
+    if count == 0
+        && let Err(reason) = result
+    {
+        // The error would be longer than the request, and who asks has not shown that he receives at his address.
+        return Err(reason);
+    }
     answer_with::<N, false>(held, packet, l2, result, transaction_id)
 }
 
@@ -367,7 +377,7 @@ fn answer_with<N: Network, const HURRIED: bool>(
 ) -> Result<(), Reason> {
     let reply = match result {
         Ok(reply) => reply,
-        Err(reason) => match error(held, held.space(), reason, transaction_id, N::REFUSED) {
+        Err(reason) => match error(held.space(), reason, transaction_id, N::REFUSED) {
             Some(reply) => {
                 held.reason(reason);
                 reply

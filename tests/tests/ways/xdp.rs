@@ -91,6 +91,7 @@ impl XdpProgram {
 fn listen(settings: &Settings) {
     let mut mac = [0; 8];
     mac[..6].copy_from_slice(&TRACKER_MAC);
+    mac[6..].copy_from_slice(&1500_u16.to_le_bytes());
     settings.interfaces[0][0].store(INTERFACE);
     settings.interfaces[0][1].store(u64::from_le_bytes(mac));
     settings.interface_count.store(1);

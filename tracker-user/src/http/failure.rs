@@ -105,7 +105,6 @@ impl Failure {
             | Reason::BadMagic
             | Reason::UnknownAction
             | Reason::ConnectionIdWrong
-            | Reason::EmptyScrape
             | Reason::Contended
             | Reason::NoRoom
             | Reason::Internal => Failure::Internal,

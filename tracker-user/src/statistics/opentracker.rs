@@ -102,7 +102,6 @@ impl Figures {
             Reason::UnknownAction,
             Reason::ConnectionIdWrong,
             Reason::PortZero,
-            Reason::EmptyScrape,
             Reason::TorrentsFull,
             Reason::MemoryFull,
         ]
