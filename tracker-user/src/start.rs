@@ -4,7 +4,7 @@
 //! program is attached with its addresses still unset, so that it passes everything on until the store is ready.
 
 use crate::{
-    addresses, clock,
+    clock,
     configuration::{Configuration, Endpoint, XdpMode},
     expiry::{self, LatestTotals},
     http, keys, listen,
@@ -14,7 +14,7 @@ use crate::{
     sizes::{self, Sizes},
     statistics::{self, Statistics},
     udp,
-    xdp::{self, Attached, Attachment, KernelCounters, Program},
+    xdp::{self, Attached, Attachment, KernelCounters, Program, destinations},
 };
 use anyhow::{Context as _, ensure};
 use std::{
@@ -65,7 +65,7 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
         }
         let attached: Vec<_> = attachments.iter().filter(|one| one.mode.is_some()).map(|one| one.index).collect();
         if !attached.is_empty() {
-            threads.push(addresses::start(store.clone(), attached, udp_addresses.clone(), shutdown.clone())?);
+            threads.push(destinations::start(store.clone(), attached, udp_addresses.clone(), shutdown.clone())?);
         }
         kernel.program.show_log();
     }

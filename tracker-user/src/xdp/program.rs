@@ -3,8 +3,11 @@
 //! It is attached through BPF links: the kernel never lets a link take the place of a program that is there already, and takes
 //! the program off the interface when this process ends, however it ends.
 
-use crate::{
+use super::{
     bpf_link,
+    refusal::{Refusal, describe, explain_refusal, os_error, refusal},
+};
+use crate::{
     configuration::XdpMode,
     memory::{Counters, Store},
     netlink::{self, AttachedMode, Interface},
@@ -15,22 +18,14 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapData, PerCpuArray, ProgramArray},
-    programs::{ProgramError, ProgramInfo, Xdp, links::FdLink, loaded_programs},
-    util::KernelVersion,
+    programs::{ProgramInfo, Xdp, links::FdLink},
 };
 use std::{
-    fs, io,
-    io::Write as _,
     iter,
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
-    path::PathBuf,
+    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 use tracker_common::{outcome::COUNTERS, programs::NAMES};
-
-/// The oldest kernel the XDP program is made for: `bpf_loop` (5.17), `bpf_xdp_store_bytes` (5.18), and a verifier that is known
-/// to accept it.
-pub const OLDEST_KERNEL: KernelVersion = KernelVersion::new(6, 1, 0);
 
 /// The name in the object of the program that packets come to.
 const PROGRAM: &str = "tracker";
@@ -38,62 +33,8 @@ const PROGRAM: &str = "tracker";
 /// The map of those that it goes on in.
 const PROGRAMS: &str = "PROGRAMS";
 
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
-
 /// Reads what the XDP program has counted, on all cores together.
 pub type KernelCounters = Box<dyn Fn() -> anyhow::Result<Counters> + Send + Sync>;
-
-/// Whether this system and this process can use XDP at all.
-///
-/// # Errors
-/// What is missing, and how to get it.
-pub fn check_system() -> anyhow::Result<()> {
-    // Readers in the XDP program rely on loads staying in order (`tracker_common::word::loads_done`).
-    ensure!(
-        cfg!(target_arch = "x86_64"),
-        "the XDP program is made for x86-64 so far, and this is {}: run with --xdp-mode off, which answers through sockets",
-        std::env::consts::ARCH
-    );
-    let kernel = KernelVersion::current().map_err(|error| anyhow!("cannot find out the kernel's version: {error}"))?;
-    ensure!(
-        kernel >= OLDEST_KERNEL,
-        "the XDP program needs Linux 6.1 or newer, and this is Linux {}: update the kernel, or run with --xdp-mode off",
-        kernel_release()
-    );
-    let effective = effective_capabilities()?;
-    let has = |capability: u32| effective & (1 << capability) != 0;
-    // CAP_SYS_ADMIN includes the other two.
-    let missing: Vec<_> = [("CAP_BPF", CAP_BPF), ("CAP_PERFMON", CAP_PERFMON), ("CAP_NET_ADMIN", CAP_NET_ADMIN)]
-        .into_iter()
-        .filter(|(_, capability)| !has(*capability) && (*capability == CAP_NET_ADMIN || !has(CAP_SYS_ADMIN)))
-        .map(|(name, _)| name)
-        .collect();
-    ensure!(
-        missing.is_empty(),
-        "XDP takes privileges that this process does not have: {}. Run as root, or give them to the service \
-         (systemd: AmbientCapabilities=CAP_BPF CAP_PERFMON CAP_NET_ADMIN) or to the program (setcap \
-         cap_bpf,cap_perfmon,cap_net_admin+ep PATH), or run with --xdp-mode off",
-        missing.join(", ")
-    );
-    Ok(())
-}
-
-fn kernel_release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(|_| "(unknown)".into(), |text| text.trim().to_owned())
-}
-
-fn effective_capabilities() -> anyhow::Result<u64> {
-    const PATH: &str = "/proc/self/status";
-    let status = fs::read_to_string(PATH).with_context(|| format!("cannot read the capabilities from {PATH}"))?;
-    let bits = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.with_context(|| format!("{PATH} has no line CapEff"))
-}
 
 /// Finds the interfaces of these names.
 ///
@@ -341,76 +282,8 @@ impl Program {
     }
 }
 
-/// Why an interface did not take the program.
-enum Refusal {
-    /// Somebody else's program is in the way, or something is wrong that another mode does not change.
-    Taken(anyhow::Error),
-    /// Not in this mode.
-    Unfit(String),
-}
-
-fn refusal(interface: &Interface, mode: AttachedMode, error: ProgramError) -> Refusal {
-    let name = &interface.name;
-    let code = os_error(&error);
-    let mode_label = mode.label();
-    match code {
-        Some(libc::EBUSY | libc::EEXIST) => Refusal::Taken(anyhow!(
-            "another XDP program was attached to {name} meanwhile: stop what attached it, or take its place with --force"
-        )),
-        Some(libc::EPERM | libc::EACCES) => {
-            Refusal::Taken(anyhow!(error).context(format!("the kernel does not let this process attach to {name}")))
-        }
-        Some(libc::ENODEV) => Refusal::Taken(anyhow!("the interface {name} is gone")),
-        _ => {
-            let advice = match (mode, code) {
-                (AttachedMode::Native, Some(libc::EOPNOTSUPP)) => " (its driver has no native XDP)".into(),
-                (AttachedMode::Native, Some(libc::EINVAL | libc::ERANGE | libc::E2BIG)) => format!(
-                    " (drivers refuse a large MTU, here {}, or receive offloads: see `dmesg`, try `ip link set {name} mtu \
-                     1500` and `ethtool -K {name} lro off rx-gro-hw off`)",
-                    interface.mtu
-                ),
-                (AttachedMode::Native, Some(libc::ENOMEM | libc::ENOSPC)) => {
-                    format!(" (it may lack a spare queue per core: try fewer with `ethtool -L {name} combined N`)")
-                }
-                _ => String::new(),
-            };
-            let said = code.map_or_else(|| error.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
-            Refusal::Unfit(format!("{name} does not take the program in {mode_label} mode{advice}: {said}"))
-        }
-    }
-}
-
-/// The system's error number somewhere behind `error`.
-fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut error = Some(error);
-    while let Some(this) = error {
-        if let Some(code) = this.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return Some(code);
-        }
-        if let Some(ProgramError::LoadError { io_error, .. }) = this.downcast_ref() {
-            return io_error.raw_os_error();
-        }
-        error = this.source();
-    }
-    None
-}
-
-/// The programs on an interface, for people.
-fn describe(interface: &Interface) -> String {
-    let describe = |attached: &netlink::AttachedProgram| {
-        let name = loaded_programs()
-            .flatten()
-            .find(|program| program.id() == attached.program)
-            .and_then(|program| program.name_as_str().map(str::to_owned))
-            .filter(|name| !name.is_empty());
-        let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
-        format!("the {} XDP program{name} (number {})", attached.mode.label(), attached.program)
-    };
-    interface.xdp.iter().map(describe).collect::<Vec<_>>().join(" and ")
-}
-
 /// Makes the maps; the program is not loaded yet.
-fn open(object: &[u8], sizes: &Sizes, log: VerifierLogLevel) -> anyhow::Result<Ebpf> {
+pub(super) fn open(object: &[u8], sizes: &Sizes, log: VerifierLogLevel) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(log);
     let regions = sizes.regions();
@@ -437,65 +310,11 @@ fn open(object: &[u8], sizes: &Sizes, log: VerifierLogLevel) -> anyhow::Result<E
     Ok(ebpf)
 }
 
-fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut Xdp> {
+pub(super) fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut Xdp> {
     let program = ebpf.program_mut(name).with_context(|| format!("the eBPF object has no program {name}"))?;
     program.try_into().with_context(|| format!("the eBPF object's program {name} is not an XDP program"))
 }
 
 fn information(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<ProgramInfo> {
     program(ebpf, name)?.info().with_context(|| format!("cannot ask the kernel about the XDP program {name}"))
-}
-
-/// Loads once more with the verifier's log, and puts that into a file.
-fn explain_refusal(object: &[u8], sizes: &Sizes, name: &str, error: ProgramError) -> anyhow::Error {
-    if os_error(&error) == Some(libc::EPERM) {
-        return anyhow!(error).context(
-            "the kernel does not let this process load the XDP program: in a container the privileges have to be those of \
-             the host, and the kernel must not be locked down (/sys/kernel/security/lockdown)",
-        );
-    }
-    // Of this level the log of the path that is refused, and no other, is left at the end.
-    let log =
-        open(object, sizes, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).and_then(|mut ebpf| {
-            match program(&mut ebpf, name)?.load() {
-                Err(ProgramError::LoadError { verifier_log, .. }) => keep_log(&verifier_log.to_string()),
-                Err(error) => Err(error.into()),
-                Ok(()) => bail!("the second attempt, which was to show why, succeeded"),
-            }
-        });
-    let said = verdict(&error);
-    let context = match log {
-        Ok(path) => format!(
-            "the kernel's verifier refuses the XDP program{said}; its log is in {}. Run with --xdp-mode off meanwhile, and please \
-             report it with the kernel's version ({})",
-            path.display(),
-            kernel_release()
-        ),
-        Err(error) => format!("the kernel refuses the XDP program{said}, and its log could not be kept ({error:#})"),
-    };
-    error_number(error).context(context)
-}
-
-/// What the verifier said in the end: without more than its statistics, that is the beginning of its log.
-fn verdict(error: &ProgramError) -> String {
-    let ProgramError::LoadError { verifier_log, .. } = error else { return String::new() };
-    let log = verifier_log.to_string();
-    log.lines().find(|line| !line.trim().is_empty()).map_or_else(String::new, |line| format!(" ({})", line.trim()))
-}
-
-/// The error without the log it carries, which may be long.
-fn error_number(error: ProgramError) -> anyhow::Error {
-    match os_error(&error) {
-        Some(code) => io::Error::from_raw_os_error(code).into(),
-        None => error.into(),
-    }
-}
-
-fn keep_log(log: &str) -> anyhow::Result<PathBuf> {
-    let path =
-        std::env::temp_dir().join(format!("tracker-verifier-{}-{:08x}.log", std::process::id(), getrandom::u32()?));
-    // A new file only: nobody who can write to the directory chooses what is overwritten.
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(log.as_bytes())?;
-    Ok(path)
 }
