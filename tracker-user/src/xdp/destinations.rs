@@ -201,8 +201,8 @@ mod tests {
             mac: Some([2, 0, 0, 0, 0, index as u8]),
             mtu: 1500,
             loopback: false,
-            up: true,
             vlan_of,
+            veth_peer: None,
             xdp: Vec::new(),
         }
     }
