@@ -51,7 +51,10 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
     };
     let store = Arc::new(match store {
         Some(store) => store,
-        None => Store::anonymous(&sizes)?,
+        None => {
+            xdp::memory_limit::warn_of_overcommitment(&sizes);
+            Store::anonymous(&sizes)?
+        }
     });
     keys::set(&store, configuration.state_dir.as_deref())?;
     apply(configuration, &store);

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`system`] | whether this system and this process can use XDP at all |
+//! | [`memory_limit`] | whether the control group has room for the maps |
 //! | [`program`] | loading, attaching, detaching |
 //! | [`refusal`] | what the kernel's refusals mean |
 //! | [`bpf_link`] | taking other XDP programs off an interface (`--force`) |
@@ -10,6 +11,7 @@
 
 pub mod bpf_link;
 pub mod destinations;
+pub mod memory_limit;
 pub mod program;
 mod refusal;
 pub mod system;

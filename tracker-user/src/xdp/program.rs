@@ -4,7 +4,7 @@
 //! the program off the interface when this process ends, however it ends.
 
 use super::{
-    bpf_link,
+    bpf_link, memory_limit,
     refusal::{Refusal, describe, explain_refusal, os_error, refusal},
 };
 use crate::{
@@ -95,6 +95,7 @@ impl Program {
     /// # Errors
     /// When the object cannot be read or the kernel refuses it; the verifier's log is kept in a file that the error names.
     pub fn load(sizes: &Sizes) -> anyhow::Result<Self> {
+        memory_limit::check(sizes)?;
         let object = object::object()?;
         // The log of a big program takes the verifier and the loader many times as long as the verification itself.
         let begin = Instant::now();
