@@ -1,49 +1,65 @@
 //! Which addresses and interfaces the XDP program answers for: written into the settings record at the start and whenever
 //! they change.
 //!
-//! An explicit `--udp` address stands for itself. A wildcard stands for every address of its family on the interfaces that the
-//! program is attached to, and on VLAN interfaces upon them. Requests to other addresses go to the sockets.
+//! An explicit `--udp` address stands for itself, once packets to it are for this host. A wildcard stands for every address of
+//! its family on the interfaces that the program is attached to, and on VLAN interfaces upon them. Requests to other addresses
+//! go to the sockets.
 
-use crate::{
-    memory::Store,
-    netlink::{self, Interface, LocalAddress},
-    shutdown::Shutdown,
-};
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use super::offload;
+use crate::netlink::{self, Interface, LocalAddress};
+use std::net::{IpAddr, SocketAddr};
 use tracker_common::{
     settings::{LISTENERS, Settings},
     store::{V4, V6},
 };
 
-/// How often addresses are compared with what is in the settings.
-const REFRESH: Duration = Duration::from_secs(5);
+/// What the kernel says, and what the operator wants.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// All interfaces.
+    pub interfaces: &'a [Interface],
+    /// All usable addresses.
+    pub addresses: &'a [LocalAddress],
+    /// Numbers of the interfaces that the program is attached to.
+    pub attached: &'a [u32],
+    /// Where UDP is listened for.
+    pub listen: &'a [SocketAddr],
+    /// Whether the card of the interface of this number takes VLAN tags off.
+    pub takes_tags_off: &'a dyn Fn(u32) -> bool,
+    /// Whether packets to an address that no interface has are for this host all the same.
+    pub is_local: &'a dyn Fn(IpAddr) -> bool,
+}
 
-/// What the XDP program is told.
+/// What the XDP program is told, and what the operator should know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     /// Interface numbers and MAC addresses.
     pub interfaces: Vec<(u32, [u8; 6])>,
     /// Addresses and ports, most important first.
     pub listeners: Vec<SocketAddr>,
+    /// Addresses that were named but that this host does not have, or not yet.
+    pub absent: Vec<SocketAddr>,
+    /// VLAN interfaces whose addresses are left to the sockets, with the interfaces whose cards take the tags off.
+    pub untagged: Vec<(String, String)>,
 }
 
 impl Served {
-    /// What to serve when the program is attached to the interfaces of the numbers `attached` and UDP is listened for on
-    /// `listen`.
+    /// What to serve.
     #[must_use]
-    pub fn new(interfaces: &[Interface], addresses: &[LocalAddress], attached: &[u32], listen: &[SocketAddr]) -> Self {
-        let on_attached = |index: u32| {
-            attached.contains(&index)
-                || interfaces.iter().any(|interface| {
-                    interface.index == index && interface.vlan_of.is_some_and(|lower| attached.contains(&lower))
-                })
-        };
+    pub fn new(surroundings: Surroundings<'_>) -> Self {
+        let Surroundings { interfaces, addresses, attached, listen, takes_tags_off, is_local } = surroundings;
+        // VLAN interfaces upon ours, with what they sit on.
+        let vlans: Vec<_> = interfaces
+            .iter()
+            .filter_map(|vlan| Some((vlan, vlan.vlan_of.filter(|lower| attached.contains(lower))?)))
+            .collect();
+        // The program would answer without the tag that it never saw, and the answer would be lost.
+        let (untagged, tagged): (Vec<_>, Vec<_>) = vlans.into_iter().partition(|(_, lower)| takes_tags_off(*lower));
+        let on_attached = |index: u32| attached.contains(&index) || tagged.iter().any(|(vlan, _)| vlan.index == index);
+        let on_untagged = |index: u32| untagged.iter().any(|(vlan, _)| vlan.index == index);
+
         let mut listeners = Vec::new();
+        let mut absent = Vec::new();
         let mut add = |address: IpAddr, port: u16| {
             let listener = SocketAddr::new(address, port);
             if !listeners.contains(&listener) {
@@ -51,7 +67,15 @@ impl Served {
             }
         };
         for listen in listen.iter().filter(|listen| !listen.ip().is_unspecified()) {
-            add(listen.ip(), listen.port());
+            let owners: Vec<_> =
+                addresses.iter().filter(|local| local.address == listen.ip()).map(|local| local.interface).collect();
+            if owners.is_empty() && !is_local(listen.ip()) {
+                absent.push(*listen);
+            } else if !listen.ip().is_loopback()
+                && (owners.is_empty() || !owners.iter().all(|owner| on_untagged(*owner)))
+            {
+                add(listen.ip(), listen.port());
+            }
         }
         // Addresses that are valid on one link only come last: there is room for a limited number.
         for link_local in [false, true] {
@@ -66,12 +90,28 @@ impl Served {
                 }
             }
         }
+        let listened = |address: IpAddr| {
+            listen.iter().any(|listen| {
+                listen.ip() == address || listen.ip().is_unspecified() && listen.is_ipv4() == address.is_ipv4()
+            })
+        };
+        let name = |index: u32| {
+            interfaces
+                .iter()
+                .find(|interface| interface.index == index)
+                .map_or_else(String::new, |interface| interface.name.clone())
+        };
+        let untagged = untagged
+            .iter()
+            .filter(|(vlan, _)| addresses.iter().any(|local| local.interface == vlan.index && listened(local.address)))
+            .map(|(vlan, lower)| (vlan.name.clone(), name(*lower)))
+            .collect();
         let interfaces = interfaces
             .iter()
             .filter(|interface| attached.contains(&interface.index))
             .filter_map(|interface| Some((interface.index, interface.mac?)))
             .collect();
-        Self { interfaces, listeners }
+        Self { interfaces, listeners, absent, untagged }
     }
 
     /// Writes this into the settings record, up to the number of entries there is room for. A reader in the middle of it may
@@ -111,10 +151,31 @@ impl Served {
         settings.listener_v6_count.store(v6 as u32);
     }
 
-    /// Says which addresses found no room.
-    fn warn_of_surplus(&self) {
+    /// Tells the operator what is new compared with `before`.
+    pub fn tell(&self, before: &Self) {
+        if self.listeners != before.listeners {
+            tracing::info!("XDP answers for {}", list(&self.listeners));
+        }
+        for listener in self.absent.iter().filter(|listener| !before.absent.contains(listener)) {
+            tracing::info!("XDP does not answer for {listener} yet: this host does not have the address, or not yet");
+        }
+        for (vlan, lower) in self.untagged.iter().filter(|one| !before.untagged.contains(one)) {
+            tracing::warn!(
+                "the card of {lower} takes the VLAN tags off, and XDP would answer requests to {vlan} without: sockets answer \
+                 them. To have XDP answer, leave the tags on: ethtool -K {lower} rxvlan off"
+            );
+        }
+        for (vlan, lower) in before.untagged.iter().filter(|one| !self.untagged.contains(one)) {
+            tracing::info!(
+                "{lower} leaves the VLAN tags on, or no longer has to: nothing keeps XDP from {vlan} any more"
+            );
+        }
         for family in [SocketAddr::is_ipv4, SocketAddr::is_ipv6] {
-            for listener in self.listeners.iter().filter(|listener| family(listener)).skip(LISTENERS) {
+            let surplus = |served: &Self| -> Vec<_> {
+                served.listeners.iter().filter(|listener| family(listener)).skip(LISTENERS).copied().collect()
+            };
+            let known = surplus(before);
+            for listener in surplus(self).iter().filter(|listener| !known.contains(listener)) {
                 tracing::warn!(
                     "XDP answers for {LISTENERS} addresses of a family at most: requests to {listener} go to the sockets; \
                      name the most important addresses with --udp"
@@ -131,58 +192,28 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Asks the kernel what is to be served.
+/// Finds out what is to be served.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub fn current(attached: &[u32], listen: &[SocketAddr]) -> anyhow::Result<Served> {
-    Ok(Served::new(&netlink::interfaces()?, &netlink::addresses()?, attached, listen))
-}
-
-/// Writes the present addresses into the settings and keeps them up to date in a thread until shutdown.
-///
-/// # Errors
-/// When the kernel cannot be asked, or no thread can be started.
-pub fn start(
-    store: Arc<Store>,
-    attached: Vec<u32>,
-    listen: Vec<SocketAddr>,
-    shutdown: Shutdown,
-) -> anyhow::Result<thread::JoinHandle<()>> {
-    let mut served = current(&attached, &listen)?;
-    served.store(store.settings());
-    served.warn_of_surplus();
-    let follow = move || {
-        let mut since = Duration::ZERO;
-        while !shutdown.has_begun() {
-            // Short sleeps, so that nobody waits for this thread at the end.
-            const NAP: Duration = Duration::from_millis(250);
-            thread::sleep(NAP);
-            since += NAP;
-            if since < REFRESH {
-                continue;
-            }
-            since = Duration::ZERO;
-            match current(&attached, &listen) {
-                Ok(now) if now != served => {
-                    tracing::info!("addresses changed; XDP now answers for {}", list(&now.listeners));
-                    for (index, _) in
-                        served.interfaces.iter().filter(|old| !now.interfaces.iter().any(|new| new.0 == old.0))
-                    {
-                        tracing::error!(
-                            "the interface with number {index} is gone, and the XDP program with it; the sockets go on. Restart the tracker when it is back"
-                        );
-                    }
-                    now.store(store.settings());
-                    now.warn_of_surplus();
-                    served = now;
-                }
-                Ok(_) => (),
-                Err(error) => tracing::warn!("cannot look for changed addresses: {error:#}"),
-            }
-        }
+pub fn current(interfaces: &[Interface], attached: &[u32], listen: &[SocketAddr]) -> anyhow::Result<Served> {
+    let takes_tags_off = |index: u32| {
+        interfaces.iter().find(|interface| interface.index == index).is_some_and(offload::takes_vlan_tags_off)
     };
-    Ok(thread::Builder::new().name("addresses".into()).spawn(follow)?)
+    let is_local = |address| {
+        netlink::is_local(address).unwrap_or_else(|error| {
+            tracing::debug!("{error:#}");
+            false
+        })
+    };
+    Ok(Served::new(Surroundings {
+        interfaces,
+        addresses: &netlink::addresses()?,
+        attached,
+        listen,
+        takes_tags_off: &takes_tags_off,
+        is_local: &is_local,
+    }))
 }
 
 fn list(listeners: &[SocketAddr]) -> String {
@@ -211,17 +242,38 @@ mod tests {
         LocalAddress { interface, address: address.parse().expect("an address") }
     }
 
-    fn served(listen: &[&str]) -> Served {
-        let interfaces = [interface(2, None), interface(3, None), interface(4, Some(2))];
+    /// Interface 2 is attached to, 4 and 5 are VLAN interfaces upon it, 6 is one upon 3. 10.0.1.0/24 is routed to this host
+    /// without any interface having an address of it.
+    fn served_by(listen: &[&str], takes_tags_off: &dyn Fn(u32) -> bool) -> Served {
+        let interfaces = [
+            interface(2, None),
+            interface(3, None),
+            interface(4, Some(2)),
+            interface(5, Some(2)),
+            interface(6, Some(3)),
+        ];
         let addresses = [
+            local(1, "127.0.0.1"),
             local(2, "fe80::2"),
             local(2, "10.0.0.2"),
             local(3, "10.0.0.3"),
             local(4, "10.0.0.4"),
+            local(6, "10.0.0.6"),
             local(2, "2001:db8::2"),
         ];
         let listen: Vec<SocketAddr> = listen.iter().map(|listen| listen.parse().expect("an address")).collect();
-        Served::new(&interfaces, &addresses, &[2], &listen)
+        Served::new(Surroundings {
+            interfaces: &interfaces,
+            addresses: &addresses,
+            attached: &[2],
+            listen: &listen,
+            takes_tags_off,
+            is_local: &|address| address.to_string().starts_with("10.0.1."),
+        })
+    }
+
+    fn served(listen: &[&str]) -> Served {
+        served_by(listen, &|_| false)
     }
 
     #[test]
@@ -229,12 +281,50 @@ mod tests {
         for (listen, expected) in [
             (&["0.0.0.0:6969"][..], &["10.0.0.2:6969", "10.0.0.4:6969"][..]),
             (&["[::]:80"], &["[2001:db8::2]:80", "[fe80::2]:80"]),
-            (&["0.0.0.0:1", "192.0.2.1:2"], &["192.0.2.1:2", "10.0.0.2:1", "10.0.0.4:1"]),
+            (&["0.0.0.0:1", "10.0.0.3:2"], &["10.0.0.3:2", "10.0.0.2:1", "10.0.0.4:1"]),
             (&["10.0.0.2:5", "0.0.0.0:5"], &["10.0.0.2:5", "10.0.0.4:5"]),
             (&[], &[]),
         ] {
             let listeners: Vec<_> = served(listen).listeners.iter().map(SocketAddr::to_string).collect();
             assert_eq!(listeners, expected, "{listen:?}");
+        }
+    }
+
+    #[test]
+    fn named_addresses_are_served_when_packets_to_them_are_for_this_host() {
+        for (listen, served_now, absent) in [
+            ("10.0.0.2:1", true, false),
+            ("10.0.0.6:1", true, false),
+            ("10.0.1.77:1", true, false),
+            ("192.0.2.1:1", false, true),
+            ("[2001:db8::2]:1", true, false),
+            ("[2001:db8::3]:1", false, true),
+            // What comes by a cable to such an address is dropped by the kernel.
+            ("127.0.0.1:1", false, false),
+        ] {
+            let served = served(&[listen]);
+            assert_eq!(served.listeners.len(), usize::from(served_now), "{listen}");
+            assert_eq!(served.absent.len(), usize::from(absent), "{listen}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_vlans_are_left_to_the_sockets_while_the_card_takes_tags_off() {
+        let wildcard = &["0.0.0.0:1"][..];
+        for (listen, off, expected, untagged) in [
+            (wildcard, None, &["10.0.0.2:1", "10.0.0.4:1"][..], &[][..]),
+            (wildcard, Some(2), &["10.0.0.2:1"], &[("if4", "if2")]),
+            (wildcard, Some(3), &["10.0.0.2:1", "10.0.0.4:1"], &[]),
+            (&["10.0.0.4:1", "10.0.0.2:1"], Some(2), &["10.0.0.2:1"], &[("if4", "if2")]),
+            // Nothing is listened for on the address of the VLAN.
+            (&["10.0.0.2:1"], Some(2), &["10.0.0.2:1"], &[]),
+            (&["[::]:1"], Some(2), &["[2001:db8::2]:1", "[fe80::2]:1"], &[]),
+        ] {
+            let served = served_by(listen, &|index| Some(index) == off);
+            let listeners: Vec<_> = served.listeners.iter().map(SocketAddr::to_string).collect();
+            assert_eq!(listeners, expected, "{listen:?} {off:?}");
+            let named: Vec<_> = served.untagged.iter().map(|(vlan, lower)| (vlan.as_str(), lower.as_str())).collect();
+            assert_eq!(named, untagged, "{listen:?} {off:?}");
         }
     }
 
@@ -254,7 +344,7 @@ mod tests {
     fn surplus_addresses_are_left_out() {
         let settings = Settings::default();
         let listeners = (0..40u8).map(|i| SocketAddr::from(([10, 0, 0, i], 1))).collect();
-        Served { interfaces: Vec::new(), listeners }.store(&settings);
+        Served { listeners, ..Served::default() }.store(&settings);
         assert_eq!(settings.listener_v4_count.load() as usize, LISTENERS);
     }
 }

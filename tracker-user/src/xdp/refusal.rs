@@ -5,7 +5,7 @@ use super::{
     system::kernel_release,
 };
 use crate::{
-    netlink::{self, AttachedMode, Interface},
+    netlink::{AttachedMode, AttachedProgram, Interface},
     sizes::Sizes,
 };
 use anyhow::{anyhow, bail};
@@ -23,33 +23,35 @@ pub(super) enum Refusal {
     Unfit(String),
 }
 
-pub(super) fn refusal(interface: &Interface, mode: AttachedMode, error: ProgramError) -> Refusal {
-    let name = &interface.name;
-    let code = os_error(&error);
-    let mode_label = mode.label();
-    match code {
-        Some(libc::EBUSY | libc::EEXIST) => Refusal::Taken(anyhow!(
-            "another XDP program was attached to {name} meanwhile: stop what attached it, or take its place with --force"
-        )),
-        Some(libc::EPERM | libc::EACCES) => {
-            Refusal::Taken(anyhow!(error).context(format!("the kernel does not let this process attach to {name}")))
-        }
-        Some(libc::ENODEV) => Refusal::Taken(anyhow!("the interface {name} is gone")),
-        _ => {
-            let advice = match (mode, code) {
-                (AttachedMode::Native, Some(libc::EOPNOTSUPP)) => " (its driver has no native XDP)".into(),
-                (AttachedMode::Native, Some(libc::EINVAL | libc::ERANGE | libc::E2BIG)) => format!(
-                    " (drivers refuse a large MTU, here {}, or receive offloads: see `dmesg`, try `ip link set {name} mtu \
-                     1500` and `ethtool -K {name} lro off rx-gro-hw off`)",
-                    interface.mtu
-                ),
-                (AttachedMode::Native, Some(libc::ENOMEM | libc::ENOSPC)) => {
-                    format!(" (it may lack a spare queue per core: try fewer with `ethtool -L {name} combined N`)")
-                }
-                _ => String::new(),
-            };
-            let said = code.map_or_else(|| error.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
-            Refusal::Unfit(format!("{name} does not take the program in {mode_label} mode{advice}: {said}"))
+impl Refusal {
+    /// What it means that the kernel has refused to attach the program to `interface` in a mode.
+    pub(super) fn new(interface: &Interface, mode: AttachedMode, error: io::Error) -> Self {
+        let name = &interface.name;
+        let code = error.raw_os_error();
+        match code {
+            Some(libc::EBUSY | libc::EEXIST) => Refusal::Taken(anyhow!(
+                "another XDP program was attached to {name} meanwhile: stop what attached it, or take its place with --force"
+            )),
+            Some(libc::EPERM | libc::EACCES) => {
+                Refusal::Taken(anyhow!(error).context(format!("the kernel does not let this process attach to {name}")))
+            }
+            Some(libc::ENODEV) => Refusal::Taken(anyhow!("the interface {name} is gone")),
+            _ => {
+                let advice = match (mode, code) {
+                    (AttachedMode::Native, Some(libc::EOPNOTSUPP)) => " (its driver has no native XDP)".into(),
+                    (AttachedMode::Native, Some(libc::EINVAL | libc::ERANGE | libc::E2BIG)) => format!(
+                        " (drivers refuse a large MTU, here {}, or receive offloads: see `dmesg`, try `ip link set {name} mtu \
+                         1500` and `ethtool -K {name} lro off rx-gro-hw off`)",
+                        interface.mtu
+                    ),
+                    (AttachedMode::Native, Some(libc::ENOMEM | libc::ENOSPC)) => {
+                        format!(" (it may lack a spare queue per core: try fewer with `ethtool -L {name} combined N`)")
+                    }
+                    _ => String::new(),
+                };
+                let mode = mode.label();
+                Refusal::Unfit(format!("{name} does not take the program in {mode} mode{advice}: {error}"))
+            }
         }
     }
 }
@@ -69,9 +71,9 @@ pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32>
     None
 }
 
-/// The programs on an interface, for people.
-pub(super) fn describe(interface: &Interface) -> String {
-    let describe = |attached: &netlink::AttachedProgram| {
+/// XDP programs on an interface, for people.
+pub(super) fn describe(programs: &[AttachedProgram]) -> String {
+    let describe = |attached: &AttachedProgram| {
         let name = loaded_programs()
             .flatten()
             .find(|program| program.id() == attached.program)
@@ -80,7 +82,7 @@ pub(super) fn describe(interface: &Interface) -> String {
         let name = name.map_or_else(String::new, |name| format!(" {name:?}"));
         format!("the {} XDP program{name} (number {})", attached.mode.label(), attached.program)
     };
-    interface.xdp.iter().map(describe).collect::<Vec<_>>().join(" and ")
+    programs.iter().map(describe).collect::<Vec<_>>().join(" and ")
 }
 
 /// Loads once more with the verifier's log, and puts that into a file.
