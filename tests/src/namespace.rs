@@ -376,28 +376,38 @@ impl Offload {
     /// # Errors
     /// When there is no such interface.
     pub fn set(self, interface: &str, on: bool) -> Result<()> {
-        /// `struct ethtool_value` of linux/ethtool.h.
-        #[repr(C)]
-        struct Value {
-            command: u32,
-            data: u32,
-        }
-        /// `SIOCETHTOOL`
-        const ETHTOOL: libc::Ioctl = 0x8946;
-
-        let mut value = Value { command: self as u32, data: on.into() };
-        // SAFETY: all zero bytes are a valid `ifreq`.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        ensure!(interface.len() < request.ifr_name.len(), "{interface:?} is too long for the name of an interface");
-        for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-            *to = from.cast_signed();
-        }
-        request.ifr_ifru.ifru_data = (&raw mut value).cast();
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").context("cannot open a socket for ioctl")?;
-        // SAFETY: request and value live until the call returns; the kernel reads and writes them only during it.
-        if unsafe { libc::ioctl(socket.as_raw_fd(), ETHTOOL, &raw mut request) } != 0 {
-            bail!("cannot switch {self:?} of {interface} (ioctl SIOCETHTOOL): {}", io::Error::last_os_error());
-        }
-        Ok(())
+        ethtool(interface, self as u32, on.into())
+            .map(drop)
+            .with_context(|| format!("cannot switch {self:?} of {interface}"))
     }
+}
+
+/// A command of `linux/ethtool.h` that takes or gives one word, for an interface of the namespace that the thread is in.
+///
+/// # Errors
+/// When there is no such interface, or the kernel refuses.
+pub fn ethtool(interface: &str, command: u32, data: u32) -> Result<u32> {
+    /// `struct ethtool_value` of linux/ethtool.h.
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    /// `SIOCETHTOOL`
+    const ETHTOOL: libc::Ioctl = 0x8946;
+
+    let mut value = Value { command, data };
+    // SAFETY: all zero bytes are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    ensure!(interface.len() < request.ifr_name.len(), "{interface:?} is too long for the name of an interface");
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").context("cannot open a socket for ioctl")?;
+    // SAFETY: request and value live until the call returns; the kernel reads and writes them only during it.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), ETHTOOL, &raw mut request) } != 0 {
+        bail!("ethtool command {command:#x} on {interface} (ioctl SIOCETHTOOL): {}", io::Error::last_os_error());
+    }
+    Ok(value.data)
 }

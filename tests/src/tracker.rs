@@ -38,8 +38,17 @@ impl Tracker {
     /// # Errors
     /// When it ends or does not answer within half a minute; with what it printed.
     pub fn start(namespace: &Namespace, options: &[&str]) -> Result<Self> {
+        Self::start_in(namespace, options, |_| ())
+    }
+
+    /// The same with a command that `prepare` has changed.
+    ///
+    /// # Errors
+    /// As for [`Tracker::start`].
+    pub fn start_in(namespace: &Namespace, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Result<Self> {
         let mut command = namespace.command(binary()?);
         command.arg("run").args(options);
+        prepare(&mut command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: prctl is a plain system call, which may be made between fork and exec.
         unsafe {

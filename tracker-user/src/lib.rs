@@ -9,10 +9,9 @@
 //! | [`start`] | the order in which everything is started and stopped, and what the operator is told |
 //! | [`sizes`] | how many map elements the limits need, and their memory |
 //! | [`memory`] | the store as the daemon's threads see it |
-//! | [`object`], [`xdp`] | the compiled XDP program: loading, attaching, detaching |
-//! | [`bpf_link`] | taking other XDP programs off an interface (`--force`) |
+//! | [`object`] | the compiled XDP program |
+//! | [`xdp`] | the XDP program in the kernel: loading, attaching, detaching, which addresses it answers for |
 //! | [`netlink`] | what the kernel says of interfaces, addresses and attached XDP programs |
-//! | [`addresses`] | which addresses the XDP program answers for |
 //! | [`keys`] | hash keys, and the connection id key that survives a restart |
 //! | [`clock`] | the clock of the store |
 //! | [`listen`] | what to do when an address cannot be listened on |
@@ -22,8 +21,6 @@
 //! | [`statistics`] | counters, rates and totals, in several formats |
 //! | [`shutdown`] | how threads and tasks learn that it is over |
 
-pub mod addresses;
-pub mod bpf_link;
 pub mod clock;
 pub mod configuration;
 pub mod expiry;

@@ -2,16 +2,16 @@
 
 use anyhow::{Context as _, bail};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
-    route::{RouteAttribute, RouteHeader, RouteMessage},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use std::net::IpAddr;
+use std::{io, net::IpAddr};
 
 /// A network interface.
 #[derive(Clone, Debug)]
@@ -26,12 +26,21 @@ pub struct Interface {
     pub mtu: u32,
     /// Loopback.
     pub loopback: bool,
-    /// Switched on.
-    pub up: bool,
-    /// For a VLAN interface: the number of the interface it sits on.
+    /// For a VLAN interface: the number of the interface it sits on, if that is in this network namespace.
     pub vlan_of: Option<u32>,
+    /// For an end of a veth pair: where the other end is.
+    pub veth_peer: Option<VethPeer>,
     /// Attached XDP programs.
     pub xdp: Vec<AttachedProgram>,
+}
+
+/// Where the other end of a veth pair is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VethPeer {
+    /// Its interface number, in its own network namespace.
+    pub index: u32,
+    /// This namespace's number for the namespace it is in; `None` for this one.
+    pub namespace: Option<i32>,
 }
 
 /// An XDP program on an interface.
@@ -66,7 +75,7 @@ impl AttachedMode {
     }
 
     /// `XDP_FLAGS_*_MODE` of `linux/if_link.h`.
-    const fn flag(self) -> u32 {
+    pub(crate) const fn flag(self) -> u32 {
         match self {
             AttachedMode::Generic => 1 << 1,
             AttachedMode::Native => 1 << 2,
@@ -89,14 +98,53 @@ pub struct LocalAddress {
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn interfaces() -> anyhow::Result<Vec<Interface>> {
-    let mut interfaces = Vec::new();
-    request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP, |message| {
-        if let RouteNetlinkMessage::NewLink(link) = message {
-            interfaces.push(interface(link));
-        }
-    })
-    .context("cannot list the network interfaces")?;
-    Ok(interfaces)
+    request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP, as_interface)
+        .context("cannot list the network interfaces")
+}
+
+/// One interface, of this network namespace or of that with the number given.
+///
+/// # Errors
+/// When the kernel cannot be asked, or does not tell: about another namespace only somebody privileged there is told.
+pub fn find(index: u32, namespace: Option<i32>) -> anyhow::Result<Option<Interface>> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.extend(namespace.map(LinkAttribute::IfNetnsId));
+    match request(RouteNetlinkMessage::GetLink(message), NLM_F_ACK, as_interface) {
+        Ok(found) => Ok(found.into_iter().next()),
+        Err(error) if is(&error, libc::ENODEV) => Ok(None),
+        Err(error) => Err(error.context(format!("cannot ask for the network interface with number {index}"))),
+    }
+}
+
+/// Whether packets to this address are for this host, be it an address of an interface or one that a local route names.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn is_local(address: IpAddr) -> anyhow::Result<bool> {
+    let mut message = RouteMessage::default();
+    let (family, length, destination) = match address {
+        IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
+        IpAddr::V6(address) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(address)),
+    };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = length;
+    message.attributes.push(RouteAttribute::Destination(destination));
+    // What no route leads to, or a route forbids or swallows, is an error.
+    let elsewhere = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL];
+    let routes = request(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK, |message| {
+        if let RouteNetlinkMessage::NewRoute(route) = message { Some(route.header.kind) } else { None }
+    });
+    match routes {
+        Ok(kinds) => Ok(kinds.contains(&RouteType::Local)),
+        Err(error) if elsewhere.iter().any(|code| is(&error, *code)) => Ok(false),
+        Err(error) => Err(error.context(format!("cannot ask for the route to {address}"))),
+    }
+}
+
+/// Whether the system's error number is this.
+fn is(error: &anyhow::Error, code: i32) -> bool {
+    error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(code)
 }
 
 /// All usable addresses of this network namespace, in the kernel's order.
@@ -104,14 +152,10 @@ pub fn interfaces() -> anyhow::Result<Vec<Interface>> {
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn addresses() -> anyhow::Result<Vec<LocalAddress>> {
-    let mut addresses = Vec::new();
     request(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP, |message| {
-        if let RouteNetlinkMessage::NewAddress(message) = message {
-            addresses.extend(address(message));
-        }
+        if let RouteNetlinkMessage::NewAddress(message) = message { address(message) } else { None }
     })
-    .context("cannot list the addresses of the network interfaces")?;
-    Ok(addresses)
+    .context("cannot list the addresses of the network interfaces")
 }
 
 /// Numbers of the interfaces that carry a default route, for advice.
@@ -119,22 +163,17 @@ pub fn addresses() -> anyhow::Result<Vec<LocalAddress>> {
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn default_route_interfaces() -> anyhow::Result<Vec<u32>> {
-    let mut interfaces = Vec::new();
-    request(RouteNetlinkMessage::GetRoute(RouteMessage::default()), NLM_F_DUMP, |message| {
-        if let RouteNetlinkMessage::NewRoute(RouteMessage { header, attributes, .. }) = message
-            && header.destination_prefix_length == 0
-            && header.table == RouteHeader::RT_TABLE_MAIN
-        {
-            for attribute in attributes {
-                if let RouteAttribute::Oif(index) = attribute
-                    && !interfaces.contains(&index)
-                {
-                    interfaces.push(index);
-                }
-            }
-        }
+    let mut interfaces = request(RouteNetlinkMessage::GetRoute(RouteMessage::default()), NLM_F_DUMP, |message| {
+        let RouteNetlinkMessage::NewRoute(RouteMessage { header, attributes, .. }) = message else { return None };
+        let default = header.destination_prefix_length == 0 && header.table == RouteHeader::RT_TABLE_MAIN;
+        attributes
+            .into_iter()
+            .filter(|_| default)
+            .find_map(|attribute| if let RouteAttribute::Oif(index) = attribute { Some(index) } else { None })
     })
     .context("cannot list the default routes")?;
+    interfaces.sort_unstable();
+    interfaces.dedup();
     Ok(interfaces)
 }
 
@@ -146,7 +185,11 @@ pub fn detach_xdp(interface: u32, mode: AttachedMode) -> anyhow::Result<()> {
     let mut message = LinkMessage::default();
     message.header.index = interface;
     message.attributes.push(LinkAttribute::Xdp(vec![LinkXdp::Fd(-1), LinkXdp::Flags(mode.flag())]));
-    request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK, |_| ())
+    request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK, |_| Some(())).map(drop)
+}
+
+fn as_interface(message: RouteNetlinkMessage) -> Option<Interface> {
+    if let RouteNetlinkMessage::NewLink(link) = message { Some(interface(link)) } else { None }
 }
 
 fn interface(link: LinkMessage) -> Interface {
@@ -156,12 +199,13 @@ fn interface(link: LinkMessage) -> Interface {
         mac: None,
         mtu: 0,
         loopback: link.header.flags.contains(LinkFlags::Loopback),
-        up: link.header.flags.contains(LinkFlags::Up),
         vlan_of: None,
+        veth_peer: None,
         xdp: Vec::new(),
     };
-    let mut lower = None;
-    let mut vlan = false;
+    let mut other = None;
+    let mut namespace = None;
+    let (mut vlan, mut veth) = (false, false);
     for attribute in link.attributes {
         if let LinkAttribute::IfName(name) = attribute {
             interface.name = name;
@@ -170,14 +214,19 @@ fn interface(link: LinkMessage) -> Interface {
         } else if let LinkAttribute::Mtu(mtu) = attribute {
             interface.mtu = mtu;
         } else if let LinkAttribute::Link(index) = attribute {
-            lower = Some(index);
+            other = Some(index);
+        } else if let LinkAttribute::LinkNetNsId(number) = attribute {
+            namespace = Some(number);
         } else if let LinkAttribute::LinkInfo(information) = attribute {
             vlan = information.contains(&LinkInfo::Kind(InfoKind::Vlan));
+            veth = information.contains(&LinkInfo::Kind(InfoKind::Veth));
         } else if let LinkAttribute::Xdp(xdp) = attribute {
             interface.xdp = attached(&xdp);
         }
     }
-    interface.vlan_of = lower.filter(|_| vlan);
+    // In another namespace the number is that of another interface.
+    interface.vlan_of = other.filter(|_| vlan && namespace.is_none());
+    interface.veth_peer = other.filter(|_| veth).map(|index| VethPeer { index, namespace });
     interface
 }
 
@@ -240,13 +289,15 @@ fn address(message: AddressMessage) -> Option<LocalAddress> {
     Some(LocalAddress { interface: message.header.index, address: local.or(address)? })
 }
 
-/// Sends a request and calls `each` with every message of the answer.
-fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(RouteNetlinkMessage)) -> anyhow::Result<()> {
+/// Sends a request and returns what `pick` picks from the answer.
+fn request<T>(
+    message: RouteNetlinkMessage,
+    flags: u16,
+    mut pick: impl FnMut(RouteNetlinkMessage) -> Option<T>,
+) -> anyhow::Result<Vec<T>> {
     const SEQUENCE: u32 = 1;
-
-    let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
-    socket.bind_auto().context("cannot bind a netlink socket")?;
-    socket.connect(&SocketAddr::new(0, 0)).context("cannot connect a netlink socket to the kernel")?;
+    /// How often a list is asked for again that has changed while it was written.
+    const TRIES: u32 = 5;
 
     let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
     packet.header.flags = NLM_F_REQUEST | flags;
@@ -254,19 +305,44 @@ fn request(message: RouteNetlinkMessage, flags: u16, mut each: impl FnMut(RouteN
     packet.finalize();
     let mut bytes = vec![0; packet.buffer_len()];
     packet.serialize(&mut bytes);
-    socket.send(&bytes, 0).context("cannot send a netlink request")?;
 
+    for _ in 0..TRIES {
+        // A socket of its own for each try: nothing of an earlier one can be in it.
+        let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
+        socket.bind_auto().context("cannot bind a netlink socket")?;
+        socket.connect(&SocketAddr::new(0, 0)).context("cannot connect a netlink socket to the kernel")?;
+        socket.send(&bytes, 0).context("cannot send a netlink request")?;
+        if let Some(picked) = receive(&socket, SEQUENCE, &mut pick)? {
+            return Ok(picked);
+        }
+    }
+    bail!("it changes faster than the kernel can say it ({TRIES} tries)")
+}
+
+/// The answer to a request; `None` if what it tells of has changed meanwhile.
+fn receive<T>(
+    socket: &Socket,
+    sequence: u32,
+    mut pick: impl FnMut(RouteNetlinkMessage) -> Option<T>,
+) -> anyhow::Result<Option<Vec<T>>> {
+    let mut picked = Vec::new();
+    let mut whole = true;
     loop {
-        let (datagram, _) = socket.recv_from_full().context("cannot receive a netlink answer")?;
+        let datagram = match socket.recv_from_full() {
+            Ok((datagram, _)) => datagram,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).context("cannot receive a netlink answer"),
+        };
         let mut rest = datagram.as_slice();
         while let Ok(buffer) = NetlinkBuffer::new_checked(rest) {
             let length = buffer.length() as usize;
-            let ours = buffer.sequence_number() == SEQUENCE;
+            let ours = buffer.sequence_number() == sequence;
+            whole &= buffer.flags() & NLM_F_DUMP_INTR == 0;
             match NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) {
                 Ok(message) if ours => match message.payload {
-                    NetlinkPayload::InnerMessage(message) => each(message),
-                    NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
+                    NetlinkPayload::InnerMessage(message) => picked.extend(pick(message)),
+                    NetlinkPayload::Done(_) => return Ok(whole.then_some(picked)),
+                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(whole.then_some(picked)),
                     NetlinkPayload::Error(error) => return Err(error.to_io().into()),
                     NetlinkPayload::Overrun(_) => bail!("the kernel's netlink answer was cut short"),
                     NetlinkPayload::Noop | _ => (),
@@ -296,6 +372,44 @@ mod tests {
                 assert_eq!(address.interface, loopback.index);
             }
         }
+    }
+
+    #[test]
+    fn loopback_is_found_by_its_number_and_others_are_not() {
+        let all = interfaces().expect("netlink answers everybody");
+        for interface in &all {
+            let found = find(interface.index, None).expect("netlink answers everybody").expect("it was there");
+            assert_eq!((found.index, &found.name), (interface.index, &interface.name));
+        }
+        assert!(find(0x7fff_fff0, None).expect("netlink answers everybody").is_none());
+        assert!(find(1, Some(0x7fff_fff0)).is_err(), "there is no such namespace");
+    }
+
+    #[test]
+    fn what_is_routed_elsewhere_or_nowhere_is_not_local() {
+        for address in ["192.0.2.1", "2001:db8::1", "255.255.255.255", "224.0.0.1", "0.0.0.1", "ff02::1"] {
+            assert!(!is_local(address.parse().expect("an address")).expect("netlink answers everybody"), "{address}");
+        }
+        for local in addresses().expect("netlink answers everybody") {
+            assert!(is_local(local.address).expect("netlink answers everybody"), "{local:?}");
+        }
+    }
+
+    #[test]
+    fn other_ends_and_lower_interfaces_are_told_from_each_other() {
+        let link = |kind, namespace: Option<i32>| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![LinkAttribute::Link(7), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])];
+            message.attributes.extend(namespace.map(LinkAttribute::LinkNetNsId));
+            let interface = interface(message);
+            (interface.vlan_of, interface.veth_peer)
+        };
+        let peer = |namespace| Some(VethPeer { index: 7, namespace });
+        assert_eq!(link(InfoKind::Veth, None), (None, peer(None)));
+        assert_eq!(link(InfoKind::Veth, Some(3)), (None, peer(Some(3))));
+        assert_eq!(link(InfoKind::Vlan, None), (Some(7), None));
+        assert_eq!(link(InfoKind::Vlan, Some(0)), (None, None), "the number is another namespace's");
+        assert_eq!(link(InfoKind::Bridge, None), (None, None));
     }
 
     #[test]

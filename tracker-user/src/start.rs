@@ -1,20 +1,21 @@
 //! Starts everything in order, tells the operator what has come of it, and stops everything in order.
 //!
 //! Sockets are bound first: a port that is taken is the most common mistake, and nothing has been touched by then. The XDP
-//! program is attached with its addresses still unset, so that it passes everything on until the store is ready.
+//! program is attached with its addresses still unset, so that it passes everything on until the store is ready. Interfaces that
+//! are not there yet are no obstacle: [`Watch`] attaches to them when they come.
 
 use crate::{
-    addresses, clock,
+    clock,
     configuration::{Configuration, Endpoint, XdpMode},
     expiry::{self, LatestTotals},
     http, keys, listen,
     memory::Store,
-    netlink::{self, AttachedMode, Interface},
+    netlink,
     shutdown::Shutdown,
     sizes::{self, Sizes},
     statistics::{self, Statistics},
     udp,
-    xdp::{self, Attached, Attachment, KernelCounters, Program},
+    xdp::{self, KernelCounters, Loaded, Program, Watch},
 };
 use anyhow::{Context as _, ensure};
 use std::{
@@ -44,39 +45,48 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
 
     let sizes = Sizes::new(&configuration.limits)?;
-    let mut kernel = load(configuration, &sizes)?;
+    let interfaces = statistics::Interfaces::default();
+    let mut kernel = load(configuration, &sizes, &interfaces)?;
     let store = match &mut kernel {
         Some(kernel) => kernel.store.take(),
         None => None,
     };
     let store = Arc::new(match store {
         Some(store) => store,
-        None => Store::anonymous(&sizes)?,
+        None => {
+            xdp::memory_limit::warn_of_overcommitment(&sizes);
+            Store::anonymous(&sizes)?
+        }
     });
     keys::set(&store, configuration.state_dir.as_deref())?;
     apply(configuration, &store);
 
     let shutdown = Shutdown::default();
     let mut threads = vec![clock::start(store.clone(), shutdown.clone()).context("cannot start the clock")?];
-    let mut attachments = Vec::new();
-    if let Some(kernel) = &mut kernel {
-        for interface in &kernel.interfaces {
-            attachments.push(kernel.program.attach(interface, configuration.xdp_mode, configuration.force)?);
-        }
-        let attached: Vec<_> = attachments.iter().filter(|one| one.mode.is_some()).map(|one| one.index).collect();
-        if !attached.is_empty() {
-            threads.push(addresses::start(store.clone(), attached, udp_addresses.clone(), shutdown.clone())?);
-        }
-        kernel.program.show_log();
-    }
     let counters = kernel.as_mut().and_then(|kernel| kernel.counters.take());
-    let attached = kernel.map(|kernel| kernel.program.keep());
+    let loaded = kernel.map(|mut kernel| {
+        kernel.program.show_log();
+        Arc::new(kernel.program.keep())
+    });
+    let watch = match &loaded {
+        Some(loaded) => {
+            let options = xdp::watch::Options {
+                names: configuration.interfaces.clone(),
+                mode: configuration.xdp_mode,
+                force: configuration.force,
+                listen: udp_addresses.clone(),
+                shown: interfaces.clone(),
+            };
+            Some(Watch::start(loaded.clone(), store.clone(), options)?)
+        }
+        None => None,
+    };
     let totals = Arc::new(LatestTotals::default());
     threads.push(
         expiry::start(&store, configuration.timeouts, totals.clone(), shutdown.clone())
             .context("cannot start the removal of expired peers")?,
     );
-    let statistics = Arc::new(Statistics::new(store.clone(), totals, counters, shown(&attachments)));
+    let statistics = Arc::new(Statistics::new(store.clone(), totals, counters, interfaces));
     warn_of_small_buffers(&udp);
     for listener in udp {
         threads.extend(listener.serve(&store, &shutdown)?);
@@ -84,11 +94,11 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
 
     let context = Arc::new(http::Context::new(store, http_limits(configuration), statistics));
     threads.extend(http::serve(http, &context, &shutdown)?);
-    announce(configuration, &sizes, attached.as_ref(), &attachments, &udp_addresses, &http_addresses);
+    announce(configuration, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
     wait_for_signal()?;
     // From here on the sockets answer what the program would have answered, until they are closed as well.
-    drop(attached);
+    drop(watch);
     shutdown.begin();
     join(threads);
     info!("stopped");
@@ -135,28 +145,35 @@ fn bind<T>(endpoints: &[Endpoint], bind: impl Fn(SocketAddr) -> anyhow::Result<T
 /// What the kernel side consists of.
 struct Kernel {
     program: Program,
-    interfaces: Vec<Interface>,
     store: Option<Store>,
     counters: Option<KernelCounters>,
 }
 
 /// Loads the XDP program if it is wanted. In mode auto it may be missing.
-fn load(configuration: &Configuration, sizes: &Sizes) -> anyhow::Result<Option<Kernel>> {
+fn load(
+    configuration: &Configuration,
+    sizes: &Sizes,
+    shown: &statistics::Interfaces,
+) -> anyhow::Result<Option<Kernel>> {
     if configuration.xdp_mode == XdpMode::Off || configuration.interfaces.is_empty() {
         return Ok(None);
     }
-    let interfaces = xdp::find_interfaces(&configuration.interfaces)?;
+    xdp::wait_for_interfaces(&configuration.interfaces, configuration.xdp_mode)?;
     let load = || -> anyhow::Result<_> {
         xdp::check_system()?;
         let mut program = Program::load(sizes)?;
         Ok((program.store(sizes)?, program.counters()?, program))
     };
     match load() {
-        Ok((store, counters, program)) => {
-            Ok(Some(Kernel { program, interfaces, store: Some(store), counters: Some(counters) }))
-        }
+        Ok((store, counters, program)) => Ok(Some(Kernel { program, store: Some(store), counters: Some(counters) })),
         Err(error) if configuration.xdp_mode == XdpMode::Auto => {
             warn!("no XDP, UDP is answered by sockets only: {error:#}");
+            let off = |name: &String| statistics::Interface {
+                name: name.clone(),
+                mode: "off".into(),
+                note: format!("{error:#}"),
+            };
+            shown.set(configuration.interfaces.iter().map(off).collect());
             Ok(None)
         }
         Err(error) => Err(error),
@@ -184,16 +201,6 @@ fn apply(configuration: &Configuration, store: &Store) {
     settings.want_default.store(configuration.want_default);
     settings.want_max_v4.store(configuration.want_max_v4);
     settings.want_max_v6.store(configuration.want_max_v6);
-}
-
-/// The attachments as the statistics show them.
-fn shown(attachments: &[Attachment]) -> Vec<statistics::Interface> {
-    let show = |attachment: &Attachment| statistics::Interface {
-        name: attachment.interface.clone(),
-        mode: attachment.mode.map_or("off", AttachedMode::label).to_owned(),
-        note: attachment.reason.clone().unwrap_or_default(),
-    };
-    attachments.iter().map(show).collect()
 }
 
 /// Every HTTP connection takes a file descriptor, and a few more are needed besides.
@@ -232,8 +239,7 @@ fn warn_of_small_buffers(udp: &[udp::Listener]) {
 fn announce(
     configuration: &Configuration,
     sizes: &Sizes,
-    attached: Option<&Attached>,
-    attachments: &[Attachment],
+    loaded: Option<&Loaded>,
     udp: &[SocketAddr],
     http: &[SocketAddr],
 ) {
@@ -247,27 +253,17 @@ fn announce(
         limits.torrents,
         limits.peers_v4,
         limits.peers_v6,
-        if attached.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
+        if loaded.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
         regions.join(", ")
     );
-    if let Some(attached) = attached {
+    if let Some(loaded) = loaded {
         info!(
             "XDP program: loaded in {} ms{}",
-            attached.load_time.as_millis(),
-            attached.verified_instructions.map_or_else(String::new, |count| format!(", {count} instructions verified"))
+            loaded.load_time.as_millis(),
+            loaded.verified_instructions.map_or_else(String::new, |count| format!(", {count} instructions verified"))
         );
     }
-    for Attachment { interface, mode, reason, .. } in attachments {
-        let reason = reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
-        match mode {
-            Some(AttachedMode::Generic) if configuration.xdp_mode == XdpMode::Auto => {
-                info!("{interface}: XDP answers UDP, in generic mode, which costs more per packet than native{reason}");
-            }
-            Some(mode) => info!("{interface}: XDP answers UDP, in {} mode{reason}", mode.label()),
-            None => warn!("{interface}: no XDP, sockets answer UDP{reason}"),
-        }
-    }
-    if attachments.is_empty() && configuration.interfaces.is_empty() && configuration.xdp_mode != XdpMode::Off {
+    if configuration.interfaces.is_empty() && configuration.xdp_mode != XdpMode::Off {
         info!("sockets answer UDP; {}", how_to_get_xdp());
     }
     let list = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");

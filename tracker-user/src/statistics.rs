@@ -41,12 +41,29 @@ pub struct Interface {
     pub note: String,
 }
 
+/// Interfaces as they are now: written by whoever follows them. Clones share their contents.
+#[derive(Clone, Debug, Default)]
+pub struct Interfaces(Arc<Mutex<Vec<Interface>>>);
+
+impl Interfaces {
+    /// Replaces all of them.
+    pub fn set(&self, interfaces: Vec<Interface>) {
+        *locked(&self.0) = interfaces;
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn get(&self) -> Vec<Interface> {
+        locked(&self.0).clone()
+    }
+}
+
 /// Everything that is known about how the tracker is going; shared by all threads.
 pub struct Statistics {
     store: Arc<Store>,
     totals: Arc<LatestTotals>,
     xdp: Option<KernelCounters>,
-    interfaces: Vec<Interface>,
+    interfaces: Interfaces,
     started: Instant,
     started_at: SystemTime,
     http: Mutex<Vec<Arc<http::Counters>>>,
@@ -165,7 +182,7 @@ impl Statistics {
         store: Arc<Store>,
         totals: Arc<LatestTotals>,
         xdp: Option<KernelCounters>,
-        interfaces: Vec<Interface>,
+        interfaces: Interfaces,
     ) -> Self {
         // A store that outlived an earlier daemon is not empty.
         let inherited = (store.pools().swarms.used() == 0).then(Peers::default);
@@ -232,7 +249,7 @@ impl Statistics {
             fill: self.fill(),
             store_bytes: self.store.sizes().bytes(),
             process: Process::read(),
-            interfaces: self.interfaces.clone(),
+            interfaces: self.interfaces.get(),
             renewals: renewals(&paths),
             paths,
             http,
@@ -335,7 +352,7 @@ pub(crate) mod tests {
             update::<_, V4>(&handle, &announcement).expect("room");
             handle
         };
-        let statistics = || Statistics::new(store.clone(), totals.clone(), None, Vec::new());
+        let statistics = || Statistics::new(store.clone(), totals.clone(), None, Interfaces::default());
         let fresh = statistics();
         let earlier = announce(1);
         assert_eq!(fresh.snapshot().peers_v4, 1);

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     memory::Path,
     sizes::{self, Sizes},
-    statistics::http::HttpEvent,
+    statistics::{Interfaces, http::HttpEvent},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -62,7 +62,7 @@ impl Random {
 }
 
 fn context(store: &Arc<Store>, limits: Limits) -> Arc<Context> {
-    let statistics = Statistics::new(store.clone(), Arc::default(), None, Vec::new());
+    let statistics = Statistics::new(store.clone(), Arc::default(), None, Interfaces::default());
     Arc::new(Context::new(store.clone(), limits, Arc::new(statistics)))
 }
 

@@ -1,18 +1,60 @@
-//! Takes XDP programs that others attached off an interface, for `--force`. The kernel replaces none that is held by a BPF link,
-//! so the link itself has to be cut.
+//! BPF links: what holds an XDP program on an interface.
+//!
+//! The kernel never lets a link take the place of a program that is there already, and takes the program off the interface when
+//! the process that holds the link ends, however it ends. A program that somebody else holds by a link cannot be replaced
+//! either, so for `--force` that link has to be cut.
 
-use crate::netlink::{self, Interface};
+use crate::netlink::{self, AttachedMode, Interface};
 use anyhow::Context as _;
 use aya::programs::{links::LinkType, loaded_links};
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 // Commands of bpf(2), `enum bpf_cmd` of `linux/bpf.h`.
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
 const BPF_LINK_DETACH: libc::c_int = 34;
+
+/// `BPF_XDP` of `enum bpf_attach_type`.
+const ATTACH_TYPE_XDP: u32 = 37;
+
+/// A program on an interface; drop takes it off.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+impl Link {
+    /// Attaches `program` to the interface of this number.
+    ///
+    /// # Errors
+    /// What the kernel says: `EBUSY` and `EEXIST` if another program is there.
+    pub fn create(program: BorrowedFd<'_>, interface: u32, mode: AttachedMode) -> io::Result<Self> {
+        let mut attributes =
+            Create { program: program.as_raw_fd() as u32, interface, attach_type: ATTACH_TYPE_XDP, flags: mode.flag() };
+        let file = bpf(BPF_LINK_CREATE, &mut attributes)?;
+        // SAFETY: the kernel just made this descriptor, for nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(file) }))
+    }
+
+    /// The number of the interface that the program is on; 0 if the interface is gone or somebody has cut the link. An
+    /// interface that was moved to another network namespace has its number there.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn interface(&self) -> io::Result<u32> {
+        information(&self.0).map(|information| information.interface)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Closing the file would do, but the kernel may put that off until later, and another program may be attached next. An
+        // error says that the link holds nothing any more.
+        let _ = detach(&self.0);
+    }
+}
 
 /// Takes all XDP programs off `interface`.
 ///
@@ -24,7 +66,11 @@ pub fn detach_all(interface: &Interface) -> anyhow::Result<()> {
         .flatten()
         .filter(|link| matches!(link.link_type(), Ok(LinkType::Xdp)))
         .filter_map(|link| open(link.id()).ok())
-        .filter(|link| interface_of(link).is_ok_and(|index| index == interface.index))
+        // Interfaces of other network namespaces have the same numbers.
+        .filter(|link| {
+            let on = |link: &LinkInformation| interface.xdp.iter().any(|attached| attached.program == link.program);
+            information(link).is_ok_and(|link| link.interface == interface.index && on(&link))
+        })
         .collect();
     for link in links {
         detach(&link).with_context(|| format!("cannot cut the BPF link of the XDP program on {}", interface.name))?;
@@ -42,6 +88,14 @@ pub fn detach_all(interface: &Interface) -> anyhow::Result<()> {
 #[repr(C)]
 struct One {
     value: u32,
+}
+
+#[repr(C)]
+struct Create {
+    program: u32,
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
 }
 
 #[repr(C)]
@@ -75,7 +129,7 @@ fn open(id: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
-fn interface_of(link: &OwnedFd) -> io::Result<u32> {
+fn information(link: &OwnedFd) -> io::Result<LinkInformation> {
     let mut information = LinkInformation::default();
     let mut attributes = GetInfo {
         fd: link.as_raw_fd() as u32,
@@ -83,7 +137,7 @@ fn interface_of(link: &OwnedFd) -> io::Result<u32> {
         information: (&raw mut information).addr() as u64,
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    Ok(information.interface)
+    Ok(information)
 }
 
 fn detach(link: &OwnedFd) -> io::Result<()> {

@@ -1,0 +1,136 @@
+//! Attaches the XDP program to one interface, in the best of the modes that are allowed.
+
+use super::{
+    bpf_link::{self, Link},
+    other_end::OtherEnd,
+    program::Loaded,
+    refusal::{Refusal, describe},
+};
+use crate::{
+    configuration::XdpMode,
+    netlink::{self, AttachedMode, AttachedProgram, Interface},
+};
+use anyhow::{bail, ensure};
+
+/// The program on an interface; drop takes it off.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    /// What holds it there.
+    pub link: Link,
+    /// Where the kernel says that it runs.
+    pub mode: AttachedMode,
+    /// Why it is not a better mode, or what is wrong with it, for people.
+    pub note: Option<String>,
+    /// The other end of the veth pair when the mode was chosen.
+    pub other_end: OtherEnd,
+}
+
+/// What has come of an attempt that was no error.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// The program runs.
+    Attached(Attachment),
+    /// Mode auto, and the interface takes it in no mode, for this reason.
+    Unfit(String),
+}
+
+/// What may be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Permission {
+    /// The modes to try.
+    pub mode: XdpMode,
+    /// Whether other programs are taken off.
+    pub force: bool,
+}
+
+/// Whether the program can do anything on this interface at all.
+///
+/// # Errors
+/// Why not.
+pub(super) fn check_ethernet(interface: &Interface) -> anyhow::Result<()> {
+    ensure!(
+        interface.mac.is_some() && !interface.loopback,
+        "{0} is not an Ethernet interface, so the XDP program can do nothing there; the sockets answer on it, leave out \
+         --interface {0}",
+        interface.name
+    );
+    Ok(())
+}
+
+/// Programs on the interface that are not ours.
+pub(super) fn foreign(loaded: &Loaded, interface: &Interface) -> Vec<AttachedProgram> {
+    interface.xdp.iter().filter(|attached| attached.program != loaded.id).copied().collect()
+}
+
+/// Attaches the program to an interface that it is not on.
+///
+/// In mode auto an interface that takes the program in no mode is not an error: the sockets answer there. One that has
+/// somebody else's program always is, unless it may be taken off.
+///
+/// # Errors
+/// As said, or when the mode asked for does not work.
+pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permission) -> anyhow::Result<Attempt> {
+    check_ethernet(interface)?;
+    let name = &interface.name;
+    let others = foreign(loaded, interface);
+    if !others.is_empty() {
+        if !permission.force {
+            bail!("{name} already has {}: stop what attached it, or take its place with --force", describe(&others));
+        }
+        tracing::warn!("{name} has {}, whose place is taken because of --force", describe(&others));
+        bpf_link::detach_all(interface)?;
+    }
+    let other_end = OtherEnd::of(interface);
+    let modes: &[AttachedMode] = match permission.mode {
+        XdpMode::Auto if other_end.swallows() => &[AttachedMode::Generic],
+        XdpMode::Auto => &[AttachedMode::Native, AttachedMode::Generic],
+        XdpMode::Native => &[AttachedMode::Native],
+        XdpMode::Generic => &[AttachedMode::Generic],
+        XdpMode::Off => &[],
+    };
+    let mut reasons = Vec::new();
+    if permission.mode == XdpMode::Auto {
+        reasons.extend(other_end.why_not_native(name));
+    }
+    for &mode in modes {
+        match attach_in(loaded, interface, mode) {
+            Ok(link) => {
+                let mode = confirm(loaded, interface)?;
+                if mode != AttachedMode::Generic {
+                    reasons.extend(other_end.warning(name));
+                }
+                let note = (!reasons.is_empty()).then(|| reasons.join("; "));
+                return Ok(Attempt::Attached(Attachment { link, mode, note, other_end }));
+            }
+            Err(Refusal::Taken(error)) => return Err(error),
+            Err(Refusal::Unfit(reason)) => reasons.push(reason),
+        }
+    }
+    let reason = reasons.join("; ");
+    match permission.mode {
+        XdpMode::Auto | XdpMode::Off => Ok(Attempt::Unfit(reason)),
+        XdpMode::Native => {
+            bail!("{reason}. --xdp-mode auto goes on with generic XDP then, and without it with sockets")
+        }
+        XdpMode::Generic => bail!("{reason}. --xdp-mode off answers through sockets"),
+    }
+}
+
+fn attach_in(loaded: &Loaded, interface: &Interface, mode: AttachedMode) -> Result<Link, Refusal> {
+    Link::create(loaded.entry(), interface.index, mode).map_err(|error| Refusal::new(interface, mode, error))
+}
+
+/// Asks the kernel where the program runs on an interface.
+fn confirm(loaded: &Loaded, interface: &Interface) -> anyhow::Result<AttachedMode> {
+    let now = netlink::find(interface.index, None)?;
+    let ours = now.and_then(|now| now.xdp.into_iter().find(|attached| attached.program == loaded.id));
+    let Some(ours) = ours else {
+        bail!(
+            "the kernel took the XDP program (number {}) for {} but does not show it there",
+            loaded.id,
+            interface.name
+        )
+    };
+    tracing::debug!("XDP program {} is attached to {} in {} mode", loaded.id, interface.name, ours.mode.label());
+    Ok(ours.mode)
+}

@@ -1,0 +1,350 @@
+//! Which addresses and interfaces the XDP program answers for: written into the settings record at the start and whenever
+//! they change.
+//!
+//! An explicit `--udp` address stands for itself, once packets to it are for this host. A wildcard stands for every address of
+//! its family on the interfaces that the program is attached to, and on VLAN interfaces upon them. Requests to other addresses
+//! go to the sockets.
+
+use super::offload;
+use crate::netlink::{self, Interface, LocalAddress};
+use std::net::{IpAddr, SocketAddr};
+use tracker_common::{
+    settings::{LISTENERS, Settings},
+    store::{V4, V6},
+};
+
+/// What the kernel says, and what the operator wants.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// All interfaces.
+    pub interfaces: &'a [Interface],
+    /// All usable addresses.
+    pub addresses: &'a [LocalAddress],
+    /// Numbers of the interfaces that the program is attached to.
+    pub attached: &'a [u32],
+    /// Where UDP is listened for.
+    pub listen: &'a [SocketAddr],
+    /// Whether the card of the interface of this number takes VLAN tags off.
+    pub takes_tags_off: &'a dyn Fn(u32) -> bool,
+    /// Whether packets to an address that no interface has are for this host all the same.
+    pub is_local: &'a dyn Fn(IpAddr) -> bool,
+}
+
+/// What the XDP program is told, and what the operator should know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Interface numbers and MAC addresses.
+    pub interfaces: Vec<(u32, [u8; 6])>,
+    /// Addresses and ports, most important first.
+    pub listeners: Vec<SocketAddr>,
+    /// Addresses that were named but that this host does not have, or not yet.
+    pub absent: Vec<SocketAddr>,
+    /// VLAN interfaces whose addresses are left to the sockets, with the interfaces whose cards take the tags off.
+    pub untagged: Vec<(String, String)>,
+}
+
+impl Served {
+    /// What to serve.
+    #[must_use]
+    pub fn new(surroundings: Surroundings<'_>) -> Self {
+        let Surroundings { interfaces, addresses, attached, listen, takes_tags_off, is_local } = surroundings;
+        // VLAN interfaces upon ours, with what they sit on.
+        let vlans: Vec<_> = interfaces
+            .iter()
+            .filter_map(|vlan| Some((vlan, vlan.vlan_of.filter(|lower| attached.contains(lower))?)))
+            .collect();
+        // The program would answer without the tag that it never saw, and the answer would be lost.
+        let (untagged, tagged): (Vec<_>, Vec<_>) = vlans.into_iter().partition(|(_, lower)| takes_tags_off(*lower));
+        let on_attached = |index: u32| attached.contains(&index) || tagged.iter().any(|(vlan, _)| vlan.index == index);
+        let on_untagged = |index: u32| untagged.iter().any(|(vlan, _)| vlan.index == index);
+
+        let mut listeners = Vec::new();
+        let mut absent = Vec::new();
+        let mut add = |address: IpAddr, port: u16| {
+            let listener = SocketAddr::new(address, port);
+            if !listeners.contains(&listener) {
+                listeners.push(listener);
+            }
+        };
+        for listen in listen.iter().filter(|listen| !listen.ip().is_unspecified()) {
+            let owners: Vec<_> =
+                addresses.iter().filter(|local| local.address == listen.ip()).map(|local| local.interface).collect();
+            if owners.is_empty() && !is_local(listen.ip()) {
+                absent.push(*listen);
+            } else if !listen.ip().is_loopback()
+                && (owners.is_empty() || !owners.iter().all(|owner| on_untagged(*owner)))
+            {
+                add(listen.ip(), listen.port());
+            }
+        }
+        // Addresses that are valid on one link only come last: there is room for a limited number.
+        for link_local in [false, true] {
+            for listen in listen.iter().filter(|listen| listen.ip().is_unspecified()) {
+                for local in addresses {
+                    if local.address.is_ipv4() == listen.is_ipv4()
+                        && is_link_local(local.address) == link_local
+                        && on_attached(local.interface)
+                    {
+                        add(local.address, listen.port());
+                    }
+                }
+            }
+        }
+        let listened = |address: IpAddr| {
+            listen.iter().any(|listen| {
+                listen.ip() == address || listen.ip().is_unspecified() && listen.is_ipv4() == address.is_ipv4()
+            })
+        };
+        let name = |index: u32| {
+            interfaces
+                .iter()
+                .find(|interface| interface.index == index)
+                .map_or_else(String::new, |interface| interface.name.clone())
+        };
+        let untagged = untagged
+            .iter()
+            .filter(|(vlan, _)| addresses.iter().any(|local| local.interface == vlan.index && listened(local.address)))
+            .map(|(vlan, lower)| (vlan.name.clone(), name(*lower)))
+            .collect();
+        let interfaces = interfaces
+            .iter()
+            .filter(|interface| attached.contains(&interface.index))
+            .filter_map(|interface| Some((interface.index, interface.mac?)))
+            .collect();
+        Self { interfaces, listeners, absent, untagged }
+    }
+
+    /// Writes this into the settings record, up to the number of entries there is room for. A reader in the middle of it may
+    /// pass a packet on to the sockets, which answer it.
+    pub fn store(&self, settings: &Settings) {
+        // The counts go down first and up last, so that what is counted is always valid.
+        settings.interface_count.store(0);
+        for ((index, mac), words) in self.interfaces.iter().zip(&settings.interfaces) {
+            let [a, b, c, d, e, f] = *mac;
+            words[0].store(u64::from(*index));
+            words[1].store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
+        }
+        settings.interface_count.store(self.interfaces.len().min(LISTENERS) as u32);
+
+        settings.listener_v4_count.store(0);
+        settings.listener_v6_count.store(0);
+        let (mut v4, mut v6) = (0, 0);
+        for listener in &self.listeners {
+            match listener.ip() {
+                IpAddr::V4(address) => {
+                    if let Some(word) = settings.listeners_v4.get(v4) {
+                        word.store(V4::key(address.octets(), listener.port()));
+                        v4 += 1;
+                    }
+                }
+                IpAddr::V6(address) => {
+                    if let Some(words) = settings.listeners_v6.get(v6) {
+                        for (word, value) in words.iter().zip(V6::key(address.octets(), listener.port())) {
+                            word.store(value);
+                        }
+                        v6 += 1;
+                    }
+                }
+            }
+        }
+        settings.listener_v4_count.store(v4 as u32);
+        settings.listener_v6_count.store(v6 as u32);
+    }
+
+    /// Tells the operator what is new compared with `before`.
+    pub fn tell(&self, before: &Self) {
+        if self.listeners != before.listeners {
+            tracing::info!("XDP answers for {}", list(&self.listeners));
+        }
+        for listener in self.absent.iter().filter(|listener| !before.absent.contains(listener)) {
+            tracing::info!("XDP does not answer for {listener} yet: this host does not have the address, or not yet");
+        }
+        for (vlan, lower) in self.untagged.iter().filter(|one| !before.untagged.contains(one)) {
+            tracing::warn!(
+                "the card of {lower} takes the VLAN tags off, and XDP would answer requests to {vlan} without: sockets answer \
+                 them. To have XDP answer, leave the tags on: ethtool -K {lower} rxvlan off"
+            );
+        }
+        for (vlan, lower) in before.untagged.iter().filter(|one| !self.untagged.contains(one)) {
+            tracing::info!(
+                "{lower} leaves the VLAN tags on, or no longer has to: nothing keeps XDP from {vlan} any more"
+            );
+        }
+        for family in [SocketAddr::is_ipv4, SocketAddr::is_ipv6] {
+            let surplus = |served: &Self| -> Vec<_> {
+                served.listeners.iter().filter(|listener| family(listener)).skip(LISTENERS).copied().collect()
+            };
+            let known = surplus(before);
+            for listener in surplus(self).iter().filter(|listener| !known.contains(listener)) {
+                tracing::warn!(
+                    "XDP answers for {LISTENERS} addresses of a family at most: requests to {listener} go to the sockets; \
+                     name the most important addresses with --udp"
+                );
+            }
+        }
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// Finds out what is to be served.
+///
+/// # Errors
+/// When the kernel cannot be asked.
+pub fn current(interfaces: &[Interface], attached: &[u32], listen: &[SocketAddr]) -> anyhow::Result<Served> {
+    let takes_tags_off = |index: u32| {
+        interfaces.iter().find(|interface| interface.index == index).is_some_and(offload::takes_vlan_tags_off)
+    };
+    let is_local = |address| {
+        netlink::is_local(address).unwrap_or_else(|error| {
+            tracing::debug!("{error:#}");
+            false
+        })
+    };
+    Ok(Served::new(Surroundings {
+        interfaces,
+        addresses: &netlink::addresses()?,
+        attached,
+        listen,
+        takes_tags_off: &takes_tags_off,
+        is_local: &is_local,
+    }))
+}
+
+fn list(listeners: &[SocketAddr]) -> String {
+    let listeners: Vec<_> = listeners.iter().map(SocketAddr::to_string).collect();
+    if listeners.is_empty() { "no address".into() } else { listeners.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(index: u32, vlan_of: Option<u32>) -> Interface {
+        Interface {
+            index,
+            name: format!("if{index}"),
+            mac: Some([2, 0, 0, 0, 0, index as u8]),
+            mtu: 1500,
+            loopback: false,
+            vlan_of,
+            veth_peer: None,
+            xdp: Vec::new(),
+        }
+    }
+
+    fn local(interface: u32, address: &str) -> LocalAddress {
+        LocalAddress { interface, address: address.parse().expect("an address") }
+    }
+
+    /// Interface 2 is attached to, 4 and 5 are VLAN interfaces upon it, 6 is one upon 3. 10.0.1.0/24 is routed to this host
+    /// without any interface having an address of it.
+    fn served_by(listen: &[&str], takes_tags_off: &dyn Fn(u32) -> bool) -> Served {
+        let interfaces = [
+            interface(2, None),
+            interface(3, None),
+            interface(4, Some(2)),
+            interface(5, Some(2)),
+            interface(6, Some(3)),
+        ];
+        let addresses = [
+            local(1, "127.0.0.1"),
+            local(2, "fe80::2"),
+            local(2, "10.0.0.2"),
+            local(3, "10.0.0.3"),
+            local(4, "10.0.0.4"),
+            local(6, "10.0.0.6"),
+            local(2, "2001:db8::2"),
+        ];
+        let listen: Vec<SocketAddr> = listen.iter().map(|listen| listen.parse().expect("an address")).collect();
+        Served::new(Surroundings {
+            interfaces: &interfaces,
+            addresses: &addresses,
+            attached: &[2],
+            listen: &listen,
+            takes_tags_off,
+            is_local: &|address| address.to_string().starts_with("10.0.1."),
+        })
+    }
+
+    fn served(listen: &[&str]) -> Served {
+        served_by(listen, &|_| false)
+    }
+
+    #[test]
+    fn wildcards_stand_for_the_addresses_of_attached_interfaces() {
+        for (listen, expected) in [
+            (&["0.0.0.0:6969"][..], &["10.0.0.2:6969", "10.0.0.4:6969"][..]),
+            (&["[::]:80"], &["[2001:db8::2]:80", "[fe80::2]:80"]),
+            (&["0.0.0.0:1", "10.0.0.3:2"], &["10.0.0.3:2", "10.0.0.2:1", "10.0.0.4:1"]),
+            (&["10.0.0.2:5", "0.0.0.0:5"], &["10.0.0.2:5", "10.0.0.4:5"]),
+            (&[], &[]),
+        ] {
+            let listeners: Vec<_> = served(listen).listeners.iter().map(SocketAddr::to_string).collect();
+            assert_eq!(listeners, expected, "{listen:?}");
+        }
+    }
+
+    #[test]
+    fn named_addresses_are_served_when_packets_to_them_are_for_this_host() {
+        for (listen, served_now, absent) in [
+            ("10.0.0.2:1", true, false),
+            ("10.0.0.6:1", true, false),
+            ("10.0.1.77:1", true, false),
+            ("192.0.2.1:1", false, true),
+            ("[2001:db8::2]:1", true, false),
+            ("[2001:db8::3]:1", false, true),
+            // What comes by a cable to such an address is dropped by the kernel.
+            ("127.0.0.1:1", false, false),
+        ] {
+            let served = served(&[listen]);
+            assert_eq!(served.listeners.len(), usize::from(served_now), "{listen}");
+            assert_eq!(served.absent.len(), usize::from(absent), "{listen}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_vlans_are_left_to_the_sockets_while_the_card_takes_tags_off() {
+        let wildcard = &["0.0.0.0:1"][..];
+        for (listen, off, expected, untagged) in [
+            (wildcard, None, &["10.0.0.2:1", "10.0.0.4:1"][..], &[][..]),
+            (wildcard, Some(2), &["10.0.0.2:1"], &[("if4", "if2")]),
+            (wildcard, Some(3), &["10.0.0.2:1", "10.0.0.4:1"], &[]),
+            (&["10.0.0.4:1", "10.0.0.2:1"], Some(2), &["10.0.0.2:1"], &[("if4", "if2")]),
+            // Nothing is listened for on the address of the VLAN.
+            (&["10.0.0.2:1"], Some(2), &["10.0.0.2:1"], &[]),
+            (&["[::]:1"], Some(2), &["[2001:db8::2]:1", "[fe80::2]:1"], &[]),
+        ] {
+            let served = served_by(listen, &|index| Some(index) == off);
+            let listeners: Vec<_> = served.listeners.iter().map(SocketAddr::to_string).collect();
+            assert_eq!(listeners, expected, "{listen:?} {off:?}");
+            let named: Vec<_> = served.untagged.iter().map(|(vlan, lower)| (vlan.as_str(), lower.as_str())).collect();
+            assert_eq!(named, untagged, "{listen:?} {off:?}");
+        }
+    }
+
+    #[test]
+    fn settings_hold_addresses_as_the_store_keeps_peers() {
+        let settings = Settings::default();
+        served(&["0.0.0.0:6969", "[::]:6969"]).store(&settings);
+        assert_eq!(settings.interface_count.load(), 1);
+        assert_eq!(settings.interfaces[0].each_ref().map(|word| word.load()), [2, 0x0200_0000_0002]);
+        assert_eq!(settings.listener_v4_count.load(), 2);
+        assert_eq!(settings.listeners_v4[0].load(), u64::from_le_bytes([10, 0, 0, 2, 0x1b, 0x39, 0, 0]));
+        assert_eq!(settings.listener_v6_count.load(), 2);
+        assert_eq!(settings.listeners_v6[0][2].load(), u64::from(6969u16.to_be()));
+    }
+
+    #[test]
+    fn surplus_addresses_are_left_out() {
+        let settings = Settings::default();
+        let listeners = (0..40u8).map(|i| SocketAddr::from(([10, 0, 0, i], 1))).collect();
+        Served { listeners, ..Served::default() }.store(&settings);
+        assert_eq!(settings.listener_v4_count.load() as usize, LISTENERS);
+    }
+}

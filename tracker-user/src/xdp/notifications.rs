@@ -1,0 +1,81 @@
+//! Waits for the kernel to say that interfaces or addresses have changed.
+//!
+//! What has changed is not read from the messages: after any of them everything is asked for anew. So no order of messages is
+//! wrong, and none that is lost (the kernel says so, `ENOBUFS`) is missed.
+
+use anyhow::Context as _;
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, RawFd},
+    time::Duration,
+};
+
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+
+/// A subscription to changes of interfaces and addresses in the network namespace that it was made in.
+pub(super) struct Notifications(Socket);
+
+/// What ended the waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// The other end of the pipe was closed.
+    Stop,
+    /// Something may have changed.
+    Change,
+    /// The time is over.
+    Time,
+}
+
+impl Notifications {
+    /// Subscribes.
+    pub fn subscribe() -> anyhow::Result<Self> {
+        let subscribe = || -> io::Result<_> {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind(&SocketAddr::new(0, GROUPS))?;
+            socket.set_non_blocking(true)?;
+            Ok(socket)
+        };
+        subscribe().map(Self).context("cannot subscribe to changes of interfaces and addresses (netlink)")
+    }
+
+    /// Waits for a change, for the end of `stop`, or until the time is over.
+    pub fn wait(&self, stop: &io::PipeReader, limit: Duration) -> Woken {
+        let file = |file: RawFd| libc::pollfd { fd: file, events: libc::POLLIN, revents: 0 };
+        let mut files = [file(stop.as_raw_fd()), file(self.0.as_raw_fd())];
+        // Up, so that nobody spins through the last millisecond.
+        let milliseconds = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        // SAFETY: the array outlives the call, and its length is the one given.
+        let ready = unsafe { libc::poll(files.as_mut_ptr(), files.len() as libc::nfds_t, milliseconds) };
+        match ready {
+            1.. if files[0].revents != 0 => Woken::Stop,
+            1.. => {
+                self.drain();
+                Woken::Change
+            }
+            // Interrupted by a signal, as well: whoever waits looks at the clock.
+            _ => Woken::Time,
+        }
+    }
+
+    /// Takes what has arrived.
+    fn drain(&self) {
+        let mut buffer = [0; 8192];
+        loop {
+            match self.0.recv(&mut buffer.as_mut_slice(), 0) {
+                // What does not fit is cut off, and not needed.
+                Ok(_) => (),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    tracing::debug!("interfaces change faster than their changes are read; nothing is lost by that");
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::warn!("cannot read the changes of interfaces and addresses (netlink): {error}");
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Makes the maps and loads the XDP program.
+
+use super::{
+    memory_limit,
+    refusal::{explain_refusal, os_error},
+};
+use crate::{
+    memory::{Counters, Store},
+    object,
+    sizes::Sizes,
+};
+use anyhow::{Context as _, anyhow, bail};
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Map, MapData, PerCpuArray, ProgramArray},
+    programs::{ProgramFd, ProgramInfo, Xdp},
+};
+use std::{
+    iter,
+    os::fd::{AsFd as _, BorrowedFd},
+    time::{Duration, Instant},
+};
+use tracker_common::{outcome::COUNTERS, programs::NAMES};
+
+/// The name in the object of the program that packets come to.
+const PROGRAM: &str = "tracker";
+
+/// The map of those that it goes on in.
+const PROGRAMS: &str = "PROGRAMS";
+
+/// Reads what the XDP program has counted, on all cores together.
+pub type KernelCounters = Box<dyn Fn() -> anyhow::Result<Counters> + Send + Sync>;
+
+/// The XDP program in the kernel, with what took it there.
+pub struct Program {
+    ebpf: Ebpf,
+    loaded: Loaded,
+}
+
+/// The XDP program in the kernel, ready to be attached. It is unloaded when this is dropped and it is attached to nothing.
+pub struct Loaded {
+    entry: ProgramFd,
+    /// The kernel's number of the program that packets come to.
+    pub id: u32,
+    /// The kernel empties it when nobody holds it open any more.
+    _programs: ProgramArray<MapData>,
+    /// Held open although the programs keep them: so the kernel shows their memory with this process (`/proc/PID/fdinfo`).
+    maps: Vec<Map>,
+    /// What the verifier had to do.
+    pub verified_instructions: Option<u32>,
+    /// How long the kernel took to verify and translate the program.
+    pub load_time: Duration,
+}
+
+impl Loaded {
+    /// The program that packets come to, to be attached.
+    #[must_use]
+    pub fn entry(&self) -> BorrowedFd<'_> {
+        self.entry.as_fd()
+    }
+}
+
+impl Program {
+    /// Makes the maps, of the sizes given, and loads the program.
+    ///
+    /// # Errors
+    /// When the object cannot be read, memory is short, or the kernel refuses it; the verifier's log is kept in a file that the
+    /// error names.
+    pub fn load(sizes: &Sizes) -> anyhow::Result<Self> {
+        memory_limit::check(sizes)?;
+        let object = object::object()?;
+        // The log of a big program takes the verifier and the loader many times as long as the verification itself.
+        let begin = Instant::now();
+        let mut ebpf = open(&object, sizes, VerifierLogLevel::STATS)?;
+        let mut verified_instructions = Some(0);
+        for name in iter::once(PROGRAM).chain(NAMES) {
+            if let Err(error) = program(&mut ebpf, name)?.load() {
+                drop(ebpf);
+                return Err(explain_refusal(&object, sizes, name, error));
+            }
+            let information = information(&mut ebpf, name)?;
+            verified_instructions =
+                verified_instructions.zip(information.verified_instruction_count()).map(|(sum, one)| sum + one);
+        }
+        let load_time = begin.elapsed();
+        let map = ebpf.take_map(PROGRAMS).with_context(|| format!("the eBPF object has no map {PROGRAMS}"))?;
+        let mut programs: ProgramArray<MapData> =
+            map.try_into().with_context(|| format!("the eBPF object's map {PROGRAMS} holds no programs"))?;
+        for (place, name) in (0..).zip(NAMES) {
+            let file = program(&mut ebpf, name)?.fd()?.try_clone()?;
+            programs
+                .set(place, &file, 0)
+                .with_context(|| format!("cannot put the XDP program {name} where {PROGRAM} goes on in it"))?;
+        }
+        let information = information(&mut ebpf, PROGRAM)?;
+        if information.size_jitted() == 0 {
+            tracing::warn!(
+                "the kernel interprets the XDP program instead of translating it, which is several times slower: \
+                 set net.core.bpf_jit_enable to 1 (sysctl)"
+            );
+        }
+        let loaded = Loaded {
+            entry: program(&mut ebpf, PROGRAM)?.fd()?.try_clone()?,
+            id: information.id(),
+            _programs: programs,
+            maps: Vec::new(),
+            verified_instructions,
+            load_time,
+        };
+        Ok(Self { ebpf, loaded })
+    }
+
+    /// The store in the program's maps.
+    ///
+    /// # Errors
+    /// When the object lacks a map, or one cannot be mapped.
+    pub fn store(&self, sizes: &Sizes) -> anyhow::Result<Store> {
+        Store::from_maps(sizes, |name| {
+            let map = self.ebpf.map(name).with_context(|| format!("the eBPF object has no map {name}"))?;
+            let Map::Array(map) = map else { bail!("the eBPF object's map {name} is not an array") };
+            Ok(map.fd().as_fd())
+        })
+    }
+
+    /// A reader of the program's counters.
+    ///
+    /// # Errors
+    /// When the object has no such map.
+    pub fn counters(&mut self) -> anyhow::Result<KernelCounters> {
+        let map = self.ebpf.take_map("COUNTERS").context("the eBPF object has no map COUNTERS")?;
+        let map: PerCpuArray<MapData, Counters> =
+            map.try_into().context("the eBPF object's map COUNTERS is not what this daemon expects")?;
+        Ok(Box::new(move || {
+            let cores = map.get(&0, 0).context("cannot read the XDP program's counters")?;
+            let mut sum = [0; COUNTERS];
+            for core in cores.iter() {
+                for (sum, counter) in sum.iter_mut().zip(core) {
+                    *sum += counter;
+                }
+            }
+            Ok(sum)
+        }))
+    }
+
+    /// Shows the program's log lines, if it was built with any.
+    pub fn show_log(&mut self) {
+        if self.ebpf.map("AYA_LOGS").is_none() {
+            return;
+        }
+        match aya_log::EbpfLogger::init(&mut self.ebpf) {
+            Ok(mut logger) => {
+                std::thread::spawn(move || {
+                    loop {
+                        logger.flush();
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                });
+            }
+            Err(error) => tracing::warn!("cannot show the XDP program's log: {error}"),
+        }
+    }
+
+    /// Keeps what holds the program in the kernel, and gives back what took it there: instructions, and above all what the loader
+    /// has read about the types of the whole kernel, several megabytes.
+    #[must_use]
+    pub fn keep(self) -> Loaded {
+        let Self { mut ebpf, mut loaded } = self;
+        let names: Vec<_> = ebpf.maps().map(|(name, _)| name.to_owned()).collect();
+        loaded.maps = names.iter().filter_map(|name| ebpf.take_map(name)).collect();
+        drop(ebpf);
+        // The allocator keeps what is freed below anything that is still in use, which nothing of this size will need again.
+        #[cfg(target_env = "gnu")]
+        // SAFETY: it may be called at any time.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+        loaded
+    }
+}
+
+/// Makes the maps; the program is not loaded yet.
+pub(super) fn open(object: &[u8], sizes: &Sizes, log: VerifierLogLevel) -> anyhow::Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(log);
+    let regions = sizes.regions();
+    for region in &regions {
+        loader.map_max_entries(region.name, region.count);
+    }
+    let ebpf = loader.load(object).map_err(|error| {
+        let advice = match os_error(&error) {
+            Some(libc::ENOMEM | libc::E2BIG) => {
+                format!(
+                    ": its maps take {}, which this machine does not have free; lower --max-torrents and --max-peers",
+                    crate::sizes::human(sizes.bytes())
+                )
+            }
+            Some(libc::EPERM) => {
+                ": not permitted; in a container the privileges have to be those of the host, and the \
+                                  kernel must not be locked down (/sys/kernel/security/lockdown)"
+                    .into()
+            }
+            _ => String::new(),
+        };
+        anyhow!(error).context(format!("cannot make the maps of the XDP program{advice}"))
+    })?;
+    Ok(ebpf)
+}
+
+pub(super) fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut Xdp> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the eBPF object has no program {name}"))?;
+    program.try_into().with_context(|| format!("the eBPF object's program {name} is not an XDP program"))
+}
+
+fn information(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<ProgramInfo> {
+    program(ebpf, name)?.info().with_context(|| format!("cannot ask the kernel about the XDP program {name}"))
+}
