@@ -8,13 +8,13 @@
 //! This is for sockets that are bound to one address: where a packet says by which address it came, a system call per
 //! batch is no dearer.
 
-use super::{PATIENCE, REQUEST_BYTES, Replies, is_fatal, source};
+use super::{PATIENCE, REQUEST_BYTES, is_fatal, replies::Replies, source};
 use crate::{memory::Handle, shutdown::Shutdown};
-use anyhow::{Context as _, ensure};
-use io_uring::{
+use ::io_uring::{
     IoUring, Probe, cqueue, opcode, squeue,
     types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec},
 };
+use anyhow::{Context as _, ensure};
 use std::{
     io, mem,
     net::UdpSocket,
