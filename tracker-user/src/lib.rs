@@ -15,7 +15,7 @@
 //! | [`addresses`] | which addresses the XDP program answers for |
 //! | [`keys`] | hash keys, and the connection id key that survives a restart |
 //! | [`clock`] | the clock of the store |
-//! | [`listen`] | what to do when an address cannot be listened on |
+//! | [`listen`] | listening addresses, and what to do when one cannot be listened on |
 //! | [`udp`] | UDP sockets |
 //! | [`http`] | HTTP announce, scrape, statistics |
 //! | [`expiry`] | removal of what has expired, and totals |

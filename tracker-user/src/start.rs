@@ -5,9 +5,9 @@
 
 use crate::{
     addresses, clock,
-    configuration::{Configuration, Endpoint, XdpMode},
+    configuration::{Configuration, XdpMode},
     expiry::{self, LatestTotals},
-    http, keys, listen,
+    http, keys,
     memory::Store,
     netlink::{self, AttachedMode, Interface},
     shutdown::Shutdown,
@@ -38,8 +38,8 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
         "nothing to do: --udp and --http are both off"
     );
     raise_file_limit(configuration.http_connections);
-    let udp = bind(&configuration.udp, |address| udp::bind(address, configuration.udp_threads))?;
-    let http = bind(&configuration.http, |address| http::bind(address, configuration.http_threads))?;
+    let udp = udp::bind_all(&configuration.udp, configuration.udp_threads)?;
+    let http = http::bind_all(&configuration.http, configuration.http_threads)?;
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
 
@@ -115,21 +115,6 @@ fn join(threads: Vec<JoinHandle<()>>) {
         // A thread that panicked has said so.
         let _ = thread.join();
     }
-}
-
-/// Binds all addresses; one that nobody asked for may be missing.
-fn bind<T>(endpoints: &[Endpoint], bind: impl Fn(SocketAddr) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
-    let mut bound = Vec::new();
-    for endpoint in endpoints {
-        match bind(endpoint.address) {
-            Ok(one) => bound.push(one),
-            Err(error) if endpoint.optional && listen::is_family_missing(&error) => {
-                info!("this host has no IPv6: not listening on {}", endpoint.address);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(bound)
 }
 
 /// What the kernel side consists of.

@@ -12,13 +12,14 @@ mod replies;
 mod socket;
 
 use crate::{
-    listen,
+    configuration::Endpoint,
+    listen::{self, Bound},
     memory::{Path, Store},
     shutdown::Shutdown,
 };
 use anyhow::Context as _;
 use io_uring::Ring;
-use socket::{RECEIVE_BUFFER, socket};
+use socket::RECEIVE_BUFFER;
 use socket2::SockRef;
 use std::{
     io, mem,
@@ -30,6 +31,7 @@ use std::{
 use tracker_common::datagram::Source;
 
 pub use batch::BATCH;
+pub use socket::Udp;
 
 /// Room for a request. The longest that is read to its end, a scrape of 74 torrents, has 1496 bytes; what follows is not
 /// looked at.
@@ -42,26 +44,31 @@ const PATIENCE: Duration = Duration::from_millis(300);
 pub struct Listener {
     /// The address and port.
     pub address: SocketAddr,
-    sockets: Vec<UdpSocket>,
+    /// Whether this host does not have the address yet.
+    pub missing: bool,
+    pub(crate) sockets: Vec<Arc<UdpSocket>>,
 }
 
-/// Binds `address` with `threads` sockets.
+/// Binds all endpoints with `threads` sockets each.
 ///
 /// # Errors
-/// When the address is in use, not of this host, or not allowed.
+/// As for [`listen::bind_all`].
+pub fn bind_all(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Listener>> {
+    let listener = |bound: Bound| Listener {
+        address: bound.address,
+        missing: bound.missing,
+        sockets: bound.sockets.into_iter().map(|socket| Arc::new(socket.into())).collect(),
+    };
+    Ok(listen::bind_all::<Udp>(endpoints, threads)?.into_iter().map(listener).collect())
+}
+
+/// The same for one address.
+///
+/// # Errors
+/// As for [`listen::bind_all`].
 pub fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
-    // With SO_REUSEPORT a second tracker of the same user would bind without an error and take half of the packets; a socket
-    // without it finds out. Where the system is to choose the port, this also chooses one for all sockets.
-    let probe = socket(address, false).map_err(|error| listen::explain(error, "UDP", address))?;
-    let address = probe.local_addr()?;
-    drop(probe);
-    let threads = threads.max(1);
-    let sockets = (0..threads)
-        // A socket that is alone need not be chosen among others for every packet.
-        .map(|_| socket(address, threads > 1))
-        .collect::<io::Result<_>>()
-        .map_err(|error| listen::explain(error, "UDP", address))?;
-    Ok(Listener { address, sockets })
+    let bound = bind_all(&[Endpoint { address, optional: false }], threads)?;
+    bound.into_iter().next().with_context(|| format!("UDP {address} was not bound"))
 }
 
 impl Listener {
@@ -71,7 +78,7 @@ impl Listener {
     /// When a thread cannot be started.
     pub fn serve(self, store: &Arc<Store>, shutdown: &Shutdown) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
         let address = self.address;
-        let start = |(number, socket): (usize, UdpSocket)| {
+        let start = |(number, socket): (usize, Arc<UdpSocket>)| {
             let handle = store.handle(Path::Udp);
             let shutdown = shutdown.clone();
             // The kernel shows 15 bytes of a thread's name.
@@ -131,7 +138,7 @@ fn is_fatal(error: &io::Error) -> bool {
 pub fn receive_buffer(listener: &Listener) -> Option<usize> {
     let socket = listener.sockets.first()?;
     // The kernel says twice what it was asked for: bookkeeping included.
-    SockRef::from(socket).recv_buffer_size().ok().map(|size| size / 2)
+    SockRef::from(&**socket).recv_buffer_size().ok().map(|size| size / 2)
 }
 
 /// The buffer size that was asked for.
