@@ -1,16 +1,25 @@
 //! A socket served in batches of packets with two system calls each (`recvmmsg`, `sendmmsg`).
 
-use super::{REQUEST_BYTES, is_fatal, replies::Replies, source};
+use super::{
+    REQUEST_BYTES, is_fatal, packet_info,
+    replies::Replies,
+    shorten::{Shortener, is_too_long},
+    socket_address, source,
+};
 use crate::{memory::Handle, shutdown::Shutdown};
 use std::{
     io::{self, ErrorKind},
     mem,
-    net::{Ipv6Addr, UdpSocket},
+    net::UdpSocket,
     os::fd::AsRawFd as _,
     ptr, slice, thread,
     time::Duration,
 };
-use tracker_common::datagram::{Source, respond};
+use tracker_common::{
+    datagram::{Source, respond},
+    memory::Memory as _,
+    outcome::Reason,
+};
 
 /// Packets per system call.
 pub const BATCH: usize = 64;
@@ -25,6 +34,7 @@ const CONTROL_BYTES: usize = 64;
 pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
     let mut batch = Batch::new();
     let mut replies = Replies::default();
+    let mut shortener = Shortener::default();
     while !shutdown.has_begun() {
         let received = match batch.receive(socket) {
             Ok(received) => received,
@@ -39,12 +49,16 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
         };
         replies.clear();
         for packet in 0..received {
+            if !batch.accepted[packet] {
+                handle.reason(Reason::NotForUs);
+                continue;
+            }
             let Some(source) = batch.source(packet) else { continue };
             if let Ok(reply) = respond(handle, batch.request(packet), source) {
                 replies.add(handle, packet, reply.start, reply.length);
             }
         }
-        batch.send(socket, &replies);
+        batch.send(socket, &replies, handle, &mut shortener);
     }
     Ok(())
 }
@@ -63,6 +77,8 @@ struct Batch {
     address_lengths: [libc::socklen_t; BATCH],
     controls: Box<[Control; BATCH]>,
     control_lengths: [usize; BATCH],
+    /// Whether a packet was sent to an address of this host alone.
+    accepted: [bool; BATCH],
 }
 
 impl Batch {
@@ -74,6 +90,7 @@ impl Batch {
             address_lengths: [0; BATCH],
             controls: boxed_zeros(),
             control_lengths: [0; BATCH],
+            accepted: [false; BATCH],
         }
     }
 
@@ -112,7 +129,8 @@ impl Batch {
             #[expect(clippy::unnecessary_cast, reason = "its type depends on the C library")]
             let control_length = header.msg_hdr.msg_controllen as usize;
             self.control_lengths[packet] = control_length.min(CONTROL_BYTES);
-            self.route_freely(packet);
+            let control = &mut self.controls[packet].0[..self.control_lengths[packet]];
+            self.accepted[packet] = packet_info::accept(control);
         }
         Ok(received)
     }
@@ -121,76 +139,91 @@ impl Batch {
         &self.requests[packet][..self.lengths[packet]]
     }
 
-    fn source(&self, packet: usize) -> Option<Source> {
+    /// The source address of a packet, as the kernel wrote it.
+    fn name(&self, packet: usize) -> &[u8] {
         let name = (&raw const self.addresses[packet]).cast();
         // SAFETY: an address is plain bytes, of which the kernel has written some, and the others are zero.
-        source(unsafe { slice::from_raw_parts(name, size_of::<libc::sockaddr_storage>()) })
+        unsafe { slice::from_raw_parts(name, size_of::<libc::sockaddr_storage>()) }
     }
 
-    /// Makes the control message of a packet, which says by which address and interface it came, fit to be sent with the
-    /// reply: from that address, but by whatever interface the routes say.
-    fn route_freely(&mut self, packet: usize) {
-        // The kernel wrote one message, as asked for when the socket was made. Its header is as long as `CMSG_LEN(0)`.
-        // SAFETY: no memory is touched.
-        let data = unsafe { libc::CMSG_LEN(0) } as usize;
-        let control = &mut self.controls[packet].0[..self.control_lengths[packet]];
-        let Some(header) = control.get(..size_of::<libc::cmsghdr>()) else {
-            self.control_lengths[packet] = 0;
-            return;
-        };
-        // SAFETY: there are that many bytes, as just checked, and all values of them are valid.
-        let header = unsafe { header.as_ptr().cast::<libc::cmsghdr>().read_unaligned() };
-        let index = match (header.cmsg_level, header.cmsg_type) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => data + mem::offset_of!(libc::in_pktinfo, ipi_ifindex),
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                let address = data + mem::offset_of!(libc::in6_pktinfo, ipi6_addr);
-                let local: Option<[u8; 16]> = control.get(address..address + 16).and_then(|b| b.try_into().ok());
-                if local.is_some_and(|local| Ipv6Addr::from(local).is_unicast_link_local()) {
-                    // Such an address means nothing without its interface.
-                    return;
-                }
-                data + mem::offset_of!(libc::in6_pktinfo, ipi6_ifindex)
-            }
-            _ => return,
-        };
-        if let Some(index) = control.get_mut(index..index + 4) {
-            index.fill(0);
-        }
+    fn source(&self, packet: usize) -> Option<Source> {
+        source(self.name(packet))
     }
 
     /// Sends the replies. One that cannot be sent is left out; the others still go.
-    fn send(&mut self, socket: &UdpSocket, replies: &Replies) {
+    fn send(&mut self, socket: &UdpSocket, replies: &Replies, handle: &Handle, shortener: &mut Shortener) {
         // SAFETY: as in `receive`.
         let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { mem::zeroed() };
+        let mut packets = [0; BATCH];
         let mut count = 0;
         for (packet, reply) in replies.iter().take(BATCH) {
             vectors[count] = libc::iovec { iov_base: reply.as_ptr().cast_mut().cast(), iov_len: reply.len() };
-            let header = &mut headers[count].msg_hdr;
-            header.msg_name = (&raw mut self.addresses[packet]).cast();
-            header.msg_namelen = self.address_lengths[packet];
-            header.msg_iov = &raw mut vectors[count];
-            header.msg_iovlen = 1;
-            header.msg_control = (&raw mut self.controls[packet]).cast();
-            header.msg_controllen = self.control_lengths[packet] as _;
+            headers[count].msg_hdr = self.header(packet, &raw mut vectors[count]);
+            packets[count] = packet;
             count += 1;
         }
-        let mut rest = &mut headers[..count];
-        while !rest.is_empty() {
+        let mut begin = 0;
+        while begin < count {
+            let rest = &mut headers[begin..count];
             // SAFETY: every header points to memory of this batch or of `replies`, which the kernel only reads.
             let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0) };
-            let done = if let Ok(sent) = usize::try_from(sent) {
-                sent
-            } else {
-                let error = io::Error::last_os_error();
-                if error.kind() == ErrorKind::Interrupted {
-                    continue;
+            if let Ok(sent) = usize::try_from(sent) {
+                begin += sent.max(1);
+                continue;
+            }
+            let mut error = io::Error::last_os_error();
+            if error.kind() == ErrorKind::Interrupted {
+                continue;
+            }
+            // The first one failed.
+            if is_too_long(&error) {
+                let reply = replies.get(begin).unwrap_or_default();
+                match self.send_shortened(socket, packets[begin], reply, handle, shortener) {
+                    Ok(()) => {
+                        begin += 1;
+                        continue;
+                    }
+                    Err(again) => error = again,
                 }
-                // The first one failed: no route, a firewall, a full queue, an address that is gone. UDP clients ask again.
-                tracing::debug!("a UDP reply could not be sent: {error}");
-                1
-            };
-            rest = rest.get_mut(done.max(1)..).unwrap_or_default();
+            }
+            // No route, a firewall, a full queue, an address that is gone. UDP clients ask again.
+            tracing::debug!("a UDP reply could not be sent: {error}");
+            begin += 1;
         }
+    }
+
+    /// What the kernel is to know of the reply to a packet. The reply is in `vector`.
+    fn header(&mut self, packet: usize, vector: *mut libc::iovec) -> libc::msghdr {
+        // SAFETY: plain data for which zeros are valid.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        header.msg_name = (&raw mut self.addresses[packet]).cast();
+        header.msg_namelen = self.address_lengths[packet];
+        header.msg_iov = vector;
+        header.msg_iovlen = 1;
+        header.msg_control = (&raw mut self.controls[packet]).cast();
+        header.msg_controllen = self.control_lengths[packet] as _;
+        header
+    }
+
+    /// Sends as much of the reply to a packet as fits the way.
+    fn send_shortened(
+        &mut self,
+        socket: &UdpSocket,
+        packet: usize,
+        reply: &[u8],
+        handle: &Handle,
+        shortener: &mut Shortener,
+    ) -> io::Result<()> {
+        let client = socket_address(self.name(packet)).ok_or(ErrorKind::InvalidInput)?;
+        let control = &self.controls[packet].0[..self.control_lengths[packet]];
+        let local = packet_info::destination(control).or_else(|| Some(socket.local_addr().ok()?.ip()));
+        shortener.send(handle, reply, client, local, |part| {
+            let mut vector = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+            let header = self.header(packet, &raw mut vector);
+            // SAFETY: the header points to memory of this batch and to `part`, which the kernel only reads.
+            let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, 0) };
+            if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        })
     }
 }
 

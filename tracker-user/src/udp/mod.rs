@@ -7,8 +7,11 @@
 //! each. Replies leave from the address that was asked, also on a wildcard socket (`IP_PKTINFO`).
 
 mod batch;
+mod drops;
 mod io_uring;
+mod packet_info;
 mod replies;
+mod shorten;
 mod socket;
 
 use crate::{
@@ -23,7 +26,7 @@ use socket::RECEIVE_BUFFER;
 use socket2::SockRef;
 use std::{
     io, mem,
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, SocketAddrV6, UdpSocket},
     sync::Arc,
     thread,
     time::Duration,
@@ -31,6 +34,7 @@ use std::{
 use tracker_common::datagram::Source;
 
 pub use batch::BATCH;
+pub use drops::Drops;
 pub use socket::Udp;
 
 /// Room for a request. The longest that is read to its end, a scrape of 74 torrents, has 1496 bytes; what follows is not
@@ -72,6 +76,11 @@ pub fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
 }
 
 impl Listener {
+    /// Has the drops of all sockets counted.
+    pub fn watch(&self, drops: &Drops) {
+        self.sockets.iter().for_each(|socket| drops.watch(socket));
+    }
+
     /// Answers on all sockets until shutdown, each in a thread of its own.
     ///
     /// # Errors
@@ -125,6 +134,18 @@ fn source(name: &[u8]) -> Option<Source> {
             Some(Source::V6(*address.first_chunk()?, port))
         }
         _ => None,
+    }
+}
+
+/// The same with the scope, which link-local IPv6 addresses need.
+fn socket_address(name: &[u8]) -> Option<SocketAddr> {
+    match source(name)? {
+        Source::V4(address, port) => Some((address, port).into()),
+        Source::V6(address, port) => {
+            let scope = name.get(mem::offset_of!(libc::sockaddr_in6, sin6_scope_id)..).and_then(<[u8]>::first_chunk);
+            let scope = scope.map_or(0, |scope| u32::from_ne_bytes(*scope));
+            Some(SocketAddrV6::new(address.into(), port, 0, scope).into())
+        }
     }
 }
 

@@ -25,6 +25,13 @@ impl Replies {
         }
     }
 
+    /// The reply that was added after `number` others.
+    pub fn get(&self, number: usize) -> Option<&[u8]> {
+        let (_, begin) = *self.starts.get(number)?;
+        let end = self.starts.get(number + 1).map_or(self.bytes.len(), |(_, end)| *end);
+        self.bytes.get(begin..end)
+    }
+
     /// (packet, reply) in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
         let ends = self.starts.iter().skip(1).map(|(_, begin)| *begin).chain([self.bytes.len()]);

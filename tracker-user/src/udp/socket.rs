@@ -26,13 +26,15 @@ impl Transport for Udp {
             };
             set(socket, level, option, 1)?;
         }
+        // What does not fit the way is refused by the kernel, and shortened (module `shorten`).
         if address.is_ipv6() {
             // A flow label is computed anew for every packet (SipHash); the XDP program's replies have none either.
             set(socket, libc::IPPROTO_IPV6, libc::IPV6_AUTOFLOWLABEL, 0)?;
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)?;
         } else {
-            // "Don't fragment", as in the XDP program's replies; the longest has 1248 bytes. A packet that nobody may fragment needs
-            // no identification number, and drawing one is among the dearest things that the kernel does for a small packet.
-            set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
+            // "Don't fragment", as in the XDP program's replies. A packet that nobody may fragment needs no identification
+            // number, and drawing one is among the dearest things that the kernel does for a small packet.
+            set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?;
         }
         // Without the right to exceed the system's limit, ask for as much as it allows.
         if set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER as libc::c_int).is_err() {
