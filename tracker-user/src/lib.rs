@@ -20,6 +20,7 @@
 //! | [`http`] | HTTP announce, scrape, statistics |
 //! | [`expiry`] | removal of what has expired, and totals |
 //! | [`statistics`] | counters, rates and totals, in several formats |
+//! | [`warnings`] | what goes wrong while everything seems to run, said once a minute |
 //! | [`shutdown`] | how threads and tasks learn that it is over |
 
 pub mod addresses;
@@ -38,4 +39,5 @@ pub mod sizes;
 pub mod start;
 pub mod statistics;
 pub mod udp;
+pub mod warnings;
 pub mod xdp;

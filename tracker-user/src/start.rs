@@ -13,7 +13,7 @@ use crate::{
     shutdown::Shutdown,
     sizes::{self, Sizes},
     statistics::{self, Statistics},
-    udp,
+    udp, warnings,
     xdp::{self, Attached, Attachment, KernelCounters, Program},
 };
 use anyhow::{Context as _, ensure};
@@ -40,6 +40,7 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
     raise_file_limit(configuration.http_connections);
     let udp = udp::bind_all(&configuration.udp, configuration.udp_threads)?;
     let http = http::bind_all(&configuration.http, configuration.http_threads)?;
+    let missing = missing(&udp, &http);
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
 
@@ -79,9 +80,13 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
     let statistics = Arc::new(Statistics::new(store.clone(), totals, counters, shown(&attachments)));
     warn_of_small_buffers(&udp);
     for listener in udp {
+        listener.watch(&statistics.udp_drops);
         threads.extend(listener.serve(&store, &shutdown)?);
     }
 
+    threads.push(
+        warnings::start(statistics.clone(), missing, shutdown.clone()).context("cannot start the thread that warns")?,
+    );
     let context = Arc::new(http::Context::new(store, http_limits(configuration), statistics));
     threads.extend(http::serve(http, &context, &shutdown)?);
     announce(configuration, &sizes, attached.as_ref(), &attachments, &udp_addresses, &http_addresses);
@@ -115,6 +120,13 @@ fn join(threads: Vec<JoinHandle<()>>) {
         // A thread that panicked has said so.
         let _ = thread.join();
     }
+}
+
+/// Addresses that this host does not have yet, with their protocols.
+fn missing(udp: &[udp::Listener], http: &[http::Listener]) -> Vec<(&'static str, SocketAddr)> {
+    let udp = udp.iter().filter(|listener| listener.missing).map(|listener| ("UDP", listener.address));
+    let http = http.iter().filter(|listener| listener.missing).map(|listener| ("HTTP", listener.address));
+    udp.chain(http).collect()
 }
 
 /// What the kernel side consists of.
