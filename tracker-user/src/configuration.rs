@@ -2,6 +2,7 @@
 
 use crate::{
     expiry::{LONGEST_PEER_TIMEOUT, Timeouts},
+    listen,
     sizes::Limits,
 };
 use anyhow::{Context as _, ensure};
@@ -215,10 +216,7 @@ impl FromStr for Listen {
         if text == "off" {
             return Ok(Listen::Off);
         }
-        text.parse().map(Listen::At).map_err(|_| {
-            let port = text.rsplit_once(':').map_or("6969", |(_, port)| port);
-            format!("{text:?} is not ADDRESS:PORT with a numeric address, such as 0.0.0.0:{port}, [::]:{port} or 192.0.2.1:{port}")
-        })
+        listen::address::parse(text).map(Listen::At).map_err(|wrong| format!("{text:?} {wrong}"))
     }
 }
 
@@ -433,9 +431,7 @@ fn endpoints(listen: Option<Vec<Listen>>) -> Vec<Endpoint> {
     };
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for listen in listen {
-        if let Listen::At(address) = listen
-            && !endpoints.iter().any(|endpoint| endpoint.address == address)
-        {
+        if let Listen::At(address) = listen {
             endpoints.push(Endpoint { address, optional: false });
         }
     }

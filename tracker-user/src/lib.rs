@@ -14,11 +14,12 @@
 //! | [`netlink`] | what the kernel says of interfaces, addresses and attached XDP programs |
 //! | [`keys`] | hash keys, and the connection id key that survives a restart |
 //! | [`clock`] | the clock of the store |
-//! | [`listen`] | what to do when an address cannot be listened on |
+//! | [`listen`] | listening addresses, and what to do when one cannot be listened on |
 //! | [`udp`] | UDP sockets |
 //! | [`http`] | HTTP announce, scrape, statistics |
 //! | [`expiry`] | removal of what has expired, and totals |
 //! | [`statistics`] | counters, rates and totals, in several formats |
+//! | [`warnings`] | what goes wrong while everything seems to run, said once a minute |
 //! | [`shutdown`] | how threads and tasks learn that it is over |
 
 pub mod clock;
@@ -35,4 +36,5 @@ pub mod sizes;
 pub mod start;
 pub mod statistics;
 pub mod udp;
+pub mod warnings;
 pub mod xdp;

@@ -6,15 +6,15 @@
 
 use crate::{
     clock,
-    configuration::{Configuration, Endpoint, XdpMode},
+    configuration::{Configuration, XdpMode},
     expiry::{self, LatestTotals},
-    http, keys, listen,
+    http, keys,
     memory::Store,
     netlink,
     shutdown::Shutdown,
     sizes::{self, Sizes},
     statistics::{self, Statistics},
-    udp,
+    udp, warnings,
     xdp::{self, KernelCounters, Loaded, Program, Watch},
 };
 use anyhow::{Context as _, ensure};
@@ -39,8 +39,9 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
         "nothing to do: --udp and --http are both off"
     );
     raise_file_limit(configuration.http_connections);
-    let udp = bind(&configuration.udp, |address| udp::bind(address, configuration.udp_threads))?;
-    let http = bind(&configuration.http, |address| http::bind(address, configuration.http_threads))?;
+    let udp = udp::bind_all(&configuration.udp, configuration.udp_threads)?;
+    let http = http::bind_all(&configuration.http, configuration.http_threads)?;
+    let missing = missing(&udp, &http);
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
 
@@ -89,9 +90,13 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
     let statistics = Arc::new(Statistics::new(store.clone(), totals, counters, interfaces));
     warn_of_small_buffers(&udp);
     for listener in udp {
+        listener.watch(&statistics.udp_drops);
         threads.extend(listener.serve(&store, &shutdown)?);
     }
 
+    threads.push(
+        warnings::start(statistics.clone(), missing, shutdown.clone()).context("cannot start the thread that warns")?,
+    );
     let context = Arc::new(http::Context::new(store, http_limits(configuration), statistics));
     threads.extend(http::serve(http, &context, &shutdown)?);
     announce(configuration, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
@@ -127,19 +132,11 @@ fn join(threads: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Binds all addresses; one that nobody asked for may be missing.
-fn bind<T>(endpoints: &[Endpoint], bind: impl Fn(SocketAddr) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
-    let mut bound = Vec::new();
-    for endpoint in endpoints {
-        match bind(endpoint.address) {
-            Ok(one) => bound.push(one),
-            Err(error) if endpoint.optional && listen::is_family_missing(&error) => {
-                info!("this host has no IPv6: not listening on {}", endpoint.address);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(bound)
+/// Addresses that this host does not have yet, with their protocols.
+fn missing(udp: &[udp::Listener], http: &[http::Listener]) -> Vec<(&'static str, SocketAddr)> {
+    let udp = udp.iter().filter(|listener| listener.missing).map(|listener| ("UDP", listener.address));
+    let http = http.iter().filter(|listener| listener.missing).map(|listener| ("HTTP", listener.address));
+    udp.chain(http).collect()
 }
 
 /// What the kernel side consists of.

@@ -14,6 +14,7 @@ pub mod rates;
 use crate::{
     expiry::{LatestTotals, Totals},
     memory::{Counters, Path, Store},
+    udp::Drops,
     xdp::KernelCounters,
 };
 use process::Process;
@@ -64,6 +65,8 @@ pub struct Statistics {
     totals: Arc<LatestTotals>,
     xdp: Option<KernelCounters>,
     interfaces: Interfaces,
+    /// Packets dropped at the UDP sockets.
+    pub udp_drops: Drops,
     started: Instant,
     started_at: SystemTime,
     http: Mutex<Vec<Arc<http::Counters>>>,
@@ -146,6 +149,8 @@ pub struct Snapshot {
     pub paths: Vec<PathCounters>,
     /// Counters that only HTTP has.
     pub http: http::Sums,
+    /// Packets that the kernel dropped at the UDP sockets.
+    pub udp_drops: u64,
     /// Torrents stored now.
     pub torrents: u64,
     /// IPv4 peers now.
@@ -191,6 +196,7 @@ impl Statistics {
             totals,
             xdp,
             interfaces,
+            udp_drops: Drops::default(),
             started: Instant::now(),
             started_at: SystemTime::now(),
             http: Mutex::default(),
@@ -250,6 +256,7 @@ impl Statistics {
             store_bytes: self.store.sizes().bytes(),
             process: Process::read(),
             interfaces: self.interfaces.get(),
+            udp_drops: self.udp_drops.total(),
             renewals: renewals(&paths),
             paths,
             http,
@@ -259,7 +266,9 @@ impl Statistics {
         }
     }
 
-    fn paths(&self) -> Vec<PathCounters> {
+    /// The counters of all paths; the XDP program's first, if there is one.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathCounters> {
         let xdp = self.xdp.as_ref().and_then(|read| {
             let counters = read().inspect_err(|error| tracing::warn!("the statistics lack XDP: {error:#}")).ok()?;
             Some(PathCounters::new(XDP, "XDP", &counters))
@@ -407,6 +416,7 @@ pub(crate) mod tests {
                 PathCounters::new(Path::Expiry.label(), "expiry", &NOTHING_COUNTED),
             ],
             http: http::Sums::of(&[Arc::new(http)]),
+            udp_drops: 17,
             torrents: 3,
             peers_v4: 20,
             peers_v6: 1,

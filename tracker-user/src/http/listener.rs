@@ -1,8 +1,11 @@
 //! Listening sockets of the HTTP threads.
 
-use crate::listen::explain;
+use crate::{
+    configuration::Endpoint,
+    listen::{self, Bound, Transport},
+};
 use anyhow::Context as _;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Protocol, Socket, Type};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -19,52 +22,54 @@ const DEFER_SECONDS: libc::c_int = 1;
 pub struct Listener {
     /// The address and port.
     pub address: SocketAddr,
+    /// Whether this host does not have the address yet.
+    pub missing: bool,
     pub(super) sockets: Vec<TcpListener>,
 }
 
-/// Listens on `address` with a socket for each of `threads` threads; the kernel spreads the clients over them.
+/// Listens on all endpoints with a socket for each of `threads` threads; the kernel spreads the clients over them.
 ///
 /// # Errors
-/// When the address is in use, not of this host, or not allowed.
+/// As for [`listen::bind_all`].
+pub fn bind_all(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Listener>> {
+    let listener = |bound: Bound| Listener {
+        address: bound.address,
+        missing: bound.missing,
+        sockets: bound.sockets.into_iter().map(Into::into).collect(),
+    };
+    Ok(listen::bind_all::<Http>(endpoints, threads)?.into_iter().map(listener).collect())
+}
+
+/// The same for one address.
+///
+/// # Errors
+/// As for [`listen::bind_all`].
 pub fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
-    // With SO_REUSEPORT a second tracker of the same user would bind without an error and take half of the connections; a
-    // socket without it finds out. Where the system is to choose the port, this also chooses one for all sockets.
-    let probe = socket(address, false).map_err(|error| explain(error, "HTTP", address))?;
-    let address = probe
-        .local_addr()
-        .ok()
-        .and_then(|address| address.as_socket())
-        .with_context(|| format!("cannot find out the port of HTTP {address}"))?;
-    drop(probe);
-    let sockets = (0..threads.max(1))
-        .map(|_| listen(address))
-        .collect::<io::Result<_>>()
-        .map_err(|error| explain(error, "HTTP", address))?;
-    Ok(Listener { address, sockets })
+    let bound = bind_all(&[Endpoint { address, optional: false }], threads)?;
+    bound.into_iter().next().with_context(|| format!("HTTP {address} was not bound"))
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // Each family has sockets of its own.
-        socket.set_only_v6(true)?;
+/// HTTP's listening sockets, as [`listen::bind_all`] needs to know them.
+pub enum Http {}
+
+impl Transport for Http {
+    const NAME: &'static str = "HTTP";
+    const TYPE: Type = Type::STREAM;
+    const PROTOCOL: Protocol = Protocol::TCP;
+
+    fn prepare(socket: &Socket, _: SocketAddr) -> io::Result<()> {
+        // Connections of a daemon that ran before may still be closing.
+        socket.set_reuse_address(true)?;
+        // Accepted sockets inherit it.
+        socket.set_tcp_nodelay(true)?;
+        // A connection that is accepted has its request with it, and needs no second look.
+        defer_accept(socket)?;
+        socket.set_nonblocking(true)
     }
-    // Connections of a daemon that ran before may still be closing.
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket(address, true)?;
-    // Accepted sockets inherit it.
-    socket.set_tcp_nodelay(true)?;
-    // A connection that is accepted has its request with it, and needs no second look.
-    defer_accept(&socket)?;
-    socket.set_nonblocking(true)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    fn begin(socket: &Socket) -> io::Result<()> {
+        socket.listen(BACKLOG)
+    }
 }
 
 fn defer_accept(socket: &Socket) -> io::Result<()> {
@@ -98,11 +103,5 @@ mod tests {
         }
         let error = bind(listener.address, 1).err().expect("the port is taken");
         assert!(format!("{error:#}").contains("another process has TCP port"), "{error:#}");
-    }
-
-    #[test]
-    fn foreign_addresses_are_explained() {
-        let error = bind(SocketAddr::from(([192, 0, 2, 1], 0)), 1).err().expect("a documentation address");
-        assert!(format!("{error:#}").contains("no interface of this host"), "{error:#}");
     }
 }

@@ -33,7 +33,7 @@ pub mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use listener::{Listener, bind};
+pub use listener::{Http, Listener, bind, bind_all};
 
 use crate::{memory::Store, shutdown::Shutdown, statistics::Statistics};
 use anyhow::Context as _;

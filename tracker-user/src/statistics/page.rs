@@ -5,7 +5,7 @@ use super::{
     http::{HttpEvent, REQUESTS},
     rates::Rate,
 };
-use crate::http::failure::Failure;
+use crate::{http::failure::Failure, memory::Path};
 use std::fmt::{self, Write as _};
 use tracker_common::outcome::{Event, Reason};
 
@@ -70,7 +70,8 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
         writeln!(page, "\nSince the start, {}", path.name)?;
         let events = Event::ALL.iter().map(|event| (path.event(*event), event.text()));
         let reasons = Reason::ALL.iter().map(|reason| (path.reason(*reason), reason.text()));
-        nonzero(page, events.chain(reasons))?;
+        let drops = if path.label == Path::Udp.label() { snapshot.udp_drops } else { 0 };
+        nonzero(page, events.chain(reasons).chain([(drops, "packets that the kernel dropped at the sockets")]))?;
     }
 
     writeln!(page, "\nSince the start, HTTP connections and requests")?;
@@ -147,6 +148,7 @@ mod tests {
             "3.0 MiB  resident memory",
             "generic: the driver has no native XDP",
             "1000  IPv4 connect answered",
+            "  17  packets that the kernel dropped at the sockets",
             "   7  IPv4 announce answered",
             "   1  Port 0 is not valid",
             "Since the start, expiry\n             nothing",

@@ -46,7 +46,7 @@ const fn metric(event: Event) -> Metric {
         Event::RepliesShortened => (
             (
                 "tracker_replies_shortened_total",
-                "Replies with fewer peers than wanted, because the packet could not grow.",
+                "Replies with fewer peers than wanted, because the packet could not grow or would not have fitted the way.",
             ),
             &[],
         ),
@@ -200,6 +200,12 @@ pub fn write(snapshot: &Snapshot) -> String {
             page.sample("tracker_requests_rejected_total", &labels, path.reason(*reason));
         }
     }
+    page.single(
+        "tracker_udp_receive_drops_total",
+        "counter",
+        "Packets that the kernel dropped at the UDP sockets, because their receive buffers were full or checksums wrong.",
+        snapshot.udp_drops,
+    );
     let name = "tracker_peer_renewals_total";
     page.begin(name, "counter", "Announces of stored peers by whole minutes since their last announce.");
     for (minutes, count) in snapshot.renewals.iter().enumerate() {
@@ -317,6 +323,7 @@ mod tests {
             (r#"tracker_store_elements{pool="swarms"}"#, 3.0),
             (r#"tracker_store_elements_limit{pool="swarms"}"#, 12.0),
             ("tracker_seeders", 12.0),
+            ("tracker_udp_receive_drops_total", 17.0),
             ("tracker_torrents", 3.0),
             ("process_start_time_seconds", 1_700_000_000.5),
         ];

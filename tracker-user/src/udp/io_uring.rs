@@ -8,13 +8,18 @@
 //! This is for sockets that are bound to one address: where a packet says by which address it came, a system call per
 //! batch is no dearer.
 
-use super::{PATIENCE, REQUEST_BYTES, Replies, is_fatal, source};
+use super::{
+    PATIENCE, REQUEST_BYTES, is_fatal,
+    replies::Replies,
+    shorten::{Shortener, is_too_long},
+    socket_address, source,
+};
 use crate::{memory::Handle, shutdown::Shutdown};
-use anyhow::{Context as _, ensure};
-use io_uring::{
+use ::io_uring::{
     IoUring, Probe, cqueue, opcode, squeue,
     types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec},
 };
+use anyhow::{Context as _, ensure};
 use std::{
     io, mem,
     net::UdpSocket,
@@ -23,7 +28,7 @@ use std::{
     slice,
     sync::atomic::{AtomicU16, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracker_common::datagram::respond;
 
@@ -48,6 +53,9 @@ const SOCKET: Fixed = Fixed(0);
 
 /// Marks the completions of the receive request; those of sends have the number of the reply.
 const RECEIVE: u64 = u64::MAX;
+
+/// How long the requests of a ring may take to end when they are cancelled.
+const RELEASE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The buffers, and the list by which they are given to the kernel.
 struct Stock {
@@ -129,6 +137,7 @@ pub struct Ring<'a> {
     /// Those that `replies` answers.
     answered: Vec<(u16, usize)>,
     replies: Replies,
+    shortener: Shortener,
 }
 
 impl<'a> Ring<'a> {
@@ -161,7 +170,8 @@ impl<'a> Ring<'a> {
         };
         header.msg_namelen = name as libc::socklen_t;
         let (arrived, answered) = (Vec::new(), Vec::new());
-        let mut ring = Self { socket, ring, stock, header, arrived, answered, replies: Replies::default() };
+        let (replies, shortener) = (Replies::default(), Shortener::default());
+        let mut ring = Self { socket, ring, stock, header, arrived, answered, replies, shortener };
         ring.receive();
         Ok(ring)
     }
@@ -183,12 +193,12 @@ impl<'a> Ring<'a> {
                 // Interrupted before the replies were sent: they are still needed.
                 continue;
             }
-            self.complete()?;
+            self.complete(handle)?;
             self.stock.give_back(self.answered.drain(..).map(|(number, _)| number));
             mem::swap(&mut self.arrived, &mut self.answered);
             self.answer(handle);
         }
-        self.ring.submit().map(|_| ())
+        Ok(())
     }
 
     /// Pauses after an error that may pass.
@@ -202,12 +212,16 @@ impl<'a> Ring<'a> {
     }
 
     /// Sees what has arrived, and what could not be sent.
-    fn complete(&mut self) -> io::Result<()> {
+    fn complete(&mut self, handle: &Handle) -> io::Result<()> {
         let mut again = false;
         loop {
             let Some(entry) = self.ring.completion().next() else { break };
             if entry.user_data() != RECEIVE {
-                self.send_again(entry.user_data());
+                let error = io::Error::from_raw_os_error(-entry.result());
+                if let Err(error) = self.send_again(handle, entry.user_data(), error) {
+                    // No route, a firewall, a full queue. UDP clients ask again.
+                    tracing::debug!("a UDP reply could not be sent: {error}");
+                }
                 continue;
             }
             again |= !cqueue::more(entry.flags());
@@ -253,18 +267,30 @@ impl<'a> Ring<'a> {
         }
     }
 
-    /// Sends a reply whose send has failed.
-    fn send_again(&self, index: u64) {
-        let Some((index, reply)) = self.replies.iter().find(|&(of, _)| of as u64 == index) else { return };
+    /// Sends a reply whose send has failed: now waiting for room, and no more of it than fits the way.
+    fn send_again(&mut self, handle: &Handle, index: u64, error: io::Error) -> io::Result<()> {
+        let Some((index, reply)) = self.replies.iter().find(|&(of, _)| of as u64 == index) else { return Ok(()) };
         let (number, _) = self.answered[index];
         let (name, length) = (self.stock.name(number), self.header.msg_namelen);
-        // SAFETY: the reply and the address are where they were when the send was made, and the kernel only reads them.
-        let sent =
-            unsafe { libc::sendto(self.socket.as_raw_fd(), reply.as_ptr().cast(), reply.len(), 0, name, length) };
-        if sent < 0 {
-            // No route, a firewall, a full queue. UDP clients ask again.
-            tracing::debug!("a UDP reply could not be sent: {}", io::Error::last_os_error());
-        }
+        let send = |part: &[u8]| {
+            // SAFETY: the address is where it was when the send was made, and the kernel only reads it and the reply.
+            let sent =
+                unsafe { libc::sendto(self.socket.as_raw_fd(), part.as_ptr().cast(), part.len(), 0, name, length) };
+            if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        };
+        let error = if is_too_long(&error) {
+            error
+        } else {
+            match send(reply) {
+                Err(error) if is_too_long(&error) => error,
+                result => return result,
+            }
+        };
+        // SAFETY: the buffer holds an address of that length, and nothing else uses it until it is given back.
+        let name = unsafe { slice::from_raw_parts(name.cast::<u8>(), length as usize) };
+        let client = socket_address(name).ok_or(error)?;
+        let local = self.socket.local_addr()?.ip();
+        self.shortener.send(handle, reply, client, Some(local), send)
     }
 
     /// Lets the kernel receive from now on.
@@ -276,11 +302,40 @@ impl<'a> Ring<'a> {
     }
 }
 
+impl Ring<'_> {
+    /// Makes the kernel let go of the buffers and of the socket. It closes a ring when it finds the time, which may be long
+    /// after the end of this process, and until then the port would be taken.
+    fn release(&mut self) -> io::Result<()> {
+        // Nothing may begin after everything has been cancelled.
+        self.ring.submit()?;
+        match self.ring.submitter().register_sync_cancel(None, CancelBuilder::any()) {
+            // The receive request may have ended by itself.
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+            Err(_) | Ok(()) => {}
+        }
+        // Requests that are cancelled hold the socket until this thread has looked at what has become of them.
+        let begun = Instant::now();
+        let patience = Timespec::from(RELEASE_PATIENCE);
+        while begun.elapsed() < RELEASE_PATIENCE {
+            let ended = |entry: cqueue::Entry| entry.user_data() == RECEIVE && !cqueue::more(entry.flags());
+            if self.ring.completion().any(ended) {
+                break;
+            }
+            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+            if let Err(error) = waited
+                && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
+            {
+                return Err(error);
+            }
+        }
+        self.ring.submitter().unregister_files()
+    }
+}
+
 impl Drop for Ring<'_> {
     fn drop(&mut self) {
-        // The kernel closes a ring when it finds the time; before the buffers go it must have let go of them.
-        if let Err(error) = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any()) {
-            tracing::debug!("nothing to cancel in the io_uring of a UDP socket: {error}");
+        if let Err(error) = self.release() {
+            tracing::debug!("cannot release the io_uring of a UDP socket: {error}");
         }
     }
 }

@@ -1,0 +1,335 @@
+//! Binding the sockets of all addresses of a protocol.
+//!
+//! Every address has several sockets with `SO_REUSEPORT`. With that option alone a second tracker of the same user would
+//! bind without an error, and take half of the requests. Therefore the first socket of an address is bound without it, which
+//! fails if anybody else has the port, and is opened to the others afterwards. As a socket without the option would also
+//! refuse the sockets of this tracker, wildcards come first: whoever has the wildcard has the port, and named addresses of the
+//! same port join it.
+
+use super::{address, explain, is_family_missing};
+use crate::configuration::Endpoint;
+use anyhow::Context as _;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a taken port is tried again: a tracker that has just been stopped or killed may still have it for some
+/// milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two tries.
+const NAP: Duration = Duration::from_millis(20);
+
+/// What is particular to UDP and to HTTP.
+pub trait Transport {
+    /// What people call it: the option's name in capitals.
+    const NAME: &'static str;
+    /// Datagrams or streams.
+    const TYPE: Type;
+    /// UDP or TCP.
+    const PROTOCOL: Protocol;
+
+    /// Sets what has to be set before the socket is bound to `address`.
+    ///
+    /// # Errors
+    /// When the system refuses an option.
+    fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()>;
+
+    /// Lets a bound socket receive.
+    ///
+    /// # Errors
+    /// When the system refuses; with [`ErrorKind::AddrInUse`] if somebody else has been faster.
+    fn begin(socket: &Socket) -> io::Result<()>;
+}
+
+/// An address with its sockets.
+pub struct Bound {
+    /// The address and the port, which the system has chosen if it was to be 0.
+    pub address: SocketAddr,
+    /// As many as there are threads.
+    pub sockets: Vec<Socket>,
+    /// Whether this host does not have the address yet.
+    pub missing: bool,
+}
+
+/// Who may have a socket on the port when the first one of an address is bound.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// Nobody.
+    None,
+    /// This tracker, with the wildcard.
+    Ours,
+}
+
+/// Binds every endpoint with `threads` sockets. Those that are the same are bound once; one that nobody asked for may be
+/// missing.
+///
+/// # Errors
+/// When an address is taken, not one that can be listened on, or not allowed.
+pub fn bind_all<T: Transport>(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Bound>> {
+    bind_all_within::<T>(endpoints, threads, PATIENCE)
+}
+
+/// The same; a port that is taken is tried for as long as `patience`.
+fn bind_all_within<T: Transport>(
+    endpoints: &[Endpoint],
+    threads: usize,
+    patience: Duration,
+) -> anyhow::Result<Vec<Bound>> {
+    let endpoints = distinct::<T>(endpoints)?;
+    let mut bound: Vec<Option<Bound>> = endpoints.iter().map(|_| None).collect();
+    for wildcard in [true, false] {
+        for (number, endpoint) in endpoints.iter().enumerate() {
+            let wanted = endpoint.address;
+            if wanted.ip().is_unspecified() != wildcard {
+                continue;
+            }
+            let same_port = |other: SocketAddr| {
+                wanted.port() != 0 && other.port() == wanted.port() && other.is_ipv4() == wanted.is_ipv4()
+            };
+            let joins = bound.iter().flatten().any(|one| one.address.ip().is_unspecified() && same_port(one.address));
+            let shared = endpoints.iter().filter(|other| same_port(other.address)).count() > 1;
+            let others = if joins { Others::Ours } else { Others::None };
+            match bind::<T>(wanted, threads.max(1), others, shared, patience) {
+                Ok(one) => bound[number] = Some(one),
+                Err(error) if endpoint.optional && is_family_missing(&error) => {
+                    tracing::info!("this host has no IPv6: not listening on {wanted}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(bound.into_iter().flatten().collect())
+}
+
+/// Each endpoint once, checked.
+fn distinct<T: Transport>(endpoints: &[Endpoint]) -> anyhow::Result<Vec<Endpoint>> {
+    let mut distinct: Vec<Endpoint> = Vec::new();
+    for endpoint in endpoints {
+        let address = address::canonical(endpoint.address);
+        if distinct.iter().any(|other| other.address == address) {
+            tracing::info!("{} {address} is named more than once: it is listened on once", T::NAME);
+            continue;
+        }
+        address::check(address, T::NAME)?;
+        distinct.push(Endpoint { address, ..*endpoint });
+    }
+    Ok(distinct)
+}
+
+/// Binds one address. `shared`: another address of this tracker has the same port.
+fn bind<T: Transport>(
+    address: SocketAddr,
+    threads: usize,
+    others: Others,
+    shared: bool,
+    patience: Duration,
+) -> anyhow::Result<Bound> {
+    let in_vain = |error| explain(error, T::NAME, address);
+    let (first, missing) = open_patiently::<T>(address, others == Others::Ours, patience).map_err(in_vain)?;
+    let address = first
+        .local_addr()
+        .ok()
+        .and_then(|address| address.as_socket())
+        .with_context(|| format!("cannot find out the port of {} {address}", T::NAME))?;
+    if missing {
+        tracing::warn!(
+            "{} {address}: the address is not there yet, no interface of this host has it or may use it (see `ip \
+             address`); requests are answered as soon as one does",
+            T::NAME
+        );
+    }
+    let mut sockets = vec![first];
+    // A socket that is alone need not be chosen among others for every packet.
+    if threads > 1 || shared {
+        sockets[0].set_reuse_port(true).map_err(in_vain)?;
+    }
+    for _ in 1..threads {
+        sockets.push(open::<T>(address, true).map_err(in_vain)?.0);
+    }
+    Ok(Bound { address, sockets, missing })
+}
+
+/// As [`open`], and again for a while if the port is taken.
+fn open_patiently<T: Transport>(address: SocketAddr, shared: bool, patience: Duration) -> io::Result<(Socket, bool)> {
+    let begun = Instant::now();
+    let mut said = false;
+    loop {
+        match open::<T>(address, shared) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < patience => {
+                if !said {
+                    said = true;
+                    tracing::info!(
+                        "{} {address} is taken; trying again for {} ms, in case that its owner is just ending",
+                        T::NAME,
+                        patience.as_millis()
+                    );
+                }
+                thread::sleep(NAP);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// A socket on `address`, and whether this host does not have that address yet.
+fn open<T: Transport>(address: SocketAddr, shared: bool) -> io::Result<(Socket, bool)> {
+    let socket = Socket::new(Domain::for_address(address), T::TYPE, Some(T::PROTOCOL))?;
+    if address.is_ipv6() {
+        // Each family has sockets of its own; an IPv4 client never shows up as ::ffff:a.b.c.d.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(shared)?;
+    T::prepare(&socket, address)?;
+    let missing = match socket.bind(&address.into()) {
+        Ok(()) => false,
+        // At boot a named address may come later than the tracker, or still be probed for duplicates (IPv6). A wildcard
+        // cannot be bound only if there is no such address family.
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable && !address.ip().is_unspecified() => {
+            match address {
+                SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+                SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+            }
+            socket.bind(&address.into())?;
+            true
+        }
+        Err(error) => return Err(error),
+    };
+    T::begin(&socket)?;
+    Ok((socket, missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        http::Http,
+        udp::{self, Udp},
+    };
+    use std::net::{IpAddr, UdpSocket};
+
+    fn endpoints(addresses: &[&str], port: u16) -> Vec<Endpoint> {
+        let endpoint = |address: &&str| {
+            let ip: IpAddr = address.parse().expect(address);
+            Endpoint { address: SocketAddr::new(ip, port), optional: false }
+        };
+        addresses.iter().map(endpoint).collect()
+    }
+
+    /// A port that was free a moment ago, for UDP and TCP and both families.
+    fn free_port() -> u16 {
+        loop {
+            let udp = UdpSocket::bind("0.0.0.0:0").expect("a port");
+            let port = udp.local_addr().expect("bound").port();
+            if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+                return port;
+            }
+        }
+    }
+
+    /// Binds, and says what has been bound or what was wrong.
+    fn outcome(
+        http: bool,
+        addresses: &[&str],
+        port: u16,
+        threads: usize,
+    ) -> (Result<Vec<IpAddr>, String>, Vec<Socket>) {
+        let bind = if http { bind_all_within::<Http> } else { bind_all_within::<Udp> };
+        match bind(&endpoints(addresses, port), threads, Duration::from_millis(10)) {
+            Ok(bound) => {
+                let addresses = bound.iter().map(|one| one.address.ip()).collect();
+                (Ok(addresses), bound.into_iter().flat_map(|one| one.sockets).collect())
+            }
+            Err(error) => (Err(format!("{error:#}")), Vec::new()),
+        }
+    }
+
+    #[test]
+    fn wildcard_and_named_addresses_share_a_port_that_nobody_else_gets() {
+        for http in [false, true] {
+            for threads in [1, 3] {
+                for addresses in [
+                    &["0.0.0.0", "127.0.0.2"][..],
+                    &["127.0.0.2", "0.0.0.0"],
+                    &["127.0.0.2", "0.0.0.0", "127.0.0.3"],
+                    &["127.0.0.2", "127.0.0.3"],
+                    &["::", "::1"],
+                    &["::1", "::"],
+                    &["0.0.0.0", "::", "::1", "127.0.0.1"],
+                ] {
+                    let port = free_port();
+                    let (bound, sockets) = outcome(http, addresses, port, threads);
+                    let expected: Vec<IpAddr> = addresses.iter().map(|one| one.parse().expect(one)).collect();
+                    // In the order given, whatever the order of binding.
+                    assert_eq!(bound, Ok(expected), "{addresses:?}");
+                    assert_eq!(sockets.len(), addresses.len() * threads);
+                    let mut others = addresses.to_vec();
+                    others.push(if addresses[0].contains(':') { "::" } else { "0.0.0.0" });
+                    for other in others {
+                        for threads in [1, 2] {
+                            let error = outcome(http, &[other], port, threads).0.expect_err(other);
+                            assert!(error.contains("another process has"), "{error}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_socket_of_an_address_is_given_clients() {
+        let bound = udp::bind("127.0.0.1:0".parse().expect("an address"), 3).expect("a port");
+        for _ in 0..200 {
+            let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            client.send_to(b"x", bound.address).expect("loopback");
+        }
+        for socket in &bound.sockets {
+            socket.recv(&mut [0]).expect("some of 200 clients");
+        }
+    }
+
+    #[test]
+    fn addresses_named_twice_are_bound_once() {
+        for http in [false, true] {
+            for (addresses, expected) in [
+                (&["127.0.0.1", "127.0.0.1"][..], &["127.0.0.1"][..]),
+                (&["127.0.0.1", "::ffff:127.0.0.1"], &["127.0.0.1"]),
+                (&["127.0.0.1", "127.0.0.2", "127.0.0.1"], &["127.0.0.1", "127.0.0.2"]),
+            ] {
+                let (bound, sockets) = outcome(http, addresses, free_port(), 1);
+                let expected: Vec<IpAddr> = expected.iter().map(|one| one.parse().expect(one)).collect();
+                assert_eq!(sockets.len(), expected.len());
+                assert_eq!(bound, Ok(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn address_that_is_not_there_yet_is_bound_all_the_same() {
+        // Of the networks for documentation (RFC 5737, RFC 3849).
+        for (address, missing) in [("203.0.113.1", true), ("2001:db8::1", true), ("127.0.0.1", false)] {
+            for bind in [bind_all::<Udp>, bind_all::<Http>] {
+                let bound = bind(&endpoints(&[address], 0), 2).expect(address);
+                assert_eq!((bound[0].missing, bound[0].sockets.len()), (missing, 2), "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn taken_port_is_tried_again_until_it_is_free() {
+        for bind in [bind_all::<Udp>, bind_all::<Http>] {
+            let endpoints = endpoints(&["127.0.0.1"], free_port());
+            let first = bind(&endpoints, 2).expect("free");
+            let holder = thread::spawn(move || {
+                thread::sleep(PATIENCE / 4);
+                drop(first);
+            });
+            bind(&endpoints, 2).expect("free by now");
+            holder.join().expect("no panic");
+        }
+    }
+}

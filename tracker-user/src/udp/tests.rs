@@ -1,0 +1,125 @@
+//! Real sockets on loopback.
+
+use super::{replies::Replies, *};
+use crate::{
+    clock, keys, listen,
+    sizes::{Limits, Sizes},
+};
+use std::net::Ipv6Addr;
+
+/// Sockets on a port of the system's choosing, answering until dropped.
+struct Served {
+    address: SocketAddr,
+    shutdown: Shutdown,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Served {
+    /// `None` if the host lacks the address family.
+    fn new(address: &str) -> Option<Self> {
+        let sizes = Sizes::new(&Limits { torrents: 100, peers_v4: 100, peers_v6: 100 }).expect("small");
+        let store = Arc::new(Store::anonymous(&sizes).expect("small"));
+        keys::set(&store, None).expect("random numbers");
+        clock::set(store.settings(), 60_000_000);
+        let listener = match bind(address.parse().expect("an address"), 2) {
+            Err(error) if listen::is_family_missing(&error) => return None,
+            listener => listener.expect("any port"),
+        };
+        let shutdown = Shutdown::default();
+        let address = listener.address;
+        let threads = listener.serve(&store, &shutdown).expect("two threads");
+        Some(Self { address, shutdown, threads })
+    }
+
+    /// A client that hears nothing but what comes from `address`.
+    fn client(&self, address: &str) -> UdpSocket {
+        let local = if self.address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let socket = UdpSocket::bind(local).expect("any port");
+        socket.connect(format!("{address}:{}", self.address.port())).expect("loopback");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("more than zero");
+        socket
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.shutdown.begin();
+        for thread in self.threads.drain(..) {
+            thread.join().expect("no panic");
+        }
+    }
+}
+
+fn connect_request(transaction: u32) -> [u8; 16] {
+    let mut request = [0; 16];
+    request[..8].copy_from_slice(&0x0417_2710_1980_u64.to_be_bytes());
+    request[12..].copy_from_slice(&transaction.to_be_bytes());
+    request
+}
+
+#[test]
+fn reply_leaves_from_the_address_that_was_asked() {
+    for (listen, asked) in [("0.0.0.0:0", "127.0.0.2"), ("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "[::1]")] {
+        let Some(served) = Served::new(listen) else { continue };
+        let client = served.client(asked);
+        client.send(&connect_request(7)).expect("loopback");
+        let mut reply = [0; 100];
+        let length = client.recv(&mut reply).expect(listen);
+        assert_eq!((length, &reply[..8]), (16, &[0, 0, 0, 0, 0, 0, 0, 7][..]), "{listen}");
+    }
+}
+
+#[test]
+fn every_packet_of_a_burst_is_answered_and_rubbish_is_not() {
+    // Sockets of one address are served through io_uring, where there is one, the others by system calls.
+    for (listen, asked) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), ("[::1]:0", "[::1]")] {
+        let Some(served) = Served::new(listen) else { continue };
+        let client = served.client(asked);
+        // Several times what is received at once, but not more than the client's socket holds.
+        for _ in 0..6 {
+            let burst = BATCH as u32 * 2;
+            for transaction in 0..burst {
+                client.send(&connect_request(transaction)).expect("loopback");
+                client.send(b"rubbish").expect("loopback");
+            }
+            let mut answered: Vec<u32> = (0..burst)
+                .map(|_| {
+                    let mut reply = [0; 16];
+                    assert_eq!(client.recv(&mut reply).expect("an answer"), 16, "{listen}");
+                    u32::from_be_bytes(reply[4..8].try_into().expect("4 bytes"))
+                })
+                .collect();
+            answered.sort_unstable();
+            assert!(answered.into_iter().eq(0..burst), "{listen}");
+        }
+    }
+}
+
+#[test]
+fn socket_addresses_are_read() {
+    let mut v4 = [0, 0, 0x1a, 0xe1, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0];
+    v4[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+    let mut v6 = [0; 28];
+    v6[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+    v6[2..4].copy_from_slice(&[0x1a, 0xe1]);
+    v6[8..24].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
+    let rows = [
+        (&v4[..], Some(Source::V4([192, 0, 2, 7], 6881))),
+        (&v4[..8], Some(Source::V4([192, 0, 2, 7], 6881))),
+        (&v4[..7], None),
+        (&v6[..], Some(Source::V6(Ipv6Addr::LOCALHOST.octets(), 6881))),
+        (&v6[..23], None),
+        (&[0; 28], None),
+        (&[], None),
+    ];
+    for (name, expected) in rows {
+        assert_eq!(source(name), expected, "{name:?}");
+    }
+}
+
+#[test]
+fn replies_are_kept_apart() {
+    let replies = Replies { bytes: b"onethree".to_vec(), starts: vec![(1, 0), (5, 3), (6, 8)] };
+    let all: Vec<_> = replies.iter().collect();
+    assert_eq!(all, [(1, &b"one"[..]), (5, b"three"), (6, b"")]);
+}
