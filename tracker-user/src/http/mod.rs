@@ -11,6 +11,7 @@
 //! | [`deadlines`] | how long they may |
 //! | [`service`] | from received bytes to the bytes to send |
 //! | [`request`], [`response`] | HTTP |
+//! | [`route`] | what a path asks for, old announce URLs included |
 //! | [`query`] | what an announce or a scrape says |
 //! | [`announce`], [`scrape`], [`full_scrape`] | their answers |
 //! | [`failure`] | every reason for not giving one, and what the client is told |
@@ -26,6 +27,7 @@ pub mod listener;
 pub mod query;
 pub mod request;
 pub mod response;
+pub mod route;
 pub mod scrape;
 pub mod service;
 pub mod worker;

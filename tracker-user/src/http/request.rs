@@ -108,7 +108,8 @@ fn method(parsed: &httparse::Request<'_, '_>) -> Result<bool, Failure> {
 /// Cuts a target into path and query. A target may carry the scheme and the host (RFC 9112, 3.2.2).
 fn target(target: &[u8]) -> Result<(&[u8], &[u8]), Failure> {
     let mut rest = target;
-    if !rest.starts_with(b"/") {
+    // A client whose announce URL has no path sends none.
+    if !matches!(rest, [b'/' | b'?', ..]) {
         let (scheme, authority) = rest.split_at_checked(7).ok_or(Failure::RequestMalformed)?;
         if !scheme.eq_ignore_ascii_case(b"http://") {
             return Err(Failure::RequestMalformed);
@@ -179,6 +180,7 @@ mod tests {
             ("GET http://tracker:6969/announce?a HTTP/1.1\r\n\r\n", request("/announce", "a")),
             ("GET HTTP://tracker?a HTTP/1.1\r\n\r\n", request("/", "a")),
             ("GET http://tracker HTTP/1.1\r\n\r\n", request("/", "")),
+            ("GET ?a HTTP/1.1\r\n\r\n", request("/", "a")),
             ("HEAD / HTTP/1.1\r\n\r\n", Request { head: true, ..request("/", "") }),
             ("GET / HTTP/1.1\r\nConnection: Close\r\n\r\n", Request { keep_alive: false, ..request("/", "") }),
             ("GET / HTTP/1.1\r\nCONNECTION: x , close\r\n\r\n", Request { keep_alive: false, ..request("/", "") }),
@@ -222,6 +224,7 @@ mod tests {
             ("\x16\x03\x01\x02", Failure::RequestMalformed),
             ("d1:ad2:id20:", Failure::RequestMalformed),
             ("GET * HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
+            ("GET announce?a HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
             ("GET ftp://x/ HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
             ("GET https://x/ HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
             ("POST /announce HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),

@@ -7,6 +7,7 @@ use super::{
     query,
     request::{self, Request},
     response::{self, Connection},
+    route::{Route, route},
     scrape,
 };
 use crate::{
@@ -140,9 +141,9 @@ impl Service {
         };
         let next = if connection == Connection::Close { Next::Close } else { Next::Receive };
         self.body.clear();
-        let (kind, result) = match request.path {
-            b"/announce" => (HttpEvent::Announce, self.announce(source, request.query)),
-            b"/scrape" => match query::scrape(request.query, &mut self.hashes) {
+        let (kind, result) = match route(request.path, request.query) {
+            Route::Announce => (HttpEvent::Announce, self.announce(source, request.query)),
+            Route::Scrape => match query::scrape(request.query, &mut self.hashes) {
                 Ok(()) if self.hashes.is_empty() => match self.full_scrape(request, connection, out) {
                     Ok(next) => return next,
                     Err(failure) => (HttpEvent::FullScrape, Err(failure)),
@@ -150,15 +151,15 @@ impl Service {
                 Ok(()) => (HttpEvent::Scrape, self.scrape(source)),
                 Err(failure) => (HttpEvent::Scrape, Err(failure)),
             },
-            b"/stats" => (HttpEvent::Statistics, self.statistics(request.query)),
-            b"/metrics" => {
+            Route::Statistics => (HttpEvent::Statistics, self.statistics(request.query)),
+            Route::Metrics => {
                 let page = prometheus::write(&self.context.statistics.snapshot());
                 self.body.extend_from_slice(page.as_bytes());
                 (HttpEvent::Metrics, Ok((200, prometheus::CONTENT_TYPE)))
             }
             // A browser that was sent here by the host's name finds something to read.
-            b"/" => (HttpEvent::Other, Ok((302, response::TEXT))),
-            _ => (HttpEvent::Other, Err(Failure::NotFound)),
+            Route::Root => (HttpEvent::Other, Ok((302, response::TEXT))),
+            Route::Unknown => (HttpEvent::Other, Err(Failure::NotFound)),
         };
         self.counters.count(kind);
         let (status, content_type) = result.unwrap_or_else(|failure| {

@@ -2,6 +2,7 @@
 
 mod announce;
 mod limits;
+mod paths;
 mod protocol;
 mod scrape;
 mod statistics;

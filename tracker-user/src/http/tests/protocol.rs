@@ -17,7 +17,7 @@ fn failures_are_bencoded() {
         ("/scrape?info_hash=", 200, "info_hash is not 20 bytes, percent-encoded", Some("never")),
         ("/scrape", 200, "This tracker gives no full scrapes; name an info_hash", Some("never")),
         (
-            "/announce.php?info_hash=a",
+            "/nothing?info_hash=a",
             404,
             "No such path; a tracker has /announce, /scrape, /stats and /metrics",
             Some("never"),
