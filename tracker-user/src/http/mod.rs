@@ -12,6 +12,7 @@
 //! | [`service`] | from received bytes to the bytes to send |
 //! | [`request`], [`response`] | HTTP |
 //! | [`route`] | what a path asks for, old announce URLs included |
+//! | [`proxy`] | a proxy in front, and that it does harm |
 //! | [`query`] | what an announce or a scrape says |
 //! | [`announce`], [`scrape`], [`full_scrape`] | their answers |
 //! | [`failure`] | every reason for not giving one, and what the client is told |
@@ -24,6 +25,7 @@ pub mod deadlines;
 pub mod failure;
 pub mod full_scrape;
 pub mod listener;
+pub mod proxy;
 pub mod query;
 pub mod request;
 pub mod response;
@@ -84,13 +86,14 @@ pub struct Context {
     statistics: Arc<Statistics>,
     /// Full scrapes under way.
     full_scrapes: Arc<AtomicUsize>,
+    proxy: proxy::Warning,
 }
 
 impl Context {
     /// Puts it together.
     #[must_use]
     pub fn new(store: Arc<Store>, limits: Limits, statistics: Arc<Statistics>) -> Self {
-        Self { store, limits, statistics, full_scrapes: Arc::default() }
+        Self { store, limits, statistics, full_scrapes: Arc::default(), proxy: proxy::Warning::default() }
     }
 }
 

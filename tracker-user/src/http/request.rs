@@ -1,6 +1,6 @@
 //! What of an HTTP request matters to a tracker. The parsing itself is `httparse`'s.
 
-use super::failure::Failure;
+use super::{failure::Failure, proxy};
 use std::mem::MaybeUninit;
 
 /// Longest head of a request, in bytes. An announce has a few hundred; a scrape of a hundred torrents 7 000.
@@ -36,6 +36,8 @@ pub struct Request<'a> {
     pub keep_alive: bool,
     /// The best encoding the client takes.
     pub encoding: Encoding,
+    /// The header in which a proxy says for whom it asks.
+    pub proxy: Option<&'static str>,
     /// Bytes of the request.
     pub length: usize,
 }
@@ -64,7 +66,8 @@ pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Failure> {
     let head = method(&parsed)?;
     let (path, query) = target(parsed.path.unwrap_or_default().as_bytes())?;
     let chunks = parsed.version == Some(1);
-    let mut request = Request { head, path, query, chunks, keep_alive: chunks, encoding: Encoding::Identity, length };
+    let mut request =
+        Request { head, path, query, chunks, keep_alive: chunks, encoding: Encoding::Identity, proxy: None, length };
     for header in parsed.headers.iter() {
         // The length decides nearly always.
         match header.name.len() {
@@ -82,7 +85,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Failure> {
                 return Err(Failure::BodySent);
             }
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => return Err(Failure::BodySent),
-            _ => {}
+            _ => request.proxy = request.proxy.or(proxy::header(header.name, header.value)),
         }
     }
     Ok(Some(request))
@@ -166,6 +169,7 @@ mod tests {
             chunks: true,
             keep_alive: true,
             encoding: Encoding::Identity,
+            proxy: None,
             length: 0,
         }
     }

@@ -142,7 +142,7 @@ impl Service {
         let next = if connection == Connection::Close { Next::Close } else { Next::Receive };
         self.body.clear();
         let (kind, result) = match route(request.path, request.query) {
-            Route::Announce => (HttpEvent::Announce, self.announce(source, request.query)),
+            Route::Announce => (HttpEvent::Announce, self.announce(source, request)),
             Route::Scrape => match query::scrape(request.query, &mut self.hashes) {
                 Ok(()) if self.hashes.is_empty() => match self.full_scrape(request, connection, out) {
                     Ok(next) => return next,
@@ -175,8 +175,12 @@ impl Service {
         next
     }
 
-    fn announce(&mut self, source: IpAddr, query: &[u8]) -> Result<(u16, &'static str), Failure> {
-        let result = announce::answer(&self.memory, source, query, &mut self.space, &mut self.body);
+    fn announce(&mut self, source: IpAddr, request: &Request<'_>) -> Result<(u16, &'static str), Failure> {
+        if let Some(header) = request.proxy {
+            self.counters.count(HttpEvent::Proxied);
+            self.context.proxy.announce(header, source);
+        }
+        let result = announce::answer(&self.memory, source, request.query, &mut self.space, &mut self.body);
         if result == Err(Failure::PortZero) {
             self.memory.reason(Reason::PortZero);
         }

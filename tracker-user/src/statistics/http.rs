@@ -54,6 +54,7 @@ events! {
     ReceivedBytes = "received_bytes", "bytes received";
     SentBytes = "sent_bytes", "bytes sent";
     FullScrapeBytes = "full_scrape_bytes", "bytes of full scrapes sent";
+    Proxied = "proxied", "announces through a proxy, whose address was stored";
 }
 
 const EVENTS: usize = HttpEvent::ALL.len();

@@ -4,6 +4,7 @@ mod announce;
 mod limits;
 mod paths;
 mod protocol;
+mod proxy;
 mod scrape;
 mod statistics;
 

@@ -22,7 +22,7 @@ fn failures_are_bencoded() {
             "No such path; a tracker has /announce, /scrape, /stats and /metrics",
             Some("never"),
         ),
-        ("/stats?mode=nothing", 400, "No such mode of the statistics", Some("never")),
+        ("/stats?mode=nothing", 400, Failure::StatisticsModeUnknown.text(), Some("never")),
     ];
     for (target, status, reason, retry) in rows {
         let response = server.get(target);

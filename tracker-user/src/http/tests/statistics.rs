@@ -21,3 +21,18 @@ fn statistics_are_served() {
     assert!(metrics.text().contains(line), "{}", metrics.text());
     assert_eq!(server.get("/").headers["location"], "/stats");
 }
+
+#[test]
+fn an_unknown_mode_is_told_which_there_are() {
+    let server = Server::plain();
+    for query in ["mode=nothing", "mode=", "mode", "mode=PEER", "mode=peer%20", "mode=tpbs&mode=peer"] {
+        let response = server.get(&format!("/stats?{query}"));
+        assert_eq!(response.status, 400, "{query}");
+        let reason = response.failure();
+        let (what, names) = reason.split_once("; there are ").expect("a list");
+        assert_eq!(what, "No such mode of the statistics");
+        let names: Vec<_> = names.split([',', ' ']).filter(|word| !word.is_empty() && *word != "and").collect();
+        let known: Vec<_> = crate::statistics::opentracker::Mode::ALL.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, known);
+    }
+}
