@@ -10,6 +10,7 @@ use super::{
     worker::Worker,
 };
 use crate::statistics::http::HttpEvent;
+use bytes::{Buf as _, Bytes};
 use socket2::SockRef;
 use std::{
     future::poll_fn,
@@ -23,6 +24,7 @@ use std::{
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf},
     net::TcpStream,
+    time,
 };
 
 /// What a client may still send after an error, in bytes, before the connection is cut.
@@ -32,9 +34,9 @@ const LINGER_BYTES: usize = 256 << 10;
 #[derive(Default)]
 pub struct Work {
     /// Received and not used: the beginning of a request, or pipelined requests that wait for their turn.
-    pub input: Vec<u8>,
-    /// Replies not sent yet.
-    pub output: Vec<u8>,
+    pub input: Bytes,
+    /// Replies not sent yet. While there are any, nothing is received and no request is answered.
+    pub output: Bytes,
     /// What is to be done when they are sent.
     pub next: Next,
     /// The client has had a reply: if it sends nothing now, it is idle and not slow.
@@ -85,7 +87,10 @@ impl Connection {
             Next::Continue => {
                 // Others may have been waiting while a batch of pipelined requests was answered.
                 tokio::task::yield_now().await;
-                self.worker.resume(&mut self.work, self.source);
+                let Self { worker, stream, source, work, .. } = self;
+                worker.resume(work, *source, |bytes, last| {
+                    stream.try_io(Interest::WRITABLE, || send(SockRef::from(&*stream), bytes, last))
+                });
                 Ok(())
             }
             Next::Close => Err(End),
@@ -167,38 +172,56 @@ impl Connection {
         // One deadline for all of it: a client must not hold it in memory by taking a byte now and then.
         self.wait_for(Wait::Writing, true);
         let Self { worker, stream, key, work, .. } = self;
-        let mut sent = 0;
         let result = poll_fn(|context| {
-            while sent < work.output.len() {
+            while work.output.has_remaining() {
                 if worker.deadlines.borrow_mut().doom_or_park(*key, context.waker()).is_some() {
                     return Poll::Ready(Err(End));
                 }
-                let count = ready!(Pin::new(&mut *stream).poll_write(context, &work.output[sent..]))?;
+                let count = ready!(Pin::new(&mut *stream).poll_write(context, &work.output))?;
                 worker.counters.add(HttpEvent::SentBytes, count as u64);
-                sent += count;
+                work.output.advance(count);
             }
             Poll::Ready(Ok(()))
         })
         .await;
         if result.is_err() {
-            // Do not let the kernel go on trying to deliver the rest.
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            self.abort();
         }
-        self.work.output = Vec::new();
+        self.work.output = Bytes::new();
         result
     }
 
-    /// Makes and sends the body of a full scrape.
-    async fn stream(&mut self, mut scrape: FullScrape) -> Result<(), End> {
+    /// Makes and sends the body of a full scrape, within the time that the client has for it.
+    async fn stream(&mut self, scrape: FullScrape) -> Result<(), End> {
+        if let Ok(result) = time::timeout(scrape.patience(), self.stream_body(scrape)).await {
+            return result;
+        }
+        self.worker.counters.count(HttpEvent::FullScrapeTimeout);
+        self.abort();
+        Err(End)
+    }
+
+    async fn stream_body(&mut self, mut scrape: FullScrape) -> Result<(), End> {
+        // The client waits for us, and is not asked to make room.
+        self.wait_for(Wait::Writing, true);
+        if !scrape.is_ready().await {
+            return Err(End);
+        }
         loop {
-            let last = scrape.slice(self.worker.service.borrow().memory(), &mut self.work.output)?;
-            self.worker.count_full_scrape(self.work.output.len());
+            let (slice, last) = scrape.slice(self.worker.service.borrow().memory())?;
+            self.worker.count_full_scrape(slice.len());
+            self.work.output = slice;
             self.send_output().await?;
             if last {
                 return Ok(());
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Sees to it that the kernel does not go on trying to deliver what the client does not take.
+    fn abort(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Waits until the client has closed its side. A connection that is closed while the client is still sending is reset, and

@@ -81,6 +81,8 @@ failures! {
     NumWantMalformed = "numwant_malformed", 200, Retry::Never, "numwant is not a number";
     FullScrapeOff = "full_scrape_off", 200, Retry::Never, "This tracker gives no full scrapes; name an info_hash";
     FullScrapeBusy = "full_scrape_busy", 200, Retry::Minutes(1), "Other full scrapes are under way";
+    FullScrapeRepeated = "full_scrape_repeated", 200, Retry::Minutes(1),
+        "A full scrape to your address is still under way";
     TrackerFull = "tracker_full", 200, Retry::Minutes(30), "Tracker is full";
     Internal = "internal", 200, Retry::Minutes(5), "The tracker could not handle this request";
 }

@@ -15,6 +15,7 @@
 //! | [`proxy`] | a proxy in front, and that it does harm |
 //! | [`query`] | what an announce or a scrape says |
 //! | [`announce`], [`scrape`], [`full_scrape`] | their answers |
+//! | [`permits`], [`snapshot`] | who may have a full scrape, and its torrents in order |
 //! | [`failure`] | every reason for not giving one, and what the client is told |
 //! | [`bencode`] | how answers are written |
 
@@ -25,6 +26,7 @@ pub mod deadlines;
 pub mod failure;
 pub mod full_scrape;
 pub mod listener;
+pub mod permits;
 pub mod proxy;
 pub mod query;
 pub mod request;
@@ -32,6 +34,7 @@ pub mod response;
 pub mod route;
 pub mod scrape;
 pub mod service;
+pub mod snapshot;
 pub mod worker;
 
 #[cfg(test)]
@@ -41,12 +44,7 @@ pub use listener::{Listener, bind};
 
 use crate::{memory::Store, shutdown::Shutdown, statistics::Statistics};
 use anyhow::Context as _;
-use std::{
-    net::TcpListener,
-    sync::{Arc, atomic::AtomicUsize},
-    thread,
-    time::Duration,
-};
+use std::{net::TcpListener, sync::Arc, thread, time::Duration};
 
 /// What clients may take.
 #[derive(Clone, Debug)]
@@ -62,8 +60,12 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Whether `/scrape` without an info_hash lists all torrents.
     pub full_scrape: bool,
-    /// How many of these lists are made at a time.
+    /// How many clients are sent this list at a time.
     pub full_scrapes: usize,
+    /// How long a client may take for it; if it is long, as long as it takes at [`Limits::full_scrape_rate`].
+    pub full_scrape_timeout: Duration,
+    /// Torrents per second that a client has to take of it.
+    pub full_scrape_rate: u32,
 }
 
 impl Default for Limits {
@@ -75,6 +77,8 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(15),
             full_scrape: true,
             full_scrapes: 2,
+            full_scrape_timeout: Duration::from_secs(15),
+            full_scrape_rate: 100_000,
         }
     }
 }
@@ -85,7 +89,9 @@ pub struct Context {
     limits: Limits,
     statistics: Arc<Statistics>,
     /// Full scrapes under way.
-    full_scrapes: Arc<AtomicUsize>,
+    full_scrapes: Arc<permits::Permits>,
+    /// What they are made from.
+    snapshots: snapshot::Snapshots,
     proxy: proxy::Warning,
 }
 
@@ -93,7 +99,14 @@ impl Context {
     /// Puts it together.
     #[must_use]
     pub fn new(store: Arc<Store>, limits: Limits, statistics: Arc<Statistics>) -> Self {
-        Self { store, limits, statistics, full_scrapes: Arc::default(), proxy: proxy::Warning::default() }
+        Self {
+            store,
+            limits,
+            statistics,
+            full_scrapes: Arc::default(),
+            snapshots: snapshot::Snapshots::default(),
+            proxy: proxy::Warning::default(),
+        }
     }
 }
 

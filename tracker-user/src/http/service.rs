@@ -3,7 +3,7 @@
 use super::{
     Context, announce,
     failure::Failure,
-    full_scrape::{FullScrape, Permit},
+    full_scrape::{FullScrape, patience},
     query,
     request::{self, Request},
     response::{self, Connection},
@@ -144,7 +144,7 @@ impl Service {
         let (kind, result) = match route(request.path, request.query) {
             Route::Announce => (HttpEvent::Announce, self.announce(source, request)),
             Route::Scrape => match query::scrape(request.query, &mut self.hashes) {
-                Ok(()) if self.hashes.is_empty() => match self.full_scrape(request, connection, out) {
+                Ok(()) if self.hashes.is_empty() => match self.full_scrape(source, request, connection, out) {
                     Ok(next) => return next,
                     Err(failure) => (HttpEvent::FullScrape, Err(failure)),
                 },
@@ -210,6 +210,7 @@ impl Service {
     /// Appends the head of a full scrape.
     fn full_scrape(
         &mut self,
+        source: IpAddr,
         request: &Request<'_>,
         connection: Connection,
         out: &mut Vec<u8>,
@@ -225,8 +226,11 @@ impl Service {
             response::write_stream_head(out, connection, request.encoding, request.chunks);
             return Ok(if connection == Connection::Close { Next::Close } else { Next::Receive });
         }
-        let permit = Permit::take(&self.context.full_scrapes, limits.full_scrapes).ok_or(Failure::FullScrapeBusy)?;
-        let scrape = FullScrape::new(request.encoding, request.chunks, permit)?;
+        let store = &self.context.store;
+        let permit = self.context.full_scrapes.take(source, limits.full_scrapes)?;
+        let torrents = self.context.snapshots.share(store)?;
+        let patience = patience(store.pools().swarms.used(), limits.full_scrape_rate, limits.full_scrape_timeout);
+        let scrape = FullScrape::new(request.encoding, request.chunks, torrents, patience, permit)?;
         self.counters.count(HttpEvent::FullScrape);
         response::write_stream_head(out, connection, request.encoding, request.chunks);
         Ok(Next::Stream(Box::new(scrape), connection))

@@ -17,6 +17,7 @@ use crate::{
     statistics::http::{Counters, HttpEvent},
 };
 use anyhow::Context as _;
+use bytes::{Buf as _, Bytes};
 use socket2::{SockRef, Socket};
 use std::{
     cell::{Cell, RefCell},
@@ -129,6 +130,7 @@ impl Worker {
             self.tick();
             if samples && count.is_multiple_of(TICKS_PER_SAMPLE) {
                 self.context.statistics.sample();
+                self.context.snapshots.release();
             }
             count = count.wrapping_add(1);
         }
@@ -298,48 +300,53 @@ impl Worker {
         space[..kept].copy_from_slice(&work.input);
         let input = &space[..kept + count];
 
+        let used = self.answer(work, source, input, send);
+        // Just as much memory as it takes; an idle connection holds none.
+        work.input = Bytes::copy_from_slice(&input[used..]);
+    }
+
+    /// Goes on with requests that were received earlier.
+    pub(super) fn resume(&self, work: &mut Work, source: IpAddr, send: impl FnOnce(&[u8], bool) -> io::Result<usize>) {
+        let mut input = std::mem::take(&mut work.input);
+        let used = self.answer(work, source, &input, send);
+        input.advance(used);
+        work.input = input;
+    }
+
+    /// Answers the requests in `input` and tries to send the replies. Returns how much of it is done with.
+    fn answer(
+        &self,
+        work: &mut Work,
+        source: IpAddr,
+        input: &[u8],
+        send: impl FnOnce(&[u8], bool) -> io::Result<usize>,
+    ) -> usize {
         let out = &mut *self.send_space.borrow_mut();
         out.clear();
         let turn = self.service.borrow_mut().answer(source, input, out);
         work.next = turn.next;
-        let rest = &input[turn.used..];
-        if rest.is_empty() {
-            // An idle connection holds no memory.
-            work.input = Vec::new();
-        } else {
-            work.input.clear();
-            work.input.extend_from_slice(rest);
-        }
         if out.is_empty() {
-            return;
+            return turn.used;
         }
         work.answered = true;
         match send(out, matches!(work.next, Next::Close)) {
             Ok(sent) => {
                 self.counters.add(HttpEvent::SentBytes, sent as u64);
-                work.output = out[sent.min(out.len())..].to_vec();
+                work.output = Bytes::copy_from_slice(&out[sent.min(out.len())..]);
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                work.output.clone_from(out);
+                work.output = Bytes::copy_from_slice(out);
             }
             // The client is gone.
             Err(_) => work.next = Next::Close,
         }
+        turn.used
     }
 
     /// Counts what is sent of a full scrape, which the service does not see.
     pub(super) fn count_full_scrape(&self, bytes: usize) {
         self.counters.add(HttpEvent::FullScrapeBytes, bytes as u64);
         self.service.borrow().memory().count(Counter::Event(Event::ReplyBytes), bytes as u64);
-    }
-
-    /// Goes on with requests that were received earlier.
-    pub(super) fn resume(&self, work: &mut Work, source: IpAddr) {
-        let input = std::mem::take(&mut work.input);
-        let turn = self.service.borrow_mut().answer(source, &input, &mut work.output);
-        work.next = turn.next;
-        work.input = input;
-        work.input.drain(..turn.used);
     }
 }
 

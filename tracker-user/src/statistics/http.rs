@@ -54,6 +54,7 @@ events! {
     ReceivedBytes = "received_bytes", "bytes received";
     SentBytes = "sent_bytes", "bytes sent";
     FullScrapeBytes = "full_scrape_bytes", "bytes of full scrapes sent";
+    FullScrapeTimeout = "full_scrape_timeout", "connections closed because a full scrape was not taken in time";
     Proxied = "proxied", "announces through a proxy, whose address was stored";
 }
 

@@ -249,6 +249,7 @@ impl Page {
             HttpEvent::IdleTimeout,
             HttpEvent::HeaderTimeout,
             HttpEvent::WriteTimeout,
+            HttpEvent::FullScrapeTimeout,
         ] {
             self.sample(name, &[("reason", reason.label())], http.event(reason));
         }

@@ -6,6 +6,7 @@ mod paths;
 mod protocol;
 mod proxy;
 mod scrape;
+mod snapshot;
 mod statistics;
 
 use super::{
@@ -100,6 +101,14 @@ impl Server {
         Client::connect(self.address)
     }
 
+    /// A client at another address of the loopback interface.
+    fn connect_from(&self, source: [u8; 4]) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127.0.0.0/8 is there");
+        socket.connect(&self.address.into()).expect("the server listens");
+        Client::with(socket.into())
+    }
+
     /// One request on a connection of its own.
     fn get(&self, target: &str) -> Response {
         let mut client = self.connect();
@@ -166,7 +175,10 @@ impl Response {
 
 impl Client {
     fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server listens");
+        Self::with(TcpStream::connect_timeout(&address, PATIENCE).expect("the server listens"))
+    }
+
+    fn with(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
         stream.set_nodelay(true).expect("TCP");
         Self { stream, received: Vec::new() }

@@ -54,7 +54,7 @@ fn full_scrapes_list_every_torrent_in_every_encoding() {
                 }
                 Some(_) => body = zstd::decode_all(&response.body[..]).expect("zstd"),
             }
-            let value = read(&body, false).expect("bencode");
+            let value = read(&body, true).expect("sorted bencode");
             let Some(Value::Dictionary(files)) = value.get("files") else { panic!("no files") };
             assert_eq!(files.len(), count);
             let seeders: u64 = files.values().filter_map(|file| file.number("complete")).sum();
@@ -65,7 +65,7 @@ fn full_scrapes_list_every_torrent_in_every_encoding() {
         client.send(b"GET /scrape HTTP/1.0\r\n\r\n");
         let response = client.response();
         assert_eq!(response.headers.get("transfer-encoding"), None);
-        let value = read(&response.body, false).expect("bencode until the connection is closed");
+        let value = read(&response.body, true).expect("sorted bencode until the connection is closed");
         assert!(matches!(value.get("files"), Some(Value::Dictionary(files)) if files.len() == count));
     }
 }
@@ -77,18 +77,69 @@ fn full_scrapes_are_limited_and_stall_nobody() {
         many_torrents(100_000),
         Limits { full_scrapes: 2, ..Limits::default() },
     );
+    let ask = |last: u8, target: &str| {
+        let mut client = server.connect_from([127, 0, 0, last]);
+        client.send(format!("GET {target} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes());
+        client
+    };
     // Two clients that do not read what they asked for.
-    let mut slow: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    let mut slow: Vec<Client> = (2..4).map(|last| ask(last, "/scrape")).collect();
     for client in &mut slow {
-        client.send(b"GET /scrape HTTP/1.1\r\nConnection: close\r\n\r\n");
-        client.head();
+        assert!(client.head().headers.contains_key("transfer-encoding"));
     }
-    assert_eq!(server.get("/scrape").failure(), "Other full scrapes are under way");
-    assert_eq!(server.get("/scrape").value().number("retry in"), Some(1));
+    for (last, reason) in [
+        (2, "A full scrape to your address is still under way"),
+        (3, "A full scrape to your address is still under way"),
+        (4, "Other full scrapes are under way"),
+        (1, "Other full scrapes are under way"),
+    ] {
+        let value = ask(last, "/scrape").response().value();
+        assert_eq!(value.bytes("failure reason"), Some(reason.as_bytes()), "127.0.0.{last}");
+        assert_eq!(value.number("retry in"), Some(1));
+    }
     for port in 1..100 {
         server.announce(&format!("info_hash={HASH}&port={port}"));
     }
+    // Named torrents can be asked for meanwhile, by everybody.
+    assert!(ask(2, &format!("/scrape?info_hash={HASH}")).response().value().get("files").is_some());
     drop(slow);
-    server
-        .until("permits are not given back", |server| server.get("/scrape").headers.contains_key("transfer-encoding"));
+    server.until("permits are not given back", |_| {
+        [2, 3, 4].iter().all(|last| ask(*last, "/scrape").head().headers.contains_key("transfer-encoding"))
+    });
+}
+
+#[test]
+fn a_full_scrape_that_is_read_too_slowly_ends() {
+    let limits =
+        Limits { full_scrape_timeout: Duration::from_millis(700), full_scrape_rate: 1_000_000, ..Limits::default() };
+    let server = Server::start(Ipv4Addr::LOCALHOST.into(), many_torrents(100_000), limits);
+    // It reads on and on, which is enough for every other limit, but not all in time.
+    let mut slow = server.connect();
+    slow.send(b"GET /scrape HTTP/1.1\r\n\r\n");
+    slow.head();
+    let mut taken = 0;
+    let mut space = [0; 64];
+    loop {
+        match slow.stream.read(&mut space) {
+            Ok(0) => break,
+            Ok(count) => taken += count,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                break;
+            }
+        }
+        thread::sleep(Duration::from_millis(2));
+        if server.counted(HttpEvent::FullScrapeTimeout) == 1 {
+            break;
+        }
+    }
+    assert!(taken < 1 << 20, "all of it has been read: {taken} bytes");
+    server.until("the permit has no end", |server| server.counted(HttpEvent::FullScrapeTimeout) == 1);
+    assert_eq!(server.counted(HttpEvent::WriteTimeout), 0);
+    assert!(server.get("/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa").value().get("files").is_some());
+    server.until("the permit is not given back", |server| {
+        let mut client = server.connect();
+        client.send(b"GET /scrape HTTP/1.0\r\n\r\n");
+        !client.head().headers.contains_key("content-length")
+    });
 }
