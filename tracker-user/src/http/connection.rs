@@ -2,6 +2,7 @@
 //! is not taken at once. Most connections never get here; see [`super::worker`].
 
 use super::{
+    buffers,
     deadlines::{Doom, Wait},
     failure::Failure,
     full_scrape::FullScrape,
@@ -43,6 +44,16 @@ pub struct Work {
     pub answered: bool,
 }
 
+impl Work {
+    /// Bytes that are held in memory for the client. Where a reply waits, the kernel has as much as it may of those before it,
+    /// and of the requests behind it.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let kernel = if self.output.is_empty() { 0 } else { 2 * buffers::TAKEN };
+        self.input.len() + self.output.len() + kernel
+    }
+}
+
 /// A connection with its task.
 pub struct Connection {
     worker: Rc<Worker>,
@@ -63,6 +74,7 @@ impl From<io::Error> for End {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.worker.debts.borrow_mut().set(self.key, 0);
         self.worker.deadlines.borrow_mut().leave(self.key);
         self.worker.counters.count(HttpEvent::Ended);
     }
@@ -109,6 +121,7 @@ impl Connection {
 
     /// Receives, and answers what has become complete.
     async fn receive(&mut self) -> Result<(), End> {
+        self.worker.owes(self.key, self.work.held());
         let nothing_asked = self.work.input.is_empty();
         if nothing_asked && self.work.answered {
             self.wait_for(Wait::Idle, true);
@@ -158,8 +171,8 @@ impl Connection {
     fn reject(&self, failure: Failure) {
         let mut reply = Vec::new();
         self.worker.service.borrow_mut().reject(failure, &mut reply);
-        // A client that takes nothing is not owed anything.
-        if let Ok(count) = self.stream.try_write(&reply) {
+        // A client that takes nothing is not owed anything. The runtime may not know yet that there is room.
+        if let Ok(count) = send(SockRef::from(&self.stream), &reply, true) {
             self.worker.counters.add(HttpEvent::SentBytes, count as u64);
         }
     }
@@ -169,6 +182,7 @@ impl Connection {
         if self.work.output.is_empty() {
             return Ok(());
         }
+        self.worker.owes(self.key, self.work.held());
         // One deadline for all of it: a client must not hold it in memory by taking a byte now and then.
         self.wait_for(Wait::Writing, true);
         let Self { worker, stream, key, work, .. } = self;
@@ -193,7 +207,9 @@ impl Connection {
 
     /// Makes and sends the body of a full scrape, within the time that the client has for it.
     async fn stream(&mut self, scrape: FullScrape) -> Result<(), End> {
+        buffers::unbind(&SockRef::from(&self.stream));
         if let Ok(result) = time::timeout(scrape.patience(), self.stream_body(scrape)).await {
+            buffers::rebind(&SockRef::from(&self.stream));
             return result;
         }
         self.worker.counters.count(HttpEvent::FullScrapeTimeout);

@@ -1,5 +1,6 @@
 //! Listening sockets of the HTTP threads.
 
+use super::buffers;
 use crate::listen::explain;
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -60,6 +61,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address, true)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
+    buffers::bound(&socket)?;
     // A connection that is accepted has its request with it, and needs no second look.
     defer_accept(&socket)?;
     socket.set_nonblocking(true)?;

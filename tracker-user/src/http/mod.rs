@@ -9,6 +9,8 @@
 //! | [`worker`] | a thread: accepts, receives, sends; most connections begin and end here |
 //! | [`connection`] | connections that stay open, or come or go in pieces |
 //! | [`deadlines`] | how long they may |
+//! | [`debts`], [`buffers`] | how much memory they and the kernel may hold |
+//! | [`memory`] | the sum of it, for people |
 //! | [`service`] | from received bytes to the bytes to send |
 //! | [`request`], [`response`] | HTTP |
 //! | [`route`] | what a path asks for, old announce URLs included |
@@ -21,11 +23,14 @@
 
 pub mod announce;
 pub mod bencode;
+pub mod buffers;
 pub mod connection;
 pub mod deadlines;
+pub mod debts;
 pub mod failure;
 pub mod full_scrape;
 pub mod listener;
+pub mod memory;
 pub mod permits;
 pub mod proxy;
 pub mod query;
@@ -52,6 +57,8 @@ pub struct Limits {
     /// Connections that stay open, all threads together. When they are that many, the one idle for longest makes room for a
     /// new one. Connections that are answered at once and closed do not count.
     pub connections: usize,
+    /// Bytes that all connections together may hold: replies that wait to be taken, requests that are not complete.
+    pub held_bytes: usize,
     /// From the first byte of a request, or the beginning of the connection, until the request is complete.
     pub header_timeout: Duration,
     /// From one request to the next.
@@ -72,6 +79,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            held_bytes: 16 << 20,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(15),

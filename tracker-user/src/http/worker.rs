@@ -9,7 +9,9 @@ use super::{
     Context,
     connection::{Connection, Work, send},
     deadlines::{Deadlines, Doom, Wait},
+    debts::Debts,
     failure::Failure,
+    request::LONGEST,
     service::{Next, Service},
 };
 use crate::{
@@ -38,8 +40,12 @@ use tracker_common::{
     outcome::{Counter, Event},
 };
 
-/// Bytes received at once. More than a request may have, so that there is always room behind the beginning of one.
-const RECEIVE_BYTES: usize = 16 << 10;
+/// Bytes received at once, with the beginning of a request that was kept: there is always room behind one, as a request that
+/// fills all of it is refused. No more, since what is not used is kept for as long as the client does not take its replies.
+const RECEIVE_BYTES: usize = LONGEST;
+
+/// Bytes that the connections of a thread may hold however many threads there are: one reply of every kind.
+const HELD_LEAST: usize = 256 << 10;
 
 /// Connections accepted before others get their turn.
 const ACCEPT_BATCH: usize = 64;
@@ -63,6 +69,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 pub struct Worker {
     pub(super) service: RefCell<Service>,
     pub(super) deadlines: RefCell<Deadlines>,
+    pub(super) debts: RefCell<Debts>,
     pub(super) counters: Arc<Counters>,
     /// Where everything is received; what is to be kept is copied away before others run.
     pub(super) receive_space: RefCell<Box<[u8]>>,
@@ -94,6 +101,7 @@ pub fn run(
     let worker = Rc::new(Worker {
         service: RefCell::new(Service::new(context.clone(), counters.clone())),
         deadlines: RefCell::default(),
+        debts: RefCell::new(Debts::new((context.limits.held_bytes / threads).max(HELD_LEAST))),
         counters,
         receive_space: RefCell::new(vec![0; RECEIVE_BYTES].into()),
         send_space: RefCell::default(),
@@ -189,6 +197,20 @@ impl Worker {
             self.counters.count(HttpEvent::Evicted);
         }
         evicted
+    }
+
+    /// A connection holds so many bytes now. If that is too much for all together, those that hold most are ended.
+    pub(super) fn owes(&self, key: u32, bytes: usize) {
+        let mut deadlines = self.deadlines.borrow_mut();
+        if deadlines.is_doomed(key) {
+            return;
+        }
+        let mut debts = self.debts.borrow_mut();
+        debts.set(key, bytes);
+        while let Some(largest) = debts.pop_excess() {
+            deadlines.doom(largest, Doom::Eviction);
+            self.counters.count(HttpEvent::Indebted);
+        }
     }
 
     /// Accepts connections for ever.

@@ -250,6 +250,7 @@ impl Page {
             HttpEvent::HeaderTimeout,
             HttpEvent::WriteTimeout,
             HttpEvent::FullScrapeTimeout,
+            HttpEvent::Indebted,
         ] {
             self.sample(name, &[("reason", reason.label())], http.event(reason));
         }

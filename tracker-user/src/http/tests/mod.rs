@@ -2,6 +2,7 @@
 
 mod announce;
 mod limits;
+mod memory;
 mod paths;
 mod protocol;
 mod proxy;
