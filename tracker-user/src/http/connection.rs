@@ -171,8 +171,9 @@ impl Connection {
     fn reject(&self, failure: Failure) {
         let mut reply = Vec::new();
         self.worker.service.borrow_mut().reject(failure, &mut reply);
-        // A client that takes nothing is not owed anything. The runtime may not know yet that there is room.
-        if let Ok(count) = send(SockRef::from(&self.stream), &reply, true) {
+        // A client that takes nothing is not owed anything. The runtime may not know yet that there is room; and the kernel must
+        // not wait for the end of the connection, which is a reset if the client has sent more meanwhile.
+        if let Ok(count) = send(SockRef::from(&self.stream), &reply, false) {
             self.worker.counters.add(HttpEvent::SentBytes, count as u64);
         }
     }
