@@ -31,6 +31,9 @@ use tokio::{
 /// What a client may still send after an error, in bytes, before the connection is cut.
 const LINGER_BYTES: usize = 256 << 10;
 
+/// How often the time limit for taking a reply is put off while the reply is not there yet.
+const RENEWAL: Duration = Duration::from_millis(100);
+
 /// What is in hand for a connection.
 #[derive(Default)]
 pub struct Work {
@@ -219,9 +222,14 @@ impl Connection {
     }
 
     async fn stream_body(&mut self, mut scrape: FullScrape) -> Result<(), End> {
-        // The client waits for us, and is not asked to make room.
-        self.wait_for(Wait::Writing, true);
-        if !scrape.is_ready().await {
+        // Meanwhile the client waits for us and not we for the client.
+        let ready = loop {
+            self.wait_for(Wait::Writing, true);
+            if let Ok(ready) = time::timeout(RENEWAL, scrape.is_ready()).await {
+                break ready;
+            }
+        };
+        if !ready {
             return Err(End);
         }
         loop {
