@@ -52,8 +52,8 @@ fn forget(handle: &Handle) {
 }
 
 fn scrape_of(share: Share) -> FullScrape {
-    let permit = Arc::new(Permits::default()).take(IpAddr::from([127, 0, 0, 1]), 1).ok().expect("free");
-    FullScrape::new(Encoding::Identity, false, share, PATIENCE, permit).ok().expect("memory")
+    let permit = Arc::new(Permits::default()).take(IpAddr::from([127, 0, 0, 1]), 1).expect("free");
+    FullScrape::new(Encoding::Identity, false, share, PATIENCE, permit).expect("memory")
 }
 
 fn numbers(body: &[u8]) -> BTreeSet<InfoHash> {
@@ -80,7 +80,7 @@ fn torrents_that_come_and_go_while_it_is_sent_leave_a_full_scrape_in_order() {
         let store = store(u64::from(TORRENTS));
         let handle = store.handle(Path::Http);
         (0..TORRENTS).for_each(|number| announce(&handle, number));
-        let share = Snapshots::default().share(&store).ok().expect("a thread");
+        let share = Snapshots::default().share(&store).expect("a thread");
         wait(&share);
         let mut scrape = scrape_of(share);
         let (first, last) = scrape.slice(&handle).expect("no compression");
@@ -147,7 +147,7 @@ fn clients_share_a_snapshot_as_long_as_it_is_fresh_or_in_use() {
     let handle = store.handle(Path::Http);
     (0..10_000).for_each(|number| announce(&handle, number));
     let snapshots = Snapshots::default();
-    let share = || snapshots.share(&store).ok().expect("a share");
+    let share = || snapshots.share(&store).expect("a share");
     let first = share();
     let second = share();
     assert!(first.same_channel(&second), "while it is being made");
@@ -188,7 +188,7 @@ fn order_takes_no_more_memory_than_was_promised() {
     let entry = size_of::<super::super::snapshot::Entry>();
     assert!(2_000_000 * entry <= 64 << 20, "{entry} bytes per torrent");
     let store = many_torrents(50_000);
-    let share = Snapshots::default().share(&store).ok().expect("a thread");
+    let share = Snapshots::default().share(&store).expect("a thread");
     wait(&share);
     let progress = share.borrow();
     let Progress::Done(snapshot) = &*progress else { panic!("no memory") };
