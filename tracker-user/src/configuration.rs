@@ -37,6 +37,7 @@ Examples:
       How much memory that would take.
 
 Announce URLs are udp://HOST:6969/announce and http://HOST:6969/announce; http://HOST:6969/stats shows how it is going.
+HTTP answers old ones as well: /announce.php, /announce/KEY, /KEY/announce, //announce and the like.
 The environment variable RUST_LOG (error, warn, info, debug) says how much is logged; info is the default.";
 
 /// A BitTorrent tracker for public swarms: UDP (BEP 15) answered by an XDP program or by sockets, and HTTP, on one store in

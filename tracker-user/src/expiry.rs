@@ -146,7 +146,7 @@ fn rest(mut time: Duration, shutdown: &Shutdown) {
 }
 
 /// Processor time that this thread has used so far.
-fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
     // SAFETY: there is room for what is written, and zeros, which are left if nothing is, are valid.
     let time = unsafe {
@@ -259,7 +259,7 @@ fn next_work(work: u32, time: Duration) -> u32 {
     u32::try_from(fitting).unwrap_or(u32::MAX).clamp(*WORK.start(), *WORK.end())
 }
 
-fn info_hash(swarm: &Swarm) -> InfoHash {
+pub(crate) fn info_hash(swarm: &Swarm) -> InfoHash {
     let mut bytes = InfoHash::default();
     for (bytes, word) in bytes.chunks_exact_mut(4).zip(&swarm.info_hash) {
         bytes.copy_from_slice(&word.load().to_le_bytes());

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use tracker_user::{
     configuration::{Command, CommandLine, Configuration, limits},
+    http,
     sizes::{self, Sizes},
     start,
 };
@@ -39,7 +40,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         }
         Command::Sizes(options) => {
             let limits = limits(options.max_torrents, options.max_peers, options.max_peers_v6)?;
-            let sizes = Sizes::new(&limits)?;
+            let (sizes, torrents) = (Sizes::new(&limits)?, limits.torrents);
             println!(
                 "Room for {} torrents, {} IPv4 and {} IPv6 peers\n\n{sizes}\n",
                 limits.torrents, limits.peers_v4, limits.peers_v6
@@ -47,6 +48,8 @@ fn perform(command: Command) -> anyhow::Result<()> {
             println!("{:>6.1} bytes per torrent with one IPv4 peer (record and index)", sizes::bytes_per_torrent());
             println!("{:>6.1} bytes per further IPv4 peer in a big swarm", sizes::bytes_per_peer_v4());
             println!("{:>6.1} bytes per further IPv6 peer in a big swarm", sizes::bytes_per_peer_v6());
+            let limits = http::Limits::default();
+            println!("\n{}", http::memory::Memory { limits: &limits, torrents });
             Ok(())
         }
         Command::Version => {

@@ -211,6 +211,12 @@ impl Store {
         &self.sizes
     }
 
+    /// A swarm record, for whoever only reads; `None` if there is none of that number.
+    #[must_use]
+    pub fn swarm(&self, number: u32) -> Option<&Swarm> {
+        self.swarms.get(number)
+    }
+
     /// A handle for one thread, which counts for `path`.
     #[must_use]
     pub fn handle(self: &Arc<Self>, path: Path) -> Handle {

@@ -281,6 +281,7 @@ fn announce(
         }
     }
     if let Some(url) = urls("http", http, &local).first() {
+        info!("old announce URLs are answered as well: {url}/announce.php, {url}/announce/KEY and the like");
         info!("statistics: {url}/stats");
     }
     if configuration.state_dir.is_none() {

@@ -2,6 +2,7 @@
 //! is not taken at once. Most connections never get here; see [`super::worker`].
 
 use super::{
+    buffers,
     deadlines::{Doom, Wait},
     failure::Failure,
     full_scrape::FullScrape,
@@ -10,6 +11,7 @@ use super::{
     worker::Worker,
 };
 use crate::statistics::http::HttpEvent;
+use bytes::{Buf as _, Bytes};
 use socket2::SockRef;
 use std::{
     future::poll_fn,
@@ -23,22 +25,36 @@ use std::{
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf},
     net::TcpStream,
+    time,
 };
 
 /// What a client may still send after an error, in bytes, before the connection is cut.
 const LINGER_BYTES: usize = 256 << 10;
 
+/// How often the time limit for taking a reply is put off while the reply is not there yet.
+const RENEWAL: Duration = Duration::from_millis(100);
+
 /// What is in hand for a connection.
 #[derive(Default)]
 pub struct Work {
     /// Received and not used: the beginning of a request, or pipelined requests that wait for their turn.
-    pub input: Vec<u8>,
-    /// Replies not sent yet.
-    pub output: Vec<u8>,
+    pub input: Bytes,
+    /// Replies not sent yet. While there are any, nothing is received and no request is answered.
+    pub output: Bytes,
     /// What is to be done when they are sent.
     pub next: Next,
     /// The client has had a reply: if it sends nothing now, it is idle and not slow.
     pub answered: bool,
+}
+
+impl Work {
+    /// Bytes that are held in memory for the client. Where a reply waits, the kernel has as much as it may of those before it,
+    /// and of the requests behind it.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let kernel = if self.output.is_empty() { 0 } else { 2 * buffers::TAKEN };
+        self.input.len() + self.output.len() + kernel
+    }
 }
 
 /// A connection with its task.
@@ -61,6 +77,7 @@ impl From<io::Error> for End {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.worker.debts.borrow_mut().set(self.key, 0);
         self.worker.deadlines.borrow_mut().leave(self.key);
         self.worker.counters.count(HttpEvent::Ended);
     }
@@ -85,7 +102,10 @@ impl Connection {
             Next::Continue => {
                 // Others may have been waiting while a batch of pipelined requests was answered.
                 tokio::task::yield_now().await;
-                self.worker.resume(&mut self.work, self.source);
+                let Self { worker, stream, source, work, .. } = self;
+                worker.resume(work, *source, |bytes, last| {
+                    stream.try_io(Interest::WRITABLE, || send(SockRef::from(&*stream), bytes, last))
+                });
                 Ok(())
             }
             Next::Close => Err(End),
@@ -104,6 +124,7 @@ impl Connection {
 
     /// Receives, and answers what has become complete.
     async fn receive(&mut self) -> Result<(), End> {
+        self.worker.owes(self.key, self.work.held());
         let nothing_asked = self.work.input.is_empty();
         if nothing_asked && self.work.answered {
             self.wait_for(Wait::Idle, true);
@@ -153,8 +174,9 @@ impl Connection {
     fn reject(&self, failure: Failure) {
         let mut reply = Vec::new();
         self.worker.service.borrow_mut().reject(failure, &mut reply);
-        // A client that takes nothing is not owed anything.
-        if let Ok(count) = self.stream.try_write(&reply) {
+        // A client that takes nothing is not owed anything. The runtime may not know yet that there is room; and the kernel must
+        // not wait for the end of the connection, which is a reset if the client has sent more meanwhile.
+        if let Ok(count) = send(SockRef::from(&self.stream), &reply, false) {
             self.worker.counters.add(HttpEvent::SentBytes, count as u64);
         }
     }
@@ -164,41 +186,67 @@ impl Connection {
         if self.work.output.is_empty() {
             return Ok(());
         }
+        self.worker.owes(self.key, self.work.held());
         // One deadline for all of it: a client must not hold it in memory by taking a byte now and then.
         self.wait_for(Wait::Writing, true);
         let Self { worker, stream, key, work, .. } = self;
-        let mut sent = 0;
         let result = poll_fn(|context| {
-            while sent < work.output.len() {
+            while work.output.has_remaining() {
                 if worker.deadlines.borrow_mut().doom_or_park(*key, context.waker()).is_some() {
                     return Poll::Ready(Err(End));
                 }
-                let count = ready!(Pin::new(&mut *stream).poll_write(context, &work.output[sent..]))?;
+                let count = ready!(Pin::new(&mut *stream).poll_write(context, &work.output))?;
                 worker.counters.add(HttpEvent::SentBytes, count as u64);
-                sent += count;
+                work.output.advance(count);
             }
             Poll::Ready(Ok(()))
         })
         .await;
         if result.is_err() {
-            // Do not let the kernel go on trying to deliver the rest.
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            self.abort();
         }
-        self.work.output = Vec::new();
+        self.work.output = Bytes::new();
         result
     }
 
-    /// Makes and sends the body of a full scrape.
-    async fn stream(&mut self, mut scrape: FullScrape) -> Result<(), End> {
+    /// Makes and sends the body of a full scrape, within the time that the client has for it.
+    async fn stream(&mut self, scrape: FullScrape) -> Result<(), End> {
+        buffers::unbind(&SockRef::from(&self.stream));
+        if let Ok(result) = time::timeout(scrape.patience(), self.stream_body(scrape)).await {
+            buffers::rebind(&SockRef::from(&self.stream));
+            return result;
+        }
+        self.worker.counters.count(HttpEvent::FullScrapeTimeout);
+        self.abort();
+        Err(End)
+    }
+
+    async fn stream_body(&mut self, mut scrape: FullScrape) -> Result<(), End> {
+        // Meanwhile the client waits for us and not we for the client.
+        let ready = loop {
+            self.wait_for(Wait::Writing, true);
+            if let Ok(ready) = time::timeout(RENEWAL, scrape.is_ready()).await {
+                break ready;
+            }
+        };
+        if !ready {
+            return Err(End);
+        }
         loop {
-            let last = scrape.slice(self.worker.service.borrow().memory(), &mut self.work.output)?;
-            self.worker.count_full_scrape(self.work.output.len());
+            let (slice, last) = scrape.slice(self.worker.service.borrow().memory())?;
+            self.worker.count_full_scrape(slice.len());
+            self.work.output = slice;
             self.send_output().await?;
             if last {
                 return Ok(());
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Sees to it that the kernel does not go on trying to deliver what the client does not take.
+    fn abort(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Waits until the client has closed its side. A connection that is closed while the client is still sending is reset, and

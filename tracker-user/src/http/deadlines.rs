@@ -30,7 +30,7 @@ impl Wait {
 pub enum Doom {
     /// It has waited too long.
     Timeout,
-    /// Others need its place, or nobody needs one any more.
+    /// Others need its place or its memory, or nobody needs one any more.
     Eviction,
 }
 
@@ -118,6 +118,12 @@ impl Deadlines {
             }
         }
         slot.doom
+    }
+
+    /// Whether a connection has been told to end.
+    #[must_use]
+    pub fn is_doomed(&self, key: u32) -> bool {
+        self.slots[key as usize].doom.is_some()
     }
 
     /// Tells a connection to end, and takes it out of its queue.

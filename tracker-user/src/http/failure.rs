@@ -68,7 +68,9 @@ failures! {
     HeaderTooLarge = "header_too_large", 431, Retry::Never, "HTTP request is too large";
     TooManyConnections = "too_many_connections", 503, Retry::Minutes(5), "Tracker has too many connections";
     VersionUnsupported = "version_unsupported", 505, Retry::Never, "Only HTTP/1.0 and HTTP/1.1 are spoken here";
-    StatisticsModeUnknown = "statistics_mode_unknown", 400, Retry::Never, "No such mode of the statistics";
+    StatisticsModeUnknown = "statistics_mode_unknown", 400, Retry::Never,
+        "No such mode of the statistics; there are peer, conn, scrp, udp4, tcp4, torr, fscr, completed, top10, top100, \
+         renew, herr, everything and version";
     InfoHashMissing = "info_hash_missing", 200, Retry::Never, "info_hash is missing";
     InfoHashMalformed = "info_hash_malformed", 200, Retry::Never, "info_hash is not 20 bytes, percent-encoded";
     InfoHashRepeated = "info_hash_repeated", 200, Retry::Never, "An announce is for one info_hash only";
@@ -79,6 +81,8 @@ failures! {
     NumWantMalformed = "numwant_malformed", 200, Retry::Never, "numwant is not a number";
     FullScrapeOff = "full_scrape_off", 200, Retry::Never, "This tracker gives no full scrapes; name an info_hash";
     FullScrapeBusy = "full_scrape_busy", 200, Retry::Minutes(1), "Other full scrapes are under way";
+    FullScrapeRepeated = "full_scrape_repeated", 200, Retry::Minutes(1),
+        "A full scrape to your address is still under way";
     TrackerFull = "tracker_full", 200, Retry::Minutes(30), "Tracker is full";
     Internal = "internal", 200, Retry::Minutes(5), "The tracker could not handle this request";
 }

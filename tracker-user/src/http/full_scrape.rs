@@ -1,56 +1,59 @@
 //! The full scrape: every torrent stored, in one reply that is made and sent slice by slice.
 //!
-//! The records are read where they lie, a few hundred at a time, and between two slices the thread does its other work; so a
-//! full scrape of millions of torrents neither takes memory nor stalls anybody. For the same reason the torrents come in
-//! the order of their records: sorting the keys, as BEP 3 has it, would take them all at once.
+//! The torrents come in the order of their info_hashes, as the keys of a bencoded dictionary must; the order is that of a
+//! [`snapshot`](super::snapshot). Their counts are read when they are sent, a few hundred at a time, and between two slices the
+//! thread does its other work. A torrent that has been removed since the snapshot is left out, one that has come since is not
+//! in it, and a record that has passed to another torrent is not mistaken for the old one; so the order stays, and no key comes
+//! twice.
 
-use super::{announce::min_interval, failure::Failure, request::Encoding, scrape};
+use super::{
+    announce::min_interval,
+    failure::Failure,
+    permits::Permit,
+    request::Encoding,
+    scrape,
+    snapshot::{Entry, Progress, Share, torrent},
+};
 use crate::memory::Handle;
+use bytes::{Bytes, BytesMut};
 use flate2::{Compression, write::GzEncoder};
 use std::{
+    fmt::Write as _,
     io::{self, Write as _},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    time::Duration,
 };
 use tracker_common::{
     memory::Memory as _,
-    store::{Counts, SWARM_ALIVE, Swarm},
-    wire::InfoHash,
+    store::{
+        Counts,
+        count::{counts, find},
+    },
 };
 
-/// Records per slice: a third of a millisecond with gzip, the slowest of the encodings.
-const SLICE: u32 = 256;
+/// Torrents per slice: a third of a millisecond with gzip, the slowest of the encodings.
+const SLICE: usize = 256;
 
-/// How often a record that is being changed is looked at again.
+/// How often a record that is being changed is looked at again before its torrent is searched for.
 const RETRIES: u32 = 64;
 
-/// Leave to make a full scrape; given back when it is dropped.
-pub struct Permit(Arc<AtomicUsize>);
-
-impl Permit {
-    /// One of `most` at a time; `None` when all are taken.
-    #[must_use]
-    pub fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let room = |count: usize| (count < most).then(|| count + 1);
-        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok().map(|_| Self(taken.clone()))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// How long a client may take for a reply about so many torrents: as long as all of them need at `rate` a second, and `least` at
+/// any rate.
+#[must_use]
+pub fn patience(torrents: u32, rate: u32, least: Duration) -> Duration {
+    least.max(Duration::from_secs(torrents.into()) / rate.max(1))
 }
 
 /// A full scrape under way.
 pub struct FullScrape {
     encoder: Encoder,
-    /// The next record to be read; `None` before the first slice.
-    next: Option<u32>,
+    torrents: Share,
+    /// The next torrent to be sent, by its place in the snapshot.
+    next: usize,
     chunks: bool,
     plain: Vec<u8>,
+    /// Slices that are being sent; their memory is used again.
+    sending: BytesMut,
+    patience: Duration,
     _permit: Permit,
 }
 
@@ -99,33 +102,56 @@ impl Encoder {
 }
 
 impl FullScrape {
-    /// Begins one; the head of the response is written by the caller.
+    /// Begins one of the torrents of a snapshot, which has to be sent within `patience`; the head of the response is written
+    /// by the caller.
     ///
     /// # Errors
     /// [`Failure::Internal`] when there is no memory for the compression.
-    pub fn new(encoding: Encoding, chunks: bool, permit: Permit) -> Result<Self, Failure> {
+    pub fn new(
+        encoding: Encoding,
+        chunks: bool,
+        torrents: Share,
+        patience: Duration,
+        permit: Permit,
+    ) -> Result<Self, Failure> {
         let encoder = Encoder::new(encoding).map_err(|_| Failure::Internal)?;
-        Ok(Self { encoder, next: None, chunks, plain: Vec::new(), _permit: permit })
+        let (plain, sending) = (Vec::new(), BytesMut::new());
+        Ok(Self { encoder, torrents, next: 0, chunks, plain, sending, patience, _permit: permit })
     }
 
-    /// Appends the next slice of the body to `out`; nothing, if the compression keeps everything back. True after the last one.
+    /// How long the client may take.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Waits until the order of the torrents is known. False if it will never be.
+    pub async fn is_ready(&mut self) -> bool {
+        let progress = self.torrents.wait_for(|progress| !matches!(progress, Progress::UnderWay)).await;
+        progress.is_ok_and(|progress| matches!(*progress, Progress::Done(_)))
+    }
+
+    /// The next slice of the body, which is empty if the compression keeps everything back, and whether it is the last. To be
+    /// called when it [is ready](Self::is_ready).
     ///
     /// # Errors
     /// When the compression fails; the response cannot be completed then.
-    pub fn slice(&mut self, memory: &Handle, out: &mut Vec<u8>) -> io::Result<bool> {
+    pub fn slice(&mut self, memory: &Handle) -> io::Result<(Bytes, bool)> {
         self.plain.clear();
-        if self.next.is_none() {
+        if self.next == 0 {
             self.plain.extend_from_slice(scrape::BEGIN);
         }
-        let begin = self.next.unwrap_or(0);
-        let end = memory.store().pools().swarms.fresh().min(begin.saturating_add(SLICE));
-        for number in begin..end {
-            if let Some((info_hash, counts)) = memory.swarm(number).and_then(read) {
-                scrape::entry(&mut self.plain, &info_hash, counts);
+        let progress = self.torrents.borrow();
+        let rest = progress.entries().get(self.next..).unwrap_or_default();
+        let slice = &rest[..rest.len().min(SLICE)];
+        for entry in slice {
+            if let Some(counts) = read(memory, entry) {
+                scrape::entry(&mut self.plain, &entry.info_hash, counts);
             }
         }
-        self.next = Some(end);
-        let last = end < begin.saturating_add(SLICE);
+        self.next += slice.len();
+        let last = slice.len() < SLICE;
+        drop(progress);
         if last {
             scrape::end(&mut self.plain, min_interval(memory.store().settings()));
         }
@@ -134,38 +160,53 @@ impl FullScrape {
             self.encoder.finish()?;
         }
         let body = self.encoder.output();
-        if self.chunks {
-            if !body.is_empty() {
-                write!(out, "{:x}\r\n", body.len())?;
-                out.append(body);
-                out.extend_from_slice(b"\r\n");
-            }
-            if last {
-                out.extend_from_slice(b"0\r\n\r\n");
-            }
+        if self.chunks && !body.is_empty() {
+            // Writing into memory cannot fail.
+            let _ = write!(self.sending, "{:x}\r\n", body.len());
+            self.sending.extend_from_slice(body);
+            self.sending.extend_from_slice(b"\r\n");
         } else {
-            out.append(body);
+            self.sending.extend_from_slice(body);
         }
-        Ok(last)
+        body.clear();
+        if self.chunks && last {
+            self.sending.extend_from_slice(b"0\r\n\r\n");
+        }
+        Ok((self.sending.split().freeze(), last))
     }
 }
 
-/// A torrent and its counts; `None` if the record is free.
-fn read(swarm: &Swarm) -> Option<(InfoHash, Counts)> {
+/// The counts of a torrent; `None` if it is stored no more.
+fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
     for _ in 0..RETRIES {
+        let swarm = memory.swarm(entry.number)?;
         let Some(version) = swarm.lock.version() else {
             std::hint::spin_loop();
             continue;
         };
-        let alive = swarm.active.load() & SWARM_ALIVE != 0;
-        let mut info_hash = [0; 20];
-        for (bytes, word) in info_hash.as_chunks_mut::<4>().0.iter_mut().zip(&swarm.info_hash) {
-            *bytes = word.load().to_le_bytes();
+        if torrent(swarm) != Some(entry.info_hash) {
+            break;
         }
         let counts = swarm.counts();
         if swarm.lock.unchanged_since(version) {
-            return alive.then_some((info_hash, counts));
+            return Some(counts);
         }
     }
-    None
+    // It may have come again, in another record; or this one has changed all the time.
+    find(memory, &entry.info_hash).map(|_| counts(memory, &entry.info_hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_torrents_have_more_time() {
+        let second = Duration::from_secs(1);
+        let rows = [(0, 15.0), (250_000, 15.0), (1_500_000, 15.0), (1_600_000, 16.0), (20_000_000, 200.0)];
+        for (torrents, seconds) in rows {
+            assert_eq!(patience(torrents, 100_000, 15 * second).as_secs_f64(), seconds, "{torrents} torrents");
+        }
+        assert_eq!(patience(7, 0, second), 7 * second, "no rate is no division by zero");
+    }
 }

@@ -1,6 +1,6 @@
 //! What of an HTTP request matters to a tracker. The parsing itself is `httparse`'s.
 
-use super::failure::Failure;
+use super::{failure::Failure, proxy};
 use std::mem::MaybeUninit;
 
 /// Longest head of a request, in bytes. An announce has a few hundred; a scrape of a hundred torrents 7 000.
@@ -36,6 +36,8 @@ pub struct Request<'a> {
     pub keep_alive: bool,
     /// The best encoding the client takes.
     pub encoding: Encoding,
+    /// The header in which a proxy says for whom it asks.
+    pub proxy: Option<&'static str>,
     /// Bytes of the request.
     pub length: usize,
 }
@@ -64,7 +66,8 @@ pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Failure> {
     let head = method(&parsed)?;
     let (path, query) = target(parsed.path.unwrap_or_default().as_bytes())?;
     let chunks = parsed.version == Some(1);
-    let mut request = Request { head, path, query, chunks, keep_alive: chunks, encoding: Encoding::Identity, length };
+    let mut request =
+        Request { head, path, query, chunks, keep_alive: chunks, encoding: Encoding::Identity, proxy: None, length };
     for header in parsed.headers.iter() {
         // The length decides nearly always.
         match header.name.len() {
@@ -82,7 +85,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Failure> {
                 return Err(Failure::BodySent);
             }
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => return Err(Failure::BodySent),
-            _ => {}
+            _ => request.proxy = request.proxy.or(proxy::header(header.name, header.value)),
         }
     }
     Ok(Some(request))
@@ -108,7 +111,8 @@ fn method(parsed: &httparse::Request<'_, '_>) -> Result<bool, Failure> {
 /// Cuts a target into path and query. A target may carry the scheme and the host (RFC 9112, 3.2.2).
 fn target(target: &[u8]) -> Result<(&[u8], &[u8]), Failure> {
     let mut rest = target;
-    if !rest.starts_with(b"/") {
+    // A client whose announce URL has no path sends none.
+    if !matches!(rest, [b'/' | b'?', ..]) {
         let (scheme, authority) = rest.split_at_checked(7).ok_or(Failure::RequestMalformed)?;
         if !scheme.eq_ignore_ascii_case(b"http://") {
             return Err(Failure::RequestMalformed);
@@ -165,6 +169,7 @@ mod tests {
             chunks: true,
             keep_alive: true,
             encoding: Encoding::Identity,
+            proxy: None,
             length: 0,
         }
     }
@@ -179,6 +184,7 @@ mod tests {
             ("GET http://tracker:6969/announce?a HTTP/1.1\r\n\r\n", request("/announce", "a")),
             ("GET HTTP://tracker?a HTTP/1.1\r\n\r\n", request("/", "a")),
             ("GET http://tracker HTTP/1.1\r\n\r\n", request("/", "")),
+            ("GET ?a HTTP/1.1\r\n\r\n", request("/", "a")),
             ("HEAD / HTTP/1.1\r\n\r\n", Request { head: true, ..request("/", "") }),
             ("GET / HTTP/1.1\r\nConnection: Close\r\n\r\n", Request { keep_alive: false, ..request("/", "") }),
             ("GET / HTTP/1.1\r\nCONNECTION: x , close\r\n\r\n", Request { keep_alive: false, ..request("/", "") }),
@@ -222,6 +228,7 @@ mod tests {
             ("\x16\x03\x01\x02", Failure::RequestMalformed),
             ("d1:ad2:id20:", Failure::RequestMalformed),
             ("GET * HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
+            ("GET announce?a HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
             ("GET ftp://x/ HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
             ("GET https://x/ HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
             ("POST /announce HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),

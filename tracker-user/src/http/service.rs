@@ -3,10 +3,11 @@
 use super::{
     Context, announce,
     failure::Failure,
-    full_scrape::{FullScrape, Permit},
+    full_scrape::{FullScrape, patience},
     query,
     request::{self, Request},
     response::{self, Connection},
+    route::{Route, route},
     scrape,
 };
 use crate::{
@@ -140,25 +141,25 @@ impl Service {
         };
         let next = if connection == Connection::Close { Next::Close } else { Next::Receive };
         self.body.clear();
-        let (kind, result) = match request.path {
-            b"/announce" => (HttpEvent::Announce, self.announce(source, request.query)),
-            b"/scrape" => match query::scrape(request.query, &mut self.hashes) {
-                Ok(()) if self.hashes.is_empty() => match self.full_scrape(request, connection, out) {
+        let (kind, result) = match route(request.path, request.query) {
+            Route::Announce => (HttpEvent::Announce, self.announce(source, request)),
+            Route::Scrape => match query::scrape(request.query, &mut self.hashes) {
+                Ok(()) if self.hashes.is_empty() => match self.full_scrape(source, request, connection, out) {
                     Ok(next) => return next,
                     Err(failure) => (HttpEvent::FullScrape, Err(failure)),
                 },
                 Ok(()) => (HttpEvent::Scrape, self.scrape(source)),
                 Err(failure) => (HttpEvent::Scrape, Err(failure)),
             },
-            b"/stats" => (HttpEvent::Statistics, self.statistics(request.query)),
-            b"/metrics" => {
+            Route::Statistics => (HttpEvent::Statistics, self.statistics(request.query)),
+            Route::Metrics => {
                 let page = prometheus::write(&self.context.statistics.snapshot());
                 self.body.extend_from_slice(page.as_bytes());
                 (HttpEvent::Metrics, Ok((200, prometheus::CONTENT_TYPE)))
             }
             // A browser that was sent here by the host's name finds something to read.
-            b"/" => (HttpEvent::Other, Ok((302, response::TEXT))),
-            _ => (HttpEvent::Other, Err(Failure::NotFound)),
+            Route::Root => (HttpEvent::Other, Ok((302, response::TEXT))),
+            Route::Unknown => (HttpEvent::Other, Err(Failure::NotFound)),
         };
         self.counters.count(kind);
         let (status, content_type) = result.unwrap_or_else(|failure| {
@@ -174,8 +175,12 @@ impl Service {
         next
     }
 
-    fn announce(&mut self, source: IpAddr, query: &[u8]) -> Result<(u16, &'static str), Failure> {
-        let result = announce::answer(&self.memory, source, query, &mut self.space, &mut self.body);
+    fn announce(&mut self, source: IpAddr, request: &Request<'_>) -> Result<(u16, &'static str), Failure> {
+        if let Some(header) = request.proxy {
+            self.counters.count(HttpEvent::Proxied);
+            self.context.proxy.announce(header, source);
+        }
+        let result = announce::answer(&self.memory, source, request.query, &mut self.space, &mut self.body);
         if result == Err(Failure::PortZero) {
             self.memory.reason(Reason::PortZero);
         }
@@ -205,6 +210,7 @@ impl Service {
     /// Appends the head of a full scrape.
     fn full_scrape(
         &mut self,
+        source: IpAddr,
         request: &Request<'_>,
         connection: Connection,
         out: &mut Vec<u8>,
@@ -220,8 +226,11 @@ impl Service {
             response::write_stream_head(out, connection, request.encoding, request.chunks);
             return Ok(if connection == Connection::Close { Next::Close } else { Next::Receive });
         }
-        let permit = Permit::take(&self.context.full_scrapes, limits.full_scrapes).ok_or(Failure::FullScrapeBusy)?;
-        let scrape = FullScrape::new(request.encoding, request.chunks, permit)?;
+        let store = &self.context.store;
+        let permit = self.context.full_scrapes.take(source, limits.full_scrapes)?;
+        let torrents = self.context.snapshots.share(store)?;
+        let patience = patience(store.pools().swarms.used(), limits.full_scrape_rate, limits.full_scrape_timeout);
+        let scrape = FullScrape::new(request.encoding, request.chunks, torrents, patience, permit)?;
         self.counters.count(HttpEvent::FullScrape);
         response::write_stream_head(out, connection, request.encoding, request.chunks);
         Ok(Next::Stream(Box::new(scrape), connection))

@@ -9,7 +9,9 @@ use super::{
     Context,
     connection::{Connection, Work, send},
     deadlines::{Deadlines, Doom, Wait},
+    debts::Debts,
     failure::Failure,
+    request::LONGEST,
     service::{Next, Service},
 };
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
     statistics::http::{Counters, HttpEvent},
 };
 use anyhow::Context as _;
+use bytes::{Buf as _, Bytes};
 use socket2::{SockRef, Socket};
 use std::{
     cell::{Cell, RefCell},
@@ -37,8 +40,12 @@ use tracker_common::{
     outcome::{Counter, Event},
 };
 
-/// Bytes received at once. More than a request may have, so that there is always room behind the beginning of one.
-const RECEIVE_BYTES: usize = 16 << 10;
+/// Bytes received at once, with the beginning of a request that was kept: there is always room behind one, as a request that
+/// fills all of it is refused. No more, since what is not used is kept for as long as the client does not take its replies.
+const RECEIVE_BYTES: usize = LONGEST;
+
+/// Bytes that the connections of a thread may hold however many threads there are: one reply of every kind.
+const HELD_LEAST: usize = 256 << 10;
 
 /// Connections accepted before others get their turn.
 const ACCEPT_BATCH: usize = 64;
@@ -62,6 +69,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 pub struct Worker {
     pub(super) service: RefCell<Service>,
     pub(super) deadlines: RefCell<Deadlines>,
+    pub(super) debts: RefCell<Debts>,
     pub(super) counters: Arc<Counters>,
     /// Where everything is received; what is to be kept is copied away before others run.
     pub(super) receive_space: RefCell<Box<[u8]>>,
@@ -93,6 +101,7 @@ pub fn run(
     let worker = Rc::new(Worker {
         service: RefCell::new(Service::new(context.clone(), counters.clone())),
         deadlines: RefCell::default(),
+        debts: RefCell::new(Debts::new((context.limits.held_bytes / threads).max(HELD_LEAST))),
         counters,
         receive_space: RefCell::new(vec![0; RECEIVE_BYTES].into()),
         send_space: RefCell::default(),
@@ -129,6 +138,7 @@ impl Worker {
             self.tick();
             if samples && count.is_multiple_of(TICKS_PER_SAMPLE) {
                 self.context.statistics.sample();
+                self.context.snapshots.release();
             }
             count = count.wrapping_add(1);
         }
@@ -187,6 +197,20 @@ impl Worker {
             self.counters.count(HttpEvent::Evicted);
         }
         evicted
+    }
+
+    /// A connection holds so many bytes now. If that is too much for all together, those that hold most are ended.
+    pub(super) fn owes(&self, key: u32, bytes: usize) {
+        let mut deadlines = self.deadlines.borrow_mut();
+        if deadlines.is_doomed(key) {
+            return;
+        }
+        let mut debts = self.debts.borrow_mut();
+        debts.set(key, bytes);
+        while let Some(largest) = debts.pop_excess() {
+            deadlines.doom(largest, Doom::Eviction);
+            self.counters.count(HttpEvent::Indebted);
+        }
     }
 
     /// Accepts connections for ever.
@@ -298,48 +322,53 @@ impl Worker {
         space[..kept].copy_from_slice(&work.input);
         let input = &space[..kept + count];
 
+        let used = self.answer(work, source, input, send);
+        // Just as much memory as it takes; an idle connection holds none.
+        work.input = Bytes::copy_from_slice(&input[used..]);
+    }
+
+    /// Goes on with requests that were received earlier.
+    pub(super) fn resume(&self, work: &mut Work, source: IpAddr, send: impl FnOnce(&[u8], bool) -> io::Result<usize>) {
+        let mut input = std::mem::take(&mut work.input);
+        let used = self.answer(work, source, &input, send);
+        input.advance(used);
+        work.input = input;
+    }
+
+    /// Answers the requests in `input` and tries to send the replies. Returns how much of it is done with.
+    fn answer(
+        &self,
+        work: &mut Work,
+        source: IpAddr,
+        input: &[u8],
+        send: impl FnOnce(&[u8], bool) -> io::Result<usize>,
+    ) -> usize {
         let out = &mut *self.send_space.borrow_mut();
         out.clear();
         let turn = self.service.borrow_mut().answer(source, input, out);
         work.next = turn.next;
-        let rest = &input[turn.used..];
-        if rest.is_empty() {
-            // An idle connection holds no memory.
-            work.input = Vec::new();
-        } else {
-            work.input.clear();
-            work.input.extend_from_slice(rest);
-        }
         if out.is_empty() {
-            return;
+            return turn.used;
         }
         work.answered = true;
         match send(out, matches!(work.next, Next::Close)) {
             Ok(sent) => {
                 self.counters.add(HttpEvent::SentBytes, sent as u64);
-                work.output = out[sent.min(out.len())..].to_vec();
+                work.output = Bytes::copy_from_slice(&out[sent.min(out.len())..]);
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                work.output.clone_from(out);
+                work.output = Bytes::copy_from_slice(out);
             }
             // The client is gone.
             Err(_) => work.next = Next::Close,
         }
+        turn.used
     }
 
     /// Counts what is sent of a full scrape, which the service does not see.
     pub(super) fn count_full_scrape(&self, bytes: usize) {
         self.counters.add(HttpEvent::FullScrapeBytes, bytes as u64);
         self.service.borrow().memory().count(Counter::Event(Event::ReplyBytes), bytes as u64);
-    }
-
-    /// Goes on with requests that were received earlier.
-    pub(super) fn resume(&self, work: &mut Work, source: IpAddr) {
-        let input = std::mem::take(&mut work.input);
-        let turn = self.service.borrow_mut().answer(source, &input, &mut work.output);
-        work.next = turn.next;
-        work.input = input;
-        work.input.drain(..turn.used);
     }
 }
 

@@ -54,6 +54,9 @@ events! {
     ReceivedBytes = "received_bytes", "bytes received";
     SentBytes = "sent_bytes", "bytes sent";
     FullScrapeBytes = "full_scrape_bytes", "bytes of full scrapes sent";
+    FullScrapeTimeout = "full_scrape_timeout", "connections closed because a full scrape was not taken in time";
+    Indebted = "indebted", "connections closed because they held most of the memory for all";
+    Proxied = "proxied", "announces through a proxy, whose address was stored";
 }
 
 const EVENTS: usize = HttpEvent::ALL.len();

@@ -258,7 +258,7 @@ fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
             | Failure::LeftMalformed
             | Failure::NumWantMalformed
             | Failure::StatisticsModeUnknown => 2,
-            Failure::FullScrapeBusy => 4,
+            Failure::FullScrapeBusy | Failure::FullScrapeRepeated => 4,
             Failure::FullScrapeOff => 6,
             Failure::NotFound => 7,
             Failure::TooManyConnections | Failure::TrackerFull | Failure::Internal => 8,

@@ -255,10 +255,17 @@ impl Page {
             HttpEvent::IdleTimeout,
             HttpEvent::HeaderTimeout,
             HttpEvent::WriteTimeout,
+            HttpEvent::FullScrapeTimeout,
+            HttpEvent::Indebted,
         ] {
             self.sample(name, &[("reason", reason.label())], http.event(reason));
         }
         for (name, help, event) in [
+            (
+                "tracker_http_proxied_announces_total",
+                "HTTP announces that named another client in a header; the proxy's address was stored.",
+                HttpEvent::Proxied,
+            ),
             ("tracker_http_received_bytes_total", "Bytes received by HTTP.", HttpEvent::ReceivedBytes),
             ("tracker_http_sent_bytes_total", "Bytes sent by HTTP.", HttpEvent::SentBytes),
             ("tracker_http_full_scrape_bytes_total", "Bytes of full scrapes sent.", HttpEvent::FullScrapeBytes),

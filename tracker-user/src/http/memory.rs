@@ -1,0 +1,73 @@
+//! What HTTP takes of memory at most, for people: `tracker sizes` prints it.
+
+use super::{Limits, buffers, snapshot};
+use crate::sizes::human;
+use std::fmt;
+
+/// Bytes that a connection which stays open takes of the process besides what it [holds](Limits::held_bytes): its task, its
+/// registration, its place among the others. Measured with thousands of them.
+const CONNECTION: u64 = 3 << 10;
+
+/// See the module's text.
+pub struct Memory<'a> {
+    /// What clients may take.
+    pub limits: &'a Limits,
+    /// Torrents there is room for.
+    pub torrents: u64,
+}
+
+impl Memory<'_> {
+    /// Bytes of the connections themselves.
+    fn connections(&self) -> u64 {
+        self.limits.connections as u64 * CONNECTION
+    }
+
+    /// Bytes of the order of a full scrape.
+    fn order(&self) -> u64 {
+        if self.limits.full_scrape { self.torrents * size_of::<snapshot::Entry>() as u64 } else { 0 }
+    }
+}
+
+impl fmt::Display for Memory<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Limits { connections, held_bytes, .. } = self.limits;
+        let rows = [
+            (self.connections(), format!("{connections} connections that stay open (--http-connections)")),
+            (*held_bytes as u64, "replies not taken, requests not complete; who holds most goes first".to_owned()),
+            (self.order(), "the order of a full scrape, while somebody is sent one".to_owned()),
+        ];
+        writeln!(f, "Besides, HTTP takes at most")?;
+        for (bytes, what) in &rows {
+            writeln!(f, "{:>12}  {what}", human(*bytes))?;
+        }
+        write!(
+            f,
+            "{:>12}  in the kernel for each connection: {} to be sent, {} received and not read",
+            human(2 * buffers::TAKEN as u64),
+            human(buffers::TAKEN as u64),
+            human(buffers::TAKEN as u64)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_the_limits() {
+        let limits = Limits { connections: 2048, held_bytes: 8 << 20, ..Limits::default() };
+        let text = Memory { limits: &limits, torrents: 2_000_000 }.to_string();
+        for part in [
+            "6.0 MiB  2048 connections",
+            "8.0 MiB  replies not taken",
+            "45.8 MiB  the order",
+            "64.0 KiB  in the kernel",
+        ] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+        let off = Limits { full_scrape: false, ..limits };
+        let text = Memory { limits: &off, torrents: 2_000_000 }.to_string();
+        assert!(text.contains(" 0 B  the order"), "{text}");
+    }
+}

@@ -1,0 +1,95 @@
+//! Who may have a full scrape: so many clients at a time, each one of them, and none for ever.
+
+use super::failure::Failure;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Bits of an IPv6 address that tell networks apart. Whoever has one address of a network has them all.
+const NETWORK_BITS: u32 = 64;
+
+/// The permits that are taken; shared by all threads.
+#[derive(Default)]
+pub struct Permits(Mutex<Vec<IpAddr>>);
+
+impl Permits {
+    /// One of `most` at a time, and one for each client. `source` must not be an IPv4-mapped address.
+    ///
+    /// # Errors
+    /// [`Failure::FullScrapeRepeated`] when the client has one already, [`Failure::FullScrapeBusy`] when all are taken.
+    pub fn take(self: &Arc<Self>, source: IpAddr, most: usize) -> Result<Permit, Failure> {
+        let client = client(source);
+        let mut taken = self.taken();
+        if taken.contains(&client) {
+            return Err(Failure::FullScrapeRepeated);
+        }
+        if taken.len() >= most {
+            return Err(Failure::FullScrapeBusy);
+        }
+        taken.push(client);
+        Ok(Permit { client, permits: self.clone() })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Vec<IpAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leave to be sent a full scrape; given back when it is dropped.
+pub struct Permit {
+    client: IpAddr,
+    permits: Arc<Permits>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.permits.taken().retain(|client| *client != self.client);
+    }
+}
+
+/// What stands for all addresses of a client.
+fn client(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> NETWORK_BITS << NETWORK_BITS).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_one_and_all_together_as_many_as_there_are() {
+        // (who holds permits, who asks, what is said)
+        let (busy, repeated) = (Some(Failure::FullScrapeBusy), Some(Failure::FullScrapeRepeated));
+        let rows: &[(&[&str], &str, Option<Failure>)] = &[
+            (&[], "192.0.2.1", None),
+            (&["192.0.2.1"], "192.0.2.2", None),
+            (&["192.0.2.1"], "192.0.2.1", repeated),
+            (&["192.0.2.1", "192.0.2.2"], "192.0.2.3", busy),
+            (&["192.0.2.1", "192.0.2.2"], "192.0.2.2", repeated),
+            (&["2001:db8::1"], "2001:db8::1", repeated),
+            (&["2001:db8::1"], "2001:db8::ffff:ffff:ffff:ffff", repeated),
+            (&["2001:db8::1"], "2001:db8:0:1::1", None),
+            (&["2001:db8::1"], "192.0.2.1", None),
+            (&["::1"], "0.0.0.1", None),
+        ];
+        for (holders, asker, failure) in rows {
+            let permits = Arc::new(Permits::default());
+            let take = |address: &str| permits.take(address.parse().expect("an address"), 2);
+            let held: Vec<_> = holders.iter().map(|holder| take(holder).expect("free")).collect();
+            assert_eq!(take(asker).err(), *failure, "{asker} while {holders:?} hold some");
+            drop(held);
+            assert!(take(asker).is_ok(), "{asker} after all were given back");
+            assert!(permits.taken().is_empty());
+        }
+    }
+
+    #[test]
+    fn none_is_given_where_there_are_none() {
+        let permits = Arc::new(Permits::default());
+        assert_eq!(permits.take(IpAddr::from([192, 0, 2, 1]), 0).err(), Some(Failure::FullScrapeBusy));
+    }
+}

@@ -1,0 +1,99 @@
+//! What clients may take of time and room.
+
+use super::*;
+
+#[test]
+fn slow_clients_are_timed_out_and_told_so() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(600),
+        idle_timeout: Duration::from_millis(900),
+        ..Limits::default()
+    };
+    let server = Server::start(Ipv4Addr::LOCALHOST.into(), store(10), limits);
+    // A byte now and then does not help.
+    let mut client = server.connect();
+    client.send(b"GET /st");
+    let mut sender = client.stream.try_clone().expect("a descriptor");
+    let sending = thread::spawn(move || {
+        while sender.write_all(b"a").is_ok() {
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    assert_eq!(client.response().status, 408);
+    drop(client);
+    sending.join().expect("no panic");
+    assert_eq!(server.counted(HttpEvent::HeaderTimeout), 1);
+
+    // A client that never says anything is slow, not idle.
+    let mut client = server.connect();
+    assert!(client.is_closed());
+    assert_eq!(server.counted(HttpEvent::HeaderTimeout), 2);
+
+    let mut client = server.connect();
+    client.send(b"GET /stats?mode=version HTTP/1.1\r\n\r\n");
+    client.response();
+    let start = Instant::now();
+    assert!(client.is_closed(), "silently: no request is left unanswered");
+    assert!(start.elapsed() > Duration::from_millis(500), "{:?}", start.elapsed());
+    assert_eq!(server.counted(HttpEvent::IdleTimeout), 1);
+    server.until("connections stay", |server| server.context.statistics.snapshot().http.open() == 0);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_off() {
+    let limits = Limits { write_timeout: Duration::from_millis(500), ..Limits::default() };
+    let server = Server::start(Ipv4Addr::LOCALHOST.into(), many_torrents(200_000), limits);
+    let mut client = server.connect();
+    client.send(b"GET /scrape HTTP/1.1\r\n\r\n");
+    server.until("nobody is cut off", |server| server.counted(HttpEvent::WriteTimeout) == 1);
+    server.until("the connection stays", |server| server.context.statistics.snapshot().http.open() == 0);
+}
+
+#[test]
+fn the_longest_idle_connection_makes_room() {
+    let server = Server::start(Ipv4Addr::LOCALHOST.into(), store(10), Limits { connections: 3, ..Limits::default() });
+    let mut clients: Vec<Client> = (0..5)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(b"GET /stats?mode=version HTTP/1.1\r\n\r\n");
+            assert_eq!(client.response().status, 200);
+            client
+        })
+        .collect();
+    assert!(clients[0].is_closed());
+    assert!(clients[1].is_closed());
+    for client in &mut clients[2..] {
+        client.send(b"GET /stats?mode=version HTTP/1.1\r\n\r\n");
+        assert_eq!(client.response().status, 200);
+    }
+    // With room for nobody, a single request is still answered.
+    assert_eq!(server.get("/stats?mode=version").status, 200);
+    assert_eq!(server.counted(HttpEvent::Evicted), 2);
+    assert_eq!(server.counted(HttpEvent::Refused), 0);
+}
+
+#[test]
+fn a_slow_request_makes_room_and_a_reply_under_way_does_not() {
+    let server = Server::start(
+        Ipv4Addr::LOCALHOST.into(),
+        many_torrents(200_000),
+        Limits { connections: 1, ..Limits::default() },
+    );
+    let mut slow = server.connect();
+    slow.send(b"GET /sta");
+    server.until("the connection is not accepted", |server| server.counted(HttpEvent::Accepted) == 1);
+    let mut scrape = server.connect();
+    scrape.send(b"GET /scrape HTTP/1.1\r\n\r\n");
+    assert_eq!(slow.response().failure(), "Tracker has too many connections");
+    assert!(slow.is_closed());
+    scrape.head();
+    let mut refused = server.connect();
+    refused.send(b"GET /sta");
+    let response = refused.response();
+    assert_eq!((response.status, response.failure().as_str()), (503, "Tracker has too many connections"));
+    assert_eq!(response.value().number("retry in"), Some(5));
+    assert!(refused.is_closed());
+    // What can be answered at once needs no room.
+    assert_eq!(server.get("/stats?mode=version").status, 200);
+    assert_eq!((server.counted(HttpEvent::Evicted), server.counted(HttpEvent::Refused)), (1, 1));
+}
