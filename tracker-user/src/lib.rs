@@ -15,6 +15,9 @@
 //! | [`addresses`] | which addresses the XDP program answers for |
 //! | [`keys`] | hash keys, and the connection id key that survives a restart |
 //! | [`clock`] | the clock of the store |
+//! | [`log`], [`panics`] | lines on their way to standard error, whatever that is |
+//! | [`signals`] | what signals do |
+//! | [`output`], [`plural`] | what commands print, and numbers with their words |
 //! | [`listen`] | what to do when an address cannot be listened on |
 //! | [`udp`] | UDP sockets |
 //! | [`http`] | HTTP announce, scrape, statistics |
@@ -30,10 +33,15 @@ pub mod expiry;
 pub mod http;
 pub mod keys;
 pub mod listen;
+pub mod log;
 pub mod memory;
 pub mod netlink;
 pub mod object;
+pub mod output;
+pub mod panics;
+pub mod plural;
 pub mod shutdown;
+pub mod signals;
 pub mod sizes;
 pub mod start;
 pub mod statistics;
