@@ -212,7 +212,7 @@ fn signals_are_taken_while_the_tracker_starts() {
         daemon.signal(signal);
         daemon.wait_for_line_after(before, name);
     }
-    File::options().write(true).open(path).expect("the fifo").write_all(b"max-torrents = 10000\n").expect("read");
+    File::options().write(true).open(path).expect("the fifo").write_all(b"max-torrents = \"10k\"\n").expect("read");
     daemon.wait_until_it_answers("after signals while it was starting");
     daemon.signal(libc::SIGINT);
     assert!(daemon.wait().success());

@@ -1,7 +1,6 @@
 //! The command `tracker`.
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -15,7 +14,7 @@ use tracker_user::{
 };
 
 fn main() -> ExitCode {
-    let command = match CommandLine::try_parse() {
+    let command = match CommandLine::read(std::env::args_os()) {
         Ok(line) => line.command,
         // Help and version come this way, too.
         Err(error) if error.use_stderr() => {
