@@ -30,6 +30,9 @@ use tracing::{info, warn};
 /// Announce URLs shown per protocol.
 const URLS: usize = 8;
 
+/// The target of lines with URLs: RUST_LOG=info,url=off leaves them out where somebody else knows better ones.
+const URL: &str = "url";
+
 /// How long the last lines of the log may take when the process ends.
 pub const LAST_LINES: Duration = Duration::from_secs(2);
 
@@ -270,14 +273,14 @@ fn announce(
     for (scheme, listening) in [("udp", udp), ("http", http)] {
         let urls = urls(scheme, listening, &local);
         for url in urls.iter().take(URLS) {
-            info!("announce URL: {url}/announce");
+            info!(target: URL, "announce URL: {url}/announce");
         }
         if urls.len() > URLS {
-            info!("and {} more", urls.len() - URLS);
+            info!(target: URL, "and {} more", urls.len() - URLS);
         }
     }
     if let Some(url) = urls("http", http, &local).first() {
-        info!("statistics: {url}/stats");
+        info!(target: URL, "statistics: {url}/stats");
     }
     if configuration.state_dir.is_none() {
         info!(
