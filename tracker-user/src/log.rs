@@ -10,7 +10,7 @@ use std::{
     fmt::Write as _,
     io::{self, ErrorKind, Write},
     os::fd::AsRawFd as _,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
     thread,
     time::{Duration, Instant},
 };
@@ -85,20 +85,16 @@ impl Log {
 
     /// For a thread that may be anywhere, in here as well: adds a line if the queue can be had.
     pub fn line_of_a_panic(&self, line: Vec<u8>) {
-        for _ in 0..100 {
-            if let Ok(mut queue) = self.0.queue.try_lock() {
-                queue.push(line);
-                self.0.arrived.notify_one();
-                return;
-            }
-            thread::sleep(Duration::from_millis(1));
+        if let Some(mut queue) = self.0.queue_before(Instant::now() + Duration::from_millis(100)) {
+            queue.push(line);
+            self.0.arrived.notify_one();
         }
     }
 
     /// Waits until all lines are written or lost, but no longer than `limit`.
     pub fn settle(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        let Ok(mut queue) = self.0.queue.try_lock() else { return };
+        let Some(mut queue) = self.0.queue_before(deadline) else { return };
         while queue.is_writing || !queue.lines.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -113,6 +109,18 @@ impl Shared {
     /// Nothing that holds the lock can leave the queue half changed.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for a thread that may hold the lock itself, because it panicked there.
+    fn queue_before(&self, deadline: Instant) -> Option<MutexGuard<'_, Queue>> {
+        loop {
+            match self.queue.try_lock() {
+                Ok(queue) => return Some(queue),
+                Err(TryLockError::Poisoned(queue)) => return Some(queue.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
     }
 
     /// Waits for lines and writes them.
@@ -356,6 +364,22 @@ mod tests {
         log.0.serve(&mut writer);
         assert!(writer.sink.written.ends_with("again\n"));
         assert_eq!(log.0.queue().bytes, 0);
+    }
+
+    #[test]
+    fn waiting_for_lines_does_not_end_because_somebody_adds_one() {
+        let log = Log::default();
+        log.line(b"last\n".to_vec());
+        let held = log.0.queue();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| log.settle(Duration::from_secs(60)));
+            thread::sleep(Duration::from_millis(50));
+            assert!(!waiter.is_finished(), "the line is not written yet");
+            drop(held);
+            let sink = Scripted { script: VecDeque::new(), written: String::new() };
+            log.0.serve(&mut Writer { sink, lost: 0, reason: None, is_mid_line: false });
+        });
+        assert!(log.0.queue().lines.is_empty());
     }
 
     #[test]
