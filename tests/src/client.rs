@@ -8,7 +8,7 @@ use crate::{
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     fmt::Write as _,
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
@@ -131,7 +131,13 @@ impl UdpClient {
     /// When none comes within [`PATIENCE`], or something that is not a reply.
     pub fn receive(&self) -> Result<Reply> {
         let mut reply = [0; 65536];
-        let length = self.socket.recv(&mut reply).with_context(|| format!("no answer from {}", self.tracker))?;
+        let length = loop {
+            match self.socket.recv(&mut reply) {
+                // With a time limit the kernel does not go on by itself after a process was stopped or frozen.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result.with_context(|| format!("no answer from {}", self.tracker))?,
+            }
+        };
         Reply::parse(&reply[..length], self.tracker.is_ipv4())
     }
 

@@ -4,7 +4,7 @@ use crate::{packet::Mac, pass};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd as _,
     path::Path,
@@ -126,7 +126,8 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.name) {
-            eprintln!("{error:#}");
+            // A panic because nobody takes that would keep others from being removed.
+            let _ = writeln!(io::stderr(), "{error:#}");
         }
     }
 }

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     collections::BTreeMap,
     env,
-    io::{BufRead as _, BufReader, Read},
+    io::{self, BufRead as _, BufReader, Read, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::process::CommandExt as _,
     path::PathBuf,
@@ -138,10 +138,10 @@ impl Drop for Tracker {
         if !matches!(self.child.try_wait(), Ok(Some(_)))
             && let Err(error) = self.terminate()
         {
-            eprintln!("{error:#}");
+            let _ = writeln!(io::stderr(), "{error:#}");
         }
         if std::thread::panicking() {
-            eprintln!("the tracker said:\n{}", self.log());
+            let _ = writeln!(io::stderr(), "the tracker said:\n{}", self.log());
         }
     }
 }
@@ -209,7 +209,7 @@ fn find_binary() -> Result<PathBuf> {
 
 fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(std::io::Result::ok) {
+        for line in BufReader::new(pipe).lines().map_while(io::Result::ok) {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             log.push_str(&line);
             log.push('\n');

@@ -14,6 +14,9 @@
 //! | [`netlink`] | what the kernel says of interfaces, addresses and attached XDP programs |
 //! | [`keys`] | hash keys, and the connection id key that survives a restart |
 //! | [`clock`] | the clock of the store |
+//! | [`log`], [`panics`] | lines on their way to standard error, whatever that is |
+//! | [`signals`] | what signals do |
+//! | [`output`], [`plural`] | what commands print, and numbers with their words |
 //! | [`listen`] | listening addresses, and what to do when one cannot be listened on |
 //! | [`udp`] | UDP sockets |
 //! | [`http`] | HTTP announce, scrape, statistics |
@@ -28,10 +31,15 @@ pub mod expiry;
 pub mod http;
 pub mod keys;
 pub mod listen;
+pub mod log;
 pub mod memory;
 pub mod netlink;
 pub mod object;
+pub mod output;
+pub mod panics;
+pub mod plural;
 pub mod shutdown;
+pub mod signals;
 pub mod sizes;
 pub mod start;
 pub mod statistics;

@@ -3,6 +3,7 @@
 //! The kernel takes the memory of a map when it is made and never more, so everything is decided here, once, at the start.
 //! When a pool is used up, a new torrent is refused and a new peer takes the place of an old one.
 
+use crate::plural::plural;
 use anyhow::{Context as _, ensure};
 use std::fmt;
 use tracker_common::{
@@ -60,6 +61,19 @@ pub struct Limits {
     pub peers_v6: u64,
 }
 
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let torrents = plural(self.torrents, "torrent", "torrents");
+        // "1 IPv4 and 3 IPv6 peers": the word goes by the number that stands before it.
+        let peers_v6 = plural(self.peers_v6, "IPv6 peer", "IPv6 peers");
+        match (self.peers_v4, self.peers_v6) {
+            (1, v6) if v6 != 1 => write!(f, "{torrents}, 1 IPv4 peer and {peers_v6}"),
+            (v4, 1) if v4 != 1 => write!(f, "{torrents}, {v4} IPv4 peers and {peers_v6}"),
+            (v4, _) => write!(f, "{torrents}, {v4} IPv4 and {peers_v6}"),
+        }
+    }
+}
+
 /// Elements of each map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -109,9 +123,10 @@ impl Sizes {
 
         // A few elements on top, so that the smallest tracker can still let one swarm of each family grow.
         let number = |name: &str, count: u64| {
-            u32::try_from(count).ok().filter(|count| *count <= 1 << 31).with_context(|| {
-                format!("{torrents} torrents and {peers_v4} + {peers_v6} peers would need {count} {name}, which is more than 2^31: ask for less")
-            })
+            u32::try_from(count)
+                .ok()
+                .filter(|count| *count <= 1 << 31)
+                .with_context(|| format!("{limits} would need {count} {name}, which is more than 2^31: ask for less"))
         };
         Ok(Self {
             index_buckets: number("index buckets", (torrents * 2).div_ceil(TORRENTS_PER_TWO_BUCKETS).max(16))?,
@@ -299,6 +314,18 @@ mod tests {
     fn impossible_sizes_are_refused() {
         for (torrents, peers_v4) in [(0, 1), (1 << 32, 1), (1, 1 << 40)] {
             assert!(Sizes::new(&Limits { torrents, peers_v4, peers_v6: 0 }).is_err(), "{torrents}, {peers_v4}");
+        }
+    }
+
+    #[test]
+    fn limits_are_told_in_singular_and_plural() {
+        for ((torrents, peers_v4, peers_v6), text) in [
+            ((1, 2, 3), "1 torrent, 2 IPv4 and 3 IPv6 peers"),
+            ((2, 1, 0), "2 torrents, 1 IPv4 peer and 0 IPv6 peers"),
+            ((0, 3, 1), "0 torrents, 3 IPv4 peers and 1 IPv6 peer"),
+            ((1, 1, 1), "1 torrent, 1 IPv4 and 1 IPv6 peer"),
+        ] {
+            assert_eq!(Limits { torrents, peers_v4, peers_v6 }.to_string(), text);
         }
     }
 

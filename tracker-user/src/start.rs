@@ -11,7 +11,9 @@ use crate::{
     http, keys,
     memory::Store,
     netlink,
+    plural::plural,
     shutdown::Shutdown,
+    signals::Signals,
     sizes::{self, Sizes},
     statistics::{self, Statistics},
     udp, warnings,
@@ -22,18 +24,24 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     thread::JoinHandle,
+    time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 /// Announce URLs shown per protocol.
 const URLS: usize = 8;
 
+/// The target of lines with URLs: RUST_LOG=info,url=off leaves them out where somebody else knows better ones.
+const URL: &str = "url";
+
+/// How long the last lines of the log may take when the process ends.
+pub const LAST_LINES: Duration = Duration::from_secs(2);
+
 /// Runs the tracker until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When something cannot be started; nothing is left behind then.
-pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
+pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<()> {
     ensure!(
         !configuration.udp.is_empty() || !configuration.http.is_empty(),
         "nothing to do: --udp and --http are both off"
@@ -101,28 +109,13 @@ pub fn run(configuration: &Configuration) -> anyhow::Result<()> {
     threads.extend(http::serve(http, &context, &shutdown)?);
     announce(configuration, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
-    wait_for_signal()?;
+    signals.wait();
     // From here on the sockets answer what the program would have answered, until they are closed as well.
     drop(watch);
     shutdown.begin();
     join(threads);
     info!("stopped");
     Ok(())
-}
-
-/// Waits for SIGTERM or SIGINT.
-fn wait_for_signal() -> anyhow::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start an event loop")?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-        tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => info!("SIGINT: stopping"),
-        }
-        Ok(())
-    })
 }
 
 fn join(threads: Vec<JoinHandle<()>>) {
@@ -245,11 +238,8 @@ fn announce(
     let regions: Vec<_> =
         sizes.regions().iter().map(|region| format!("{} {}", region.name, sizes::human(region.bytes()))).collect();
     info!(
-        "memory: {} for {} torrents, {} IPv4 and {} IPv6 peers, {} ({})",
+        "memory: {} for {limits}, {} ({})",
         sizes::human(sizes.bytes()),
-        limits.torrents,
-        limits.peers_v4,
-        limits.peers_v6,
         if loaded.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
         regions.join(", ")
     );
@@ -265,24 +255,26 @@ fn announce(
     }
     let list = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     if !udp.is_empty() {
-        info!("UDP sockets: {} with {} threads each", list(udp), configuration.udp_threads);
+        let threads = plural(configuration.udp_threads as u64, "thread", "threads");
+        info!("UDP sockets: {} with {threads} each", list(udp));
     }
     if !http.is_empty() {
-        info!("HTTP: {} with {} threads", list(http), configuration.http_threads);
+        let threads = plural(configuration.http_threads as u64, "thread", "threads");
+        info!("HTTP: {} with {threads}", list(http));
     }
     let local: Vec<IpAddr> = netlink::addresses().unwrap_or_default().into_iter().map(|local| local.address).collect();
     for (scheme, listening) in [("udp", udp), ("http", http)] {
         let urls = urls(scheme, listening, &local);
         for url in urls.iter().take(URLS) {
-            info!("announce URL: {url}/announce");
+            info!(target: URL, "announce URL: {url}/announce");
         }
         if urls.len() > URLS {
-            info!("and {} more", urls.len() - URLS);
+            info!(target: URL, "and {} more", urls.len() - URLS);
         }
     }
     if let Some(url) = urls("http", http, &local).first() {
-        info!("old announce URLs are answered as well: {url}/announce.php, {url}/announce/KEY and the like");
-        info!("statistics: {url}/stats");
+        info!(target: URL, "old announce URLs are answered as well: {url}/announce.php, {url}/announce/KEY and the like");
+        info!(target: URL, "statistics: {url}/stats");
     }
     if configuration.state_dir.is_none() {
         info!(

@@ -3,6 +3,10 @@
 //! One module per command. To add a command, write its module with an `Options` struct and a `run` function, and give it
 //! an arm in [`Task`] and one in `main`.
 
+// First, and textually before what uses its macros.
+#[macro_use]
+mod output;
+
 mod bench;
 mod budget;
 mod build_ebpf;
@@ -11,6 +15,8 @@ mod command;
 mod debian;
 mod ebpf_cargo;
 mod ebpf_package;
+#[cfg(test)]
+mod features;
 mod object_file;
 mod record;
 mod requirements;

@@ -64,3 +64,23 @@ impl Probe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_where_nothing_may_be_installed() {
+        debian::forbid_installing();
+        let row = |package, probe| Requirement { package, probe, reason: "a test" };
+        let all = [
+            row("coreutils", Probe::Program("true")),
+            row("no-such-package", Probe::Program("no-such-program")),
+            row("no-such-module", Probe::PythonModule("no_such_module")),
+        ];
+        let error = install(&all, "the tests").unwrap_err().to_string();
+        assert!(error.contains("  no-such-package: a test\n  no-such-module: a test\n"), "{error}");
+        assert!(!error.contains("coreutils"), "{error}");
+        install(&all[..1], "the tests").unwrap();
+    }
+}

@@ -5,7 +5,7 @@
 //! these arguments on the machine itself.
 
 use std::{
-    fs, io,
+    env, fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::unix::process::CommandExt as _,
     path::Path,
@@ -34,8 +34,15 @@ const PORT: u16 = 6969;
 const HOST_MAC: Mac = [0x02, 0x74, 0x72, 0x6b, 0, 1];
 const TRACKER_MAC: Mac = [0x02, 0x74, 0x72, 0x6b, 0, 2];
 
+/// URLs are this task's own to tell: of those that the tracker knows, some are answered only
+/// within its namespace.
+const NO_URLS: &str = "url=off";
+
 #[derive(Args)]
 pub struct Options {
+    /// Install nothing: where something is missing, say what, and end
+    #[arg(long)]
+    no_install: bool,
     /// Options of `tracker run`, on the machine itself. Without any: a playground in a network namespace (root)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
     options: Vec<String>,
@@ -49,6 +56,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
          `sudo --preserve-env=PATH,HOME cargo xtask run`. Without root, `cargo xtask run --xdp-mode off` runs the tracker on \
          ordinary sockets"
     );
+    if options.no_install {
+        debian::forbid_installing();
+    }
     if in_playground {
         requirements::install(&[requirements::NAMESPACES], "the playground's network namespaces")?;
     }
@@ -69,6 +79,8 @@ fn play(tracker: &Path) -> anyhow::Result<()> {
 
     let mut command = playground.namespace.command(tracker);
     command.args(["run", "--interface", TRACKER_INTERFACE, "--xdp-mode", "native"]);
+    let log = env::var("RUST_LOG").ok().filter(|wanted| !wanted.is_empty()).unwrap_or_else(|| "info".to_owned());
+    command.env("RUST_LOG", format!("{log},{NO_URLS}"));
     let mut tracker = Running::start(command, &signals)?;
     if let Some(status) = tracker.wait_until_ready(&playground, &signals)? {
         bail!("the tracker ended before it was ready: {status}");
@@ -108,20 +120,26 @@ impl Playground {
         Ok(Self { _pass: pass, namespace, addresses: its.into_iter().map(|(address, _)| address).collect() })
     }
 
+    /// Tells where clients on this machine are answered, which is tried before.
     fn show(&self) {
-        let at: Vec<_> = self.addresses.iter().map(|address| SocketAddr::new(*address, PORT)).collect();
-        println!("\nThe playground is ready. Clients on this machine can announce to");
-        for scheme in ["udp", "http"] {
-            at.iter().for_each(|at| println!("    {scheme}://{at}/announce"));
-        }
-        println!("Statistics are at\n    http://{0}/stats\n    http://{0}/metrics", at[0]);
-        for at in &at {
-            match try_udp(*at) {
-                Ok(()) => println!("A UDP connect to {at} was answered."),
-                Err(error) => {
-                    println!("A UDP connect to {at} was not answered; does a firewall forbid it? ({error:#})");
+        type Try = (&'static str, fn(SocketAddr) -> anyhow::Result<()>);
+        let tries: [Try; 2] = [("udp", try_udp), ("http", try_http)];
+        let (mut urls, mut silent) = (Vec::new(), Vec::new());
+        for (scheme, answers) in tries {
+            for at in self.addresses.iter().map(|address| SocketAddr::new(*address, PORT)) {
+                match answers(at) {
+                    Ok(()) => urls.push(format!("{scheme}://{at}")),
+                    Err(error) => silent.push(format!("{at} by {}: {error:#}", scheme.to_uppercase())),
                 }
             }
+        }
+        println!("\nThe playground is ready. Clients on this machine can announce to");
+        urls.iter().for_each(|url| println!("    {url}/announce"));
+        if let Some(url) = urls.iter().find(|url| url.starts_with("http")) {
+            println!("Statistics are at\n    {url}/stats\n    {url}/metrics");
+        }
+        for silent in silent {
+            println!("Not answered from this machine is {silent}; does a firewall forbid it?");
         }
         println!("Ctrl-C ends the tracker and takes the playground away.");
     }
@@ -132,6 +150,11 @@ fn try_udp(tracker: SocketAddr) -> anyhow::Result<()> {
     let any: IpAddr = if tracker.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let mut client = UdpClient::with_socket(UdpSocket::bind((any, 0))?, tracker)?;
     client.connect()?;
+    Ok(())
+}
+
+fn try_http(tracker: SocketAddr) -> anyhow::Result<()> {
+    http_get(None, tracker, "/stats")?.text()?;
     Ok(())
 }
 

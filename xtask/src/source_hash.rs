@@ -3,7 +3,8 @@
 //! It covers all that decides what the object is, and nothing that changes without changing the object:
 //! * every source file of the package and of the packages of this workspace that it depends on,
 //! * the manifests of these packages without their `lints` and `dev-dependencies`,
-//! * from the workspace manifest: the edition, the build profile, and the entries for the dependencies in question,
+//! * from the workspace manifest: the edition, the build profile with what it inherits and does not set itself, and the
+//!   entries for the dependencies in question,
 //! * from Cargo.lock: version and checksum of every package that is linked in or generates code for it,
 //! * the compiler flags of `ebpf_cargo`.
 //!
@@ -61,11 +62,10 @@ pub fn source_hash(root: &Path, package: &str) -> anyhow::Result<String> {
         }
     };
     take(&["workspace", "package", "edition"]);
-    take(&["profile", "release"]);
-    take(&["profile", PROFILE]);
     for dependency in &dependencies {
         take(&["workspace", "dependencies", dependency]);
     }
+    from_workspace.insert("profile".to_owned(), Value::Table(profile(&workspace_manifest)));
     parts.insert("Cargo.toml".to_owned(), canonical(&Value::Table(from_workspace)));
 
     dependencies.retain(|dependency| local_directory(dependency).is_none());
@@ -79,6 +79,14 @@ pub fn source_hash(root: &Path, package: &str) -> anyhow::Result<String> {
         hash.update(content);
     }
     Ok(hexadecimal(&hash.finalize()))
+}
+
+/// The build profile, which inherits from release: what it overrides there does not matter.
+fn profile(workspace_manifest: &Table) -> Table {
+    let table = |name| look_up(workspace_manifest, &["profile", name]).and_then(Value::as_table).cloned();
+    let mut profile = table("release").unwrap_or_default();
+    profile.extend(table(PROFILE).unwrap_or_default());
+    profile
 }
 
 fn read_toml(path: &Path) -> anyhow::Result<Table> {
@@ -179,6 +187,16 @@ fn locked_packages(lock: &Table, roots: &BTreeSet<String>) -> anyhow::Result<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn profile_has_what_it_sets_and_what_it_inherits() {
+        let of = |text: &str| canonical(&Value::Table(profile(&text.parse().unwrap())));
+        let own = "[profile.ebpf]\ninherits = 'release'\npanic = 'abort'\n";
+        let with = of(&format!("{own}[profile.release]\ndebug = 1\npanic = 'unwind'"));
+        assert_eq!(with, of(&format!("{own}[profile.release]\ndebug = 1")), "panic is overridden");
+        assert_ne!(with, of(&format!("{own}[profile.release]\ndebug = 2")), "debug is inherited");
+        assert_ne!(with, of("[profile.release]\ndebug = 1"), "panic is set");
+    }
 
     #[test]
     fn spelling_of_a_manifest_does_not_matter() {

@@ -29,6 +29,9 @@ const REQUIREMENTS: [Requirement; 4] = [
 
 #[derive(Args)]
 pub struct Options {
+    /// Install nothing: where something is missing, say what, and end
+    #[arg(long)]
+    no_install: bool,
     /// Run only tests whose name contains this
     filter: Option<String>,
 }
@@ -39,6 +42,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "the tests load eBPF programs and create network namespaces: run this as root, for example with \
          `sudo --preserve-env=PATH,HOME cargo xtask test` (`cargo test` alone runs what needs no privileges)"
     );
+    if options.no_install {
+        debian::forbid_installing();
+    }
     requirements::install(&REQUIREMENTS, "the tests")?;
     let object = object_to_test()?;
 

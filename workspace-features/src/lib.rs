@@ -1,0 +1,1 @@
+//! Nothing: see this package's manifest for what it is there for.
