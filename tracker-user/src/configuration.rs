@@ -19,7 +19,10 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tracker_common::store::{Family as _, V4, V6};
+use tracker_common::{
+    store::{Family as _, V4, V6},
+    wire::{ANNOUNCE_REPLY_LEN, PEER_V4, PEER_V6, Udp},
+};
 
 /// The port trackers have always had.
 pub const DEFAULT_PORT: u16 = 6969;
@@ -194,9 +197,16 @@ pub struct Options {
     /// Most IPv4 peers given; 200 make a packet of 1248 bytes [default: 200]
     #[arg(long, value_name = "N", value_parser = value::count, help_heading = "Swarms")]
     pub want_max: Option<u64>,
-    /// Most IPv6 peers given; 74 make a packet of 1400 bytes [default: 74]
+    /// Most IPv6 peers given; 67 make a packet of 1274 bytes [default: 74, as far as --path-mtu-v6 allows]
     #[arg(long, value_name = "N", value_parser = value::count, help_heading = "Swarms")]
     pub want_max_v6: Option<u64>,
+    /// No UDP reply over IPv4 is longer than so many bytes, headers included: what nearly every way to a client carries
+    /// [default: 1452]
+    #[arg(long, value_name = "BYTES", value_parser = value::count, help_heading = "Swarms")]
+    pub path_mtu: Option<u64>,
+    /// The same over IPv6, where 1280 is what every link has to carry [default: 1280]
+    #[arg(long, value_name = "BYTES", value_parser = value::count, help_heading = "Swarms")]
+    pub path_mtu_v6: Option<u64>,
 
     /// Keep the key of the connection ids in this directory, so that clients notice nothing of a restart [default: systemd's
     /// STATE_DIRECTORY; without one the key is new at every start]
@@ -226,7 +236,7 @@ impl Options {
         }
         or!(config interface xdp_mode force udp http udp_threads http_threads http_connections http_timeout full_scrape
             max_torrents max_peers max_peers_v6 interval interval_jitter peer_timeout torrent_timeout
-            torrent_timeout_completed want_default want_max want_max_v6 state_dir)
+            torrent_timeout_completed want_default want_max want_max_v6 path_mtu path_mtu_v6 state_dir)
     }
 }
 
@@ -342,6 +352,8 @@ impl Configuration {
             return wrong("want-default", format!("is {want_default}, more than want-max, which is {want_max_v4}"));
         }
         let want_default = number("want-default", options.want_default, want_max_v4.min(50), 0..=want_max_v4)?;
+        let path_mtu_v4 = number("path-mtu", options.path_mtu, 1452, 576..=9000)?;
+        let path_mtu_v6 = number("path-mtu-v6", options.path_mtu_v6, 1280, 1280..=9000)?;
 
         // Up, so that nothing goes early.
         let minutes = |seconds: u64| seconds.div_ceil(60) as u32;
@@ -365,11 +377,16 @@ impl Configuration {
                 torrent_completed: minutes(torrent_timeout_completed),
             },
             want_default: want_default as u32,
-            want_max_v4: want_max_v4 as u32,
-            want_max_v6: want_max_v6 as u32,
+            want_max_v4: want_max_v4.min(peers_within(path_mtu_v4, 20, PEER_V4)) as u32,
+            want_max_v6: want_max_v6.min(peers_within(path_mtu_v6, 40, PEER_V6)) as u32,
             state_dir: options.state_dir.or_else(systemd_state_directory),
         })
     }
+}
+
+/// How many peers of so many bytes an announce reply can carry whose IP header has `ip_header` bytes, in a packet of `mtu` bytes.
+fn peers_within(mtu: u64, ip_header: u64, peer: usize) -> u64 {
+    (mtu - ip_header - size_of::<Udp>() as u64 - ANNOUNCE_REPLY_LEN as u64) / peer as u64
 }
 
 /// Limits with their defaults. The defaults take about 64 MB: they suit a small virtual machine, and the tracker of a small

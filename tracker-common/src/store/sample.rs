@@ -77,7 +77,6 @@ pub fn sample<M: Memory, F: Family>(
     if family::is_root(root) && partitions != 0 && partitions <= PARTITIONS_MAX {
         // More than an average partition has, if there are others, takes more than one visit.
         if M::HURRIED && partitions > 1 && want > F::PER_PARTITION * 7 / 8 {
-            not_begun(scratch, number);
             return None;
         }
         want = scratch.forget(want);
@@ -106,7 +105,6 @@ pub fn sample<M: Memory, F: Family>(
         // The first visit is nearly always enough, and in the kernel each turn of the loop is a call.
         if M::HURRIED {
             if visit.go::<M, F>(memory, scratch, swarm, number) {
-                not_begun(scratch, number);
                 return None;
             }
             scratch.sample.cursor.store(visit.cursor);
@@ -115,6 +113,9 @@ pub fn sample<M: Memory, F: Family>(
             scratch.sample.swarm.store(number);
             memory.repeat(TURNS, &mut Turn::<F>(core::marker::PhantomData));
         }
+        // Only now: whoever takes a sample that was given up begins where that one would have.
+        let counter = &scratch.spreads[number as usize % SPREADS];
+        counter.store(counter.load().wrapping_add(1));
     }
     Some(cut::<F>(scratch, want))
 }
@@ -167,9 +168,9 @@ fn begin<M: Memory>(memory: &M, scratch: &Scratch, number: u32, partitions: u32)
     let mut count = counter.load();
     if count == 0 {
         count = memory.random();
+        counter.store(count);
     }
     let count = scratch.forget(count);
-    counter.store(count.wrapping_add(1));
     let ring = partition::ring(partitions);
     // The turns of a partition that has two of them are half a ring apart: they come as late one after the other as can be.
     let half = if ring < 2 { 1 } else { ring / 2 };
@@ -180,13 +181,6 @@ fn begin<M: Memory>(memory: &M, scratch: &Scratch, number: u32, partitions: u32)
     let peer = if whole { rest } else { rest << 1 };
     scratch.sample.first_turn.store(turn);
     scratch.sample.first_peer.store(peer);
-}
-
-/// Whoever takes the sample instead begins where this one would have.
-#[inline(always)]
-fn not_begun(scratch: &Scratch, number: u32) {
-    let counter = &scratch.spreads[number as usize % SPREADS];
-    counter.store(counter.load().wrapping_sub(1));
 }
 
 /// Whether linear hashing has still to split the partition at this place, so that it holds twice as many peers as others.

@@ -46,6 +46,8 @@ fn wrong_options_are_refused_with_a_reason() {
         ("--interval 5x", "such as 1800, or a time such as 90s"),
         ("--interval 1800 --peer-timeout 1900", "peers would be forgotten"),
         ("--interval-jitter 1h", "at most half of interval, 900 seconds"),
+        ("--path-mtu 575", "path-mtu is 575; it can be 576 to 9000"),
+        ("--path-mtu-v6 1279", "path-mtu-v6 is 1279; it can be 1280 to 9000"),
         ("--want-max 321", "want-max is 321; it can be 1 to 320"),
         ("--want-default 51 --want-max 50", "want-default is 51, more than want-max, which is 50"),
         ("--max-torrents 0", "max-torrents is 0"),
@@ -104,7 +106,7 @@ fn file_takes_what_the_command_line_takes() {
         ("xdp-mode = \"off\"", |made| made.xdp_mode == XdpMode::Off),
         ("xdp-mode = \"Off\"", |made| made.xdp_mode == XdpMode::Off),
         ("udp = \"off\"", |made| made.udp.is_empty()),
-        ("udp = [\"127.0.0.1:1\", \"[::1]:1\", \"127.0.0.1:1\"]", |made| made.udp.len() == 2),
+        ("udp = [\"127.0.0.1:1\", \"[::1]:1\"]", |made| made.udp.len() == 2),
         ("interface = \"eth0\"", |made| made.interfaces == ["eth0"]),
         ("interface = [\"a\", \"b\"]", |made| made.interfaces == ["a", "b"]),
         ("state-dir = \"/x y\"", |made| made.state_dir.as_deref() == Some(Path::new("/x y"))),
@@ -179,4 +181,22 @@ fn listening_can_be_switched_off() {
 fn command_line_is_consistent() {
     use clap::CommandFactory as _;
     CommandLine::command().debug_assert();
+}
+
+#[test]
+fn replies_have_no_more_peers_than_cross_the_path() {
+    // (options, most IPv4 peers, most IPv6 peers)
+    for (options, v4, v6) in [
+        ("", 200, 67),
+        ("--want-max 320", 234, 67),
+        ("--want-max 320 --path-mtu 9000", 320, 67),
+        ("--path-mtu 576", 88, 67),
+        ("--path-mtu-v6 1399", 200, 73),
+        ("--path-mtu-v6 1400", 200, 74),
+        ("--path-mtu-v6 9000 --want-max-v6 100", 200, 100),
+        ("--want-max 7 --want-default 5 --want-max-v6 8", 7, 8),
+    ] {
+        let configuration = parse(options).expect("right");
+        assert_eq!((configuration.want_max_v4, configuration.want_max_v6), (v4, v6), "{options}");
+    }
 }

@@ -33,8 +33,8 @@ pub struct Surroundings<'a> {
 /// What the XDP program is told, and what the operator should know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    /// Interface numbers and MAC addresses.
-    pub interfaces: Vec<(u32, [u8; 6])>,
+    /// Interface numbers, MAC addresses, and MTUs in bytes.
+    pub interfaces: Vec<(u32, [u8; 6], u32)>,
     /// Addresses and ports, most important first.
     pub listeners: Vec<SocketAddr>,
     /// Addresses that were named but that this host does not have, or not yet.
@@ -109,7 +109,7 @@ impl Served {
         let interfaces = interfaces
             .iter()
             .filter(|interface| attached.contains(&interface.index))
-            .filter_map(|interface| Some((interface.index, interface.mac?)))
+            .filter_map(|interface| Some((interface.index, interface.mac?, interface.mtu)))
             .collect();
         Self { interfaces, listeners, absent, untagged }
     }
@@ -119,10 +119,11 @@ impl Served {
     pub fn store(&self, settings: &Settings) {
         // The counts go down first and up last, so that what is counted is always valid.
         settings.interface_count.store(0);
-        for ((index, mac), words) in self.interfaces.iter().zip(&settings.interfaces) {
+        for ((index, mac, mtu), words) in self.interfaces.iter().zip(&settings.interfaces) {
             let [a, b, c, d, e, f] = *mac;
             words[0].store(u64::from(*index));
-            words[1].store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
+            let [low, high] = u16::try_from(*mtu).unwrap_or(u16::MAX).to_le_bytes();
+            words[1].store(u64::from_le_bytes([a, b, c, d, e, f, low, high]));
         }
         settings.interface_count.store(self.interfaces.len().min(LISTENERS) as u32);
 
@@ -333,7 +334,7 @@ mod tests {
         let settings = Settings::default();
         served(&["0.0.0.0:6969", "[::]:6969"]).store(&settings);
         assert_eq!(settings.interface_count.load(), 1);
-        assert_eq!(settings.interfaces[0].each_ref().map(|word| word.load()), [2, 0x0200_0000_0002]);
+        assert_eq!(settings.interfaces[0].each_ref().map(|word| word.load()), [2, 0x05dc_0200_0000_0002]);
         assert_eq!(settings.listener_v4_count.load(), 2);
         assert_eq!(settings.listeners_v4[0].load(), u64::from_le_bytes([10, 0, 0, 2, 0x1b, 0x39, 0, 0]));
         assert_eq!(settings.listener_v6_count.load(), 2);
