@@ -51,6 +51,8 @@ impl fmt::Display for End {
 pub struct Guest {
     qemu: Child,
     console: PathBuf,
+    /// What qemu itself prints.
+    messages: PathBuf,
     started: Instant,
     limit: Duration,
 }
@@ -67,7 +69,7 @@ impl Guest {
     ) -> anyhow::Result<Self> {
         let initramfs = initramfs::build(kernel, share)?;
         let program = command::find("qemu-system-x86_64", &[]).context("there is no qemu-system-x86_64 in PATH")?;
-        let console = share.join("console.log");
+        let (console, messages) = (share.join("console.log"), share.join("qemu.log"));
         let mut command = wrap(&program);
         command
             .args(["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max", "-machine", "q35", "-nodefaults"])
@@ -92,9 +94,9 @@ impl Guest {
             .args(cards)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(share.join("qemu.log")).context("cannot write qemu's log")?);
+            .stderr(fs::File::create(&messages).context("cannot write qemu's log")?);
         let qemu = command.spawn().context("cannot start qemu-system-x86_64")?;
-        Ok(Self { qemu, console, started: Instant::now(), limit })
+        Ok(Self { qemu, console, messages, started: Instant::now(), limit })
     }
 
     /// How long it has been running.
@@ -117,7 +119,8 @@ impl Guest {
             thread::sleep(INTERVAL);
         };
         look();
-        Ok(end(status, &self.console()))
+        let messages = fs::read_to_string(&self.messages).unwrap_or_default();
+        Ok(end(status, &self.console(), &messages))
     }
 
     /// What the guest has written to its console.
@@ -142,20 +145,55 @@ impl Drop for Guest {
     }
 }
 
-/// How it ended, by qemu's exit status, if it had one of its own, and what the console says.
-fn end(status: Option<ExitStatus>, console: &str) -> End {
+/// How it ended, by qemu's exit status, if it had one of its own, by what the console says and by what qemu says.
+fn end(status: Option<ExitStatus>, console: &str, messages: &str) -> End {
     const PANIC: &str = "Kernel panic - not syncing: ";
     if let Some(words) = console.lines().find_map(|line| line.split_once(PANIC)) {
         return End::Panic(words.1.trim().to_owned());
     }
     match status {
         None => End::Hung,
-        Some(status) if status.success() => End::Off,
-        Some(status) => End::Qemu(status.to_string()),
+        // qemu ends well, too, when the guest starts anew instead of switching itself off.
+        Some(status) if status.success() && console.contains("reboot: Power down") => End::Off,
+        Some(status) => End::Qemu(format!("{status}; {}", messages.trim())),
     }
 }
 
 /// A path in an option of qemu's, which are separated by commas.
 fn option_value(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn end_of_a_guest_is_recognised() {
+        let (well, badly) = (ExitStatus::from_raw(0), ExitStatus::from_raw(256));
+        for (status, console, messages, expected) in [
+            (Some(well), "part verify\n[ 21.9] reboot: Power down\n", "", End::Off),
+            (
+                Some(well),
+                "[    3.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n[    3.2] more",
+                "",
+                End::Panic("Attempted to kill init! exitcode=0x00000100".to_owned()),
+            ),
+            // It has panicked, but does not come to an end.
+            (None, "[    3.1] Kernel panic - not syncing: oops\n", "", End::Panic("oops".to_owned())),
+            (None, "part verify\n", "", End::Hung),
+            // It started anew, as after a triple fault.
+            (Some(well), "part verify\n", "", End::Qemu("exit status: 0; ".to_owned())),
+            (Some(badly), "", "no such file\n", End::Qemu("exit status: 1; no such file".to_owned())),
+        ] {
+            assert_eq!(end(status, console, messages), expected, "{console}");
+        }
+    }
+
+    #[test]
+    fn comma_in_a_path_does_not_end_qemus_option() {
+        assert_eq!(option_value(Path::new("/a,b/c")), "/a,,b/c");
+    }
 }

@@ -19,8 +19,8 @@ mount -o move /dev /root/dev
 mount -o move /proc /root/proc
 mount -o move /sys /root/sys
 mount -t bpf bpf /root/sys/fs/bpf
+# Not what runs on this machine, nor the network namespaces of it.
 mount -t tmpfs -o mode=755 run /root/run
-mount -t tmpfs -o mode=1777 tmp /root/tmp
 mkdir -p /root/dev/pts /root/dev/shm /root/run/share /root/run/lock
 mount -t devpts -o mode=620,ptmxmode=666 terminals /root/dev/pts
 mount -t tmpfs -o mode=1777 shm /root/dev/shm

@@ -8,9 +8,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 
-use super::package::Kernel;
+use super::{image, package::Kernel};
 use crate::{command, workspace};
 
 /// The modules that mount this machine's `/`; all others are loaded from there.
@@ -39,34 +39,12 @@ pub fn build(kernel: &Kernel, directory: &Path) -> anyhow::Result<PathBuf> {
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).context("cannot make init executable")?;
     // Numbered, so that their names tell the order.
     for (number, file) in kernel.module_files(&MODULES)?.iter().enumerate() {
-        let module = decompressed(file)?;
+        let module = image::decompressed_file(file)?;
         fs::write(tree.join(format!("modules/{number:02}.ko")), module).context("cannot copy a module")?;
     }
     let archive = directory.join("initramfs.cpio");
     pack(&tree, &archive)?;
     Ok(archive)
-}
-
-/// A module as the kernel takes it. busybox's insmod decompresses none.
-fn decompressed(file: &Path) -> anyhow::Result<Vec<u8>> {
-    let program = match file.extension().and_then(|extension| extension.to_str()) {
-        Some("xz") => "xz",
-        Some("zst") => "zstd",
-        Some("gz") => "gzip",
-        _ => return fs::read(file).with_context(|| format!("cannot read the module {}", file.display())),
-    };
-    let output = Command::new(program)
-        .args(["--decompress", "--stdout"])
-        .arg(file)
-        .output()
-        .with_context(|| format!("cannot start {program} to decompress {}", file.display()))?;
-    ensure!(
-        output.status.success(),
-        "{program} cannot decompress {}: {}",
-        file.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(output.stdout)
 }
 
 fn pack(tree: &Path, archive: &Path) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::image;
 use crate::{command, debian, workspace};
 
 const PREFIX: &str = "linux-image-";
@@ -38,7 +39,7 @@ impl Kernel {
             None => bail!(unknown(wanted)),
         };
         let root = directory.join(package.stem());
-        if !root.is_dir() {
+        if !image_in(&root).is_file() {
             let file = package.download(directory)?;
             unpack(&file, &package.release, &root)
                 .with_context(|| format!("cannot unpack the package {}", package.name()))?;
@@ -46,9 +47,9 @@ impl Kernel {
         Ok(Self { release: package.release, root })
     }
 
-    /// The compressed kernel.
+    /// The kernel, decompressed.
     pub fn image(&self) -> PathBuf {
-        self.root.join(format!("boot/vmlinuz-{}", self.release))
+        image_in(&self.root)
     }
 
     /// Its modules, and the lists that modprobe reads.
@@ -83,6 +84,10 @@ impl Kernel {
 /// A program of the administrator's directories, which not everybody has in PATH.
 fn tool(name: &str) -> PathBuf {
     command::find(name, &[Path::new("/usr/sbin"), Path::new("/sbin")]).unwrap_or_else(|| name.into())
+}
+
+fn image_in(root: &Path) -> PathBuf {
+    root.join("boot/vmlinux")
 }
 
 fn modules_of(root: &Path, release: &str) -> PathBuf {
@@ -161,16 +166,22 @@ fn numbers(release: &str) -> Vec<u64> {
     version.split(|character: char| !character.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Unpacks a package, and writes the lists of modules that its installation would have written.
+/// Unpacks a package, and writes what is not in it: the lists of modules that its installation would have written, and the
+/// kernel decompressed, for a guest without hardware support takes seconds to do that.
 fn unpack(package: &Path, release: &str, root: &Path) -> anyhow::Result<()> {
-    let unfinished = root.with_extension("unfinished");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)
-            .with_context(|| format!("cannot remove {}", workspace::display(&unfinished)))?;
+    // The name ends with a version, of which `with_extension` would take a part away.
+    let unfinished = PathBuf::from(format!("{}.unfinished", root.display()));
+    for left in [root, &unfinished] {
+        if left.exists() {
+            fs::remove_dir_all(left).with_context(|| format!("cannot remove {}", workspace::display(left)))?;
+        }
     }
     command::run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&unfinished))?;
     ensure!(modules_of(&unfinished, release).is_dir(), "it holds no modules for {release}");
     command::run(Command::new(tool("depmod")).arg("--basedir").arg(&unfinished).arg(release))?;
+    let compressed = unfinished.join(format!("boot/vmlinuz-{release}"));
+    fs::write(image_in(&unfinished), image::decompress(&compressed)?)
+        .with_context(|| format!("cannot write {}", workspace::display(&image_in(&unfinished))))?;
     fs::rename(&unfinished, root).with_context(|| format!("cannot make {}", workspace::display(root)))
 }
 

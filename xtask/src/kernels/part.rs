@@ -136,6 +136,7 @@ pub fn script(kernel: &Kernel, parts: &[Part], files: &Files) -> String {
     );
     let mut line = |text: &str| writeln!(script, "{text}").expect("a String takes everything");
     line(&format!("cd {}", quoted(&files.root)));
+    line("export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     // Modules are found where the kernel and modprobe look for them.
     line("mkdir -p /usr/lib/modules");
     line(&format!("ln -s {} /usr/lib/modules/{}", quoted(&kernel.modules()), kernel.release));

@@ -25,7 +25,7 @@ pub struct Outcome {
     pub end: End,
     /// From qemu's start to its end.
     pub took: Duration,
-    pub parts: BTreeMap<Part, Result<Passed, String>>,
+    pub parts: BTreeMap<Part, Judged>,
     pub verification: Option<Verification>,
     /// The last lines of the guest's console.
     pub console: String,
@@ -35,41 +35,50 @@ pub struct Outcome {
     pub share: PathBuf,
 }
 
-/// A part that has done what it should.
+/// What came of a part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    pub times: Option<Times>,
+    /// Why it has not done what it should.
+    pub result: Result<(), String>,
+}
+
+/// Seconds of the guest's clock: from its start to the part's, and for the part.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Passed {
-    /// Seconds of the guest's clock, from its start and for the part.
+pub struct Times {
     pub began: f64,
     pub took: f64,
 }
 
 /// Reads what came of a part.
-pub fn read(part: Part, share: &Path) -> Result<Passed, String> {
+pub fn read(part: Part, share: &Path) -> Judged {
     let Ok(status) = fs::read_to_string(share.join(part.status())) else {
         let begun = share.join(part.log()).exists();
-        return Err(if begun { "it was begun and did not end".to_owned() } else { "it was not begun".to_owned() });
+        let why = if begun { "it was begun and did not end" } else { "it was not begun" };
+        return Judged { times: None, result: Err(why.to_owned()) };
     };
-    let passed = judge_status(&status)?;
-    if let Some(tests) = part.tests() {
+    let mut judged = judge_status(&status);
+    if let (Ok(()), Some(tests)) = (&judged.result, part.tests()) {
         let log = fs::read_to_string(share.join(part.log())).unwrap_or_default();
-        judge_tests(&tests, &log)?;
+        judged.result = judge_tests(&tests, &log);
     }
-    Ok(passed)
+    judged
 }
 
 /// Judges `status began ended`.
-fn judge_status(line: &str) -> Result<Passed, String> {
-    let unreadable = || format!("its status is unreadable: {line:?}");
-    let mut words = line.split_whitespace();
-    let mut number = || words.next().and_then(|word| word.parse::<f64>().ok()).ok_or_else(unreadable);
-    let (status, began, ended) = (number()?, number()?, number()?);
+fn judge_status(line: &str) -> Judged {
+    let numbers: Vec<f64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let [status, began, ended] = numbers[..] else {
+        return Judged { times: None, result: Err(format!("its status is unreadable: {line:?}")) };
+    };
     let took = ended - began;
     // By which `timeout` says that it has ended the command, and, if that took SIGKILL, the signal's.
-    match status as i32 {
-        0 => Ok(Passed { began, took }),
+    let result = match status as i32 {
+        0 => Ok(()),
         124 | 137 => Err(format!("it was not done after {took:.0} s and was ended")),
-        status => Err(format!("exit status {status} after {took:.1} s")),
-    }
+        status => Err(format!("exit status {status}")),
+    };
+    Judged { times: Some(Times { began, took }), result }
 }
 
 /// Whether every test that was named has run and passed.
@@ -95,8 +104,8 @@ pub fn complaints(console: &str) -> Vec<String> {
 
 /// Prints what went wrong in a guest, with the end of what it printed.
 pub fn print_failures(outcome: &Outcome) {
-    for (part, result) in &outcome.parts {
-        let Err(why) = result else { continue };
+    for (part, judged) in &outcome.parts {
+        let Err(why) = &judged.result else { continue };
         println!("\nLinux {}, {}: {why}", outcome.release, part.name());
         let log = outcome.share.join(part.log());
         let text = fs::read_to_string(&log).unwrap_or_default();
@@ -119,14 +128,15 @@ pub fn print_times(outcomes: &[Outcome]) {
     println!("\n{:<26}{}", "part", columns(outcomes.iter().map(|outcome| outcome.release.clone())));
     let parts: BTreeSet<Part> = outcomes.iter().flat_map(|outcome| outcome.parts.keys().copied()).collect();
     let boot = |outcome: &Outcome| {
-        let first = outcome.parts.values().find_map(|part| part.as_ref().ok());
+        let first = outcome.parts.values().find_map(|part| part.times);
         first.map_or_else(|| "?".to_owned(), |first| format!("{:.1} s", first.began))
     };
     println!("{:<26}{}", "until the first part", columns(outcomes.iter().map(boot)));
     for part in parts {
         let cell = |outcome: &Outcome| match outcome.parts.get(&part) {
-            Some(Ok(passed)) => format!("{:.1} s", passed.took),
-            Some(Err(_)) => "FAILED".to_owned(),
+            Some(Judged { times: Some(times), result: Ok(()) }) => format!("{:.1} s", times.took),
+            Some(Judged { times: Some(times), result: Err(_) }) => format!("FAILED, {:.1} s", times.took),
+            Some(Judged { times: None, .. }) => "FAILED".to_owned(),
             None => "-".to_owned(),
         };
         println!("{:<26}{}", part.name(), columns(outcomes.iter().map(cell)));
@@ -174,7 +184,7 @@ fn columns(cells: impl Iterator<Item = String>) -> String {
 pub fn ensure_passed(outcomes: &[Outcome]) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     for outcome in outcomes {
-        let parts = outcome.parts.iter().filter(|(_, result)| result.is_err());
+        let parts = outcome.parts.iter().filter(|(_, judged)| judged.result.is_err());
         failed.extend(parts.map(|(part, _)| format!("{} on Linux {}", part.name(), outcome.release)));
         if outcome.end != End::Off {
             failed.push(format!("the guest of Linux {}, which {}", outcome.release, outcome.end));
@@ -207,16 +217,18 @@ mod tests {
 
     #[test]
     fn status_says_how_a_part_ended() {
-        for (line, expected) in [
-            ("0 5.00 17.50\n", Ok(12.5)),
-            ("101 5.00 17.50\n", Err("exit status 101 after 12.5 s")),
-            ("124 5.00 245.00\n", Err("it was not done after 240 s and was ended")),
-            ("137 5.00 250.00\n", Err("it was not done after 245 s and was ended")),
-            ("", Err("its status is unreadable: \"\"")),
-            ("0 5.00", Err("its status is unreadable: \"0 5.00\"")),
+        for (line, took, expected) in [
+            ("0 5.00 17.50\n", Some(12.5), Ok(())),
+            ("101 5.00 17.50\n", Some(12.5), Err("exit status 101")),
+            ("124 5.00 245.00\n", Some(240.0), Err("it was not done after 240 s and was ended")),
+            ("137 5.00 250.00\n", Some(245.0), Err("it was not done after 245 s and was ended")),
+            ("", None, Err("its status is unreadable: \"\"")),
+            ("0 5.00", None, Err("its status is unreadable: \"0 5.00\"")),
+            ("0 five 17", None, Err("its status is unreadable: \"0 five 17\"")),
         ] {
-            let judged = judge_status(line).map(|passed| passed.took);
-            assert_eq!(judged, expected.map_err(str::to_owned), "{line}");
+            let judged = judge_status(line);
+            assert_eq!(judged.times.map(|times| times.took), took, "{line}");
+            assert_eq!(judged.result, expected.map_err(str::to_owned), "{line}");
         }
     }
 
