@@ -9,6 +9,7 @@
 //! | [`bep15`] | requests and replies of the UDP tracker protocol |
 //! | [`rows`] | the table of decisions: packet in, expected outcome, counter, store before and after |
 //! | [`namespace`] | network namespaces and the veth pairs between them |
+//! | [`cards`] | the pairs of network cards that the guests of `cargo xtask kernels` have |
 //! | [`pass`] | the XDP program that the far end of a veth pair needs |
 //! | [`raw`] | sockets that send and receive whole frames |
 //! | [`tracker`] | the daemon as a child process |
@@ -19,6 +20,7 @@
 
 pub mod bencode;
 pub mod bep15;
+pub mod cards;
 pub mod client;
 pub mod namespace;
 pub mod packet;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -95,6 +96,14 @@ impl Guest {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&messages).context("cannot write qemu's log")?);
+        // SAFETY: prctl is a plain system call, which may be made between fork and exec.
+        unsafe {
+            // If this process is killed, nobody is left to end the guest.
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
         let qemu = command.spawn().context("cannot start qemu-system-x86_64")?;
         Ok(Self { qemu, console, messages, started: Instant::now(), limit })
     }

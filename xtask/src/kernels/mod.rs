@@ -8,6 +8,7 @@
 //! Hardware support is not used even where there is some: guests hang with it on some of the machines this has to run on.
 
 mod binaries;
+mod drivers;
 mod guest;
 mod image;
 mod initramfs;
@@ -28,6 +29,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 
 use self::{
+    drivers::Cards,
     guest::Guest,
     package::Kernel,
     part::{Files, Part},
@@ -145,7 +147,10 @@ fn run_guest(
     fs::write(share.join("job.sh"), part::script(kernel, parts, files)).context("cannot write the guest's job")?;
 
     let release = kernel.release.as_str();
-    let mut guest = Guest::start(kernel, &share, &[], limit, |qemu| Command::new(qemu))
+    let cards = parts.contains(&Part::Drivers).then(Cards::new).transpose()?;
+    let options = cards.as_ref().map_or(&[][..], Cards::options);
+    let wrap = |qemu: &Path| cards.as_ref().map_or_else(|| Command::new(qemu), |cards| cards.command(qemu));
+    let mut guest = Guest::start(kernel, &share, options, limit, wrap)
         .with_context(|| format!("cannot start a guest with Linux {release}"))?;
     let mut told = BTreeSet::new();
     let end = guest.wait(|| {
@@ -181,6 +186,7 @@ fn show(outcomes: &[Outcome], object: &Path, verified: bool, directory: &Path) -
             verification.print_refused(&outcome.share);
         }
         report::print_failures(outcome);
+        report::print_drivers(outcome);
     }
     if verified {
         let running =

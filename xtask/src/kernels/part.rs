@@ -145,12 +145,12 @@ pub fn script(kernel: &Kernel, parts: &[Part], files: &Files) -> String {
     if let Some(daemon) = &files.daemon {
         line(&format!("export TRACKER_DAEMON={}", quoted(daemon)));
     }
-    line(&format!("export TRACKER_DRIVERS_REPORT={SHARE}/drivers.json RUST_BACKTRACE=0"));
+    line("export RUST_BACKTRACE=0");
     for &part in parts {
         let command = match part.tests() {
             None => format!("{} verify --report {SHARE}/verify.json --logs {SHARE}", quoted(&files.xtask)),
             Some(tests) => format!(
-                "{} --exact --include-ignored --test-threads=1 {}",
+                "{} --exact --include-ignored --nocapture --test-threads=1 {}",
                 quoted(files.test(tests.binary)),
                 tests.names.join(" ")
             ),

@@ -10,6 +10,7 @@ use std::{
 use anyhow::ensure;
 
 use super::{
+    drivers,
     guest::End,
     part::{Part, Tests},
 };
@@ -120,6 +121,15 @@ pub fn print_failures(outcome: &Outcome) {
     }
     for line in &outcome.complaints {
         println!("Linux {} complains: {line}", outcome.release);
+    }
+}
+
+/// Prints what the replies were on real drivers.
+pub fn print_drivers(outcome: &Outcome) {
+    let log = fs::read_to_string(outcome.share.join(Part::Drivers.log())).unwrap_or_default();
+    let table = drivers::table(&log);
+    if !table.is_empty() {
+        println!("\nLinux {}: peers in the replies, by what was wanted\n{}", outcome.release, table.join("\n"));
     }
 }
 

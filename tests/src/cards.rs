@@ -1,0 +1,239 @@
+//! Pairs of network cards as a virtual machine has them, for tests with real drivers. `cargo xtask kernels` puts them into its
+//! guests; the tests find them by their MAC addresses, and give each card a network namespace of its own.
+
+use crate::{
+    namespace::{Namespace, Pair, ip, mac_text},
+    packet::Mac,
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::{
+    fs,
+    net::IpAddr,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Where the kernel shows the interfaces of a network namespace.
+const DIRECTORY: &str = "/sys/class/net";
+
+/// How long a card may take to find its link.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A kind of card for the tracker, joined to a card for the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// What people call it.
+    pub name: &'static str,
+    /// qemu's device for the tracker's card, with the options that make this kind.
+    pub device: &'static str,
+    /// Pairs of queues that the tracker's card has. With one the two cards are joined inside qemu, which knows no more; with
+    /// several by a bridge.
+    pub queues: u16,
+    /// The first kernel whose driver has native XDP; `None` if there is no such kernel yet.
+    pub native_since: Option<(u32, u32)>,
+    /// Whether generic XDP is tried as well where there is native.
+    pub generic_too: bool,
+}
+
+/// All kinds that are tried. virtio_net has XDP since 4.10, vmxnet3 since 6.6 (commit 54f00cce1178), e1000e not at all.
+///
+/// Small buffers come with a card that does not put packets together: with one that does (`guest_tso4`) but has no mergeable
+/// buffers, virtio_net makes buffers of 64 KiB, and takes an XDP program that it then never runs.
+pub const KINDS: [Kind; 6] = [
+    Kind {
+        name: "virtio_net, mergeable buffers",
+        device: "virtio-net-pci,mrg_rxbuf=on",
+        queues: 1,
+        native_since: Some((4, 10)),
+        generic_too: true,
+    },
+    Kind {
+        name: "virtio_net, small buffers",
+        device: "virtio-net-pci,mrg_rxbuf=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off",
+        queues: 1,
+        native_since: Some((4, 10)),
+        generic_too: false,
+    },
+    Kind {
+        name: "virtio_net, mergeable buffers, 4 queues",
+        device: "virtio-net-pci,mrg_rxbuf=on,mq=on,vectors=10",
+        queues: 4,
+        native_since: Some((4, 10)),
+        generic_too: false,
+    },
+    Kind {
+        name: "virtio_net, small buffers, 4 queues",
+        device: "virtio-net-pci,mrg_rxbuf=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,mq=on,vectors=10",
+        queues: 4,
+        native_since: Some((4, 10)),
+        generic_too: false,
+    },
+    Kind { name: "vmxnet3", device: "vmxnet3", queues: 1, native_since: Some((6, 6)), generic_too: true },
+    Kind { name: "e1000e", device: "e1000e", queues: 1, native_since: None, generic_too: true },
+];
+
+/// qemu's device for the clients' cards. Its driver finishes the checksums of what it sends: between virtual machines nobody
+/// else would.
+pub const CLIENT_DEVICE: &str =
+    "virtio-net-pci,csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off";
+
+/// The MAC address of the tracker's card of the kind with this number.
+#[must_use]
+pub const fn server_mac(number: u8) -> Mac {
+    [0x02, 0x74, 0x72, 0x6b, number, 1]
+}
+
+/// The MAC address of the clients' card of the kind with this number.
+#[must_use]
+pub const fn client_mac(number: u8) -> Mac {
+    [0x02, 0x74, 0x72, 0x6b, number, 2]
+}
+
+/// Two cards of this machine, each in a namespace of its own, with the addresses of a [`Pair`]. The kernel gives them back to
+/// the first namespace when those are gone.
+#[derive(Debug)]
+pub struct Cards {
+    /// The clients' host.
+    pub client: Namespace,
+    /// The tracker's host.
+    pub server: Namespace,
+    /// The tracker's interface.
+    pub server_interface: String,
+    /// The clients' interface.
+    pub client_interface: String,
+    /// The tracker's card among the devices of its bus, for example virtio5: so the names of its interrupts begin.
+    pub server_device: String,
+}
+
+impl Cards {
+    /// Takes the cards of the kind with this number out of the first namespace and sets them up.
+    ///
+    /// # Errors
+    /// When they are not there, or have no link after a while.
+    pub fn take(number: u8) -> Result<Self> {
+        let (server, client) = (Namespace::new()?, Namespace::new()?);
+        let server_interface = interface(server_mac(number))?;
+        let client_interface = interface(client_mac(number))?;
+        let device = fs::read_link(Path::new(DIRECTORY).join(&server_interface).join("device"));
+        let device = device.with_context(|| format!("{server_interface} is no card"))?;
+        let server_device = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for (namespace, interface) in [(&server, &server_interface), (&client, &client_interface)] {
+            ip(&format!("link set {interface} netns {}", namespace.name()))?;
+            // Addresses work at once, and packets are what tests send.
+            for setting in ["accept_dad", "router_solicitations"] {
+                namespace.set(&format!("ipv6/conf/{interface}/{setting}"), "0")?;
+            }
+        }
+        let cards = Self { client, server, server_interface, client_interface, server_device };
+        cards.add(&cards.server, &cards.server_interface, Pair::SERVER_V4.into(), Pair::SERVER_V6.into())?;
+        for number in 0..Pair::CLIENTS {
+            let (v4, v6) = (Pair::client_v4(number).into(), Pair::client_v6(number).into());
+            cards.add(&cards.client, &cards.client_interface, v4, v6)?;
+        }
+        for (namespace, interface) in
+            [(&cards.server, &cards.server_interface), (&cards.client, &cards.client_interface)]
+        {
+            namespace.ip(&format!("link set {interface} up"))?;
+        }
+        cards.wait_for_links()?;
+        Ok(cards)
+    }
+
+    fn add(&self, namespace: &Namespace, interface: &str, v4: IpAddr, v6: IpAddr) -> Result<()> {
+        namespace.ip(&format!("address add {v4}/24 dev {interface}"))?;
+        namespace.ip(&format!("address add {v6}/64 dev {interface}")).map(drop)
+    }
+
+    /// Waits until both have a link: cards lose it for seconds when they are configured.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub fn wait_for_links(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let up = |namespace: &Namespace, interface: &str| -> Result<bool> {
+            Ok(namespace.ip(&format!("link show {interface}"))?.contains("LOWER_UP"))
+        };
+        while !(up(&self.server, &self.server_interface)? && up(&self.client, &self.client_interface)?) {
+            ensure!(
+                Instant::now() < deadline,
+                "{} and {} have no link after {} seconds",
+                self.server_interface,
+                self.client_interface,
+                PATIENCE.as_secs()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Cards {
+    /// The interrupts so far of each queue by which the tracker's card receives, where it is a virtio card.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn interrupts(&self) -> Result<Vec<u64>> {
+        const FILE: &str = "/proc/interrupts";
+        let text = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
+        Ok(interrupts_of(&text, &format!("{}-input.", self.server_device)))
+    }
+}
+
+/// The sums over all processors of the lines whose last word begins so.
+fn interrupts_of(text: &str, name: &str) -> Vec<u64> {
+    let lines = text.lines().filter(|line| line.split_whitespace().last().is_some_and(|word| word.starts_with(name)));
+    let numbers = |line: &str| line.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).sum();
+    lines.map(numbers).collect()
+}
+
+/// The interface of the calling thread's namespace that has this MAC address.
+///
+/// # Errors
+/// When there is none.
+pub fn interface(mac: Mac) -> Result<String> {
+    let wanted = mac_text(mac);
+    for entry in fs::read_dir(DIRECTORY).with_context(|| format!("cannot read {DIRECTORY}"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let address = fs::read_to_string(Path::new(DIRECTORY).join(&name).join("address")).unwrap_or_default();
+        if address.trim() == wanted {
+            return Ok(name);
+        }
+    }
+    bail!("no interface has the MAC address {wanted}: these tests run in the guests of `cargo xtask kernels`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_cards_have_one_mac_address() {
+        let numbers = 0..u8::try_from(KINDS.len()).unwrap();
+        let addresses: BTreeSet<Mac> = numbers.flat_map(|number| [server_mac(number), client_mac(number)]).collect();
+        assert_eq!(addresses.len(), 2 * KINDS.len());
+        assert!(addresses.iter().all(|mac| mac[0] & 3 == 2), "unicast and locally administered");
+    }
+
+    #[test]
+    fn interrupts_are_counted_for_each_queue_of_one_card() {
+        let text = "           CPU0       CPU1\n \
+                     26:        100          5   PCI-MSIX-0000:00:03.0   1-edge      virtio1-input.0\n \
+                     27:          1          0   PCI-MSIX-0000:00:03.0   2-edge      virtio1-output.0\n \
+                     28:          0          7   PCI-MSIX-0000:00:03.0   3-edge      virtio1-input.1\n \
+                     29:          9          9   PCI-MSIX-0000:00:04.0   1-edge      virtio11-input.0\n \
+                    NMI:          0          0   Non-maskable interrupts\n";
+        for (name, expected) in
+            [("virtio1-input.", &[105, 7][..]), ("virtio11-input.", &[18]), ("virtio2-input.", &[]), ("eth0", &[])]
+        {
+            assert_eq!(interrupts_of(text, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn card_that_is_not_there_is_named() {
+        let error = interface([0x02, 0, 0, 0, 0, 0xee]).unwrap_err().to_string();
+        assert!(error.contains("02:00:00:00:00:ee"), "{error}");
+    }
+}
