@@ -9,6 +9,7 @@
 
 mod binaries;
 mod drivers;
+mod features;
 mod guest;
 mod image;
 mod initramfs;
@@ -95,6 +96,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         if options.only.is_empty() { Part::ALL.into() } else { options.only.iter().copied().collect() };
     let parts: Vec<Part> = parts.into_iter().collect();
     let files = binaries::build(&parts, verify::object_to_load(options.object.clone()), &options.profile)?;
+
+    features::check(&files.object)?;
 
     let limit = Duration::from_secs(options.limit);
     let outcomes: Vec<Outcome> = thread::scope(|scope| {
