@@ -28,3 +28,12 @@ pub mod pass;
 pub mod raw;
 pub mod rows;
 pub mod tracker;
+
+/// How long to wait where this machine would take `usual`. Tests in an emulated machine are told by `TRACKER_TESTS_PATIENCE` how
+/// many times as long: the guests of `cargo xtask kernels` are.
+#[must_use]
+pub fn patience(usual: std::time::Duration) -> std::time::Duration {
+    static TIMES: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    let read = || std::env::var("TRACKER_TESTS_PATIENCE").ok()?.parse().ok();
+    usual * *TIMES.get_or_init(|| read().unwrap_or(1))
+}

@@ -56,6 +56,8 @@ pub struct Guest {
     messages: PathBuf,
     started: Instant,
     limit: Duration,
+    /// Processor time so far, of all of qemu's threads.
+    processor_time: Duration,
 }
 
 impl Guest {
@@ -105,7 +107,7 @@ impl Guest {
             });
         }
         let qemu = command.spawn().context("cannot start qemu-system-x86_64")?;
-        Ok(Self { qemu, console, messages, started: Instant::now(), limit })
+        Ok(Self { qemu, console, messages, started: Instant::now(), limit, processor_time: Duration::ZERO })
     }
 
     /// How long it has been running.
@@ -113,10 +115,16 @@ impl Guest {
         self.started.elapsed()
     }
 
+    /// How much processor time it has taken: what does not depend on what else the machine does.
+    pub fn processor_time(&self) -> Duration {
+        self.processor_time
+    }
+
     /// Waits for its end and calls `look` meanwhile, again and again.
     pub fn wait(&mut self, mut look: impl FnMut()) -> anyhow::Result<End> {
         let status = loop {
             look();
+            self.processor_time = processor_time(self.qemu.id()).unwrap_or(self.processor_time);
             if let Some(status) = self.qemu.try_wait().context("cannot wait for qemu")? {
                 break Some(status);
             }
@@ -152,6 +160,17 @@ impl Drop for Guest {
             let _ = self.qemu.wait();
         }
     }
+}
+
+/// The time that a process has spent on processors, as long as it is there.
+fn processor_time(process: u32) -> Option<Duration> {
+    /// Of a second; the same on all machines (`USER_HZ`).
+    const TICKS: u64 = 100;
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name in parentheses may hold anything; behind it user and system time are words 12 and 13.
+    let mut words = status.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = words.next()?.parse::<u64>().ok()? + words.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 1000 / TICKS))
 }
 
 /// How it ended, by qemu's exit status, if it had one of its own, by what the console says and by what qemu says.

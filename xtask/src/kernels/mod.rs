@@ -174,6 +174,7 @@ fn run_guest(
         release: release.to_owned(),
         end,
         took: guest.age(),
+        processor_time: guest.processor_time(),
         parts: parts.iter().map(|&part| (part, report::read(part, &share))).collect(),
         verification: verification.exists().then(|| Verification::read(&verification)).transpose()?,
         console: guest.last_lines(),

@@ -27,7 +27,7 @@ pub enum Part {
     Veth,
     /// The daemon's start and stop
     Daemon,
-    /// Real drivers: virtio_net, vmxnet3, e1000e
+    /// Room in replies on veth pairs and on real drivers: virtio_net, vmxnet3, e1000e
     Drivers,
 }
 
@@ -52,33 +52,23 @@ impl Part {
         }
     }
 
-    /// The tests that it runs.
+    /// The tests that it runs. Each start of the daemon has all programs verified, which takes seconds in a guest; so these are
+    /// the tests that depend on the kernel, and not those of what the programs decide, which the rows show.
     pub fn tests(self) -> Option<Tests> {
         let (binary, names): (_, &[&str]) = match self {
             Self::Verify => return None,
-            Self::Rows => {
-                ("rows", &["rows_hold_for_the_xdp_program", "full_tracker_refuses_torrents_and_replaces_peers"])
-            }
+            Self::Rows => ("rows", &["rows_hold_for_the_xdp_program"]),
             Self::Veth => (
                 "veth",
                 &[
                     "announces_and_scrapes_are_answered_by_xdp",
                     "generic_xdp_answers_as_well",
-                    "reply_has_as_many_peers_as_fit_and_is_never_lost",
                     "tagged_frames_are_answered_with_their_tag",
                     "what_xdp_passes_on_is_answered_by_the_sockets",
-                    "odd_frames_are_neither_answered_nor_in_the_way",
-                    "peers_by_udp_and_by_http_are_one_swarm",
                 ],
             ),
-            Self::Daemon => (
-                "veth",
-                &[
-                    "program_is_detached_at_the_end_and_another_one_is_left_alone",
-                    "connection_ids_and_clients_survive_a_restart",
-                ],
-            ),
-            Self::Drivers => ("drivers", &["replies_are_whole_on_real_drivers"]),
+            Self::Daemon => ("veth", &["program_is_detached_at_the_end_and_another_one_is_left_alone"]),
+            Self::Drivers => ("drivers", &["replies_have_the_peers_that_drivers_leave_room_for"]),
         };
         Some(Tests { binary, names })
     }
@@ -86,8 +76,7 @@ impl Part {
     /// How long it may take in a guest; several times what it does.
     pub fn limit(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Verify => 180,
-            Self::Rows | Self::Daemon => 120,
+            Self::Verify | Self::Rows | Self::Daemon => 120,
             Self::Veth | Self::Drivers => 240,
         })
     }
@@ -145,7 +134,9 @@ pub fn script(kernel: &Kernel, parts: &[Part], files: &Files) -> String {
     if let Some(daemon) = &files.daemon {
         line(&format!("export TRACKER_DAEMON={}", quoted(daemon)));
     }
-    line("export RUST_BACKTRACE=0");
+    // Several times what a machine with hardware support takes; and as many open files as a service would have.
+    line("export TRACKER_TESTS_PATIENCE=6 RUST_BACKTRACE=0");
+    line("ulimit -n 65536");
     for &part in parts {
         let command = match part.tests() {
             None => format!("{} verify --report {SHARE}/verify.json --logs {SHARE}", quoted(&files.xtask)),

@@ -26,6 +26,7 @@ pub struct Outcome {
     pub end: End,
     /// From qemu's start to its end.
     pub took: Duration,
+    pub processor_time: Duration,
     pub parts: BTreeMap<Part, Judged>,
     pub verification: Option<Verification>,
     /// The last lines of the guest's console.
@@ -153,6 +154,8 @@ pub fn print_times(outcomes: &[Outcome]) {
     }
     let whole = |outcome: &Outcome| format!("{:.1} s", outcome.took.as_secs_f64());
     println!("{:<26}{}", "qemu, start to end", columns(outcomes.iter().map(whole)));
+    let processor = |outcome: &Outcome| format!("{:.1} s", outcome.processor_time.as_secs_f64());
+    println!("{:<26}{}", "qemu, processor time", columns(outcomes.iter().map(processor)));
 }
 
 /// Prints a table of the verifier's figures, a column for each kernel.
