@@ -1,15 +1,16 @@
 //! Pairs of network cards as a virtual machine has them, for tests with real drivers. `cargo xtask kernels` puts them into its
-//! guests; the tests find them by their MAC addresses, and give each card a network namespace of its own.
+//! guests; the tests find them by their MAC addresses, and give the clients' card of each pair a network namespace of its own.
+//! The tracker's cards are all in one: then one start of the tracker, which takes long in a guest, does for all of them.
 
 use crate::{
-    namespace::{Namespace, Pair, ip, mac_text},
+    namespace::{End, Namespace, connect, ip, mac_text},
     packet::Mac,
-    patience,
+    pass, patience,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     fs,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -33,8 +34,6 @@ pub struct Kind {
     pub queues: u16,
     /// The first kernel whose driver has native XDP; `None` if there is no such kernel yet.
     pub native_since: Option<(u32, u32)>,
-    /// Whether generic XDP is tried as well where there is native.
-    pub generic_too: bool,
 }
 
 /// All kinds that are tried. virtio_net has XDP since 4.10, vmxnet3 since 6.6 (commit 54f00cce1178), e1000e not at all.
@@ -47,14 +46,12 @@ pub const KINDS: [Kind; 5] = [
         device: "virtio-net-pci,mrg_rxbuf=on,mq=on,vectors=10",
         queues: 4,
         native_since: Some((4, 10)),
-        generic_too: true,
     },
     Kind {
         name: "virtio_net, small buffers, 4 queues",
         device: "virtio-net-pci,mrg_rxbuf=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,mq=on,vectors=10",
         queues: 4,
         native_since: Some((4, 10)),
-        generic_too: false,
     },
     // No queue is left for what XDP sends, so that the driver shares the one that there is.
     Kind {
@@ -62,10 +59,9 @@ pub const KINDS: [Kind; 5] = [
         device: "virtio-net-pci,mrg_rxbuf=on",
         queues: 1,
         native_since: Some((4, 10)),
-        generic_too: false,
     },
-    Kind { name: "vmxnet3", device: "vmxnet3", queues: 1, native_since: Some((6, 6)), generic_too: false },
-    Kind { name: "e1000e", device: "e1000e", queues: 1, native_since: None, generic_too: true },
+    Kind { name: "vmxnet3", device: "vmxnet3", queues: 1, native_since: Some((6, 6)) },
+    Kind { name: "e1000e", device: "e1000e", queues: 1, native_since: None },
 ];
 
 /// qemu's device for the clients' cards. Its driver finishes the checksums of what it sends: between virtual machines nobody
@@ -85,71 +81,118 @@ pub const fn client_mac(number: u8) -> Mac {
     [0x02, 0x74, 0x72, 0x6b, number, 2]
 }
 
-/// Two cards of this machine, each in a namespace of its own, with the addresses of a [`Pair`]. The kernel gives them back to
-/// the first namespace when those are gone.
+/// A link between the tracker's host and a host of clients of its own, with addresses that no other link has.
 #[derive(Debug)]
-pub struct Cards {
+pub struct Link {
+    number: u8,
     /// The clients' host.
     pub client: Namespace,
-    /// The tracker's host.
-    pub server: Namespace,
+    client_interface: String,
     /// The tracker's interface.
     pub server_interface: String,
-    /// The clients' interface.
-    pub client_interface: String,
-    /// The tracker's card among the devices of its bus, for example virtio5: so the names of its interrupts begin.
-    pub server_device: String,
+    /// The tracker's card among the devices of its bus, for example virtio5: so the names of its interrupts begin. A veth pair
+    /// has none.
+    server_device: Option<String>,
+    /// Without it the clients' end of a veth pair would receive nothing from XDP.
+    _pass: Option<pass::Attached>,
 }
 
-impl Cards {
-    /// Takes the cards of the kind with this number out of the first namespace and sets them up.
+impl Link {
+    /// How many addresses of each family the clients have.
+    pub const CLIENTS: u8 = 5;
+
+    /// The tracker's address on the link with this number.
+    #[must_use]
+    pub const fn server(number: u8, ipv4: bool) -> IpAddr {
+        Self::address(number, ipv4, 1)
+    }
+
+    /// The address of one of the clients on the link with this number.
+    #[must_use]
+    pub const fn client(number: u8, ipv4: bool, client: u8) -> IpAddr {
+        Self::address(number, ipv4, 2 + client)
+    }
+
+    const fn address(number: u8, ipv4: bool, host: u8) -> IpAddr {
+        if ipv4 {
+            IpAddr::V4(Ipv4Addr::new(198, 18, 100 + number, host))
+        } else {
+            IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 100 + number as u16, 0, 0, 0, host as u16))
+        }
+    }
+
+    /// Takes the cards of the kind with this number out of the first namespace, gives one to `server` and makes a host for the
+    /// other. The kernel gives them back when those are gone.
     ///
     /// # Errors
     /// When they are not there, or have no link after a while.
-    pub fn take(number: u8) -> Result<Self> {
-        let (server, client) = (Namespace::new()?, Namespace::new()?);
+    pub fn of_cards(number: u8, server: &Namespace) -> Result<Self> {
+        let client = Namespace::new()?;
         let server_interface = interface(server_mac(number))?;
         let client_interface = interface(client_mac(number))?;
         let device = fs::read_link(Path::new(DIRECTORY).join(&server_interface).join("device"));
         let device = device.with_context(|| format!("{server_interface} is no card"))?;
-        let server_device = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        for (namespace, interface) in [(&server, &server_interface), (&client, &client_interface)] {
+        let server_device = Some(device.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        for (namespace, interface) in [(server, &server_interface), (&client, &client_interface)] {
             ip(&format!("link set {interface} netns {}", namespace.name()))?;
+        }
+        let link = Self { number, client, client_interface, server_interface, server_device, _pass: None };
+        link.configure(server)?;
+        Ok(link)
+    }
+
+    /// A veth pair; `number` is that of no card.
+    ///
+    /// # Errors
+    /// When the kernel refuses any of it.
+    pub fn of_veth(number: u8, server: &Namespace) -> Result<Self> {
+        let client = Namespace::new()?;
+        let (server_interface, client_interface) = (format!("server{number}"), format!("client{number}"));
+        let (here, there) = (server_mac(number), client_mac(number));
+        let server_end = End { namespace: Some(server), interface: &server_interface, mac: here, addresses: &[] };
+        let client_end = End { namespace: Some(&client), interface: &client_interface, mac: there, addresses: &[] };
+        connect(server_end, client_end)?;
+        let pass = Some(client_end.pass()?);
+        let link = Self { number, client, client_interface, server_interface, server_device: None, _pass: pass };
+        link.configure(server)?;
+        Ok(link)
+    }
+
+    fn configure(&self, server: &Namespace) -> Result<()> {
+        let ends = [(server, &self.server_interface), (&self.client, &self.client_interface)];
+        for (namespace, interface) in ends {
             // Addresses work at once, and packets are what tests send.
             for setting in ["accept_dad", "router_solicitations"] {
                 namespace.set(&format!("ipv6/conf/{interface}/{setting}"), "0")?;
             }
         }
-        let cards = Self { client, server, server_interface, client_interface, server_device };
-        cards.add(&cards.server, &cards.server_interface, Pair::SERVER_V4.into(), Pair::SERVER_V6.into())?;
-        for number in 0..Pair::CLIENTS {
-            let (v4, v6) = (Pair::client_v4(number).into(), Pair::client_v6(number).into());
-            cards.add(&cards.client, &cards.client_interface, v4, v6)?;
+        for (ipv4, length) in [(true, 24), (false, 64)] {
+            server.ip(&format!(
+                "address add {}/{length} dev {}",
+                Self::server(self.number, ipv4),
+                self.server_interface
+            ))?;
+            for client in 0..Self::CLIENTS {
+                let address = Self::client(self.number, ipv4, client);
+                self.client.ip(&format!("address add {address}/{length} dev {}", self.client_interface))?;
+            }
         }
-        for (namespace, interface) in
-            [(&cards.server, &cards.server_interface), (&cards.client, &cards.client_interface)]
-        {
+        for (namespace, interface) in ends {
             namespace.ip(&format!("link set {interface} up"))?;
         }
-        cards.wait_for_links()?;
-        Ok(cards)
+        self.wait(server)
     }
 
-    fn add(&self, namespace: &Namespace, interface: &str, v4: IpAddr, v6: IpAddr) -> Result<()> {
-        namespace.ip(&format!("address add {v4}/24 dev {interface}"))?;
-        namespace.ip(&format!("address add {v6}/64 dev {interface}")).map(drop)
-    }
-
-    /// Waits until both have a link: cards lose it for seconds when they are configured.
+    /// Waits until both ends are up: cards lose their link for seconds when they are configured.
     ///
     /// # Errors
     /// When that takes too long.
-    pub fn wait_for_links(&self) -> Result<()> {
+    pub fn wait(&self, server: &Namespace) -> Result<()> {
         let deadline = Instant::now() + patience(PATIENCE);
         let up = |namespace: &Namespace, interface: &str| -> Result<bool> {
             Ok(namespace.ip(&format!("link show {interface}"))?.contains("LOWER_UP"))
         };
-        while !(up(&self.server, &self.server_interface)? && up(&self.client, &self.client_interface)?) {
+        while !(up(server, &self.server_interface)? && up(&self.client, &self.client_interface)?) {
             ensure!(
                 Instant::now() < deadline,
                 "{} and {} have no link after {} seconds",
@@ -161,25 +204,17 @@ impl Cards {
         }
         Ok(())
     }
-}
 
-impl Cards {
     /// The interrupts so far of each queue by which the tracker's card receives, where it is a virtio card.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn interrupts(&self) -> Result<Vec<u64>> {
         const FILE: &str = "/proc/interrupts";
+        let Some(device) = &self.server_device else { return Ok(Vec::new()) };
         let text = fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
-        Ok(interrupts_of(&text, &format!("{}-input.", self.server_device)))
+        Ok(interrupts_of(&text, &format!("{device}-input.")))
     }
-}
-
-/// The sums over all processors of the lines whose last word begins so.
-fn interrupts_of(text: &str, name: &str) -> Vec<u64> {
-    let lines = text.lines().filter(|line| line.split_whitespace().last().is_some_and(|word| word.starts_with(name)));
-    let numbers = |line: &str| line.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).sum();
-    lines.map(numbers).collect()
 }
 
 /// The interface of the calling thread's namespace that has this MAC address.
@@ -196,6 +231,13 @@ pub fn interface(mac: Mac) -> Result<String> {
         }
     }
     bail!("no interface has the MAC address {wanted}: these tests run in the guests of `cargo xtask kernels`")
+}
+
+/// The sums over all processors of the lines whose last word begins so.
+fn interrupts_of(text: &str, name: &str) -> Vec<u64> {
+    let lines = text.lines().filter(|line| line.split_whitespace().last().is_some_and(|word| word.starts_with(name)));
+    let numbers = |line: &str| line.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).sum();
+    lines.map(numbers).collect()
 }
 
 #[cfg(test)]

@@ -1,16 +1,12 @@
 //! How many peers a driver leaves room for in a reply: on a veth pair, and on the network cards of a guest of
-//! `cargo xtask kernels`, each card in a namespace of its own. The rows that are printed are the table of docs/operation.md.
+//! `cargo xtask kernels`. The rows that are printed are the table of docs/operation.md.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeSet, fs, net::SocketAddr};
 use tracker_tests::{
     bep15::{Announce, InfoHash},
-    cards::{Cards, KINDS, Kind},
+    cards::{KINDS, Link},
     client::UdpClient,
-    namespace::{Namespace, Pair},
+    namespace::Namespace,
     tracker::{Metrics, Tracker},
 };
 
@@ -31,11 +27,6 @@ fn fitting(ipv4: bool) -> usize {
     if ipv4 { 45 } else { 15 }
 }
 
-fn server(ipv4: bool) -> SocketAddr {
-    let address: IpAddr = if ipv4 { Pair::SERVER_V4.into() } else { Pair::SERVER_V6.into() };
-    SocketAddr::new(address, PORT)
-}
-
 fn torrent(ipv4: bool) -> InfoHash {
     [u8::from(ipv4); 20]
 }
@@ -47,98 +38,36 @@ fn kernel() -> (u32, u32) {
     (numbers.next().expect("major"), numbers.next().expect("minor"))
 }
 
-/// What the tracker is told, and what it has to make of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// Sockets; what all others are compared with.
-    Off,
-    Native,
-    Generic,
-    /// `auto` where the driver has no native XDP: generic.
-    AutoGeneric,
-}
-
-impl Mode {
-    fn asked(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::AutoGeneric => "auto",
-        }
-    }
-
-    fn expected(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Native => "native",
-            Self::Generic | Self::AutoGeneric => "generic",
-        }
-    }
-}
-
-/// Two hosts and what joins them.
-struct Site<'a> {
-    name: &'a str,
-    server: &'a Namespace,
-    client: &'a Namespace,
-    interface: &'a str,
-    cards: Option<&'a Cards>,
-    /// Whether replies of native XDP have all the peers that those of sockets have.
-    whole: bool,
+/// A link and what is expected of it.
+struct Row {
+    number: u8,
+    name: &'static str,
+    link: Link,
+    /// Whether there is native XDP; then a reply by it has all the peers that one by sockets has, unless it is a veth pair.
+    native: bool,
+    is_veth: bool,
     /// Whether packets come by several queues.
     queues: bool,
 }
 
-impl<'a> Site<'a> {
-    fn of_cards(kind: &'a Kind, cards: &'a Cards) -> Self {
-        let Cards { server, client, server_interface: interface, .. } = cards;
-        let queues = kind.queues > 1;
-        Self { name: kind.name, server, client, interface, cards: Some(cards), whole: true, queues }
-    }
-
-    fn of_pair(pair: &'a Pair) -> Self {
-        let (server, client, interface) = (&pair.server, &pair.client, Pair::SERVER_INTERFACE);
-        Self { name: "veth", server, client, interface, cards: None, whole: false, queues: false }
-    }
-
-    fn connected(&self, number: u8, ipv4: bool) -> Result<UdpClient, String> {
-        let address: IpAddr = if ipv4 { Pair::client_v4(number).into() } else { Pair::client_v6(number).into() };
-        UdpClient::connected(self.client, SocketAddr::new(address, 0), server(ipv4)).map_err(text)
-    }
-
-    /// The interrupts of each queue.
-    fn interrupts(&self) -> Result<Vec<u64>, String> {
-        self.cards.map_or(Ok(Vec::new()), |cards| cards.interrupts().map_err(text))
-    }
-
-    /// Fills a swarm of each family, asks, and looks who has answered.
-    fn ask(&self, mode: Mode) -> Result<Given, String> {
-        let options = [
-            &["--interface", self.interface, "--xdp-mode", mode.asked()],
-            &["--max-torrents", "1000", "--max-peers", "10000"][..],
-        ];
-        let tracker = Tracker::start(self.server, &options.concat()).map_err(text)?;
-        if let Some(cards) = self.cards {
-            cards.wait_for_links().map_err(text)?;
+impl Row {
+    /// Veth first, then all kinds of cards.
+    fn all(server: &Namespace) -> Vec<Self> {
+        let number = u8::try_from(KINDS.len()).expect("few kinds");
+        let link = Link::of_veth(number, server).expect("a veth pair");
+        let mut rows = vec![Self { number, name: "veth", link, native: true, is_veth: true, queues: false }];
+        for (number, kind) in (0..).zip(&KINDS) {
+            let link = Link::of_cards(number, server).unwrap_or_else(|error| panic!("{}: {error:#}", kind.name));
+            let native = kind.native_since.is_some_and(|since| kernel() >= since);
+            rows.push(Self { number, name: kind.name, link, native, is_veth: false, queues: kind.queues > 1 });
         }
-        let metrics = || tracker.metrics(self.server).map_err(text);
-        let attached = metrics()?.sum("tracker_interface_info", &[("mode", mode.expected())]);
-        if mode != Mode::Off && attached != 1.0 {
-            return Err(format!("XDP is not {}; the tracker says:\n{}", mode.expected(), tracker.log()));
-        }
-        self.fill()?;
-        let (before, interrupts) = (metrics()?, self.interrupts()?);
-        let peers = self.least()?;
-        let (after, now) = (metrics()?, self.interrupts()?);
-        let by_xdp = answered(&after, "xdp") - answered(&before, "xdp");
-        let by_sockets = answered(&after, "udp_socket") - answered(&before, "udp_socket");
-        if by_xdp + by_sockets != ANNOUNCES {
-            return Err(format!("{by_xdp} announces answered by XDP and {by_sockets} by sockets, of {ANNOUNCES}"));
-        }
-        let queues = interrupts.iter().zip(&now).filter(|(before, now)| now > before).count();
-        tracker.stop().map_err(text)?;
-        Ok(Given { peers, by_xdp, queues })
+        rows
+    }
+
+    fn connected(&self, client: u8, ipv4: bool) -> Result<UdpClient, String> {
+        let source = SocketAddr::new(Link::client(self.number, ipv4, client), 0);
+        let server = SocketAddr::new(Link::server(self.number, ipv4), PORT);
+        UdpClient::connected(&self.link.client, source, server).map_err(text)
     }
 
     fn fill(&self) -> Result<(), String> {
@@ -169,14 +98,47 @@ impl<'a> Site<'a> {
         Ok(least)
     }
 
-    /// A row of the table, and what is wrong with it, compared with the replies of sockets.
-    fn row(&self, mode: Mode, sockets: Given) -> Option<String> {
-        let judged = self.ask(mode).and_then(|given| {
-            print(self.name, mode, given);
-            judge(self.whole, self.queues, mode, given, sockets)
-        });
-        judged.err().map(|error| format!("{}, {}: {error}", self.name, mode.asked()))
+    /// Asks over this link, and looks who has answered.
+    fn ask(&self, metrics: impl Fn() -> Result<Metrics, String>) -> Result<Given, String> {
+        let interrupts = || self.link.interrupts().map_err(text);
+        let (before, earlier) = (metrics()?, interrupts()?);
+        let peers = self.least()?;
+        let (after, later) = (metrics()?, interrupts()?);
+        let by_xdp = answered(&after, "xdp") - answered(&before, "xdp");
+        let by_sockets = answered(&after, "udp_socket") - answered(&before, "udp_socket");
+        if by_xdp + by_sockets != ANNOUNCES {
+            return Err(format!("{by_xdp} announces answered by XDP and {by_sockets} by sockets, of {ANNOUNCES}"));
+        }
+        Ok(Given { peers, by_xdp, queues: earlier.iter().zip(&later).filter(|(before, now)| now > before).count() })
     }
+}
+
+/// Starts the tracker on the links of `rows`, fills it, and asks over each. Prints a row of the table for each that has
+/// answered, and gives what each was given, or what went wrong.
+fn run(server: &Namespace, asked: &str, rows: &[&Row]) -> Vec<Result<Given, String>> {
+    let mut options = vec!["--xdp-mode", asked, "--max-torrents", "1000", "--max-peers", "10000"];
+    for row in rows {
+        options.extend(["--interface", row.link.server_interface.as_str()]);
+    }
+    let tracker = Tracker::start(server, &options).unwrap_or_else(|error| panic!("--xdp-mode {asked}: {error:#}"));
+    rows.iter().for_each(|row| row.link.wait(server).unwrap_or_else(|error| panic!("{}: {error:#}", row.name)));
+    let metrics = || tracker.metrics(server).map_err(text);
+    rows[0].fill().unwrap_or_else(|error| panic!("the tracker cannot be filled: {error}"));
+    let results = rows.iter().map(|row| {
+        let expected = if asked == "auto" && row.native { "native" } else { "generic" };
+        let labels = [("interface", row.link.server_interface.as_str()), ("mode", expected)];
+        if asked != "off" && metrics()?.sum("tracker_interface_info", &labels) != 1.0 {
+            return Err(format!("XDP is not {expected}; the tracker says:\n{}", tracker.log()));
+        }
+        let given = row.ask(metrics)?;
+        let (name, mode) = if asked == "off" { ("any", "off") } else { (row.name, expected) };
+        let Given { peers: [v4, v4_most, v6, v6_most], by_xdp, .. } = given;
+        println!("| {name} | {mode} | {v4} | {v4_most} | {v6} | {v6_most} | {by_xdp} of {ANNOUNCES} |");
+        Ok(given)
+    });
+    let results = results.collect();
+    tracker.stop().expect("the tracker ends on SIGTERM");
+    results
 }
 
 fn text(error: anyhow::Error) -> String {
@@ -196,17 +158,11 @@ fn answered(metrics: &Metrics, path: &str) -> u64 {
     metrics.sum("tracker_requests_answered_total", &[("path", path), ("request", "announce")]) as u64
 }
 
-fn print(name: &str, mode: Mode, given: Given) {
-    let Given { peers: [v4, v4_most, v6, v6_most], by_xdp, .. } = given;
-    println!("| {name} | {} | {v4} | {v4_most} | {v6} | {v6_most} | {by_xdp} of {ANNOUNCES} |", mode.expected());
-}
-
-/// What is wrong with replies, compared with those of sockets.
-fn judge(whole: bool, queues: bool, mode: Mode, given: Given, sockets: Given) -> Result<(), String> {
+/// What is wrong with replies, compared with those of sockets. `whole` says whether every reply has to have as many peers.
+fn judge(whole: bool, queues: bool, given: Given, sockets: Given) -> Result<(), String> {
     if queues && given.queues < 2 {
         return Err(format!("packets came by {} queues", given.queues));
     }
-    let whole = whole && mode == Mode::Native;
     for ((ipv4, wanted), (given, most)) in WANTED.into_iter().zip(given.peers.into_iter().zip(sockets.peers)) {
         let enough = if whole { most } else { most.min(fitting(ipv4)) };
         if given < enough || given > most {
@@ -219,30 +175,25 @@ fn judge(whole: bool, queues: bool, mode: Mode, given: Given, sockets: Given) ->
     Ok(())
 }
 
-fn modes(kind: &Kind) -> Vec<Mode> {
-    let native = kind.native_since.is_some_and(|since| kernel() >= since);
-    [(native, Mode::Native), (native && kind.generic_too, Mode::Generic), (!native, Mode::AutoGeneric)]
-        .into_iter()
-        .filter_map(|(tried, mode)| tried.then_some(mode))
-        .collect()
-}
-
 #[test]
 #[ignore = "needs the network cards of a guest of `cargo xtask kernels`"]
 fn replies_have_the_peers_that_drivers_leave_room_for() {
     println!("\n| interface | XDP | 50 IPv4 | 200 IPv4 | 50 IPv6 | 74 IPv6 | by XDP |");
     println!("|---|---|---|---|---|---|---|");
-    let pair = Pair::new().expect("two namespaces");
-    let veth = Site::of_pair(&pair);
+    let server = Namespace::new().expect("a namespace");
+    let rows = Row::all(&server);
     // What sockets answer does not depend on the driver.
-    let sockets = veth.ask(Mode::Off).unwrap_or_else(|error| panic!("sockets: {error}"));
-    print("any", Mode::Off, sockets);
-    let mut wrong: Vec<String> =
-        [Mode::Native, Mode::Generic].iter().filter_map(|&mode| veth.row(mode, sockets)).collect();
-    for (number, kind) in (0..).zip(&KINDS) {
-        let cards = Cards::take(number).unwrap_or_else(|error| panic!("{}: {error:#}", kind.name));
-        let site = Site::of_cards(kind, &cards);
-        wrong.extend(modes(kind).into_iter().filter_map(|mode| site.row(mode, sockets)));
+    let sockets = run(&server, "off", &[&rows[0]]).remove(0).expect("sockets answer");
+    let mut wrong = Vec::new();
+    // In mode auto each interface has the best that its driver can; generic XDP then for those that have shown native.
+    let native: Vec<_> = rows.iter().filter(|row| row.native).collect();
+    for (asked, rows) in [("auto", rows.iter().collect()), ("generic", native)] {
+        for (row, given) in rows.iter().zip(run(&server, asked, &rows)) {
+            let whole = asked == "auto" && row.native && !row.is_veth;
+            if let Err(error) = given.and_then(|given| judge(whole, row.queues, given, sockets)) {
+                wrong.push(format!("{}, {asked}: {error}", row.name));
+            }
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -250,27 +201,25 @@ fn replies_have_the_peers_that_drivers_leave_room_for() {
 #[test]
 fn short_replies_are_wrong_where_they_have_to_be_whole() {
     let sockets = Given { peers: [50, 200, 50, 67], by_xdp: 0, queues: 0 };
-    for (whole, several, mode, peers, by_xdp, queues, right) in [
-        (true, false, Mode::Native, [50, 200, 50, 67], 16, 1, true),
-        (true, false, Mode::Native, [50, 199, 50, 67], 16, 1, false),
-        (true, false, Mode::Native, [50, 200, 50, 15], 16, 1, false),
-        (true, false, Mode::Native, [50, 200, 50, 67], 15, 1, false),
-        (true, false, Mode::Generic, [50, 45, 15, 15], 16, 1, true),
-        (true, false, Mode::Generic, [50, 44, 15, 15], 16, 1, false),
-        (true, false, Mode::AutoGeneric, [50, 200, 50, 14], 8, 1, false),
-        (true, false, Mode::Generic, [50, 201, 50, 67], 8, 1, false),
-        (true, false, Mode::Generic, [50, 200, 50, 67], 0, 1, false),
-        // A veth pair.
-        (false, false, Mode::Native, [50, 45, 15, 15], 16, 0, true),
-        (false, false, Mode::Native, [50, 200, 50, 67], 4, 0, true),
-        (false, false, Mode::Native, [50, 45, 14, 15], 16, 0, false),
-        (false, false, Mode::Native, [50, 200, 50, 67], 0, 0, false),
+    for (whole, several, peers, by_xdp, queues, right) in [
+        (true, false, [50, 200, 50, 67], 16, 1, true),
+        (true, false, [50, 199, 50, 67], 16, 1, false),
+        (true, false, [50, 200, 50, 15], 16, 1, false),
+        (true, false, [50, 200, 50, 67], 15, 1, false),
+        // A veth pair, or generic XDP.
+        (false, false, [50, 45, 15, 15], 16, 1, true),
+        (false, false, [50, 200, 50, 67], 4, 0, true),
+        (false, false, [50, 44, 15, 15], 16, 1, false),
+        (false, false, [50, 200, 50, 14], 8, 1, false),
+        (false, false, [50, 201, 50, 67], 8, 1, false),
+        (false, false, [50, 200, 50, 67], 0, 1, false),
         // Several queues.
-        (true, true, Mode::Native, [50, 200, 50, 67], 16, 2, true),
-        (true, true, Mode::Native, [50, 200, 50, 67], 16, 1, false),
+        (true, true, [50, 200, 50, 67], 16, 2, true),
+        (true, true, [50, 200, 50, 67], 16, 1, false),
+        (false, true, [50, 200, 50, 67], 16, 0, false),
     ] {
         let given = Given { peers, by_xdp, queues };
-        let judged = judge(whole, several, mode, given, sockets);
-        assert_eq!(judged.is_ok(), right, "{whole} {several} {mode:?} {given:?}: {judged:?}");
+        let judged = judge(whole, several, given, sockets);
+        assert_eq!(judged.is_ok(), right, "{whole} {several} {given:?}: {judged:?}");
     }
 }

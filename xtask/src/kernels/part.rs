@@ -62,7 +62,6 @@ impl Part {
                 "veth",
                 &[
                     "announces_and_scrapes_are_answered_by_xdp",
-                    "generic_xdp_answers_as_well",
                     "tagged_frames_are_answered_with_their_tag",
                     "what_xdp_passes_on_is_answered_by_the_sockets",
                 ],
