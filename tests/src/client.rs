@@ -4,6 +4,7 @@ use crate::{
     bencode::Value,
     bep15::{self, Announce, Counts, InfoHash, Reply, compact_peers},
     namespace::Namespace,
+    patience,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
@@ -44,7 +45,7 @@ impl UdpClient {
     pub fn with_socket(socket: UdpSocket, tracker: SocketAddr) -> Result<Self> {
         // Replies from any other address are thus not received at all.
         socket.connect(tracker).with_context(|| format!("no way to {tracker}"))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(patience(PATIENCE)))?;
         Ok(Self { socket, tracker, connection_id: 0, transaction: 0x5eed_0000 })
     }
 
@@ -233,10 +234,10 @@ fn join_chunks(mut rest: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// When the server does not answer within [`PATIENCE`], or not with HTTP.
 pub fn http_get(namespace: Option<&Namespace>, server: SocketAddr, path: &str) -> Result<Response> {
-    let connect = || TcpStream::connect_timeout(&server, PATIENCE);
+    let connect = || TcpStream::connect_timeout(&server, patience(PATIENCE));
     let stream = namespace.map_or_else(connect, |namespace| namespace.run(connect));
     let mut stream = stream.with_context(|| format!("cannot connect to http://{server}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).with_context(|| format!("no whole answer to http://{server}{path}"))?;

@@ -9,6 +9,7 @@
 //! | [`bep15`] | requests and replies of the UDP tracker protocol |
 //! | [`rows`] | the table of decisions: packet in, expected outcome, counter, store before and after |
 //! | [`namespace`] | network namespaces and the veth pairs between them |
+//! | [`cards`] | the pairs of network cards that the guests of `cargo xtask kernels` have |
 //! | [`pass`] | the XDP program that the far end of a veth pair needs |
 //! | [`raw`] | sockets that send and receive whole frames |
 //! | [`tracker`] | the daemon as a child process |
@@ -19,6 +20,7 @@
 
 pub mod bencode;
 pub mod bep15;
+pub mod cards;
 pub mod client;
 pub mod namespace;
 pub mod packet;
@@ -26,3 +28,12 @@ pub mod pass;
 pub mod raw;
 pub mod rows;
 pub mod tracker;
+
+/// How long to wait where this machine would take `usual`. Tests in an emulated machine are told by `TRACKER_TESTS_PATIENCE` how
+/// many times as long: the guests of `cargo xtask kernels` are.
+#[must_use]
+pub fn patience(usual: std::time::Duration) -> std::time::Duration {
+    static TIMES: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    let read = || std::env::var("TRACKER_TESTS_PATIENCE").ok()?.parse().ok();
+    usual * *TIMES.get_or_init(|| read().unwrap_or(1))
+}

@@ -4,6 +4,7 @@
 use crate::{
     namespace::Namespace,
     packet::{Datagram, Tag},
+    patience,
 };
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -89,7 +90,7 @@ impl RawSocket {
     /// # Errors
     /// When none comes for some seconds, or one that is broken.
     pub fn receive(&self, wanted: impl Fn(&Datagram) -> bool) -> Result<Datagram> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         while Instant::now() < deadline {
             let Some(frame) = self.receive_frame()? else { continue };
             // Neighbour discovery and the like are not what anybody waits for, but broken UDP is.

@@ -1,6 +1,6 @@
 //! The daemon as a child process in a network namespace.
 
-use crate::{client, namespace::Namespace};
+use crate::{client, namespace::Namespace, patience};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     collections::BTreeMap,
@@ -65,7 +65,7 @@ impl Tracker {
             collect(child.stderr.take().context("stderr was piped")?, log.clone()),
         ];
         let mut tracker = Self { child, log, readers };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         loop {
             if let Some(status) = tracker.child.try_wait()? {
                 tracker.readers.drain(..).for_each(|reader| drop(reader.join()));
@@ -119,7 +119,7 @@ impl Tracker {
         let process = libc::pid_t::try_from(self.child.id())?;
         // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
         unsafe { libc::kill(process, libc::SIGTERM) };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);

@@ -17,6 +17,7 @@ mod ebpf_cargo;
 mod ebpf_package;
 #[cfg(test)]
 mod features;
+mod kernels;
 mod object_file;
 mod record;
 mod requirements;
@@ -24,6 +25,7 @@ mod run;
 mod source_hash;
 mod test;
 mod toolchain;
+mod verification;
 mod verifier;
 mod verify;
 mod workspace;
@@ -47,6 +49,8 @@ enum Task {
     BuildEbpf(build_ebpf::Options),
     /// Run clippy on the eBPF programs for their real target
     ClippyEbpf,
+    /// Run the XDP program on Debian's kernels, in virtual machines
+    Kernels(kernels::Options),
     /// Run the tracker in a playground that touches no real interface (root), or with the options given
     Run(run::Options),
     /// Load the XDP program into this machine's kernel and print what the verifier says about it
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::BuildEbpf(options) => build_ebpf::run(&options),
         Task::ClippyEbpf => clippy_ebpf::run(),
+        Task::Kernels(options) => kernels::run(&options),
         Task::Run(options) => run::run(&options),
         Task::Verify(options) => verify::run(&options),
         Task::Test(options) => test::run(&options),

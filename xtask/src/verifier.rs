@@ -18,6 +18,7 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_info, bpf_prog_type},
     maps::PinningType,
 };
+use serde::{Deserialize, Serialize};
 
 /// Maps are created no larger than this: the verifier does not care, and the store's real maps take gigabytes.
 const MAXIMUM_ENTRIES: u32 = 1024;
@@ -26,11 +27,14 @@ const MAXIMUM_ENTRIES: u32 = 1024;
 const LOG_PATH: u32 = 1;
 const LOG_STATISTICS: u32 = 4;
 
+/// Bytes for a log with every path. Linux 6.1 takes up to 1 GiB.
+const LONG_LOG: u32 = 256 << 20;
+
 /// Flag of BPF_PROG_LOAD for programs in sections `xdp.frags` (linux/bpf.h).
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
 /// What the kernel says about one program.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Statistics {
     /// Instructions the verifier followed, every path counted. It gives up at one million.
     pub processed_instructions: u64,
@@ -45,6 +49,13 @@ pub struct Statistics {
     /// Bytes of bytecode after the verifier rewrote it, and of machine code.
     pub translated_size: u32,
     pub jited_size: u32,
+}
+
+impl Statistics {
+    /// Bytes of stack of the program's main function.
+    pub fn own_stack(&self) -> u64 {
+        self.stack_depth.split('+').next().and_then(|own| own.parse().ok()).unwrap_or(0)
+    }
 }
 
 /// Why a program did not load.
@@ -124,9 +135,14 @@ impl Prepared {
         let load_time = started.elapsed();
         match loaded {
             Ok(fd) => statistics(&fd, &log, load_time).map(Ok),
-            // Only now the long log: with it a big program takes minutes. The kernel keeps the end of a log that does not
-            // fit (since Linux 6.4), and memory that it does not write costs nothing.
-            Err(_) => match self.load_with_log(name, program, function, LOG_PATH | LOG_STATISTICS, 256 << 20)? {
+            // Only now the long log: with it a big program takes minutes, and memory that the kernel does not write costs
+            // nothing. Of a log that does not fit Linux keeps the end since 6.4; before, it keeps the beginning and says
+            // that there was no room instead of why it refused the program. That stands in the short log as well.
+            Err(refused) => match self.load_with_log(name, program, function, LOG_PATH | LOG_STATISTICS, LONG_LOG)? {
+                (Err(error), path) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    let log = format!("{path}\n[the log ends here, for it was longer than {LONG_LOG} bytes]\n{log}");
+                    Ok(Err(Refused { error: refused, log }))
+                }
                 (Err(error), log) => Ok(Err(Refused { error, log })),
                 (Ok(_), _) => {
                     bail!("the kernel refused program {name} at first and took it the second time: try again")

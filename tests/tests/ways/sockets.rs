@@ -7,7 +7,9 @@ use std::{
     net::{SocketAddr, UdpSocket},
 };
 use tracker_common::{outcome::Reason, settings::Settings};
-use tracker_tests::{bep15, client::PATIENCE, namespace::Namespace, packet::Frame, rows::TRACKER, tracker::Tracker};
+use tracker_tests::{
+    bep15, client::PATIENCE, namespace::Namespace, packet::Frame, patience, rows::TRACKER, tracker::Tracker,
+};
 
 /// Transaction id of the requests that tell when there is nothing more to come; no row uses it.
 const MARKER: u32 = 0xffff_fff0;
@@ -40,7 +42,7 @@ impl Sockets {
             let socket = socket.with_context(|| format!("cannot bind to {source}"))?;
             // Replies from another address than the one asked do not arrive.
             socket.connect(frame.destination)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(patience(PATIENCE)))?;
             self.sockets.insert(source, socket);
         }
         let socket = &self.sockets[&source];

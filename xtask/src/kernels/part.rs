@@ -1,0 +1,156 @@
+//! What is done in a guest, part by part, and the script that does it.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::ValueEnum;
+
+use super::package::Kernel;
+
+/// Where a guest has the directory that its results come back in.
+pub const SHARE: &str = "/run/share";
+
+/// Modules for the network devices that the parts use.
+const MODULES: [&str; 4] = ["veth", "virtio_net", "vmxnet3", "e1000e"];
+
+/// A part of what is done in each guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Part {
+    /// Load all programs: what the verifier says
+    Verify,
+    /// The decision rows, through BPF_PROG_TEST_RUN
+    Rows,
+    /// Announces and scrapes across a veth pair, native and generic
+    Veth,
+    /// The daemon's start and stop
+    Daemon,
+    /// Room in replies on veth pairs and on real drivers: virtio_net, vmxnet3, e1000e
+    Drivers,
+}
+
+/// Tests of one binary.
+pub struct Tests {
+    /// The binary, which is a file of tests/tests.
+    pub binary: &'static str,
+    /// The tests' names. All have to be there: one that was renamed would otherwise be left out without a word.
+    pub names: &'static [&'static str],
+}
+
+impl Part {
+    pub const ALL: [Self; 5] = [Self::Verify, Self::Rows, Self::Veth, Self::Daemon, Self::Drivers];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Rows => "rows",
+            Self::Veth => "veth",
+            Self::Daemon => "daemon",
+            Self::Drivers => "drivers",
+        }
+    }
+
+    /// The tests that it runs. Each start of the daemon has all programs verified, which takes seconds in a guest; so these are
+    /// the tests that depend on the kernel, and not those of what the programs decide, which the rows show.
+    pub fn tests(self) -> Option<Tests> {
+        let (binary, names): (_, &[&str]) = match self {
+            Self::Verify => return None,
+            Self::Rows => ("rows", &["rows_hold_for_the_xdp_program"]),
+            Self::Veth => (
+                "veth",
+                &[
+                    "announces_and_scrapes_are_answered_by_xdp",
+                    "tagged_frames_are_answered_with_their_tag",
+                    "what_xdp_passes_on_is_answered_by_the_sockets",
+                ],
+            ),
+            Self::Daemon => ("veth", &["program_is_detached_at_the_end_and_another_one_is_left_alone"]),
+            Self::Drivers => ("drivers", &["replies_have_the_peers_that_drivers_leave_room_for"]),
+        };
+        Some(Tests { binary, names })
+    }
+
+    /// How long it may take in a guest; several times what it does.
+    pub fn limit(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Verify | Self::Rows | Self::Daemon => 120,
+            Self::Veth | Self::Drivers => 240,
+        })
+    }
+
+    /// The file that gets what it prints, in the share.
+    pub fn log(self) -> String {
+        format!("{}.log", self.name())
+    }
+
+    /// The file that gets its exit status and the seconds it took, in the share.
+    pub fn status(self) -> String {
+        format!("{}.status", self.name())
+    }
+}
+
+/// The files that the parts use; a guest sees them where this machine has them.
+pub struct Files {
+    /// This program.
+    pub xtask: PathBuf,
+    /// The object under test.
+    pub object: PathBuf,
+    /// The daemon, where it is needed.
+    pub daemon: Option<PathBuf>,
+    /// Test binaries by the names of their files.
+    pub tests: Vec<(String, PathBuf)>,
+    /// The directory of the workspace.
+    pub root: PathBuf,
+}
+
+impl Files {
+    fn test(&self, name: &str) -> &Path {
+        let found = self.tests.iter().find(|(known, _)| known == name);
+        found.map(|(_, path)| path.as_path()).expect("the binaries of all parts were built")
+    }
+}
+
+/// The script that a guest runs: for each part its output and its exit status come back in files.
+pub fn script(kernel: &Kernel, parts: &[Part], files: &Files) -> String {
+    let mut script = String::from(
+        "# Written by `cargo xtask kernels`; run in a guest.\n\
+         now() { read seconds rest < /proc/uptime; echo $seconds; }\n\
+         part() {\n    name=$1 limit=$2; shift 2\n    echo \"part $name\"\n    began=$(now)\n    \
+         timeout -k 5 \"$limit\" \"$@\" > \"/run/share/$name.log\" 2>&1 < /dev/null\n    status=$?\n    \
+         echo \"$status $began $(now)\" > \"/run/share/$name.new\"\n    \
+         mv \"/run/share/$name.new\" \"/run/share/$name.status\"\n}\n",
+    );
+    let mut line = |text: &str| writeln!(script, "{text}").expect("a String takes everything");
+    line(&format!("cd {}", quoted(&files.root)));
+    line("export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    // Modules are found where the kernel and modprobe look for them.
+    line("mkdir -p /usr/lib/modules");
+    line(&format!("ln -s {} /usr/lib/modules/{}", quoted(&kernel.modules()), kernel.release));
+    line(&format!("modprobe -a {}", MODULES.join(" ")));
+    line(&format!("export TRACKER_EBPF_OBJECT={}", quoted(&files.object)));
+    if let Some(daemon) = &files.daemon {
+        line(&format!("export TRACKER_DAEMON={}", quoted(daemon)));
+    }
+    // Several times what a machine with hardware support takes; and as many open files as a service would have.
+    line("export TRACKER_TESTS_PATIENCE=6 RUST_BACKTRACE=0");
+    line("ulimit -n 65536");
+    for &part in parts {
+        let command = match part.tests() {
+            None => format!("{} verify --report {SHARE}/verify.json --logs {SHARE}", quoted(&files.xtask)),
+            Some(tests) => format!(
+                "{} --exact --include-ignored --nocapture --test-threads=1 {}",
+                quoted(files.test(tests.binary)),
+                tests.names.join(" ")
+            ),
+        };
+        line(&format!("part {} {} {command}", part.name(), part.limit().as_secs()));
+    }
+    script
+}
+
+/// A path as a shell reads it back.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
