@@ -18,11 +18,13 @@ use tracker_common::{
     settings::Settings,
     store::{
         Announcement, Bucket, ChunkV4, ChunkV6, Counts, Family, Partition, PeerEvent, Pools, Sample, Swarm, V4, V6,
+        Wanted,
         count::{counts, find},
         expiry::{Sweep, SweepReport, sweep},
         family::{COMPLETED, LEECHER, OCCUPIED, is_root, root_peers},
         index::Place,
         partition::{capacity, chunks_for},
+        reach::{self, NEAREST},
         refresh, sample, update,
     },
     wire::InfoHash,
@@ -46,6 +48,8 @@ const ROOMY: Sizes = Sizes { index_buckets: 64, swarms: 64, partitions: 2048, ch
 trait Peers: Family<Key: Ord + Debug + Send + Sync> {
     /// Peer number so and so.
     fn peer(number: u32) -> Self::Key;
+    /// Peer number so and so with an address that is so near ([`reach::nearness`]).
+    fn near_peer(nearness: u32, number: u32) -> Self::Key;
     /// The peer in the compact form.
     fn read(compact: &[u8]) -> Self::Key;
     /// This family's peers in the model.
@@ -56,6 +60,11 @@ impl Peers for V4 {
     fn peer(number: u32) -> u64 {
         // Ports repeat and addresses repeat, but not both together.
         V4::key((0x0a00_0000 + number / 3).to_be_bytes(), (1 + number % 3 * 20000) as u16)
+    }
+
+    fn near_peer(nearness: u32, number: u32) -> u64 {
+        let network = [[9, 9], [192, 168], [169, 254], [127, 0]][nearness as usize];
+        V4::key([network[0], network[1], (number >> 8) as u8, number as u8], 6881)
     }
 
     fn read(compact: &[u8]) -> u64 {
@@ -72,6 +81,13 @@ impl Peers for V6 {
     fn peer(number: u32) -> [u64; 3] {
         let address = 0x2001_0db8_0000_0000_0000_0000_0000_0000_u128 | u128::from(number / 3) << (number % 2 * 64);
         V6::key(address.to_be_bytes(), (1 + number % 3 * 20000) as u16)
+    }
+
+    fn near_peer(nearness: u32, number: u32) -> [u64; 3] {
+        // There is one IPv6 address of this host, with many ports.
+        let address = [0x2001_0db8 << 96, 0xfd00 << 112, 0xfe80 << 112, 0_u128][nearness as usize];
+        let (host, port) = if nearness == 3 { (1, number as u16 + 1) } else { (u128::from(number + 1), 6881) };
+        V6::key((address | host).to_be_bytes(), port)
     }
 
     fn read(compact: &[u8]) -> [u64; 3] {
@@ -373,7 +389,11 @@ fn check_peers<F: Peers>(handle: &Handle, number: u32, torrent: &mut Torrent) {
 fn given<F: Peers>(handle: &Handle, number: u32, want: u32, seeders: bool, asker: F::Key) -> Vec<F::Key> {
     let (settings, scratch) = (handle.settings().expect("there"), handle.scratch().expect("there"));
     let swarm = handle.swarm(number).expect("a swarm that was found");
-    read::<F>(handle, sample::<_, F>(handle, settings, scratch, number, swarm, want, seeders, asker).expect("no hurry"))
+    read::<F>(
+        handle,
+        sample::<_, F>(handle, settings, scratch, number, swarm, want, Wanted::new(seeders, NEAREST), asker)
+            .expect("no hurry"),
+    )
 }
 
 fn read<F: Peers>(handle: &Handle, sample: Sample) -> Vec<F::Key> {
@@ -592,9 +612,11 @@ fn coverage<F: Peers, const HURRIED: bool>(size: u32, seed: u64) {
     for asker in 0..40 {
         let (number, swarm) = refresh::<_, F>(&memory, &place, &announcement(asker)).expect("a known peer");
         let own = F::peer(asker);
-        let sample = sample::<_, F>(&memory, settings, scratch, number, swarm, 50, true, own).unwrap_or_else(|| {
-            sample::<_, F>(&world.handle, settings, scratch, number, swarm, 50, true, own).expect("no hurry")
-        });
+        let sample = sample::<_, F>(&memory, settings, scratch, number, swarm, 50, Wanted::new(true, NEAREST), own)
+            .unwrap_or_else(|| {
+                sample::<_, F>(&world.handle, settings, scratch, number, swarm, 50, Wanted::new(true, NEAREST), own)
+                    .expect("no hurry")
+            });
         let peers = read::<F>(&world.handle, sample);
         assert_eq!(peers.len(), 50, "swarm of {size}");
         seen.extend(peers);
@@ -618,6 +640,74 @@ fn forty_announces_of_fifty_see_what_independent_draws_would_in_swarms_of_all_si
             coverage::<V4, true>(size, seed);
             coverage::<V6, true>(size, seed);
         }
+    }
+}
+
+/// Who is given whom in a swarm of `size` peers of each nearness.
+fn nearness<F: Peers, const HURRIED: bool>(size: u32) {
+    let world = World::new(&ROOMY, u64::from(size), false);
+    let info_hash = torrent(1);
+    let (settings, scratch) = (world.handle.store().settings(), world.handle.scratch().expect("there"));
+    let place = Place::new(settings, &info_hash);
+    let memory = Double::<HURRIED> { handle: &world.handle, between: &|| {} };
+    let announcement = |peer| Announcement { info_hash: &info_hash, peer, seeder: false, event: PeerEvent::None };
+    let mut members: BTreeMap<F::Key, u32> = BTreeMap::new();
+    let sampled = |asker: F::Key, nearness: u32, want: u32| {
+        let (number, swarm) = refresh::<_, F>(&memory, &place, &announcement(asker)).expect("a known peer");
+        let wanted = Wanted::new(true, nearness);
+        let sample =
+            sample::<_, F>(&memory, settings, scratch, number, swarm, want, wanted, asker).unwrap_or_else(|| {
+                sample::<_, F>(&world.handle, settings, scratch, number, swarm, want, wanted, asker).expect("no hurry")
+            });
+        read::<F>(&world.handle, sample)
+    };
+    for number in 0..size {
+        for nearness in 0..=NEAREST {
+            let peer = F::near_peer(nearness, number);
+            update::<_, F>(&world.handle, &announcement(peer)).expect("room");
+            members.insert(peer, nearness);
+            if number > 0 {
+                continue;
+            }
+            // From the first peer on that is not public: what has been given before must not be what is given now.
+            for (&asker, &near) in &members {
+                let given: BTreeSet<_> = sampled(asker, near, 50).into_iter().collect();
+                let expected: BTreeSet<_> = members
+                    .iter()
+                    .filter(|(peer, of)| **of <= near && **peer != asker)
+                    .map(|(peer, _)| *peer)
+                    .collect();
+                assert_eq!(given, expected, "asker of nearness {near} among the first");
+            }
+        }
+    }
+    for near in 0..=NEAREST {
+        let asker = F::near_peer(near, 0);
+        assert_eq!(reach::nearness(F::near(asker)), near);
+        let allowed = members.values().filter(|of| **of <= near).count() - 1;
+        let mut seen = BTreeSet::new();
+        for _ in 0..20 {
+            let given = sampled(asker, near, 50);
+            let unique: BTreeSet<_> = given.iter().copied().collect();
+            assert_eq!(unique.len(), given.len(), "a peer twice");
+            assert!(!unique.contains(&asker), "the asker");
+            assert!(unique.iter().all(|peer| members[peer] <= near), "{size} of each: a peer too near for {near}");
+            assert!(given.len() == allowed.min(50), "{size} of each, {near}: {} of {allowed}", given.len());
+            seen.extend(unique);
+        }
+        assert!(seen.len() * 10 >= allowed.min(400) * 9, "{size} of each, {near}: {} of {allowed} seen", seen.len());
+        // Whoever is to see everybody does.
+        assert!(sampled(asker, NEAREST, 50).len() == (members.len() - 1).min(50));
+    }
+}
+
+#[test]
+fn peers_are_given_to_whoever_is_as_near() {
+    for size in [1, 2, 3, 10, 30, 60, 120] {
+        nearness::<V4, false>(size);
+        nearness::<V4, true>(size);
+        nearness::<V6, false>(size);
+        nearness::<V6, true>(size);
     }
 }
 
@@ -740,7 +830,16 @@ fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
         let (settings, scratch) = (store.settings(), handle.scratch().expect("there"));
         let swarm = handle.swarm(number).expect("a swarm that was found");
         let want = F::WANT_LIMIT;
-        let sample = sample::<_, F>(&memory, settings, scratch, number, swarm, want, true, F::peer(u32::MAX >> 8));
+        let sample = sample::<_, F>(
+            &memory,
+            settings,
+            scratch,
+            number,
+            swarm,
+            want,
+            Wanted::new(true, NEAREST),
+            F::peer(u32::MAX >> 8),
+        );
         let sample = sample.expect("no hurry");
         let given = read::<F>(&handle, sample);
         let unique: BTreeSet<_> = given.iter().collect();

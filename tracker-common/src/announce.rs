@@ -6,7 +6,7 @@ use crate::{
     outcome::{Event, Reason},
     reply::{PEERS_AT, Reply, START_MASK, Scratch},
     settings::Settings,
-    store::{Announcement, Counts, Family, PeerEvent, Sample, Swarm, sample, update},
+    store::{Announcement, Counts, Family, PeerEvent, Sample, Swarm, Wanted, reach, sample, update},
     wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
 };
 
@@ -18,6 +18,13 @@ pub fn wanted(settings: &Settings, num_want: i32, max: u32, seeder: bool, counts
     let want = if num_want < 0 { settings.want_default.load() } else { num_want as u32 };
     let want = if want > max { max } else { want };
     if seeder && want > counts.leechers { counts.leechers } else { want }
+}
+
+/// How near an asker is ([`reach`]); where the operator wants all peers to be given to everybody, as near as can be.
+#[inline(always)]
+#[must_use]
+pub fn nearness<F: Family>(settings: &Settings, asker: F::Key) -> u32 {
+    if settings.give_near_peers.load() == 0 { reach::nearness(F::near(asker)) } else { reach::NEAREST }
 }
 
 /// The interval to tell a client, in seconds: varied, so that clients that came at once do not come back at once.
@@ -111,7 +118,7 @@ pub fn announce<M: Memory, F: Asker>(
     reply::<M, F>(memory, settings, scratch, &asked, swarm).ok_or(Reason::Internal)
 }
 
-/// The reply to an announce that has been stored, in this swarm if in any. `None` only where [`Memory::HURRIED`].
+/// The reply to an announce that has been stored, in this swarm if in any. `None` as from [`sample()`].
 #[inline(always)]
 pub fn reply<M: Memory, F: Asker>(
     memory: &M,
@@ -127,7 +134,8 @@ pub fn reply<M: Memory, F: Asker>(
         let Announcement { peer, seeder, event, .. } = asked.announcement;
         if event != PeerEvent::Stopped {
             let want = wanted(settings, asked.num_want, F::want_max(settings), seeder, &counts);
-            found = sample::<M, F>(memory, settings, scratch, number, swarm, want, !seeder, peer)?;
+            let wanted = Wanted::new(!seeder, nearness::<F>(settings, peer));
+            found = sample::<M, F>(memory, settings, scratch, number, swarm, want, wanted, peer)?;
         }
     }
     let start = found.start - ANNOUNCE_REPLY_LEN as u32;

@@ -81,7 +81,7 @@ outcomes! {
         TorrentsFull = "torrents_full", "new torrent, but the configured number of torrents is reached";
         MemoryFull = "memory_full", "new peer, but no memory and nobody to evict";
         Contended = "contended", "somebody else held what this request needs";
-        NoRoom = "no_room", "the packet had no room for the peers that are usual, so the sockets answer";
+        NoRoom = "no_room", "no room for the peers that are usual, so the sockets answer";
         Internal = "internal", "a map element that has to be there was not";
     }
 }

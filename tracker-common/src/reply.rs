@@ -73,10 +73,14 @@ pub struct Sampling {
     pub first_peer: Word32,
     /// The asker's partition.
     pub own_place: Word32,
-    /// Whether seeders are wanted.
-    pub seeders: Word32,
+    /// Which peers are wanted ([`crate::store::Wanted`]).
+    pub wanted: Word32,
     /// Which of the peers collected is given first.
     pub first: Word32,
+    /// Whether somebody may have been collected who is too near, and has to be left out.
+    pub sift: Word32,
+    /// Bytes of those that are kept.
+    pub kept: Word32,
     reserved: Word32,
 }
 

@@ -32,6 +32,10 @@ pub struct Settings {
     pub want_max_v4: Word32,
     /// At most this many IPv6 peers in a UDP reply ([`crate::store::Family::WANT_LIMIT`] at most).
     pub want_max_v6: Word32,
+    /// Not 0: peers with private and other local addresses are given to everybody ([`crate::store::reach`]).
+    pub give_near_peers: Word32,
+    /// Padding.
+    pub unused: Word32,
     /// Buckets of the swarm index that are in use.
     pub index_buckets: Word32,
     /// Swarm records, partitions, IPv4 chunks and IPv6 chunks that may be used ([`crate::store::Pools`]).

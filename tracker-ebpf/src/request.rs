@@ -288,7 +288,7 @@ pub(crate) fn reply_stored<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let number = scratch.stored.load().wrapping_sub(1);
     let swarm = held.swarm(number).map(|swarm| (number, swarm));
     let Some(reply) = announce::reply::<_, N>(held, settings, scratch, &asked, swarm) else {
-        return Err(Reason::Internal);
+        return Err(Reason::NoRoom);
     };
     reply::send::<N, false>(held, packet, l2, reply)
 }

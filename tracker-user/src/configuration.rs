@@ -200,6 +200,17 @@ pub struct Options {
     /// Most IPv6 peers given; 67 make a packet of 1274 bytes [default: 74, as far as --path-mtu-v6 allows]
     #[arg(long, value_name = "N", value_parser = value::count, help_heading = "Swarms")]
     pub want_max_v6: Option<u64>,
+    /// Give peers with private, link-local and loopback addresses to everybody, and not only to those who are as near: on or off
+    /// [default: off]
+    #[arg(
+        long,
+        value_name = "on|off",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "on",
+        help_heading = "Swarms"
+    )]
+    pub give_local_peers: Option<Switch>,
     /// No UDP reply over IPv4 is longer than so many bytes, headers included: what nearly every way to a client carries
     /// [default: 1452]
     #[arg(long, value_name = "BYTES", value_parser = value::count, help_heading = "Swarms")]
@@ -236,7 +247,7 @@ impl Options {
         }
         or!(config interface xdp_mode force udp http udp_threads http_threads http_connections http_timeout full_scrape
             max_torrents max_peers max_peers_v6 interval interval_jitter peer_timeout torrent_timeout
-            torrent_timeout_completed want_default want_max want_max_v6 path_mtu path_mtu_v6 state_dir)
+            torrent_timeout_completed want_default want_max want_max_v6 give_local_peers path_mtu path_mtu_v6 state_dir)
     }
 }
 
@@ -282,6 +293,8 @@ pub struct Configuration {
     pub timeouts: Timeouts,
     /// Peers given by default.
     pub want_default: u32,
+    /// Whether peers with local addresses are given to everybody.
+    pub give_local_peers: bool,
     /// Most IPv4 peers given.
     pub want_max_v4: u32,
     /// Most IPv6 peers given.
@@ -377,6 +390,7 @@ impl Configuration {
                 torrent_completed: minutes(torrent_timeout_completed),
             },
             want_default: want_default as u32,
+            give_local_peers: options.give_local_peers == Some(Switch::On),
             want_max_v4: want_max_v4.min(peers_within(path_mtu_v4, 20, PEER_V4)) as u32,
             want_max_v6: want_max_v6.min(peers_within(path_mtu_v6, 40, PEER_V6)) as u32,
             state_dir: options.state_dir.or_else(systemd_state_directory),

@@ -189,6 +189,7 @@ fn apply(configuration: &Configuration, store: &Store) {
     settings.interval.store(configuration.interval);
     settings.interval_jitter.store(configuration.interval_jitter);
     settings.want_default.store(configuration.want_default);
+    settings.give_near_peers.store(u32::from(configuration.give_local_peers));
     settings.want_max_v4.store(configuration.want_max_v4);
     settings.want_max_v6.store(configuration.want_max_v6);
 }

@@ -243,7 +243,7 @@ fn remove_if_idle<M: Memory>(
 ) -> bool {
     hold(memory, &swarm.lock);
     let idle = minute.wrapping_sub(swarm.active.load() & !SWARM_ALIVE);
-    let limit = if swarm.completed.load() == 0 { sweep.idle } else { sweep.idle_completed };
+    let limit = if swarm.completed() == 0 { sweep.idle } else { sweep.idle_completed };
     let empty = count::unpack(swarm.counts.load()) == (0, 0)
         && !family::is_root(V4::root(swarm).load())
         && !family::is_root(V6::root(swarm).load())

@@ -12,7 +12,7 @@
 //! hold the flags of the first peer is the root word: bit 63 clear, bit 62 set, then 30 bits counting the family's peers and
 //! 32 bits counting its partitions.
 
-use super::{ChunkV4, ChunkV6, Swarm, pool};
+use super::{ChunkV4, ChunkV6, Swarm, pool, reach};
 use crate::{
     memory::Memory,
     reply::{PEERS_AT, Scratch},
@@ -83,28 +83,52 @@ pub(super) fn at(words: &[Word], index: usize) -> &Word {
     unsafe { words.get_unchecked(index) }
 }
 
-/// Which peers a sample takes: the flag that has to be set.
-#[derive(Clone, Copy)]
-pub struct Wanted(u64);
+/// Which peers a sample takes, in one number that can be kept in memory: bit 0 for leechers only, above it how near the asker is.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted(u32);
 
 impl Wanted {
-    /// All peers, or leechers only.
+    /// All peers or leechers only, for somebody who is so near ([`reach::nearness`]).
     #[inline(always)]
     #[must_use]
-    pub fn new(seeders: bool) -> Self {
-        Self(if seeders { 0 } else { 1 })
+    pub fn new(seeders: bool, nearness: u32) -> Self {
+        Self(if seeders { 0 } else { 1 } | nearness << 1)
     }
 
-    /// Whether all peers are.
+    /// The number.
     #[inline(always)]
-    pub(super) fn all(self) -> bool {
-        self.0 == 0
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// From the number.
+    #[inline(always)]
+    pub(super) fn from_number(number: u32) -> Self {
+        Self(number & 7)
+    }
+
+    /// Whether both seeders and leechers are.
+    #[inline(always)]
+    pub(super) fn seeders(self) -> bool {
+        self.0 & 1 == 0
+    }
+
+    /// Whether there may be peers who are too near, among such as have these bits.
+    #[inline(always)]
+    pub(super) fn excludes(self, near: u32) -> bool {
+        reach::excludes(self.0 >> 1, near)
     }
 
     /// 1 if a peer with these flags is wanted, else 0.
     #[inline(always)]
     fn takes(self, flags: u64) -> u64 {
-        (flags << self.0) >> 63
+        (flags << (self.0 & 1)) >> 63
+    }
+
+    /// 1 if a peer with these bits may be given, 0 if it is too near.
+    #[inline(always)]
+    pub(super) fn admits(self, near: u32) -> u32 {
+        equal(u64::from(near >> (self.0 >> 1)), 0) as u32
     }
 }
 
@@ -112,6 +136,12 @@ impl Wanted {
 #[inline(always)]
 fn differs(difference: u64) -> u64 {
     (difference | negative(difference)) >> 63
+}
+
+/// 1 if the two are equal, else 0; likewise.
+#[inline(always)]
+fn equal(one: u64, other: u64) -> u64 {
+    differs(one ^ other) ^ 1
 }
 
 #[cfg(not(target_arch = "bpf"))]
@@ -164,6 +194,8 @@ pub trait Family: Copy + 'static {
     fn inline(swarm: &Swarm) -> &[Word];
     /// Which inline word holds the directory entries `pair` * 2 and `pair` * 2 + 1, for `pair` below 4.
     fn root_pair(pair: usize) -> usize;
+    /// How near the peer is ([`reach`]).
+    fn near(key: Self::Key) -> u32;
     /// A keyed hash of a peer.
     fn hash(settings: &Settings, key: Self::Key) -> u32;
     /// The key of the peer in the slot that begins at word `base`.
@@ -180,6 +212,9 @@ pub trait Family: Copy + 'static {
     fn copy(scratch: &Scratch, cursor: u32, words: &[Word], base: usize);
     /// Writes the peer at `cursor` bytes behind [`PEERS_AT`] and returns the bytes it takes there: 0 if it is not wanted.
     fn give(scratch: &Scratch, cursor: u32, words: &[Word], base: usize, wanted: Wanted, own: Self::Key) -> u32;
+    /// Copies the peer that was written at `from` bytes behind [`PEERS_AT`] to `to`, in front of it or where it is, and returns how
+    /// near it is.
+    fn carry(scratch: &Scratch, from: usize, to: usize) -> Option<u32>;
     /// Keeps a key in scratch space, so that loop bodies need not carry it.
     fn stash(scratch: &Scratch, key: Self::Key);
     /// The key kept.
@@ -274,6 +309,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn near(key: u64) -> u32 {
+        reach::of_v4(key, equal)
+    }
+
+    #[inline(always)]
     fn hash(settings: &Settings, key: u64) -> u32 {
         let keys = &settings.hash_keys;
         let sum = keys[12]
@@ -323,6 +363,14 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn carry(scratch: &Scratch, from: usize, to: usize) -> Option<u32> {
+        // With two bytes of the next one, which are written over the next time.
+        let word: u64 = scratch.get(PEERS_AT + from)?;
+        scratch.put(PEERS_AT + to, word);
+        Some(Self::near(word))
+    }
+
+    #[inline(always)]
     fn stash(scratch: &Scratch, key: u64) {
         scratch.peer[0].store(key);
     }
@@ -365,6 +413,11 @@ impl Family for V6 {
         // for that; before Linux 6.8 the verifier does not conclude from "not 3" that it is less.
         let pair = opaque(pair as u64) as usize;
         if pair >= 3 { 0 } else { 3 + pair }
+    }
+
+    #[inline(always)]
+    fn near(key: [u64; 3]) -> u32 {
+        reach::of_v6([key[0], key[1]], equal)
     }
 
     #[inline(always)]
@@ -433,6 +486,16 @@ impl Family for V6 {
         let foreign = differs((address[0] ^ own[0]) | (address[1] ^ own[1]) | ((after ^ own[2]) & 0xffff));
         let torn = differs(before ^ after);
         (wanted.takes(after) & foreign & !torn) as u32 * Self::PEER_BYTES
+    }
+
+    #[inline(always)]
+    fn carry(scratch: &Scratch, from: usize, to: usize) -> Option<u32> {
+        let address: [u64; 2] = [scratch.get(PEERS_AT + from)?, scratch.get(PEERS_AT + from + 8)?];
+        let port: u16 = scratch.get(PEERS_AT + from + 16)?;
+        scratch.put(PEERS_AT + to, address[0]);
+        scratch.put(PEERS_AT + to + 8, address[1]);
+        scratch.put(PEERS_AT + to + 16, port);
+        Some(reach::of_v6(address, equal))
     }
 
     #[inline(always)]

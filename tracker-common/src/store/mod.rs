@@ -21,10 +21,11 @@ pub mod lock;
 pub mod partition;
 pub mod pool;
 pub mod rare;
+pub mod reach;
 pub mod sample;
 pub mod update;
 
-pub use family::{Family, V4, V6};
+pub use family::{Family, V4, V6, Wanted};
 pub use lock::Lock;
 pub use pool::Pools;
 pub use rare::Rare;
@@ -65,7 +66,8 @@ pub struct Swarm {
     /// Both families together: leechers in the low 24 bits, seeders in the next 24; above them a number that changes with every
     /// change of the two ([`count`]).
     pub counts: Word,
-    /// How many peers completed the download.
+    /// How many peers completed the download ([`Swarm::completed`]), in all but the highest bits; these say how near peers were that
+    /// the record has held ([`Swarm::near`]).
     pub completed: Word32,
     /// [`SWARM_ALIVE`] and the minute of the last announce.
     pub active: Word32,
@@ -87,7 +89,7 @@ pub struct Partition {
     pub lock: Lock,
     /// Number of the swarm it belongs to, + 1; 0 while free.
     pub owner: Word32,
-    /// Its own number within the swarm, and [`Family::TAG`].
+    /// Its own number within the swarm, and [`Family::TAG`]; and how near peers were that it has held ([`Partition::near`]).
     pub place: Word32,
     /// How many peers it has. They fill its chunks one after the other.
     pub peers: Word32,
@@ -133,6 +135,63 @@ impl Swarm {
     pub fn counts(&self) -> Counts {
         let counts = self.counts.load();
         let (seeders, leechers) = count::unpack(counts);
-        Counts { seeders, leechers, completed: self.completed.load() }
+        Counts { seeders, leechers, completed: self.completed() }
+    }
+
+    /// How many peers completed the download, ever.
+    #[inline(always)]
+    #[must_use]
+    pub fn completed(&self) -> u32 {
+        self.completed.load() & ((1 << SWARM_NEAR_SHIFT) - 1)
+    }
+
+    /// How near the nearest of the peers is that the record itself has held ([`reach`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn near(&self) -> u32 {
+        self.completed.load() >> SWARM_NEAR_SHIFT
+    }
+
+    /// Notes that the record holds such a peer. Its lock is held, so only [`Swarm::completed`] can change meanwhile.
+    #[inline(always)]
+    fn note_near(&self, near: u32) {
+        let new = near & !self.near();
+        if new != 0 {
+            self.completed.add(new << SWARM_NEAR_SHIFT);
+        }
+    }
+}
+
+/// Where the bits of [`Swarm::near`] begin.
+const SWARM_NEAR_SHIFT: u32 = 32 - reach::BITS;
+
+/// Where the bits of [`Partition::near`] begin.
+const PARTITION_NEAR_SHIFT: u32 = 16;
+
+const _: () = assert!(PARTITIONS_MAX <= 1 << PARTITION_NEAR_SHIFT);
+
+impl Partition {
+    /// Its number within the swarm, and [`Family::TAG`].
+    #[inline(always)]
+    #[must_use]
+    pub fn tagged_place(&self) -> u32 {
+        self.place.load() & !(((1 << reach::BITS) - 1) << PARTITION_NEAR_SHIFT)
+    }
+
+    /// How near the nearest of the peers is that it has held ([`reach`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn near(&self) -> u32 {
+        (self.place.load() >> PARTITION_NEAR_SHIFT) & ((1 << reach::BITS) - 1)
+    }
+
+    /// Notes that it holds such a peer. Its lock is held.
+    #[inline(always)]
+    fn note_near(&self, near: u32) {
+        let place = self.place.load();
+        let new = place | near << PARTITION_NEAR_SHIFT;
+        if new != place {
+            self.place.store(new);
+        }
     }
 }

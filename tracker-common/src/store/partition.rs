@@ -109,7 +109,7 @@ pub(super) fn lookup<M: Memory, F: Family>(memory: &M, swarm: &Swarm, place: u32
 /// Whether the partition is number `place` of the swarm.
 #[inline(always)]
 pub(super) fn belongs<F: Family>(partition: &Partition, swarm: u32, place: u32) -> bool {
-    partition.owner.load() == swarm + 1 && partition.place.load() == (F::TAG | place)
+    partition.owner.load() == swarm + 1 && partition.tagged_place() == (F::TAG | place)
 }
 
 /// Enters partition number `place`, the next one, into the directory; the swarm's lock is held.
@@ -458,6 +458,7 @@ pub(super) fn found<M: Memory, F: Family>(memory: &M, swarm: &Swarm, number: u32
                     partition.lock.begin_change();
                     partition.owner.store(number + 1);
                     partition.place.store(F::TAG);
+                    partition.note_near(swarm.near());
                     if let Some((words, _)) = slot::<M, F>(memory, partition, 0) {
                         for word in 0..F::INLINE * F::WORDS {
                             at(words, word).store(at(F::inline(swarm), word).load());
@@ -555,6 +556,7 @@ fn split_locked<M: Memory, F: Family>(
                 target.lock.begin_change();
                 target.owner.store(number + 1);
                 target.place.store(F::TAG | count);
+                target.note_near(partition.near());
                 target.peers.store(0);
                 partition.lock.begin_change();
                 body.into = u64::from(new) + 1;
@@ -616,6 +618,7 @@ fn merge_locked<M: Memory, F: Family>(
     }
     target.lock.begin_change();
     source.lock.begin_change();
+    target.note_near(source.near());
     F::root(swarm).add(1_u64.wrapping_neg());
     for number in 0..moving {
         if let Some((words, base)) = slot::<M, F>(memory, source, number) {
@@ -680,6 +683,7 @@ pub(super) fn dissolve<M: Memory, F: Family>(memory: &M, swarm: &Swarm, number: 
     if fits {
         swarm.lock.begin_change();
         partition.lock.begin_change();
+        swarm.note_near(partition.near());
         let inline = F::inline(swarm);
         for word in inline {
             word.store(0);

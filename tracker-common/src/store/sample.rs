@@ -31,6 +31,9 @@ const INLINE_TRIES: u32 = 2;
 /// Bytes that can be collected before a chunk is copied. All ones: it is a mask as well.
 pub const COLLECTED_MAX: u32 = 4095;
 
+/// Bytes that are enough in any case.
+const COLLECTED_ENOUGH: u32 = COLLECTED_MAX - 400;
+
 // The largest reply and the chunk that has been begun; and the copy of the first peers behind the last (`cut`).
 const _: () = assert!((V4::WANT_LIMIT + V4::SLOTS) * V4::PEER_BYTES <= COLLECTED_MAX);
 const _: () = assert!((V6::WANT_LIMIT + V6::SLOTS) * V6::PEER_BYTES <= COLLECTED_MAX);
@@ -45,9 +48,10 @@ pub struct Sample {
     pub count: u32,
 }
 
-/// Collects up to `want` peers of swarm `number`, seeders among them only if `seeders`, without `own`.
+/// Collects up to `want` of the `wanted` peers of swarm `number`, without `own`.
 ///
-/// More than [`Family::WANT_LIMIT`] are not given. `None` only where [`Memory::HURRIED`].
+/// More than [`Family::WANT_LIMIT`] are not given. `None` only where [`Memory::HURRIED`], or [`Memory::BOUNDED`] and nearly all are too
+/// near.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
 pub fn sample<M: Memory, F: Family>(
@@ -57,7 +61,7 @@ pub fn sample<M: Memory, F: Family>(
     number: u32,
     swarm: &Swarm,
     want: u32,
-    seeders: bool,
+    wanted: Wanted,
     own: F::Key,
 ) -> Option<Sample> {
     if want == 0 {
@@ -67,9 +71,18 @@ pub fn sample<M: Memory, F: Family>(
     let random = memory.random();
     scratch.sample.random.store(random);
     scratch.sample.cursor.store(0);
-    let wanted = Wanted::new(seeders);
+    scratch.sample.sift.store(0);
     if !family::is_root(F::root(swarm).load()) {
+        if wanted.excludes(swarm.near()) {
+            if M::HURRIED {
+                return None;
+            }
+            scratch.sample.sift.store(1);
+        }
         inline::<M, F>(memory, scratch, swarm, wanted, own, random);
+        if !M::HURRIED {
+            sift::<M, F>(memory, scratch, wanted);
+        }
     }
     let root = F::root(swarm).load();
     let partitions = family::root_partitions(root);
@@ -97,7 +110,7 @@ pub fn sample<M: Memory, F: Family>(
             visits: 0,
             fruitful: 0,
             own_place: partition::address(F::hash(settings, own), partitions),
-            seeders: u32::from(seeders),
+            wanted,
             cursor: 0,
             enough: want * F::PEER_BYTES,
         };
@@ -111,7 +124,19 @@ pub fn sample<M: Memory, F: Family>(
         } else {
             visit.save(scratch);
             scratch.sample.swarm.store(number);
-            memory.repeat(TURNS, &mut Turn::<F>(core::marker::PhantomData));
+            for _ in 0..if M::BOUNDED { 1 } else { VISITS } {
+                memory.repeat(TURNS, &mut Turn::<F>(core::marker::PhantomData));
+                let all = scratch.sample.cursor.load() < scratch.sample.enough.load();
+                sift::<M, F>(memory, scratch, wanted);
+                if all || scratch.sample.cursor.load() >= want * F::PEER_BYTES {
+                    break;
+                }
+                if M::BOUNDED {
+                    // Most of the swarm is too near: that takes longer than there is time for here.
+                    return None;
+                }
+                scratch.sample.enough.store(want * F::PEER_BYTES);
+            }
         }
         // Only now: whoever takes a sample that was given up begins where that one would have.
         let counter = &scratch.spreads[number as usize % SPREADS];
@@ -267,6 +292,37 @@ fn pick_from_chunk<F: Family>(scratch: &Scratch, mut cursor: u32, words: &[Word]
     cursor
 }
 
+/// Leaves the peers who are too near out of what was collected, one after the other.
+struct Sift<F>(core::marker::PhantomData<F>);
+
+impl<M: Memory, F: Family> Step<M> for Sift<F> {
+    #[inline(always)]
+    fn step(&mut self, memory: &M, turn: u32) -> bool {
+        let Some(scratch) = memory.scratch() else { return false };
+        let kept = scratch.sample.kept.load();
+        let Some(near) = F::carry(scratch, (turn * F::PEER_BYTES) as usize, (kept & COLLECTED_MAX) as usize) else {
+            return false;
+        };
+        let wanted = Wanted::from_number(scratch.sample.wanted.load());
+        scratch.sample.kept.store(kept + wanted.admits(near) * F::PEER_BYTES);
+        true
+    }
+}
+
+/// Leaves out of what was collected who is too near, if somebody may be; what is kept begins anywhere.
+#[inline(always)]
+fn sift<M: Memory, F: Family>(memory: &M, scratch: &Scratch, wanted: Wanted) {
+    if scratch.sample.sift.load() == 0 {
+        return;
+    }
+    scratch.sample.wanted.store(wanted.number());
+    scratch.sample.kept.store(0);
+    memory.repeat(scratch.sample.cursor.load() / F::PEER_BYTES, &mut Sift::<F>(core::marker::PhantomData));
+    let kept = scratch.sample.kept.load();
+    scratch.sample.cursor.store(kept);
+    scratch.sample.first.store((kept / F::PEER_BYTES * (scratch.sample.random.load() >> 16)) >> 16);
+}
+
 /// A sample being taken from a grown swarm.
 struct Visit {
     partitions: u32,
@@ -286,7 +342,7 @@ struct Visit {
     fruitful: u32,
     /// The asker's partition.
     own_place: u32,
-    seeders: u32,
+    wanted: Wanted,
     /// Bytes collected.
     cursor: u32,
     /// Bytes that are enough.
@@ -323,7 +379,7 @@ impl Visit {
             visits: state.visits.load(),
             fruitful: state.fruitful.load(),
             own_place: state.own_place.load(),
-            seeders: state.seeders.load(),
+            wanted: Wanted::from_number(state.wanted.load()),
             cursor: state.cursor.load(),
             enough: state.enough.load(),
         }
@@ -341,7 +397,7 @@ impl Visit {
         state.visits.store(self.visits);
         state.fruitful.store(self.fruitful);
         state.own_place.store(self.own_place);
-        state.seeders.store(self.seeders);
+        state.wanted.store(self.wanted.number());
         state.cursor.store(self.cursor);
         state.enough.store(self.enough);
     }
@@ -371,6 +427,16 @@ impl Visit {
             memory.pause(1);
             return true;
         };
+        // Where somebody is too near, so that not all of these can be given.
+        let near = self.wanted.excludes(part.near());
+        if near {
+            if M::HURRIED {
+                return true;
+            }
+            scratch.sample.sift.store(1);
+            let enough = self.enough + F::VISIT * F::SLOTS * F::PEER_BYTES;
+            self.enough = if enough > COLLECTED_ENOUGH { COLLECTED_ENOUGH } else { enough };
+        }
         scratch.found.store(self.cursor);
         let chunks = chunks_for::<F>(part.peers.load());
         let visit = self.take::<M, F>(memory, scratch, part, number, place, rank, version);
@@ -449,8 +515,8 @@ impl Visit {
         }
         let mut index = rank + first / F::SLOTS;
         let mut cursor = self.cursor;
-        let wanted = Wanted::new(self.seeders != 0);
-        let plain = wanted.all() && place != self.own_place;
+        let wanted = self.wanted;
+        let plain = wanted.seeders() && place != self.own_place;
         let count = scratch.forget(chunks - rank);
         for taken in 0..F::VISIT {
             let chunks = scratch.forget(chunks);

@@ -304,6 +304,7 @@ fn inline<M: Memory, F: Family>(
     }
     let free = scratch.found.load() as usize;
     if free <= (F::INLINE - 1) * F::WORDS {
+        swarm.note_near(F::near(announcement.peer));
         let flags = arrive::<M, F>(memory, swarm, announcement, minute);
         F::occupy(words, free, announcement.peer, flags);
         return Ok(true);
@@ -317,6 +318,7 @@ fn inline<M: Memory, F: Family>(
             if slot >= F::INLINE {
                 return Err(Reason::Internal);
             }
+            swarm.note_near(F::near(announcement.peer));
             evict::<M, F>(memory, swarm, words, slot * F::WORDS, announcement, minute);
             Ok(true)
         }
@@ -404,6 +406,8 @@ fn in_partition<M: Memory, F: Family>(
     if announcement.event == PeerEvent::Stopped {
         return Ok(false);
     }
+    // Before the peer is there: whoever finds it has seen this.
+    partition.note_near(F::near(announcement.peer));
     match partition::insert::<M, F>(memory, partition, announcement.peer, new_flags(announcement, minute)) {
         Ok(()) => {
             arrive::<M, F>(memory, swarm, announcement, minute);

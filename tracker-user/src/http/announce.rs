@@ -12,11 +12,11 @@ use super::{
 use crate::memory::Handle;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tracker_common::{
-    announce::{interval, wanted},
+    announce::{self, interval, nearness},
     memory::Memory,
     outcome::{Counter, Event},
     settings::Settings,
-    store::{self, Announcement, Counts, Family, PeerEvent, V4, V6},
+    store::{self, Announcement, Counts, Family, PeerEvent, V4, V6, Wanted},
     wire::{PEER_V4, PEER_V6},
 };
 
@@ -119,9 +119,10 @@ fn store_and_sample<Own: Side, Other: Side>(
     // A reply by TCP need not fit a packet, so the larger of the two limits holds for both families together.
     let most = V4::most(settings).max(V6::most(settings));
     let want = want.map_or(-1, |want| i32::try_from(want).unwrap_or(i32::MAX));
-    let want = wanted(settings, want, most, *seeder, &counts);
-    collect::<Own>(memory, number, want, !seeder, peer, space)?;
-    collect::<Other>(memory, number, want, !seeder, Other::nobody(), space)?;
+    let want = announce::wanted(settings, want, most, *seeder, &counts);
+    let wanted = Wanted::new(!seeder, nearness::<Own>(settings, peer));
+    collect::<Own>(memory, number, want, wanted, peer, space)?;
+    collect::<Other>(memory, number, want, wanted, Other::nobody(), space)?;
 
     let own = Own::space(space).len() / Own::PEER_BYTES as usize;
     let other = Other::space(space).len() / Other::PEER_BYTES as usize;
@@ -136,7 +137,7 @@ fn collect<F: Side>(
     memory: &Handle,
     swarm: u32,
     want: u32,
-    seeders: bool,
+    wanted: Wanted,
     own: F::Key,
     space: &mut Space,
 ) -> Result<(), Failure> {
@@ -144,7 +145,7 @@ fn collect<F: Side>(
     let want = want.min(F::most(settings));
     let (Some(scratch), Some(record)) = (memory.scratch(), memory.swarm(swarm)) else { return Err(Failure::Internal) };
     let sample =
-        store::sample::<_, F>(memory, settings, scratch, swarm, record, want, seeders, own).ok_or(Failure::Internal)?;
+        store::sample::<_, F>(memory, settings, scratch, swarm, record, want, wanted, own).ok_or(Failure::Internal)?;
     if memory.copy_out(sample.start, sample.count * F::PEER_BYTES, F::space(space)) {
         Ok(())
     } else {
