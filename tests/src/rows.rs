@@ -74,7 +74,7 @@ impl Family {
     pub fn want_max(self) -> usize {
         match self {
             V4 => 200,
-            V6 => 74,
+            V6 => 67,
         }
     }
 

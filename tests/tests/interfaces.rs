@@ -196,7 +196,7 @@ fn interface_that_comes_late_is_attached_to() {
         let _pass = hosts.pass(CLIENT);
         let tracker = hosts.start(options).unwrap_or_else(|error| panic!("{options:?}: {error:#}"));
         assert!(hosts.shows(&tracker, "late0", "off"), "{options:?}");
-        assert!(tracker.log().contains("no network interface late0"), "{}", tracker.log());
+        until("the log says that late0 is missing", || tracker.log().contains("no network interface late0"));
         if options.contains(&SERVER) {
             hosts.await_mode(&tracker, SERVER, mode);
         }
@@ -242,7 +242,7 @@ fn interface_that_is_made_anew_is_attached_to_again() {
     for _ in 0..3 {
         hosts.ip(&format!("link delete {SERVER}"));
         until("it is off", || hosts.shows(&tracker, SERVER, "off"));
-        assert!(tracker.log().contains("server0 is gone"), "{}", tracker.log());
+        until("the log line", || tracker.log().contains("server0 is gone"));
         hosts.plug(SERVER, CLIENT, 0);
         let _pass = hosts.pass(CLIENT);
         hosts.await_mode(&tracker, SERVER, "native");
@@ -265,7 +265,7 @@ fn interface_that_is_moved_away_loses_its_program_and_gets_it_again() {
     hosts.await_answerer(&tracker, 0, "xdp");
     hosts.ip(&format!("link set {SERVER} netns {}", elsewhere.name()));
     until("it is off", || hosts.shows(&tracker, SERVER, "off"));
-    assert!(tracker.log().contains("server0 is gone"), "{}", tracker.log());
+    until("the log line", || tracker.log().contains("server0 is gone"));
     until("the program is not left on it", || {
         !elsewhere.ip(&format!("link show {SERVER}")).expect("it is there").contains("xdp")
     });
@@ -344,7 +344,7 @@ fn program_that_is_taken_off_comes_back_but_not_in_a_fight() {
             let said = format!(
                 "somebody has taken the XDP program off; sockets answer UDP, and it is attached again in {seconds} s"
             );
-            assert!(tracker.log().contains(&said), "{said:?} is not in\n{}", tracker.log());
+            until("the log line", || tracker.log().contains(&said));
             hosts.await_answerer(&tracker, 0, "udp_socket");
             hosts.await_mode(&tracker, SERVER, mode);
             hosts.await_answerer(&tracker, 0, "xdp");
@@ -424,7 +424,7 @@ fn named_address_is_answered_for_once_this_host_has_it() {
     let options = ["--interface", SERVER, "--xdp-mode", "native", "--udp", &listen[0], "--udp", &listen[1]];
     let tracker = hosts.start(&options).expect("the tracker runs");
     for listen in &listen {
-        assert!(tracker.log().contains(&format!("XDP does not answer for {listen} yet")), "{}", tracker.log());
+        until("the log line", || tracker.log().contains(&format!("XDP does not answer for {listen} yet")));
     }
     hosts.ip(&format!("address add {v4}/24 dev {SERVER}"));
     until("XDP answers", || hosts.answerer(&tracker, v4.into(), client_v4(0).into()) == "xdp");
@@ -639,8 +639,8 @@ fn control_group_without_room_for_the_maps_is_said_and_not_died_of() {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }
     let tracker = group.start(&hosts, &options).expect("goes on without XDP");
-    assert!(tracker.log().contains("no XDP, UDP is answered by sockets only"), "{}", tracker.log());
-    assert!(tracker.log().contains("before it is full"), "{}", tracker.log());
+    until("the log line", || tracker.log().contains("no XDP, UDP is answered by sockets only"));
+    until("the log line", || tracker.log().contains("before it is full"));
     assert!(hosts.shows(&tracker, SERVER, "off"));
     hosts.await_answerer(&tracker, 0, "udp_socket");
     tracker.stop().expect("ends on SIGTERM");

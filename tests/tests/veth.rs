@@ -160,6 +160,42 @@ fn replies_have_the_peers_that_are_usual_in_generic_mode() {
     replies_have_the_peers_that_are_usual("generic");
 }
 
+#[test]
+fn peers_of_private_networks_are_given_to_those_of_private_networks() {
+    let site = Site::new();
+    site.pair.client.ip(&format!("address add 10.9.0.2/24 dev {}", Pair::CLIENT_INTERFACE)).expect("an address");
+    site.pair.server.ip(&format!("route add 10.9.0.0/24 dev {}", Pair::SERVER_INTERFACE)).expect("a route");
+    let (public, private) = (client(0, true), IpAddr::from([10, 9, 0, 2]));
+    let client_at = |address| {
+        UdpClient::connected(&site.pair.client, SocketAddr::new(address, 0), server(true)).expect("a connection id")
+    };
+    for size in [2, 60] {
+        let info_hash = torrent(size);
+        let ports = 1000..=999 + size as u16;
+        let at = |address| ports.clone().map(move |port| SocketAddr::new(address, port)).collect::<BTreeSet<_>>();
+        for address in [public, private] {
+            fill(&mut client_at(address), info_hash, ports.clone(), 4);
+        }
+        for (asker, expected) in [(public, at(public)), (private, &at(public) | &at(private))] {
+            let mut one = client_at(asker);
+            let own = SocketAddr::new(asker, 1000);
+            let mut seen = BTreeSet::new();
+            for _ in 0..20 {
+                let announced = one.announce(&Announce::new(info_hash, 1000)).expect("answered");
+                let given: BTreeSet<_> = announced.peers.into_iter().collect();
+                assert!(given.is_subset(&expected) && !given.contains(&own), "{asker} was given {given:?}");
+                assert_eq!(given.len(), (expected.len() - 1).min(USUAL), "{asker}, {size} of each");
+                assert_eq!(announced.seeders + announced.leechers, 2 * size);
+                seen.extend(given);
+            }
+            assert_eq!(seen.len(), expected.len() - 1, "{asker} sees all in the end");
+        }
+    }
+    let metrics = site.metrics();
+    assert_eq!(answered(&metrics, "udp_socket", "announce"), rejected(&metrics, "xdp", "no_room"));
+    assert!(answered(&metrics, "xdp", "announce") > 100);
+}
+
 /// Requests as raw frames, as a client behind a VLAN sends them.
 struct RawClient {
     socket: RawSocket,
@@ -385,7 +421,8 @@ fn hundred_thousand_announces_into_a_thousand_swarms_are_counted_exactly() {
 
 #[test]
 fn peers_by_udp_and_by_http_are_one_swarm() {
-    let site = Site::new();
+    // The IPv6 addresses here are those of a private network.
+    let site = Site::with(&["--xdp-mode", "native", "--give-local-peers"]);
     let info_hash = torrent(1);
     let mut expected = BTreeSet::new();
     for (number, ipv4) in [(0, true), (1, false), (2, true), (3, false)] {

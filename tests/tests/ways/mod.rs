@@ -53,7 +53,7 @@ pub(crate) fn configure(settings: &Settings) {
     settings.interval_jitter.store(180);
     settings.want_default.store(50);
     settings.want_max_v4.store(200);
-    settings.want_max_v6.store(74);
+    settings.want_max_v6.store(67);
     settings.second.store(1_000_000);
     settings.minute.store(1_000_000 / 60);
 }

@@ -145,7 +145,7 @@ mod tests {
         for (file, words) in [
             ("docs/operation.md", format!("| {major}.{minor} or newer; checked at the start |")),
             (
-                "tracker-user/src/xdp.rs",
+                "tracker-user/src/xdp/system.rs",
                 format!("OLDEST_KERNEL: KernelVersion = KernelVersion::new({major}, {minor}, 0)"),
             ),
         ] {
