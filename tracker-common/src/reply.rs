@@ -103,6 +103,8 @@ pub struct Scratch {
     pub mtu: Word32,
     /// What a packet has still to grow by. Used in the kernel only.
     pub left: Word32,
+    /// Number of the reason's counter, when a request is answered with an error. Used in the kernel only.
+    pub refused: Word32,
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
     pub sequence: Word,
     forgotten: Word32,

@@ -4,7 +4,9 @@ use crate::{
     maps::Held,
     network::{Flow, Network},
     packet::Packet,
+    trace,
 };
+use aya_ebpf::bindings::xdp_action::XDP_TX;
 use tracker_common::{
     memory::Memory,
     outcome::{Counter, Event, Reason},
@@ -32,6 +34,7 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
     let scratch = held.space();
     let mut room = packet.length() - headers;
     let mut length = reply.length as usize;
+    let mut front = 0;
     // Only announce replies are longer than their requests.
     if length > room {
         let link = (scratch.mtu.load() as usize).wrapping_sub(N::HEADERS);
@@ -42,7 +45,8 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
                 more as usize
             } else {
                 let least = enough::<N>(held.known(), most).saturating_sub(room as u32);
-                let Some(grown) = packet.grow_at_both_ends(more, least) else { return Err(Reason::NoRoom) };
+                let Some((grown, before)) = packet.grow_at_both_ends(more, least) else { return Err(Reason::NoRoom) };
+                front = before;
                 grown as usize
             };
         }
@@ -55,6 +59,7 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
         reply.length = length as u32;
     }
     reply.count(held);
+    trace::packet(held.known(), packet, Counter::Event(reply.event), XDP_TX, front);
     // However the numbers came about, to the verifier there is one way on from here.
     let (start, length) = (scratch.forget(reply.start) as usize, scratch.forget(reply.length) as usize);
     let room = scratch.forget(room as u32) as usize;
@@ -82,6 +87,7 @@ pub(crate) fn send_connect<N: Network>(
     reply: [u64; CONNECT_LEN / 8],
 ) -> Result<(), Reason> {
     let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(Reason::HeaderTruncated) };
+    trace::packet(held.known(), packet, Counter::Event(N::CONNECTED), XDP_TX, 0);
     let Some(payload) = packet.at_mut(l2 + N::HEADERS) else { return Err(Reason::Internal) };
     *payload = reply.map(Unaligned);
     let sum = reply.iter().fold(0, |sum, word| sum + (word & 0xffff_ffff) + (word >> 32));

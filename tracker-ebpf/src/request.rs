@@ -13,7 +13,7 @@ use tracker_common::{
     connect::{connect, error},
     datagram::{Request, classify},
     memory::Memory,
-    outcome::Reason,
+    outcome::{Counter, Reason},
     programs::SCRAPE,
     reply::{Reply, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
@@ -380,6 +380,7 @@ fn answer_with<N: Network, const HURRIED: bool>(
         Err(reason) => match error(held.space(), reason, transaction_id, N::REFUSED) {
             Some(reply) => {
                 held.reason(reason);
+                held.space().refused.store(Counter::Reason(reason).index() as u32);
                 reply
             }
             None => return Err(reason),
