@@ -35,7 +35,12 @@ mod trace;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use crate::{maps::Kernel, packet::Packet, request, trace};
+    use crate::{
+        maps::Kernel,
+        packet::Packet,
+        request,
+        trace::{self, Place},
+    };
     use aya_ebpf::{
         bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         macros::xdp,
@@ -139,7 +144,7 @@ mod programs {
             Reason::ConnectionIdWrong | Reason::PortZero | Reason::TorrentsFull | Reason::MemoryFull => XDP_DROP,
         };
         if let Some(settings) = Kernel.settings() {
-            trace::packet(settings, &packet, Counter::Reason(reason), action, 0);
+            trace::packet(settings, &packet, Counter::Reason(reason), action, Place::Beginning);
         }
         action
     }

@@ -177,13 +177,12 @@ impl Packet {
         self.tail(more as i32)
     }
 
-    /// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many, and how many of them are in front.
-    /// `None`, and it is as it was, if there is not room for `least`.
+    /// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many. `None`, and it is as it was, if
+    /// there is not room for `least`.
     #[inline(always)]
-    pub(crate) fn grow_at_both_ends(&self, more: u32, least: u32) -> Option<(u32, u32)> {
-        let result = rare_grow(self.0, more, least);
-        let grown = result & 0xffff;
-        if grown < least { None } else { Some((grown, result >> 16)) }
+    pub(crate) fn grow_at_both_ends(&self, more: u32, least: u32) -> Option<u32> {
+        let grown = rare_grow(self.0, more, least);
+        if grown < least { None } else { Some(grown) }
     }
 
     /// Takes the last bytes off.
@@ -205,7 +204,7 @@ impl Packet {
     }
 }
 
-/// [`Packet::grow_at_both_ends`]: by how much, and above 16 bits how much of it in front; less than `least` for `None`. A global function, which the verifier looks at once
+/// [`Packet::grow_at_both_ends`]; less than `least` for `None`. A global function, which the verifier looks at once
 /// ([`crate::rare`]).
 ///
 /// A veth pair leaves a packet that came from a socket only what is missing to the next multiple of 64 bytes behind it, but room in
@@ -230,9 +229,9 @@ pub extern "C" fn rare_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 
         step /= 2;
     }
     let behind = left.load();
-    let front = more.wrapping_sub(behind) << 16;
+    scratch.place.store((scratch.place.load() & FRONT_MASK) + (more.wrapping_sub(behind) << FRONT_SHIFT));
     if behind > 0 && packet.tail(behind as i32) {
-        return more + front;
+        return more;
     }
     let mut step = TAIL_STEP;
     while step > 0 {
@@ -246,10 +245,13 @@ pub extern "C" fn rare_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 
         // What was there is still where it was, between the two ends.
         packet.tail(left.load().wrapping_sub(behind) as i32);
         packet.head(behind.wrapping_sub(more));
-        return grown;
     }
-    grown + front
+    grown
 }
+
+/// Where in [`Scratch::place`] the program keeps by how much the packet has grown in front.
+pub(crate) const FRONT_SHIFT: u32 = 16;
+const FRONT_MASK: u32 = (1 << FRONT_SHIFT) - 1;
 
 /// By how much at most a packet grows at once in front, and then by its halves, down to a 16th.
 const FRONT_STEP: u32 = 128;

@@ -4,7 +4,7 @@ use crate::{
     maps::Held,
     network::{Flow, Network},
     packet::Packet,
-    trace,
+    trace::{self, Place},
 };
 use aya_ebpf::bindings::xdp_action::XDP_TX;
 use tracker_common::{
@@ -34,7 +34,6 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
     let scratch = held.space();
     let mut room = packet.length() - headers;
     let mut length = reply.length as usize;
-    let mut front = 0;
     // Only announce replies are longer than their requests.
     if length > room {
         let link = (scratch.mtu.load() as usize).wrapping_sub(N::HEADERS);
@@ -45,8 +44,7 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
                 more as usize
             } else {
                 let least = enough::<N>(held.known(), most).saturating_sub(room as u32);
-                let Some((grown, before)) = packet.grow_at_both_ends(more, least) else { return Err(Reason::NoRoom) };
-                front = before;
+                let Some(grown) = packet.grow_at_both_ends(more, least) else { return Err(Reason::NoRoom) };
                 grown as usize
             };
         }
@@ -59,7 +57,7 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
         reply.length = length as u32;
     }
     reply.count(held);
-    trace::packet(held.known(), packet, Counter::Event(reply.event), XDP_TX, front);
+    trace::packet(held.known(), packet, Counter::Event(reply.event), XDP_TX, Place::Checked);
     // However the numbers came about, to the verifier there is one way on from here.
     let (start, length) = (scratch.forget(reply.start) as usize, scratch.forget(reply.length) as usize);
     let room = scratch.forget(room as u32) as usize;
@@ -87,7 +85,7 @@ pub(crate) fn send_connect<N: Network>(
     reply: [u64; CONNECT_LEN / 8],
 ) -> Result<(), Reason> {
     let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(Reason::HeaderTruncated) };
-    trace::packet(held.known(), packet, Counter::Event(N::CONNECTED), XDP_TX, 0);
+    trace::packet(held.known(), packet, Counter::Event(N::CONNECTED), XDP_TX, Place::Beginning);
     let Some(payload) = packet.at_mut(l2 + N::HEADERS) else { return Err(Reason::Internal) };
     *payload = reply.map(Unaligned);
     let sum = reply.iter().fold(0, |sum, word| sum + (word & 0xffff_ffff) + (word >> 32));

@@ -2,7 +2,7 @@
 
 use crate::{
     maps::{Kernel, TRACE},
-    packet::Packet,
+    packet::{FRONT_SHIFT, Packet},
 };
 use aya_ebpf::{
     bindings::xdp_md,
@@ -16,12 +16,20 @@ use tracker_common::{
     word::opaque,
 };
 
+/// Where the request's frame begins.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// With the packet.
+    Beginning,
+    /// Where [`Scratch::place`](tracker_common::reply::Scratch::place) says, which was set for this very packet.
+    Checked,
+}
+
 /// Tells of a packet, if somebody asks: has to be called where the outcome is counted, and before the request is overwritten.
-/// `front` says how many bytes the packet has been given in front of the request's frame.
 #[inline(always)]
-pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, action: u32, front: u32) {
+pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, action: u32, place: Place) {
     if settings.trace_until.load() != 0 {
-        rare_trace(packet.context(), outcome.index() as u32, action, front);
+        rare_trace(packet.context(), outcome.index() as u32, action, place as u32);
     }
 }
 
@@ -29,7 +37,7 @@ pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, act
 // SAFETY: the name is unique to this program; nobody but this program calls it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn rare_trace(context: *mut xdp_md, outcome: u32, action: u32, front: u32) -> u32 {
+pub extern "C" fn rare_trace(context: *mut xdp_md, outcome: u32, action: u32, place: u32) -> u32 {
     let (Some(settings), Some(scratch)) = (Kernel.settings(), Kernel.scratch()) else { return 0 };
     // Who asked may be gone.
     if settings.second.load() > settings.trace_until.load() {
@@ -41,6 +49,7 @@ pub extern "C" fn rare_trace(context: *mut xdp_md, outcome: u32, action: u32, fr
         return 0;
     }
     let packet = Packet::new(context);
+    let front = if place == Place::Checked as u32 { scratch.place.load() >> FRONT_SHIFT } else { 0 };
     let there = packet.length().wrapping_sub(front as usize);
     let captured = if there > CAPTURE { CAPTURE } else { there };
     // As in `Packet::load`: both bounds of the very number that is handed over.
