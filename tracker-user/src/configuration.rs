@@ -1,8 +1,10 @@
 //! The command line and the configuration file. Both know the same options by the same names; the command line wins.
 
 mod file;
+mod trace;
 mod value;
 
+pub use trace::TraceOptions;
 pub use value::{Listen, Switch, XdpMode};
 
 use crate::{
@@ -85,6 +87,8 @@ pub enum Command {
     Run(Options),
     /// Print the layout of the store and the memory it takes
     Sizes(SizeOptions),
+    /// Show single packets as the XDP program of the running tracker sees them
+    Trace(TraceOptions),
     /// Print the version
     Version,
 }
