@@ -199,7 +199,10 @@ fn only_what_is_asked_for_is_shown() {
         (vec!["--reason", "announce_ipv4,scrape_ipv4"], vec!["announce_ipv4", "scrape_ipv4"]),
         (vec!["--reason", "announce_ipv4", "scrape_ipv6"], vec!["announce_ipv4"]),
         (vec!["--info-hash", &hash], vec!["announce_ipv4", "scrape_ipv4"]),
-        (vec!["--info-hash", &other, "--reason", "connection_id_wrong"], vec!["connection_id_wrong", "connection_id_wrong"]),
+        (
+            vec!["--info-hash", &other, "--reason", "connection_id_wrong"],
+            vec!["connection_id_wrong", "connection_id_wrong"],
+        ),
         (vec!["--source", &other_source], vec![]),
         (vec!["--reason", "not_ip", "vlan_stack"], vec![]),
         (vec![], vec!["announce_ipv4", "scrape_ipv4", "connection_id_wrong", "connection_id_wrong"]),
@@ -269,7 +272,8 @@ fn wrong_use_is_refused_with_a_reason() {
         (&["--interface", "eth0"], "unexpected argument"),
         (&["now"], "unexpected argument"),
     ] {
-        let output = site.pair.server.command(binary().expect("built")).arg("trace").args(options).output().expect("runs");
+        let output =
+            site.pair.server.command(binary().expect("built")).arg("trace").args(options).output().expect("runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(expected), "{options:?}: {said}");
     }
@@ -290,7 +294,10 @@ fn several_trackers_are_listed() {
     let output = site.pair.server.command(binary().expect("built")).arg("trace").output().expect("runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{said}");
-    assert!(said.contains("choose one with --program") && said.contains(&format!("\n  {}, running", site.program)), "{said}");
+    assert!(
+        said.contains("choose one with --program") && said.contains(&format!("\n  {}, running", site.program)),
+        "{said}"
+    );
     assert!(said.contains("198.18.0.1:6969"), "{said}");
 }
 

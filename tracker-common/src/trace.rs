@@ -5,8 +5,8 @@
 use crate::{
     outcome::{Counter, Event, Reason},
     wire::{
-        ACTION_ANNOUNCE, ACTION_SCRAPE, ANNOUNCE_LEN, ETHER_IPV4, ETHER_IPV6, ETHER_VLAN, Ethernet, HEADER_LEN, InfoHash,
-        Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan,
+        ACTION_ANNOUNCE, ACTION_SCRAPE, ANNOUNCE_LEN, ETHER_IPV4, ETHER_IPV6, ETHER_VLAN, Ethernet, HEADER_LEN,
+        InfoHash, Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan,
     },
 };
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -139,8 +139,8 @@ impl Record {
     pub fn read(bytes: &[u8]) -> Option<Traced<'_>> {
         let (time, rest) = bytes.split_first_chunk::<8>()?;
         let (words, frame) = rest.split_first_chunk::<16>()?;
-        let [outcome, action, interface, captured] = [0, 4, 8, 12]
-            .map(|at| u32::from_ne_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]]));
+        let [outcome, action, interface, captured] =
+            [0, 4, 8, 12].map(|at| u32::from_ne_bytes([words[at], words[at + 1], words[at + 2], words[at + 3]]));
         if frame.len() != CAPTURE {
             return None;
         }
@@ -196,8 +196,7 @@ fn network(frame: &[u8]) -> Option<([SocketAddr; 2], Option<Datagram<'_>>)> {
     let Some((udp, payload)) = transport.and_then(|bytes| bytes.split_first_chunk::<{ size_of::<Udp>() }>()) else {
         return Some((addresses.map(|address| SocketAddr::new(address, 0)), None));
     };
-    let [source, destination, length, _] =
-        [0, 2, 4, 6].map(|at| u16::from_be_bytes([udp[at], udp[at + 1]]));
+    let [source, destination, length, _] = [0, 2, 4, 6].map(|at| u16::from_be_bytes([udp[at], udp[at + 1]]));
     let flow = [SocketAddr::new(addresses[0], source), SocketAddr::new(addresses[1], destination)];
     let length = usize::from(length).checked_sub(size_of::<Udp>());
     Some((flow, length.map(|length| (length, payload))))
@@ -223,8 +222,7 @@ fn request(length: usize, payload: &[u8]) -> Asked<'_> {
 mod tests {
     use super::*;
 
-    const V4: [u8; 20] =
-        [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 7, 198, 51, 100, 1];
+    const V4: [u8; 20] = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 7, 198, 51, 100, 1];
 
     fn udp(payload: &[u8]) -> Vec<u8> {
         let length = u16::try_from(payload.len() + 8).expect("short");

@@ -48,6 +48,8 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
                 grown as usize
             };
         }
+        // Here and below, not once behind both: every way on from there would be looked at twice by the verifier.
+        trace::packet(held.known(), packet, Counter::Event(reply.event), XDP_TX, Place::Checked);
         if length > room || length > most {
             let room = if room < most { room } else { most };
             reply.peers = ((room - ANNOUNCE_REPLY_LEN) / N::PEER) as u32;
@@ -55,9 +57,10 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
             held.event(Event::RepliesShortened);
         }
         reply.length = length as u32;
+    } else {
+        trace::packet(held.known(), packet, Counter::Event(reply.event), XDP_TX, Place::Beginning);
     }
     reply.count(held);
-    trace::packet(held.known(), packet, Counter::Event(reply.event), XDP_TX, Place::Checked);
     // However the numbers came about, to the verifier there is one way on from here.
     let (start, length) = (scratch.forget(reply.start) as usize, scratch.forget(reply.length) as usize);
     let room = scratch.forget(room as u32) as usize;

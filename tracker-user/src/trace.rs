@@ -114,7 +114,12 @@ struct Trace<'a> {
 }
 
 impl Trace<'_> {
-    fn follow(&mut self, claim: &Claim<'_>, ring: &mut RingBuf<MapData>, signals: &OwnedFd) -> anyhow::Result<ExitCode> {
+    fn follow(
+        &mut self,
+        claim: &Claim<'_>,
+        ring: &mut RingBuf<MapData>,
+        signals: &OwnedFd,
+    ) -> anyhow::Result<ExitCode> {
         let mut second = (self.settings.second.load(), Instant::now());
         loop {
             claim.renew()?;
@@ -123,7 +128,10 @@ impl Trace<'_> {
                 second = (now, Instant::now());
                 self.clock = Clock::now();
             } else if second.1.elapsed() > STANDSTILL {
-                bail!("the tracker has ended, or stands still: its clock has not moved for {} seconds", STANDSTILL.as_secs());
+                bail!(
+                    "the tracker has ended, or stands still: its clock has not moved for {} seconds",
+                    STANDSTILL.as_secs()
+                );
             }
             self.read(ring);
             if self.pending.is_empty() && self.is_done() {
@@ -219,7 +227,10 @@ pub fn outcome(label: &str) -> Result<Outcome, String> {
 /// When it is not one.
 pub fn info_hash(text: &str) -> Result<[u8; 20], String> {
     let wrong = || {
-        format!("an info_hash has 40 hexadecimal digits, and this has {} characters or others in it", text.chars().count())
+        format!(
+            "an info_hash has 40 hexadecimal digits, and this has {} characters or others in it",
+            text.chars().count()
+        )
     };
     let digits: Option<Vec<u8>> = text.chars().map(|digit| Some(digit.to_digit(16)? as u8)).collect();
     let digits = digits.filter(|digits| digits.len() == 40).ok_or_else(wrong)?;
@@ -236,7 +247,8 @@ pub fn info_hash(text: &str) -> Result<[u8; 20], String> {
 /// When it is not one.
 pub fn source(text: &str) -> Result<std::net::IpAddr, String> {
     let address = text.parse::<std::net::IpAddr>();
-    let address = address.map_err(|_| "an address without a port is wanted, such as 192.0.2.7 or 2001:db8::7".to_owned())?;
+    let address =
+        address.map_err(|_| "an address without a port is wanted, such as 192.0.2.7 or 2001:db8::7".to_owned())?;
     Ok(address.to_canonical())
 }
 

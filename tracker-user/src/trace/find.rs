@@ -70,7 +70,8 @@ pub fn tracker(wanted: Option<u32>) -> anyhow::Result<Found> {
 
 /// Opens the maps of a program. `None` if it is somebody else's of the same name.
 fn open(program: &ProgramInfo) -> anyhow::Result<Option<Found>> {
-    let ids = program.map_ids().map_err(|error| explain(error.into(), "ask for the maps of the tracker's XDP program"))?;
+    let ids =
+        program.map_ids().map_err(|error| explain(error.into(), "ask for the maps of the tracker's XDP program"))?;
     let (mut settings, mut trace) = (None, None);
     for id in ids.unwrap_or_default() {
         let map = MapInfo::from_id(id)
@@ -92,7 +93,8 @@ fn open(program: &ProgramInfo) -> anyhow::Result<Option<Found>> {
     let trace = trace.with_context(other)?;
     ensure!(settings.value_size() as usize == size_of::<Settings>(), other());
     let ring = MapData::from_id(trace.id()).map_err(|error| explain(error.into(), "open the tracker's ring buffer"))?;
-    let ring = RingBuf::try_from(Map::RingBuf(ring)).context("cannot read the ring buffer of the tracker's XDP program")?;
+    let ring =
+        RingBuf::try_from(Map::RingBuf(ring)).context("cannot read the ring buffer of the tracker's XDP program")?;
     let file = settings.fd().map_err(|error| explain(error.into(), "open the tracker's settings"))?;
     let settings = SharedSettings::new(file.as_fd()).context("cannot map the tracker's settings into memory")?;
     Ok(Some(Found { program: program.id(), settings, ring, loaded: program.loaded_at() }))

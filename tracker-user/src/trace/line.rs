@@ -114,7 +114,8 @@ mod tests {
         let hash = [0x3c; 20];
         let two = [hash, [0x4d; 20]];
         let hex = "3c".repeat(20);
-        let flow = |source: &str| Some([source, "198.51.100.1:6969"].map(|address| address.parse().expect("an address")));
+        let flow =
+            |source: &str| Some([source, "198.51.100.1:6969"].map(|address| address.parse().expect("an address")));
         let six = ["[2001:db8::7]:7000", "[2001:db8::1]:6969"].map(|address| address.parse().expect("an address"));
         let asked = |action, length, hashes, info_hashes| Some(Asked { action, length, hashes, info_hashes });
         let announced = Outcome::Answered(Event::Announce4);
