@@ -44,6 +44,8 @@ Examples:
           interval = \"30m\"
   tracker sizes --max-torrents 2M --max-peers 10M
       How much memory that would take.
+  sudo tracker trace --source 192.0.2.7
+      What the XDP program of the running tracker makes of that client's packets.
 
 Numbers may be written as 10k, 1.5M or 1_000_000, times as 1800, 90s, 30m, 1h30m or 2d.
 Announce URLs are udp://HOST:6969/announce and http://HOST:6969/announce; http://HOST:6969/stats shows how it is going.
@@ -73,7 +75,10 @@ impl CommandLine {
                 argument.allow_negative_numbers(takes_value)
             })
         };
-        let command = Self::command().mut_subcommand("run", numbers).mut_subcommand("sizes", numbers);
+        let command = Self::command()
+            .mut_subcommand("run", numbers)
+            .mut_subcommand("sizes", numbers)
+            .mut_subcommand("trace", numbers);
         Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 }
