@@ -17,6 +17,7 @@
 //! | [`datagram`] | which request a payload is; answers for sockets |
 //! | [`programs`] | which XDP program goes on in which |
 //! | [`reply`] | the scratch space in which replies are built |
+//! | [`trace`] | what the XDP program tells of a single packet, when somebody asks |
 
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics, asm_experimental_arch))]
@@ -38,5 +39,6 @@ pub mod scrape;
 pub mod settings;
 pub mod siphash;
 pub mod store;
+pub mod trace;
 pub mod wire;
 pub mod word;

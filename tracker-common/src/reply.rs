@@ -101,12 +101,15 @@ pub struct Scratch {
     pub split_later: Word32,
     /// Number + 1 of the swarm that an announce was stored in, for the program that replies; 0 for none. Used in the kernel only.
     pub stored: Word32,
-    /// Length of a packet's VLAN tag, for the next program. Used in the kernel only.
-    pub tag: Word32,
+    /// Where in a packet the request is, for the next program: length of its VLAN tag, and in the upper 16 bits what the packet has
+    /// been given in front. Used in the kernel only.
+    pub place: Word32,
     /// MTU of the interface that a packet came in by, for the next program, in bytes. Used in the kernel only.
     pub mtu: Word32,
     /// What a packet has still to grow by. Used in the kernel only.
     pub left: Word32,
+    /// Number of the reason's counter, when a request is answered with an error. Used in the kernel only.
+    pub refused: Word32,
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
     pub sequence: Word,
     forgotten: Word32,

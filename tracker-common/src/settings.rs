@@ -46,8 +46,15 @@ pub struct Settings {
     pub listener_v4_count: Word32,
     /// How many of `listeners_v6` are set.
     pub listener_v6_count: Word32,
-    /// Padding.
-    pub reserved: Word32,
+    /// The second up to which packets are traced ([`crate::trace`]), on the clock `second`; 0 for not at all. Whoever traces moves
+    /// it on, so that nothing stays on when he is killed.
+    pub trace_until: Word32,
+    /// Which outcomes are traced: bit n for the one whose counter is number n ([`crate::outcome::Counter::index`]).
+    pub trace_wanted: Word,
+    /// Packets that were to be traced and had no room in the ring buffer. Written by the XDP program.
+    pub traces_lost: Word32,
+    /// The process that traces.
+    pub tracer: Word32,
     /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest), with the MTU in bytes above
     /// them, cut to 16 bits.
     pub interfaces: [[Word; 2]; LISTENERS],

@@ -9,6 +9,7 @@
 //! | `reply` | the packet turned into one that carries the reply |
 //! | `packet` | the door to the packet's bytes |
 //! | `maps` | the door to the maps |
+//! | `trace` | single packets told to whoever asks |
 //! | `rare` | work that few announces need, in functions that the verifier looks at once |
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -29,10 +30,17 @@ mod rare;
 mod reply;
 #[cfg(target_arch = "bpf")]
 mod request;
+#[cfg(target_arch = "bpf")]
+mod trace;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use crate::{maps::Kernel, packet::Packet, request};
+    use crate::{
+        maps::Kernel,
+        packet::Packet,
+        request,
+        trace::{self, Place},
+    };
     use aya_ebpf::{
         bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         macros::xdp,
@@ -40,80 +48,81 @@ mod programs {
     };
     use tracker_common::{
         memory::Memory,
-        outcome::Reason,
+        outcome::{Counter, Reason},
         store::{V4, V6},
     };
 
     /// The tracker: where every packet begins.
     #[xdp]
     pub fn tracker(context: XdpContext) -> u32 {
-        action(request::answer(&Packet::new(context.ctx)))
+        action(&context, request::answer)
     }
 
     /// Called by the tracker for announces over IPv4. Programs of their own have a stack of their own, and the verifier looks
     /// at each of them once.
     #[xdp]
     pub fn announce_v4(context: XdpContext) -> u32 {
-        action(request::announce::<V4>(&Packet::new(context.ctx)))
+        action(&context, request::announce::<V4>)
     }
 
     /// Called by the tracker for announces over IPv6.
     #[xdp]
     pub fn announce_v6(context: XdpContext) -> u32 {
-        action(request::announce::<V6>(&Packet::new(context.ctx)))
+        action(&context, request::announce::<V6>)
     }
 
     /// Called by `announce_v4` for all but a known peer that is still there.
     #[xdp]
     pub fn store_v4(context: XdpContext) -> u32 {
-        action(request::store_announce::<V4>(&Packet::new(context.ctx)))
+        action(&context, request::store_announce::<V4>)
     }
 
     /// Called by `announce_v6`, likewise.
     #[xdp]
     pub fn store_v6(context: XdpContext) -> u32 {
-        action(request::store_announce::<V6>(&Packet::new(context.ctx)))
+        action(&context, request::store_announce::<V6>)
     }
 
     /// Called when an announce over IPv4 has been stored, unless `announce_v4` replies itself.
     #[xdp]
     pub fn reply_v4(context: XdpContext) -> u32 {
-        action(request::reply_stored::<V4>(&Packet::new(context.ctx)))
+        action(&context, request::reply_stored::<V4>)
     }
 
     /// The same for IPv6.
     #[xdp]
     pub fn reply_v6(context: XdpContext) -> u32 {
-        action(request::reply_stored::<V6>(&Packet::new(context.ctx)))
+        action(&context, request::reply_stored::<V6>)
     }
 
     /// Called by `store_v4` for an announce that made its swarm too large for its partitions; goes on in `reply_v4`.
     #[xdp]
     pub fn split_v4(context: XdpContext) -> u32 {
-        action(request::split::<V4>(&Packet::new(context.ctx)))
+        action(&context, request::split::<V4>)
     }
 
     /// The same for IPv6.
     #[xdp]
     pub fn split_v6(context: XdpContext) -> u32 {
-        action(request::split::<V6>(&Packet::new(context.ctx)))
+        action(&context, request::split::<V6>)
     }
 
     /// Called by the tracker for scrapes.
     #[xdp]
     pub fn scrape(context: XdpContext) -> u32 {
-        action(request::scrape_any(&Packet::new(context.ctx)))
+        action(&context, request::scrape_any)
     }
 
     /// The one place where an outcome becomes an XDP action.
     #[inline(always)]
-    fn action(result: Result<(), Reason>) -> u32 {
-        let reason = match result {
+    fn action(context: &XdpContext, program: impl FnOnce(&Packet) -> Result<(), Reason>) -> u32 {
+        let packet = Packet::new(context.ctx);
+        let reason = match program(&packet) {
             Ok(()) => return XDP_TX,
             Err(reason) => reason,
         };
         Kernel.reason(reason);
-        match reason {
+        let action = match reason {
             // Not ours, or not understood, or nothing that we can do: the kernel and the daemon have a look.
             Reason::NotIp
             | Reason::VlanStack
@@ -133,7 +142,11 @@ mod programs {
             Reason::TooShort | Reason::BadMagic | Reason::UnknownAction => XDP_DROP,
             // These are answered with an error text.
             Reason::ConnectionIdWrong | Reason::PortZero | Reason::TorrentsFull | Reason::MemoryFull => XDP_DROP,
+        };
+        if let Some(settings) = Kernel.settings() {
+            trace::packet(settings, &packet, Counter::Reason(reason), action, Place::Beginning);
         }
+        action
     }
 
     /// Passes everything. A veth end hands over what its peer sends by XDP_TX only if it has a program itself.

@@ -4,7 +4,7 @@ use crate::rare;
 use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_loop},
     macros::map,
-    maps::{Array, PerCpuArray, ProgramArray},
+    maps::{Array, PerCpuArray, ProgramArray, RingBuf},
 };
 use core::ffi::c_void;
 use tracker_common::{
@@ -14,6 +14,7 @@ use tracker_common::{
     reply::Scratch,
     settings::Settings,
     store::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Rare, Swarm},
+    trace::RING_BYTES,
     word::opaque,
 };
 
@@ -42,6 +43,10 @@ static CHUNKS_V6: Array<ChunkV6> = Array::with_max_entries(16, MMAPABLE);
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(1, 0);
+
+/// Packets that are traced ([`crate::trace`]).
+#[map]
+pub(crate) static TRACE: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
 /// The programs that the first one goes on in; the daemon fills it ([`tracker_common::programs`]).
 #[map]

@@ -33,6 +33,12 @@ impl Packet {
         Self(context)
     }
 
+    /// Its context, for global functions, which have to be given that.
+    #[inline(always)]
+    pub(crate) fn context(&self) -> *mut xdp_md {
+        self.0
+    }
+
     /// Index of the interface it came in by.
     #[inline(always)]
     pub(crate) fn interface(&self) -> u32 {
@@ -223,6 +229,7 @@ pub extern "C" fn rare_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 
         step /= 2;
     }
     let behind = left.load();
+    scratch.place.store((scratch.place.load() & FRONT_MASK) + (more.wrapping_sub(behind) << FRONT_SHIFT));
     if behind > 0 && packet.tail(behind as i32) {
         return more;
     }
@@ -241,6 +248,10 @@ pub extern "C" fn rare_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 
     }
     grown
 }
+
+/// Where in [`Scratch::place`] the program keeps by how much the packet has grown in front.
+pub(crate) const FRONT_SHIFT: u32 = 16;
+const FRONT_MASK: u32 = (1 << FRONT_SHIFT) - 1;
 
 /// By how much at most a packet grows at once in front, and then by its halves, down to a 16th.
 const FRONT_STEP: u32 = 128;

@@ -4,7 +4,9 @@ use crate::{
     maps::Held,
     network::{Flow, Network},
     packet::Packet,
+    trace::{self, Place},
 };
+use aya_ebpf::bindings::xdp_action::XDP_TX;
 use tracker_common::{
     memory::Memory,
     outcome::{Counter, Event, Reason},
@@ -46,6 +48,8 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
                 grown as usize
             };
         }
+        // Here and below, not once behind both: every way on from there would be looked at twice by the verifier.
+        trace::packet(held.known(), packet, Counter::Event(reply.event), XDP_TX, Place::Checked);
         if length > room || length > most {
             let room = if room < most { room } else { most };
             reply.peers = ((room - ANNOUNCE_REPLY_LEN) / N::PEER) as u32;
@@ -53,6 +57,8 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
             held.event(Event::RepliesShortened);
         }
         reply.length = length as u32;
+    } else {
+        trace::packet(held.known(), packet, Counter::Event(reply.event), XDP_TX, Place::Beginning);
     }
     reply.count(held);
     // However the numbers came about, to the verifier there is one way on from here.
@@ -82,6 +88,7 @@ pub(crate) fn send_connect<N: Network>(
     reply: [u64; CONNECT_LEN / 8],
 ) -> Result<(), Reason> {
     let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(Reason::HeaderTruncated) };
+    trace::packet(held.known(), packet, Counter::Event(N::CONNECTED), XDP_TX, Place::Beginning);
     let Some(payload) = packet.at_mut(l2 + N::HEADERS) else { return Err(Reason::Internal) };
     *payload = reply.map(Unaligned);
     let sum = reply.iter().fold(0, |sum, word| sum + (word & 0xffff_ffff) + (word >> 32));

@@ -13,7 +13,7 @@ use tracker_common::{
     connect::{connect, error},
     datagram::{Request, classify},
     memory::Memory,
-    outcome::Reason,
+    outcome::{Counter, Reason},
     programs::SCRAPE,
     reply::{Reply, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
@@ -171,13 +171,13 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
             reply::send_connect::<N>(held, packet, l2, reply)
         }
         Request::Announce => {
-            scratch.tag.store((l2 - size_of::<Ethernet>()) as u32);
+            scratch.place.store((l2 - size_of::<Ethernet>()) as u32);
             scratch.mtu.store(mtu);
             packet.continue_in(&PROGRAMS, N::ANNOUNCE);
             Err(Reason::Internal)
         }
         Request::Scrape => {
-            scratch.tag.store((l2 - size_of::<Ethernet>()) as u32);
+            scratch.place.store((l2 - size_of::<Ethernet>()) as u32);
             scratch.found.store(hashes(payload));
             scratch.moved.store(u32::from(N::IS_V6));
             packet.continue_in(&PROGRAMS, SCRAPE);
@@ -246,7 +246,7 @@ fn for_us<N: Network>(settings: &Settings, packet: &Packet, destination: [u64; 2
 #[inline(always)]
 fn network_layer(scratch: &Scratch) -> usize {
     // For the verifier, which no longer knows what was stored there: with or without a VLAN tag.
-    size_of::<Ethernet>() + (scratch.tag.load() as usize & size_of::<Vlan>())
+    size_of::<Ethernet>() + (scratch.place.load() as usize & size_of::<Vlan>())
 }
 
 /// An announce whose headers were checked. A known peer's that is still there is answered, if one partition has enough peers for the
@@ -380,6 +380,7 @@ fn answer_with<N: Network, const HURRIED: bool>(
         Err(reason) => match error(held.space(), reason, transaction_id, N::REFUSED) {
             Some(reply) => {
                 held.reason(reason);
+                held.space().refused.store(Counter::Reason(reason).index() as u32);
                 reply
             }
             None => return Err(reason),

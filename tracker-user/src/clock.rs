@@ -19,6 +19,11 @@ const TICK: Duration = Duration::from_millis(250);
 pub fn set(settings: &Settings, second: u32) {
     settings.second.store(second);
     settings.minute.store(second / 60);
+    // Nobody moves it on any more: back to what costs nothing.
+    let until = settings.trace_until.load();
+    if until != 0 && until < second {
+        settings.trace_until.replace(until, 0);
+    }
 }
 
 /// Runs the clock of `store` in a thread until shutdown. The clock is set when this returns.

@@ -1,8 +1,10 @@
 //! The command line and the configuration file. Both know the same options by the same names; the command line wins.
 
 mod file;
+mod trace;
 mod value;
 
+pub use trace::TraceOptions;
 pub use value::{Listen, Switch, XdpMode};
 
 use crate::{
@@ -42,6 +44,8 @@ Examples:
           interval = \"30m\"
   tracker sizes --max-torrents 2M --max-peers 10M
       How much memory that would take.
+  sudo tracker trace --source 192.0.2.7
+      What the XDP program of the running tracker makes of that client's packets.
 
 Numbers may be written as 10k, 1.5M or 1_000_000, times as 1800, 90s, 30m, 1h30m or 2d.
 Announce URLs are udp://HOST:6969/announce and http://HOST:6969/announce; http://HOST:6969/stats shows how it is going.
@@ -71,7 +75,10 @@ impl CommandLine {
                 argument.allow_negative_numbers(takes_value)
             })
         };
-        let command = Self::command().mut_subcommand("run", numbers).mut_subcommand("sizes", numbers);
+        let command = Self::command()
+            .mut_subcommand("run", numbers)
+            .mut_subcommand("sizes", numbers)
+            .mut_subcommand("trace", numbers);
         Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 }
@@ -85,6 +92,8 @@ pub enum Command {
     Run(Options),
     /// Print the layout of the store and the memory it takes
     Sizes(SizeOptions),
+    /// Show single packets as the XDP program of the running tracker sees them
+    Trace(TraceOptions),
     /// Print the version
     Version,
 }

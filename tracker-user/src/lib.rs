@@ -18,6 +18,7 @@
 //! | [`signals`] | what signals do |
 //! | [`output`], [`plural`] | what commands print, and numbers with their words |
 //! | [`listen`] | listening addresses, and what to do when one cannot be listened on |
+//! | [`trace`] | single packets, shown as the XDP program sees them |
 //! | [`udp`] | UDP sockets |
 //! | [`http`] | HTTP announce, scrape, statistics |
 //! | [`expiry`] | removal of what has expired, and totals |
@@ -43,6 +44,7 @@ pub mod signals;
 pub mod sizes;
 pub mod start;
 pub mod statistics;
+pub mod trace;
 pub mod udp;
 pub mod warnings;
 pub mod xdp;

@@ -11,7 +11,7 @@ use tracker_user::{
     output, panics,
     signals::{Blocked, Signals},
     sizes::{self, Sizes},
-    start,
+    start, trace,
 };
 
 fn main() -> ExitCode {
@@ -33,6 +33,10 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Trace(options) => trace::run(&options).unwrap_or_else(|error| {
+            output::complain(&format!("tracker: {error:#}\n"));
+            ExitCode::FAILURE
+        }),
         Command::Version => output::print(&format!("tracker {}\n", env!("CARGO_PKG_VERSION"))),
     }
 }

@@ -10,6 +10,7 @@ use std::{
     cell::Cell,
     io,
     marker::PhantomData,
+    ops::Deref,
     os::fd::{AsRawFd as _, BorrowedFd},
     ptr::NonNull,
     sync::{
@@ -93,6 +94,28 @@ impl<T> Drop for Region<T> {
     fn drop(&mut self) {
         // SAFETY: this very mapping was made in `new`; references into it borrow `self`, so none is left.
         unsafe { libc::munmap(self.start.as_ptr().cast(), size_of::<T>() * self.count as usize) };
+    }
+}
+
+/// The settings record of a tracker that runs in another process.
+pub struct SharedSettings(Region<Settings>);
+
+impl SharedSettings {
+    /// Maps the record behind a program's map SETTINGS, which may be closed afterwards. Its value has to be a [`Settings`].
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
+        Region::new(Some(map), 1).map(Self)
+    }
+}
+
+impl Deref for SharedSettings {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        // SAFETY: the region was made with one element.
+        unsafe { self.0.start.as_ref() }
     }
 }
 

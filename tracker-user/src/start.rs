@@ -73,10 +73,7 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     let shutdown = Shutdown::default();
     let mut threads = vec![clock::start(store.clone(), shutdown.clone()).context("cannot start the clock")?];
     let counters = kernel.as_mut().and_then(|kernel| kernel.counters.take());
-    let loaded = kernel.map(|mut kernel| {
-        kernel.program.show_log();
-        Arc::new(kernel.program.keep())
-    });
+    let loaded = kernel.map(|kernel| Arc::new(kernel.program.keep()));
     let watch = match &loaded {
         Some(loaded) => {
             let options = xdp::watch::Options {

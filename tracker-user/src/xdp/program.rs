@@ -142,24 +142,6 @@ impl Program {
         }))
     }
 
-    /// Shows the program's log lines, if it was built with any.
-    pub fn show_log(&mut self) {
-        if self.ebpf.map("AYA_LOGS").is_none() {
-            return;
-        }
-        match aya_log::EbpfLogger::init(&mut self.ebpf) {
-            Ok(mut logger) => {
-                std::thread::spawn(move || {
-                    loop {
-                        logger.flush();
-                        std::thread::sleep(Duration::from_millis(100));
-                    }
-                });
-            }
-            Err(error) => tracing::warn!("cannot show the XDP program's log: {error}"),
-        }
-    }
-
     /// Keeps what holds the program in the kernel, and gives back what took it there: instructions, and above all what the loader
     /// has read about the types of the whole kernel, several megabytes.
     #[must_use]

@@ -133,7 +133,14 @@ mod tests {
         let features = Features::of(&elf).unwrap();
         features.ensure_in(MINIMUM).unwrap();
         // That it was read at all: what every version of the program needs.
-        for name in ["bpf_xdp_adjust_tail", helpers::TAIL_CALL, "BPF_MAP_TYPE_PROG_ARRAY", "BPF_F_MMAPABLE"] {
+        for name in [
+            "bpf_xdp_adjust_tail",
+            "bpf_ringbuf_reserve",
+            helpers::TAIL_CALL,
+            "BPF_MAP_TYPE_PROG_ARRAY",
+            "BPF_MAP_TYPE_RINGBUF",
+            "BPF_F_MMAPABLE",
+        ] {
             assert!(features.known.contains_key(name), "{name} is not among {:?}", features.known);
         }
         assert!(features.ensure_in(Version::new(4, 18)).is_err());

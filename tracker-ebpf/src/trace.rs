@@ -1,0 +1,82 @@
+//! Single packets, told to whoever asks (`tracker trace`). Nobody asks most of the time, which then costs a load and a compare.
+
+use crate::{
+    maps::{Kernel, TRACE},
+    packet::{FRONT_SHIFT, Packet},
+};
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::{bpf_ktime_get_ns, bpf_xdp_load_bytes},
+};
+use tracker_common::{
+    memory::Memory as _,
+    outcome::{Counter, Event},
+    settings::Settings,
+    trace::{CAPTURE, Record},
+    word::opaque,
+};
+
+/// Where the request's frame begins.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// With the packet.
+    Beginning,
+    /// Where [`Scratch::place`](tracker_common::reply::Scratch::place) says, which was set for this very packet.
+    Checked,
+}
+
+/// Tells of a packet, if somebody asks: has to be called where the outcome is counted, and before the request is overwritten.
+#[inline(always)]
+pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, action: u32, place: Place) {
+    if settings.trace_until.load() != 0 {
+        rare_trace(packet.context(), outcome.index() as u32, action, place as u32);
+    }
+}
+
+/// [`packet`] while somebody asks. A global function, which the verifier looks at once ([`crate::rare`]).
+// SAFETY: the name is unique to this program; nobody but this program calls it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn rare_trace(context: *mut xdp_md, outcome: u32, action: u32, place: u32) -> u32 {
+    let (Some(settings), Some(scratch)) = (Kernel.settings(), Kernel.scratch()) else { return 0 };
+    // Who asked may be gone.
+    if settings.second.load() > settings.trace_until.load() {
+        return 0;
+    }
+    let refused = outcome == Event::Error4 as u32 || outcome == Event::Error6 as u32;
+    let outcome = if refused { scratch.refused.load() } else { outcome };
+    if outcome >= u64::BITS || settings.trace_wanted.load() >> outcome & 1 == 0 {
+        return 0;
+    }
+    let packet = Packet::new(context);
+    let front = if place == Place::Checked as u32 { scratch.place.load() >> FRONT_SHIFT } else { 0 };
+    let there = packet.length().wrapping_sub(front as usize);
+    let captured = if there > CAPTURE { CAPTURE } else { there };
+    // As in `Packet::load`: both bounds of the very number that is handed over.
+    let less = opaque(captured.wrapping_sub(1) as u64) as usize;
+    if less >= CAPTURE {
+        return 0;
+    }
+    let captured = less + 1;
+    let Some(mut entry) = TRACE.reserve::<Record>(0) else {
+        settings.traces_lost.add(1);
+        return 0;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the ring buffer has just given room for a record, which this run alone has until it is submitted; `captured` is at
+    // most what `frame` has room for. The helpers have no other preconditions.
+    let copied = unsafe {
+        (*record).time = bpf_ktime_get_ns().to_ne_bytes();
+        (*record).outcome = outcome.to_ne_bytes();
+        (*record).action = action.to_ne_bytes();
+        (*record).interface = packet.interface().to_ne_bytes();
+        (*record).captured = (captured as u32).to_ne_bytes();
+        bpf_xdp_load_bytes(context, front, (&raw mut (*record).frame).cast(), captured as u32)
+    };
+    if copied == 0 {
+        entry.submit(0);
+    } else {
+        entry.discard(0);
+    }
+    0
+}
