@@ -686,7 +686,7 @@ fn nearness<F: Peers, const HURRIED: bool>(size: u32) {
         assert_eq!(reach::nearness(F::near(asker)), near);
         let allowed = members.values().filter(|of| **of <= near).count() - 1;
         let mut seen = BTreeSet::new();
-        for _ in 0..20 {
+        for _ in 0..60 {
             let given = sampled(asker, near, 50);
             let unique: BTreeSet<_> = given.iter().copied().collect();
             assert_eq!(unique.len(), given.len(), "a peer twice");
