@@ -110,6 +110,6 @@ fn sizes(options: &SizeOptions) -> anyhow::Result<String> {
         sizes::bytes_per_torrent(),
         sizes::bytes_per_peer_v4(),
         sizes::bytes_per_peer_v6(),
-        http::memory::Memory { limits: &http::Limits::default(), torrents: limits.torrents }
+        http::tracker::memory::Memory { limits: &http::Limits::default(), torrents: limits.torrents }
     ))
 }

@@ -341,7 +341,7 @@ pub(crate) mod tests {
     use super::{http::HttpEvent, *};
     use crate::{
         expiry::TopSwarm,
-        http::failure::Failure,
+        http::tracker::failure::Failure,
         sizes::{Limits, Sizes},
     };
     use tracker_common::{

@@ -2,12 +2,11 @@
 //! is not taken at once. Most connections never get here; see [`super::worker`].
 
 use super::{
-    buffers,
     deadlines::{Doom, Wait},
-    failure::Failure,
-    full_scrape::FullScrape,
-    response,
-    service::Next,
+    responder::Next,
+    response, socket_buffers as buffers,
+    tracker::failure::Failure,
+    tracker::full_scrape::FullScrape,
     worker::Worker,
 };
 use crate::statistics::http::HttpEvent;

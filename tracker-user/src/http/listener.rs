@@ -1,6 +1,6 @@
 //! Listening sockets of the HTTP threads.
 
-use super::buffers;
+use super::socket_buffers as buffers;
 use crate::{
     configuration::Endpoint,
     listen::{self, Bound, Transport},

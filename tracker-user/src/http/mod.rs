@@ -9,37 +9,24 @@
 //! | [`worker`] | a thread: accepts, receives, sends; most connections begin and end here |
 //! | [`connection`] | connections that stay open, or come or go in pieces |
 //! | [`deadlines`] | how long they may |
-//! | [`debts`], [`buffers`] | how much memory they and the kernel may hold |
-//! | [`memory`] | the sum of it, for people |
-//! | [`service`] | from received bytes to the bytes to send |
+//! | [`held_memory`], [`socket_buffers`] | how much memory they and the kernel may hold |
+//! | [`responder`] | from received bytes to the bytes to send |
 //! | [`request`], [`response`] | HTTP |
-//! | [`route`] | what a path asks for, old announce URLs included |
 //! | [`proxy`] | a proxy in front, and that it does harm |
-//! | [`query`] | what an announce or a scrape says |
-//! | [`announce`], [`scrape`], [`full_scrape`] | their answers |
-//! | [`permits`], [`snapshot`] | who may have a full scrape, and its torrents in order |
-//! | [`failure`] | every reason for not giving one, and what the client is told |
-//! | [`bencode`] | how answers are written |
+//! | [`permits`] | who may have a full scrape |
+//! | [`tracker`] | announce, scrape, full scrape |
 
-pub mod announce;
-pub mod bencode;
-pub mod buffers;
 pub mod connection;
 pub mod deadlines;
-pub mod debts;
-pub mod failure;
-pub mod full_scrape;
+pub mod held_memory;
 pub mod listener;
-pub mod memory;
 pub mod permits;
 pub mod proxy;
-pub mod query;
 pub mod request;
+pub mod responder;
 pub mod response;
-pub mod route;
-pub mod scrape;
-pub mod service;
-pub mod snapshot;
+pub mod socket_buffers;
+pub mod tracker;
 pub mod worker;
 
 #[cfg(test)]
@@ -99,7 +86,7 @@ pub struct Context {
     /// Full scrapes under way.
     full_scrapes: Arc<permits::Permits>,
     /// What they are made from.
-    snapshots: snapshot::Snapshots,
+    snapshots: tracker::snapshot::Snapshots,
     proxy: proxy::Warning,
 }
 
@@ -112,7 +99,7 @@ impl Context {
             limits,
             statistics,
             full_scrapes: Arc::default(),
-            snapshots: snapshot::Snapshots::default(),
+            snapshots: tracker::snapshot::Snapshots::default(),
             proxy: proxy::Warning::default(),
         }
     }

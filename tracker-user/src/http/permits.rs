@@ -1,6 +1,6 @@
 //! Who may have a full scrape: so many clients at a time, each one of them, and none for ever.
 
-use super::failure::Failure;
+use super::tracker::failure::Failure;
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},

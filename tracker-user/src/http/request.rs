@@ -1,6 +1,6 @@
 //! What of an HTTP request matters to a tracker. The parsing itself is `httparse`'s.
 
-use super::{failure::Failure, proxy};
+use super::{proxy, tracker::failure::Failure};
 use std::mem::MaybeUninit;
 
 /// Longest head of a request, in bytes. An announce has a few hundred; a scrape of a hundred torrents 7 000.

@@ -3,7 +3,7 @@
 //! A response has the header lines that clients need and no others: a client that announces every half hour pays for each
 //! of them. `Date` is left out, as other trackers do.
 
-use super::{bencode::digits, request::Encoding};
+use super::{request::Encoding, tracker::bencode::digits};
 
 /// What a body is.
 pub const BENCODE: &str = "text/plain";
@@ -81,7 +81,7 @@ pub fn write_stream_head(out: &mut Vec<u8>, connection: Connection, encoding: En
 
 #[cfg(test)]
 mod tests {
-    use super::{super::failure::Failure, *};
+    use super::{super::tracker::failure::Failure, *};
 
     #[test]
     fn responses_are_written() {

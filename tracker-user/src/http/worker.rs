@@ -9,10 +9,10 @@ use super::{
     Context,
     connection::{Connection, Work, send},
     deadlines::{Deadlines, Doom, Wait},
-    debts::Debts,
-    failure::Failure,
+    held_memory::Debts,
     request::LONGEST,
-    service::{Next, Service},
+    responder::{Next, Service},
+    tracker::failure::Failure,
 };
 use crate::{
     shutdown::Shutdown,

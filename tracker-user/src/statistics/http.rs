@@ -3,7 +3,7 @@
 //! What HTTP has in common with UDP (announces answered, peers stored, …) is counted by
 //! [`tracker_common::outcome::Event`], on the path `http`.
 
-use crate::http::failure::Failure;
+use crate::http::tracker::failure::Failure;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},

@@ -6,7 +6,7 @@
 //! largest swarms of the last walk through the store; nothing is ever stalled by a mutex, and there is no livesync.
 
 use super::{Renewals, Snapshot, http::HttpEvent};
-use crate::{expiry::TopSwarm, http::failure::Failure};
+use crate::{expiry::TopSwarm, http::tracker::failure::Failure};
 use std::fmt::Write as _;
 use tracker_common::outcome::{Event, Reason};
 

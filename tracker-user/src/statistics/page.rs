@@ -5,7 +5,7 @@ use super::{
     http::{HttpEvent, REQUESTS},
     rates::Rate,
 };
-use crate::{http::failure::Failure, memory::Path};
+use crate::{http::tracker::failure::Failure, memory::Path};
 use std::fmt::{self, Write as _};
 use tracker_common::outcome::{Event, Reason};
 

@@ -5,7 +5,7 @@ use super::{
     PathCounters, Snapshot,
     http::{HttpEvent, REQUESTS},
 };
-use crate::http::failure::Failure;
+use crate::http::tracker::failure::Failure;
 use std::fmt::{Display, Write as _};
 use tracker_common::outcome::{Event, Reason};
 

@@ -11,8 +11,10 @@ mod snapshot;
 mod statistics;
 
 use super::{
-    bencode::reading::{Value, read},
-    failure::Failure,
+    tracker::{
+        bencode::reading::{Value, read},
+        failure::Failure,
+    },
     *,
 };
 use crate::{

@@ -215,7 +215,7 @@ fn shutdown_ends_idle_connections() {
 fn arbitrary_bytes_never_trouble_the_service() {
     let context = context(&store(16), Limits::default());
     let counters = context.statistics.http_counters();
-    let mut service = service::Service::new(context, counters);
+    let mut service = responder::Service::new(context, counters);
     let source = IpAddr::from(Ipv4Addr::LOCALHOST);
     let good =
         format!("GET /announce?info_hash={HASH}&port=1 HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip;q=0\r\n\r\n");

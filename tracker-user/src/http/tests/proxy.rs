@@ -62,7 +62,7 @@ fn a_proxy_is_warned_of_but_not_with_every_announce() {
     let subscriber = tracing_subscriber::fmt().with_writer(move || written.clone()).with_ansi(false).finish();
     let context = context(&store(16), Limits::default());
     let answer = |header: &str, source: Ipv4Addr| {
-        let mut service = service::Service::new(context.clone(), context.statistics.http_counters());
+        let mut service = responder::Service::new(context.clone(), context.statistics.http_counters());
         let request = format!("GET /announce?info_hash={HASH}&port=1 HTTP/1.1\r\n{header}: 192.0.2.7\r\n\r\n");
         service.answer(source.into(), request.as_bytes(), &mut Vec::new());
         String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text")

@@ -2,10 +2,12 @@
 
 use super::{
     super::{
-        full_scrape::FullScrape,
         permits::Permits,
         request::Encoding,
-        snapshot::{Progress, Share, Snapshots},
+        tracker::{
+            full_scrape::FullScrape,
+            snapshot::{Progress, Share, Snapshots},
+        },
     },
     *,
 };
@@ -185,7 +187,7 @@ fn what_is_scraped_after_an_announce_is_in_it_soon() {
 
 #[test]
 fn order_takes_no_more_memory_than_was_promised() {
-    let entry = size_of::<super::super::snapshot::Entry>();
+    let entry = size_of::<tracker::snapshot::Entry>();
     assert!(2_000_000 * entry <= 64 << 20, "{entry} bytes per torrent");
     let store = many_torrents(50_000);
     let share = Snapshots::default().share(&store).expect("a thread");

@@ -9,12 +9,13 @@
 use super::{
     announce::min_interval,
     failure::Failure,
-    permits::Permit,
-    request::Encoding,
     scrape,
     snapshot::{Entry, Progress, Share, torrent},
 };
-use crate::memory::Handle;
+use crate::{
+    http::{permits::Permit, request::Encoding},
+    memory::Handle,
+};
 use bytes::{Bytes, BytesMut};
 use flate2::{Compression, write::GzEncoder};
 use std::{

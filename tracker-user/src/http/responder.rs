@@ -1,14 +1,17 @@
 //! From the bytes a client has sent to the bytes it gets: everything about HTTP that needs no socket.
 
 use super::{
-    Context, announce,
-    failure::Failure,
-    full_scrape::{FullScrape, patience},
-    query,
+    Context,
     request::{self, Request},
     response::{self, Connection},
-    route::{Route, route},
-    scrape,
+    tracker::{
+        announce,
+        failure::Failure,
+        full_scrape::{FullScrape, patience},
+        query,
+        route::{Route, route},
+        scrape,
+    },
 };
 use crate::{
     memory::{Handle, Path},

@@ -134,7 +134,7 @@ impl Snapshots {
 
     /// Whether there is one in memory.
     #[cfg(test)]
-    pub(super) fn is_held(&self) -> bool {
+    pub(in crate::http) fn is_held(&self) -> bool {
         self.present().is_some()
     }
 
