@@ -10,7 +10,7 @@ use super::{
     service::Next,
     worker::Worker,
 };
-use crate::statistics::http::HttpEvent;
+use crate::admin::http::HttpEvent;
 use bytes::{Buf as _, Bytes};
 use socket2::SockRef;
 use std::{

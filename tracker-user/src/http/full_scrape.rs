@@ -14,7 +14,7 @@ use super::{
     scrape,
     snapshot::{Entry, Progress, Share, torrent},
 };
-use crate::memory::Handle;
+use crate::store::Handle;
 use bytes::{Bytes, BytesMut};
 use flate2::{Compression, write::GzEncoder};
 use std::{

@@ -2,7 +2,7 @@
 
 use super::buffers;
 use crate::{
-    configuration::Endpoint,
+    config::Endpoint,
     listen::{self, Bound, Transport},
 };
 use anyhow::Context as _;

@@ -1,7 +1,7 @@
 //! What HTTP takes of memory at most, for people: `tracker sizes` prints it.
 
 use super::{Limits, buffers, snapshot};
-use crate::sizes::human;
+use crate::store::sizes::human;
 use std::fmt;
 
 /// Bytes that a connection which stays open takes of the process besides what it [holds](Limits::held_bytes): its task, its
