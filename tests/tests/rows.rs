@@ -14,7 +14,7 @@ use tracker_tests::{
     packet::Frame,
     rows::{self, CLIENT_MAC, Family, TRACKER_MAC},
 };
-use tracker_user::sizes::Sizes;
+use tracker_user::store::sizes::Sizes;
 use ways::{Outcome, Runner, Way, host::Host, sockets::Sockets, xdp::XdpProgram};
 
 /// Enough for all rows.

@@ -29,10 +29,7 @@ use tracker_common::{
     },
     wire::InfoHash,
 };
-use tracker_user::{
-    memory::{Handle, Path, Store},
-    sizes::Sizes,
-};
+use tracker_user::store::{Handle, Path, Store, sizes::Sizes};
 
 /// A peer goes after this many minutes.
 const PEER_TIMEOUT: u32 = 45;

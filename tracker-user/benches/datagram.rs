@@ -12,8 +12,8 @@ use tracker_common::{
     settings::Settings,
     wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, PROTOCOL_ID},
 };
-use tracker_user::{
-    memory::{Handle, Path, Store},
+use tracker_user::store::{
+    Handle, Path, Store,
     sizes::{Limits, Sizes},
 };
 

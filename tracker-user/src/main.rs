@@ -5,13 +5,17 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use tracker_user::{
-    configuration::{Command, CommandLine, Configuration, Options, SizeOptions, limits},
+    command::output,
+    config::{Command, CommandLine, Configuration, Options, SizeOptions, limits},
+    daemon::{
+        log::Log,
+        panics,
+        signals::{Blocked, Signals},
+        start,
+    },
     http,
-    log::Log,
-    output, panics,
-    signals::{Blocked, Signals},
-    sizes::{self, Sizes},
-    start, trace,
+    store::sizes::{self, Sizes},
+    trace,
 };
 
 fn main() -> ExitCode {

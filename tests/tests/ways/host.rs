@@ -7,10 +7,7 @@ use tracker_common::{
     settings::Settings,
 };
 use tracker_tests::packet::Frame;
-use tracker_user::{
-    memory::{Handle, Path, Store},
-    sizes::Sizes,
-};
+use tracker_user::store::{Handle, Path, Store, sizes::Sizes};
 
 pub(crate) struct Host {
     handle: Handle,

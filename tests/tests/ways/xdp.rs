@@ -19,7 +19,10 @@ use tracker_tests::{
     packet::{Datagram, Frame},
     rows::{TRACKER, TRACKER_MAC, TRACKER_PORT, Verdict},
 };
-use tracker_user::{memory::Store, object, sizes::Sizes};
+use tracker_user::{
+    store::{Store, sizes::Sizes},
+    xdp::object,
+};
 
 /// The interface that frames of a test run come from, unless it is told another one: the loopback interface, which is
 /// number 1 in every network namespace.

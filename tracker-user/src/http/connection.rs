@@ -9,7 +9,7 @@ use super::{
     tracker::full_scrape::FullScrape,
     worker::Worker,
 };
-use crate::statistics::http::HttpEvent;
+use crate::admin::http::HttpEvent;
 use bytes::{Buf as _, Bytes};
 use socket2::SockRef;
 use std::{

@@ -2,7 +2,7 @@
 
 use super::socket_buffers as buffers;
 use crate::{
-    configuration::Endpoint,
+    config::Endpoint,
     listen::{self, Bound, Transport},
 };
 use anyhow::Context as _;

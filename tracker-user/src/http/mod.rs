@@ -34,7 +34,7 @@ mod tests;
 
 pub use listener::{Http, Listener, bind, bind_all};
 
-use crate::{memory::Store, shutdown::Shutdown, statistics::Statistics};
+use crate::{service::Shutdown, statistics::Statistics, store::Store};
 use anyhow::Context as _;
 use std::{net::TcpListener, sync::Arc, thread, time::Duration};
 

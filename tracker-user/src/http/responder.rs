@@ -14,12 +14,12 @@ use super::{
     },
 };
 use crate::{
-    memory::{Handle, Path},
-    statistics::{
+    admin::{
         http::{Counters, HttpEvent},
         opentracker::{self, Mode},
         page, prometheus,
     },
+    store::{Handle, Path},
 };
 use std::{net::IpAddr, sync::Arc};
 use tracker_common::{

@@ -15,8 +15,8 @@ use super::{
     tracker::failure::Failure,
 };
 use crate::{
-    shutdown::Shutdown,
-    statistics::http::{Counters, HttpEvent},
+    admin::http::{Counters, HttpEvent},
+    service::Shutdown,
 };
 use anyhow::Context as _;
 use bytes::{Buf as _, Bytes};

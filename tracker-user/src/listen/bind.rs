@@ -7,7 +7,7 @@
 //! same port join it.
 
 use super::{address, explain, is_family_missing};
-use crate::configuration::Endpoint;
+use crate::config::Endpoint;
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{

@@ -1,7 +1,7 @@
 //! Rates per second over the last seconds, from samples taken once a second.
 
-use super::{PathCounters, http};
-use http::HttpEvent;
+use super::PathCounters;
+use crate::admin::http::{self, HttpEvent};
 use std::{collections::VecDeque, time::Instant};
 use tracker_common::outcome::Event;
 

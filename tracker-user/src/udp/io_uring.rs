@@ -14,7 +14,7 @@ use super::{
     shorten::{Shortener, is_too_long},
     socket_address, source,
 };
-use crate::{memory::Handle, shutdown::Shutdown};
+use crate::{service::Shutdown, store::Handle};
 use ::io_uring::{
     IoUring, Probe, cqueue, opcode, squeue,
     types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec},

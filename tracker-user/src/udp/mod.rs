@@ -15,10 +15,10 @@ mod shorten;
 mod socket;
 
 use crate::{
-    configuration::Endpoint,
+    config::Endpoint,
     listen::{self, Bound},
-    memory::{Path, Store},
-    shutdown::Shutdown,
+    service::Shutdown,
+    store::{Path, Store},
 };
 use anyhow::Context as _;
 use io_uring::Ring;

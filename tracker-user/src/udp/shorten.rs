@@ -4,7 +4,7 @@
 //! interface, of the route or of the path as routers have reported it (`EMSGSIZE`). Such a reply is cut to as many peers, or
 //! torrents of a scrape, as fit, and sent again.
 
-use crate::memory::Handle;
+use crate::store::Handle;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     collections::HashMap,
@@ -154,8 +154,8 @@ fn path_mtu(local: Option<IpAddr>, client: SocketAddr) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        memory::{Path, Store},
+    use crate::store::{
+        Path, Store,
         sizes::{Limits, Sizes},
     };
     use std::sync::Arc;

@@ -2,8 +2,11 @@
 
 use super::{replies::Replies, *};
 use crate::{
-    clock, keys, listen,
-    sizes::{Limits, Sizes},
+    listen,
+    store::{
+        clock, keys,
+        sizes::{Limits, Sizes},
+    },
 };
 use std::net::Ipv6Addr;
 

@@ -2,14 +2,12 @@
 
 use super::{
     bpf_link::{self, Link},
+    netlink::{self, AttachedMode, AttachedProgram, Interface},
     other_end::OtherEnd,
     program::Loaded,
     refusal::{Refusal, describe},
 };
-use crate::{
-    configuration::XdpMode,
-    netlink::{self, AttachedMode, AttachedProgram, Interface},
-};
+use crate::config::XdpMode;
 use anyhow::{bail, ensure};
 
 /// The program on an interface; drop takes it off.

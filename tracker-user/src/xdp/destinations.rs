@@ -5,8 +5,10 @@
 //! its family on the interfaces that the program is attached to, and on VLAN interfaces upon them. Requests to other addresses
 //! go to the sockets.
 
-use super::offload;
-use crate::netlink::{self, Interface, LocalAddress};
+use super::{
+    netlink::{self, Interface, LocalAddress},
+    offload,
+};
 use std::net::{IpAddr, SocketAddr};
 use tracker_common::{
     settings::{LISTENERS, Settings},

@@ -8,15 +8,12 @@
 use super::{
     attach::{Attachment, Attempt, Permission, attach, foreign},
     back_off::BackOff,
+    netlink::{self, AttachedMode, Interface},
     other_end::OtherEnd,
     program::Loaded,
     refusal::describe,
 };
-use crate::{
-    configuration::XdpMode,
-    netlink::{self, AttachedMode, Interface},
-    statistics,
-};
+use crate::{config::XdpMode, statistics};
 use std::{sync::Arc, time::Instant};
 use tracing::{info, warn};
 

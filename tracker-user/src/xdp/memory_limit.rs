@@ -4,7 +4,7 @@
 //! the kernel ends the process (out of memory) without a word from it, so its limits are looked at first: those of the group and
 //! of all groups that it is in, of either version of control groups.
 
-use crate::sizes::{Sizes, human};
+use crate::store::sizes::{Sizes, human};
 use anyhow::bail;
 use std::{
     ffi::CStr,

@@ -12,6 +12,8 @@
 //! | [`bpf_link`] | what holds a program on an interface; taking others off (`--force`) |
 //! | [`destinations`] | which addresses and interfaces the program answers for |
 //! | [`offload`] | what the network card does before the program sees a packet |
+//! | [`object`] | the compiled program |
+//! | [`netlink`] | what the kernel says of interfaces, addresses and attached XDP programs |
 //! | `notifications` | waiting for the kernel to say that something has changed |
 
 mod attach;
@@ -20,7 +22,9 @@ pub mod bpf_link;
 pub mod destinations;
 mod interfaces;
 pub mod memory_limit;
+pub mod netlink;
 mod notifications;
+pub mod object;
 pub mod offload;
 mod other_end;
 pub mod program;
@@ -28,11 +32,9 @@ mod refusal;
 pub mod system;
 pub mod watch;
 
-use crate::{
-    configuration::XdpMode,
-    netlink::{self, Interface},
-};
+use crate::config::XdpMode;
 use anyhow::bail;
+use netlink::Interface;
 pub use program::{KernelCounters, Loaded, Program};
 use std::{
     thread,

@@ -9,15 +9,11 @@ use super::{
     attach::Permission,
     destinations::{self, Served},
     interfaces::Interfaces,
+    netlink::{self, Interface},
     notifications::{Notifications, Woken},
     program::Loaded,
 };
-use crate::{
-    configuration::XdpMode,
-    memory::Store,
-    netlink::{self, Interface},
-    statistics,
-};
+use crate::{config::XdpMode, statistics, store::Store};
 use anyhow::Context as _;
 use std::{
     io,

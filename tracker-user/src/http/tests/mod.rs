@@ -18,9 +18,12 @@ use super::{
     *,
 };
 use crate::{
-    memory::Path,
-    sizes::{self, Sizes},
-    statistics::{Interfaces, http::HttpEvent},
+    admin::http::HttpEvent,
+    statistics::Interfaces,
+    store::{
+        Path,
+        sizes::{self, Sizes},
+    },
 };
 use std::{
     collections::{BTreeSet, HashMap},

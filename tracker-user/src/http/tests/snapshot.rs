@@ -11,9 +11,9 @@ use super::{
     },
     *,
 };
-use crate::{
-    expiry::{Timeouts, Walk},
-    memory::Handle,
+use crate::store::{
+    Handle,
+    sweep::{Timeouts, Walk},
 };
 use tracker_common::wire::InfoHash;
 

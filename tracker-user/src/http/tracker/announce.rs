@@ -9,7 +9,7 @@ use super::{
     failure::Failure,
     query::{self, Announce},
 };
-use crate::memory::Handle;
+use crate::store::Handle;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tracker_common::{
     announce::{self, interval, nearness},

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     http::{permits::Permit, request::Encoding},
-    memory::Handle,
+    store::Handle,
 };
 use bytes::{Bytes, BytesMut};
 use flate2::{Compression, write::GzEncoder};

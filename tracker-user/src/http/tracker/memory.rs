@@ -3,7 +3,7 @@
 use super::snapshot;
 use crate::{
     http::{Limits, socket_buffers as buffers},
-    sizes::human,
+    store::sizes::human,
 };
 use std::fmt;
 

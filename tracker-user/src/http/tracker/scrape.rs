@@ -1,7 +1,7 @@
 //! Answering a scrape of named torrents by HTTP (BEP 48).
 
 use super::{announce::min_interval, bencode::integer, failure::Failure};
-use crate::memory::Handle;
+use crate::store::Handle;
 use tracker_common::{
     memory::Memory as _,
     store::{Counts, count::counts},

@@ -6,7 +6,7 @@
 //! making them takes a twentieth of a core at most, however often somebody asks.
 
 use super::failure::Failure;
-use crate::{expiry, memory::Store};
+use crate::store::{Store, sweep};
 use std::{
     collections::TryReserveError,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -152,7 +152,7 @@ impl Snapshot {
 
     /// Makes one: some 0.2 s of processor time for a million torrents.
     fn make(store: &Store) -> Result<Self, TryReserveError> {
-        let begin = expiry::processor_time();
+        let begin = sweep::processor_time();
         let swarms = &store.pools().swarms;
         let mut entries = Vec::new();
         entries.try_reserve_exact(swarms.used() as usize + SLACK)?;
@@ -169,7 +169,7 @@ impl Snapshot {
         entries.sort_unstable();
         // A torrent may have been removed and have come again behind the place that was being looked at.
         entries.dedup_by_key(|entry| entry.info_hash);
-        let took = expiry::processor_time().saturating_sub(begin);
+        let took = sweep::processor_time().saturating_sub(begin);
         Ok(Self { entries, made: Instant::now(), took })
     }
 }
@@ -178,5 +178,5 @@ impl Snapshot {
 /// now, what is read belongs to neither, and whoever uses it finds no such torrent.
 #[must_use]
 pub fn torrent(swarm: &Swarm) -> Option<InfoHash> {
-    (swarm.active.load() & SWARM_ALIVE != 0).then(|| expiry::info_hash(swarm))
+    (swarm.active.load() & SWARM_ALIVE != 0).then(|| sweep::info_hash(swarm))
 }

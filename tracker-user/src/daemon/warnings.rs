@@ -5,7 +5,7 @@
 
 use crate::{
     listen,
-    shutdown::Shutdown,
+    service::Shutdown,
     statistics::{PathCounters, Statistics},
 };
 use std::{

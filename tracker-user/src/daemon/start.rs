@@ -5,19 +5,19 @@
 //! are not there yet are no obstacle: [`Watch`] attaches to them when they come.
 
 use crate::{
-    clock,
-    configuration::{Configuration, XdpMode},
-    expiry::{self, LatestTotals},
-    http, keys,
-    memory::Store,
-    netlink,
+    config::{Configuration, XdpMode},
+    daemon::{signals::Signals, warnings},
+    http,
     plural::plural,
-    shutdown::Shutdown,
-    signals::Signals,
-    sizes::{self, Sizes},
+    service::Shutdown,
     statistics::{self, Statistics},
-    udp, warnings,
-    xdp::{self, KernelCounters, Loaded, Program, Watch},
+    store::{
+        Store, clock, keys,
+        sizes::{self, Sizes},
+        sweep::{self, LatestTotals},
+    },
+    udp,
+    xdp::{self, KernelCounters, Loaded, Program, Watch, netlink},
 };
 use anyhow::{Context as _, ensure};
 use std::{
@@ -89,7 +89,7 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     };
     let totals = Arc::new(LatestTotals::default());
     threads.push(
-        expiry::start(&store, configuration.timeouts, totals.clone(), shutdown.clone())
+        sweep::start(&store, configuration.timeouts, totals.clone(), shutdown.clone())
             .context("cannot start the removal of expired peers")?,
     );
     let statistics = Arc::new(Statistics::new(store.clone(), totals, counters, interfaces));

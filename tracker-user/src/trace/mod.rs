@@ -7,7 +7,7 @@ mod claim;
 mod find;
 mod line;
 
-use crate::{configuration::TraceOptions, output};
+use crate::{command::output, config::TraceOptions};
 use anyhow::{bail, ensure};
 use aya::maps::{MapData, RingBuf};
 use claim::Claim;

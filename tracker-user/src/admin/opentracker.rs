@@ -5,8 +5,12 @@
 //! address families, as opentracker's does; an accept is a TCP connection or a UDP request; `top10` and `top100` rank the
 //! largest swarms of the last walk through the store; nothing is ever stalled by a mutex, and there is no livesync.
 
-use super::{Renewals, Snapshot, http::HttpEvent};
-use crate::{expiry::TopSwarm, http::tracker::failure::Failure};
+use super::http::HttpEvent;
+use crate::{
+    http::tracker::failure::Failure,
+    statistics::{Renewals, Snapshot},
+    store::sweep::TopSwarm,
+};
 use std::fmt::Write as _;
 use tracker_common::outcome::{Event, Reason};
 
@@ -86,7 +90,7 @@ impl Figures {
     fn of(snapshot: &Snapshot) -> Self {
         let http = &snapshot.http;
         let tcp = |events: [Event; 2]| {
-            let of_http = snapshot.paths.iter().filter(|path| path.label == crate::memory::Path::Http.label());
+            let of_http = snapshot.paths.iter().filter(|path| path.label == crate::store::Path::Http.label());
             of_http.flat_map(|path| events.map(|event| path.event(event))).sum::<u64>()
         };
         let udp =
@@ -344,7 +348,8 @@ fn everything(snapshot: &Snapshot, figures: &Figures) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::example, *};
+    use super::*;
+    use crate::statistics::tests::example;
 
     fn lines(mode: Mode) -> Vec<String> {
         write(&example(), mode).lines().map(str::to_owned).collect()

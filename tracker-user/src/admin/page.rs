@@ -1,11 +1,11 @@
 //! The statistics for people: `/stats` as plain text.
 
-use super::{
-    Snapshot,
-    http::{HttpEvent, REQUESTS},
-    rates::Rate,
+use super::http::{HttpEvent, REQUESTS};
+use crate::{
+    http::tracker::failure::Failure,
+    statistics::{Snapshot, rates::Rate},
+    store::Path,
 };
-use crate::{http::tracker::failure::Failure, memory::Path};
 use std::fmt::{self, Write as _};
 use tracker_common::outcome::{Event, Reason};
 
@@ -131,7 +131,8 @@ impl fmt::Display for Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::example, *};
+    use super::*;
+    use crate::statistics::tests::example;
 
     #[test]
     fn the_page_says_what_is_asked_of_it() {

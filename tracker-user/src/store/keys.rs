@@ -3,7 +3,7 @@
 
 mod kept;
 
-use crate::memory::Store;
+use super::Store;
 use anyhow::Context as _;
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 //! thread gone would be worse than none. What the panic said goes to the log like any other line, so a standard error that
 //! cannot be written does not stand in the way.
 
-use crate::{log::Log, start};
+use super::{log::Log, start};
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     panic::{self, PanicHookInfo},
@@ -52,7 +52,7 @@ mod tests {
             let _ = thread::Builder::new().name("victim".into()).spawn(|| panic!("of the test")).map(|one| one.join());
             return;
         }
-        let test = "panics::tests::panic_in_any_thread_ends_the_process_and_is_told_where_possible";
+        let test = "daemon::panics::tests::panic_in_any_thread_ends_the_process_and_is_told_where_possible";
         let child = |stderr: Stdio| {
             let mut command = Command::new(env::current_exe().expect("a test"));
             command.args(["--exact", test, "--nocapture"]).env(VARIABLE, "1").env("RUST_BACKTRACE", "0");

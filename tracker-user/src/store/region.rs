@@ -4,7 +4,7 @@
 //! A thread works through a [`Handle`] of its own, which carries what must not be shared: the working space of a request, the
 //! state of a random sequence, and counters. Nothing here takes a lock while requests are answered.
 
-use crate::sizes::Sizes;
+use super::sizes::Sizes;
 use anyhow::{Context as _, bail};
 use std::{
     cell::Cell,

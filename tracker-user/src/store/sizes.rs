@@ -213,10 +213,7 @@ impl fmt::Display for Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock, keys,
-        memory::{Handle, Path, Store},
-    };
+    use crate::store::{Handle, Path, Store, clock, keys};
     use std::sync::Arc;
     use tracker_common::{
         outcome::{Counter, Event},

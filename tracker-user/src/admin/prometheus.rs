@@ -1,11 +1,11 @@
 //! The statistics for Prometheus: its text format 0.0.4, with names as Prometheus and OpenMetrics want them (base units,
 //! `_total` behind counters, one unit and one meaning per name, what differs in labels).
 
-use super::{
-    PathCounters, Snapshot,
-    http::{HttpEvent, REQUESTS},
+use super::http::{HttpEvent, REQUESTS};
+use crate::{
+    http::tracker::failure::Failure,
+    statistics::{PathCounters, Snapshot},
 };
-use crate::http::tracker::failure::Failure;
 use std::fmt::{Display, Write as _};
 use tracker_common::outcome::{Event, Reason};
 
@@ -277,7 +277,8 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::example, *};
+    use super::*;
+    use crate::statistics::tests::example;
     use std::collections::{HashMap, HashSet};
 
     /// Reads the format as strictly as Prometheus does, and checks the naming rules on the way.

@@ -2,8 +2,8 @@
 //! so small that no request waits for one, and publishes what it counted on the way.
 
 use crate::{
-    memory::{Handle, Path, Store},
-    shutdown::Shutdown,
+    service::Shutdown,
+    store::{Handle, Path, Store},
 };
 use std::{
     cmp::Reverse,
@@ -270,7 +270,7 @@ pub(crate) fn info_hash(swarm: &Swarm) -> InfoHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::store::{
         clock, keys,
         sizes::{Limits, Sizes},
     };

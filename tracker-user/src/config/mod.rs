@@ -7,9 +7,9 @@ mod value;
 pub use trace::TraceOptions;
 pub use value::{Listen, Switch, XdpMode};
 
-use crate::{
-    expiry::{LONGEST_PEER_TIMEOUT, Timeouts},
+use crate::store::{
     sizes::Limits,
+    sweep::{LONGEST_PEER_TIMEOUT, Timeouts},
 };
 use anyhow::ensure;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};

@@ -4,7 +4,7 @@
 //! It starts at the wall clock's time and then runs by the monotonic clock: a step of the wall clock neither expires all
 //! peers nor keeps them for ever, and after a restart it goes on where it would be anyhow.
 
-use crate::{memory::Store, shutdown::Shutdown};
+use crate::{service::Shutdown, store::Store};
 use std::{
     sync::Arc,
     thread,

@@ -1,19 +1,18 @@
 //! How the tracker is going: counters from everywhere, totals, fill and rates, gathered into one [`Snapshot`], which
-//! [`page`], [`opentracker`] and [`prometheus`] each write in their own way.
+//! [`crate::admin`] writes in several ways.
 //!
 //! Whoever counts does so in memory of its own and without locks: the XDP program per core, each thread of the daemon in its
 //! [`Store::handle`], each HTTP thread in its [`http::Counters`]. They are added up when somebody asks.
 
-pub mod http;
-pub mod opentracker;
-pub mod page;
 pub mod process;
-pub mod prometheus;
 pub mod rates;
 
 use crate::{
-    expiry::{LatestTotals, Totals},
-    memory::{Counters, Path, Store},
+    admin::http,
+    store::{
+        Counters, Path, Store,
+        sweep::{LatestTotals, Totals},
+    },
     udp::Drops,
     xdp::KernelCounters,
 };
@@ -340,9 +339,11 @@ pub const NOTHING_COUNTED: Counters = [0; COUNTERS];
 pub(crate) mod tests {
     use super::{http::HttpEvent, *};
     use crate::{
-        expiry::TopSwarm,
         http::tracker::failure::Failure,
-        sizes::{Limits, Sizes},
+        store::{
+            sizes::{Limits, Sizes},
+            sweep::TopSwarm,
+        },
     };
     use tracker_common::{
         memory::Memory as _,

@@ -1,0 +1,3 @@
+//! What the commands have in common.
+
+pub mod output;
