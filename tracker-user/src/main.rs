@@ -114,6 +114,10 @@ fn sizes(options: &SizeOptions) -> anyhow::Result<String> {
         sizes::bytes_per_torrent(),
         sizes::bytes_per_peer_v4(),
         sizes::bytes_per_peer_v6(),
-        http::tracker::memory::Memory { limits: &http::Limits::default(), torrents: limits.torrents }
+        http::tracker::memory::Memory {
+            limits: &http::Limits::default(),
+            full_scrape: &http::tracker::Limits::default(),
+            torrents: limits.torrents
+        }
     ))
 }

@@ -5,14 +5,20 @@
 //! address families, as opentracker's does; an accept is a TCP connection or a UDP request; `top10` and `top100` rank the
 //! largest swarms of the last walk through the store; nothing is ever stalled by a mutex, and there is no livesync.
 
-use super::http::HttpEvent;
 use crate::{
-    http::tracker::failure::Failure,
-    statistics::{Renewals, Snapshot},
+    http::{
+        counters::HttpEvent,
+        failure::HttpFailure,
+        tracker::{counters::TrackerEvent, failure::Failure},
+    },
+    statistics::{Renewals, Snapshot, http::AdminFailure},
     store::sweep::TopSwarm,
 };
 use std::fmt::Write as _;
 use tracker_common::outcome::{Event, Reason};
+
+/// The media type of what [`write()`] makes.
+pub const CONTENT_TYPE: &str = "text/plain";
 
 /// The modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +119,7 @@ impl Figures {
         .iter()
         .sum();
         Self {
-            tcp_accepted: http.event(HttpEvent::Accepted),
+            tcp_accepted: http.engine.event(HttpEvent::Accepted),
             tcp_announces: tcp([Event::Announce4, Event::Announce6]),
             tcp_scrapes: tcp([Event::Scrape4, Event::Scrape6]),
             udp_requests: udp_connects + udp_announces + udp_scrapes + unanswered,
@@ -121,7 +127,7 @@ impl Figures {
             udp_announces,
             udp_scrapes,
             mismatches: refused(Reason::ConnectionIdWrong),
-            full_scrapes: http.event(HttpEvent::FullScrape),
+            full_scrapes: http.tracker.event(TrackerEvent::FullScrape),
         }
     }
 
@@ -167,7 +173,7 @@ pub fn write(snapshot: &Snapshot, mode: Mode) -> String {
         Mode::Tcp4 => connections("tcp4 stats", figures.tcp_accepted, figures.tcp_announces),
         Mode::Torr => format!("{0}\n0\nopentracker serving {0} torrents\nopentracker", snapshot.torrents),
         Mode::Fscr => {
-            let bytes = snapshot.http.event(HttpEvent::FullScrapeBytes);
+            let bytes = snapshot.http.tracker.event(TrackerEvent::FullScrapeBytes);
             format!(
                 "{}\n{bytes}\n{uptime}\nopentracker full scrape stats, {} conns/s :: {} bytes/s.",
                 figures.full_scrapes * 1000,
@@ -244,15 +250,29 @@ fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
         ("404 Not found", 0),
         ("500 Internal Server Error", 0),
     ];
+    let http = &snapshot.http;
+    for failure in HttpFailure::ALL {
+        let kind = match failure {
+            HttpFailure::RequestMalformed
+            | HttpFailure::RequestIncomplete
+            | HttpFailure::BodySent
+            | HttpFailure::MethodNotAllowed
+            | HttpFailure::HeaderTimeout
+            | HttpFailure::HeaderTooLarge
+            | HttpFailure::VersionUnsupported => 1,
+            HttpFailure::NotFound => 7,
+            HttpFailure::TooManyConnections => 8,
+        };
+        errors[kind].1 += http.engine.failure(*failure);
+    }
+    for failure in AdminFailure::ALL {
+        let kind = match failure {
+            AdminFailure::StatisticsModeUnknown => 2,
+        };
+        errors[kind].1 += http.admin.failure(*failure);
+    }
     for failure in Failure::ALL {
         let kind = match failure {
-            Failure::RequestMalformed
-            | Failure::RequestIncomplete
-            | Failure::BodySent
-            | Failure::MethodNotAllowed
-            | Failure::HeaderTimeout
-            | Failure::HeaderTooLarge
-            | Failure::VersionUnsupported => 1,
             Failure::InfoHashMissing
             | Failure::InfoHashMalformed
             | Failure::InfoHashRepeated
@@ -260,14 +280,12 @@ fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
             | Failure::PortMalformed
             | Failure::PortZero
             | Failure::LeftMalformed
-            | Failure::NumWantMalformed
-            | Failure::StatisticsModeUnknown => 2,
+            | Failure::NumWantMalformed => 2,
             Failure::FullScrapeBusy | Failure::FullScrapeRepeated => 4,
             Failure::FullScrapeOff => 6,
-            Failure::NotFound => 7,
-            Failure::TooManyConnections | Failure::TrackerFull | Failure::Internal => 8,
+            Failure::TrackerFull | Failure::Internal => 8,
         };
-        errors[kind].1 += snapshot.http.failure(*failure);
+        errors[kind].1 += http.tracker.failure(*failure);
     }
     errors
 }

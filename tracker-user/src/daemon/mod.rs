@@ -3,6 +3,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`start`] | the order in which everything is started and stopped, and what the operator is told |
+//! | [`sites`] | which site answers on which HTTP listener |
 //! | [`signals`] | what signals do |
 //! | [`log`], [`panics`] | lines on their way to standard error, whatever that is |
 //! | [`warnings`] | what goes wrong while everything seems to run, said once a minute |
@@ -10,5 +11,6 @@
 pub mod log;
 pub mod panics;
 pub mod signals;
+pub mod sites;
 pub mod start;
 pub mod warnings;

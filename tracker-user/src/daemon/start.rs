@@ -6,7 +6,7 @@
 
 use crate::{
     config::{Configuration, XdpMode},
-    daemon::{signals::Signals, warnings},
+    daemon::{signals::Signals, sites, warnings},
     http,
     plural::plural,
     service::Shutdown,
@@ -102,8 +102,10 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     threads.push(
         warnings::start(statistics.clone(), missing, shutdown.clone()).context("cannot start the thread that warns")?,
     );
-    let context = Arc::new(http::Context::new(store, http_limits(configuration), statistics));
-    threads.extend(http::serve(http, &context, &shutdown)?);
+    let full_scrape = http::tracker::Limits { full_scrape: configuration.full_scrape, ..Default::default() };
+    let bindings = sites::shared(http, &store, full_scrape, &statistics);
+    let counters = statistics.http.engine.clone();
+    threads.extend(http::serve(bindings, http_limits(configuration), counters, &shutdown)?);
     announce(configuration, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
     signals.wait();
@@ -175,7 +177,6 @@ fn http_limits(configuration: &Configuration) -> http::Limits {
         header_timeout: limits.header_timeout.min(idle_timeout),
         idle_timeout,
         write_timeout: limits.write_timeout.min(idle_timeout),
-        full_scrape: configuration.full_scrape,
         ..limits
     }
 }

@@ -1,6 +1,6 @@
 //! Listening sockets of the HTTP threads.
 
-use super::socket_buffers as buffers;
+use super::socket_buffers;
 use crate::{
     config::Endpoint,
     listen::{self, Bound, Transport},
@@ -63,7 +63,7 @@ impl Transport for Http {
         socket.set_reuse_address(true)?;
         // Accepted sockets inherit it.
         socket.set_tcp_nodelay(true)?;
-        buffers::bound(socket)?;
+        socket_buffers::bound(socket)?;
         // A connection that is accepted has its request with it, and needs no second look.
         defer_accept(socket)?;
         socket.set_nonblocking(true)

@@ -1,32 +1,14 @@
-//! From the bytes a client has sent to the bytes it gets: everything about HTTP that needs no socket.
+//! From the bytes that a client has sent to the bytes that it gets: everything about HTTP that needs no socket.
 
 use super::{
-    Context,
+    Binding,
+    counters::HttpCounters,
+    failure::{HttpFailure, Refusal},
     request::{self, Request},
-    response::{self, Connection},
-    tracker::{
-        announce,
-        failure::Failure,
-        full_scrape::{FullScrape, patience},
-        query,
-        route::{Route, route},
-        scrape,
-    },
-};
-use crate::{
-    admin::{
-        http::{Counters, HttpEvent},
-        opentracker::{self, Mode},
-        page, prometheus,
-    },
-    store::{Handle, Path},
+    response::{self, Connection, Head},
+    site::{Answer, RefusalFormat, Site, Stream, TEXT},
 };
 use std::{net::IpAddr, sync::Arc};
-use tracker_common::{
-    memory::Memory as _,
-    outcome::{Counter, Event, Reason},
-    wire::InfoHash,
-};
 
 /// Replies to pipelined requests are collected up to this size before they are sent.
 const BATCH: usize = 16 << 10;
@@ -43,48 +25,41 @@ pub enum Next {
     Close,
     /// Close it, but see to it that the client can read the reply first, as it may not be done with sending.
     Linger,
-    /// Send a full scrape; then close the connection or continue.
-    Stream(Box<FullScrape>, Connection),
+    /// Send a body that is made meanwhile; then close the connection or continue.
+    Stream(Box<dyn Stream>, Connection),
 }
 
 /// What has been made of the bytes received.
-pub struct Turn {
+pub struct Answered {
     /// How many of them are done with.
     pub used: usize,
     /// What is to be done next.
     pub next: Next,
 }
 
-/// One thread's.
-pub struct Service {
-    memory: Handle,
-    context: Arc<Context>,
-    counters: Arc<Counters>,
+/// Answers for the sites of a binding, in one thread.
+pub struct Responder {
+    sites: Vec<Box<dyn Site>>,
+    refusal_format: RefusalFormat,
+    not_found: &'static str,
+    counters: Arc<HttpCounters>,
     closing: bool,
-    hashes: Vec<InfoHash>,
-    space: announce::Space,
+    /// The body of the reply in hand; used again and again.
     body: Vec<u8>,
 }
 
-impl Service {
-    /// For a new thread.
+impl Responder {
+    /// Makes the sites of a binding for the thread that calls.
     #[must_use]
-    pub fn new(context: Arc<Context>, counters: Arc<Counters>) -> Self {
+    pub fn new(binding: &Binding, counters: Arc<HttpCounters>) -> Self {
         Self {
-            memory: context.store.handle(Path::Http),
-            context,
+            sites: binding.sites.iter().map(|make| make()).collect(),
+            refusal_format: binding.refusal_format,
+            not_found: binding.not_found,
             counters,
             closing: false,
-            hashes: Vec::new(),
-            space: announce::Space::default(),
             body: Vec::new(),
         }
-    }
-
-    /// The store, for a full scrape under way.
-    #[must_use]
-    pub fn memory(&self) -> &Handle {
-        &self.memory
     }
 
     /// From now on connections are closed after the request in hand.
@@ -92,20 +67,29 @@ impl Service {
         self.closing = true;
     }
 
-    /// Answers the requests that `input` begins with, in order; the replies are appended to `out`. `source` must not be an
-    /// IPv4-mapped address.
-    pub fn answer(&mut self, source: IpAddr, input: &[u8], out: &mut Vec<u8>) -> Turn {
-        let before = out.len();
-        let turn = self.answer_all(source, input, out);
-        self.memory.count(Counter::Event(Event::ReplyBytes), (out.len() - before) as u64);
-        turn
+    /// To be called once a second, in the first thread.
+    pub fn tick(&mut self) {
+        for site in &mut self.sites {
+            site.tick();
+        }
     }
 
-    fn answer_all(&mut self, source: IpAddr, input: &[u8], out: &mut Vec<u8>) -> Turn {
+    /// Answers the requests that `input` begins with, in order; the replies are appended to `out`. `source` must not be an
+    /// IPv4-mapped address.
+    pub fn answer(&mut self, source: IpAddr, input: &[u8], out: &mut Vec<u8>) -> Answered {
+        let before = out.len();
+        let answered = self.answer_all(source, input, out);
+        for site in &mut self.sites {
+            site.count_reply_bytes(out.len() - before);
+        }
+        answered
+    }
+
+    fn answer_all(&mut self, source: IpAddr, input: &[u8], out: &mut Vec<u8>) -> Answered {
         let mut used = 0;
         while used < input.len() {
             if out.len() >= BATCH {
-                return Turn { used, next: Next::Continue };
+                return Answered { used, next: Next::Continue };
             }
             match request::parse(&input[used..]) {
                 Ok(None) => break,
@@ -114,128 +98,70 @@ impl Service {
                     match self.respond(&request, source, out) {
                         Next::Receive => {}
                         next @ (Next::Continue | Next::Close | Next::Linger | Next::Stream(..)) => {
-                            return Turn { used, next };
+                            return Answered { used, next };
                         }
                     }
                 }
                 Err(failure) => {
                     self.reject(failure, out);
-                    return Turn { used: input.len(), next: Next::Linger };
+                    return Answered { used: input.len(), next: Next::Linger };
                 }
             }
         }
-        Turn { used, next: Next::Receive }
+        Answered { used, next: Next::Receive }
     }
 
     /// Appends the reply to what is no proper request. The connection has to be closed after it.
-    pub fn reject(&mut self, failure: Failure, out: &mut Vec<u8>) {
+    pub fn reject(&mut self, failure: HttpFailure, out: &mut Vec<u8>) {
         self.counters.failure(failure);
+        self.refuse(&failure.refusal(), Connection::Close, false, out);
+    }
+
+    /// Appends a refusal.
+    fn refuse(&mut self, refusal: &Refusal, connection: Connection, head_only: bool, out: &mut Vec<u8>) {
         self.body.clear();
-        failure.write(&mut self.body);
-        response::write(out, failure.status(), Connection::Close, response::BENCODE, &self.body, false);
+        let content_type = (self.refusal_format)(refusal, &mut self.body);
+        let head = Head { status: refusal.status, location: None, content_type, connection };
+        response::write(out, &head, &self.body, head_only);
     }
 
     /// Appends the reply to one request.
     fn respond(&mut self, request: &Request<'_>, source: IpAddr, out: &mut Vec<u8>) -> Next {
         let connection = match (request.keep_alive && !self.closing, request.chunks) {
-            (true, true) => Connection::Keep,
-            (true, false) => Connection::KeepOld,
+            (true, true) => Connection::KeepAlive,
+            (true, false) => Connection::KeepAliveHttp10,
             (false, _) => Connection::Close,
         };
-        let next = if connection == Connection::Close { Next::Close } else { Next::Receive };
         self.body.clear();
-        let (kind, result) = match route(request.path, request.query) {
-            Route::Announce => (HttpEvent::Announce, self.announce(source, request)),
-            Route::Scrape => match query::scrape(request.query, &mut self.hashes) {
-                Ok(()) if self.hashes.is_empty() => match self.full_scrape(source, request, connection, out) {
-                    Ok(next) => return next,
-                    Err(failure) => (HttpEvent::FullScrape, Err(failure)),
-                },
-                Ok(()) => (HttpEvent::Scrape, self.scrape(source)),
-                Err(failure) => (HttpEvent::Scrape, Err(failure)),
-            },
-            Route::Statistics => (HttpEvent::Statistics, self.statistics(request.query)),
-            Route::Metrics => {
-                let page = prometheus::write(&self.context.statistics.snapshot());
-                self.body.extend_from_slice(page.as_bytes());
-                (HttpEvent::Metrics, Ok((200, prometheus::CONTENT_TYPE)))
+        let Self { sites, body, .. } = self;
+        match sites.iter_mut().find_map(|site| site.respond(request, source, body)) {
+            Some(Answer::Body { content_type }) => {
+                let head = Head { status: 200, location: None, content_type, connection };
+                response::write(out, &head, &self.body, request.head);
             }
-            // A browser that was sent here by the host's name finds something to read.
-            Route::Root => (HttpEvent::Other, Ok((302, response::TEXT))),
-            Route::Unknown => (HttpEvent::Other, Err(Failure::NotFound)),
-        };
-        self.counters.count(kind);
-        let (status, content_type) = result.unwrap_or_else(|failure| {
-            self.counters.failure(failure);
-            if matches!(kind, HttpEvent::Announce | HttpEvent::Scrape | HttpEvent::FullScrape) {
-                self.memory.event(if source.is_ipv4() { Event::Error4 } else { Event::Error6 });
+            Some(Answer::Redirect { location }) => {
+                let head = Head { status: 302, location: Some(location), content_type: TEXT, connection };
+                response::write(out, &head, b"", request.head);
             }
-            self.body.clear();
-            failure.write(&mut self.body);
-            (failure.status(), response::BENCODE)
-        });
-        response::write(out, status, connection, content_type, &self.body, request.head);
-        next
-    }
-
-    fn announce(&mut self, source: IpAddr, request: &Request<'_>) -> Result<(u16, &'static str), Failure> {
-        if let Some(header) = request.proxy {
-            self.counters.count(HttpEvent::Proxied);
-            self.context.proxy.announce(header, source);
-        }
-        let result = announce::answer(&self.memory, source, request.query, &mut self.space, &mut self.body);
-        if result == Err(Failure::PortZero) {
-            self.memory.reason(Reason::PortZero);
-        }
-        result.map(|()| (200, response::BENCODE))
-    }
-
-    fn scrape(&mut self, source: IpAddr) -> Result<(u16, &'static str), Failure> {
-        scrape::answer(&self.memory, &self.hashes, &mut self.body)?;
-        self.memory.event(if source.is_ipv4() { Event::Scrape4 } else { Event::Scrape6 });
-        Ok((200, response::BENCODE))
-    }
-
-    fn statistics(&mut self, query: &[u8]) -> Result<(u16, &'static str), Failure> {
-        let mode = query::parameters(query).find(|(key, _)| *key == b"mode").map(|(_, value)| value);
-        let snapshot = || self.context.statistics.snapshot();
-        let (page, content_type) = match mode {
-            None => (page::write(&snapshot()), response::TEXT),
-            Some(name) => {
-                let mode = Mode::named(name).ok_or(Failure::StatisticsModeUnknown)?;
-                (opentracker::write(&snapshot(), mode), "text/plain")
+            Some(Answer::Refused(refusal)) => self.refuse(&refusal, connection, request.head, out),
+            Some(Answer::Stream { content_type, stream }) => {
+                // Without chunks nothing but the end of the connection tells the client where the body ends.
+                let connection = if request.chunks { connection } else { Connection::Close };
+                let head = Head { status: 200, location: None, content_type, connection };
+                response::write_stream_head(out, &head, request.encoding, request.chunks);
+                return stream.map_or_else(|| after(connection), |stream| Next::Stream(stream, connection));
             }
-        };
-        self.body.extend_from_slice(page.as_bytes());
-        Ok((200, content_type))
+            None => {
+                self.counters.failure(HttpFailure::NotFound);
+                let refusal = Refusal { text: self.not_found, ..HttpFailure::NotFound.refusal() };
+                self.refuse(&refusal, connection, request.head, out);
+            }
+        }
+        after(connection)
     }
+}
 
-    /// Appends the head of a full scrape.
-    fn full_scrape(
-        &mut self,
-        source: IpAddr,
-        request: &Request<'_>,
-        connection: Connection,
-        out: &mut Vec<u8>,
-    ) -> Result<Next, Failure> {
-        let limits = &self.context.limits;
-        if !limits.full_scrape {
-            return Err(Failure::FullScrapeOff);
-        }
-        // Without chunks nothing but the end of the connection tells the client where the body ends.
-        let connection = if request.chunks { connection } else { Connection::Close };
-        if request.head {
-            self.counters.count(HttpEvent::FullScrape);
-            response::write_stream_head(out, connection, request.encoding, request.chunks);
-            return Ok(if connection == Connection::Close { Next::Close } else { Next::Receive });
-        }
-        let store = &self.context.store;
-        let permit = self.context.full_scrapes.take(source, limits.full_scrapes)?;
-        let torrents = self.context.snapshots.share(store)?;
-        let patience = patience(store.pools().swarms.used(), limits.full_scrape_rate, limits.full_scrape_timeout);
-        let scrape = FullScrape::new(request.encoding, request.chunks, torrents, patience, permit)?;
-        self.counters.count(HttpEvent::FullScrape);
-        response::write_stream_head(out, connection, request.encoding, request.chunks);
-        Ok(Next::Stream(Box::new(scrape), connection))
-    }
+/// What follows a reply.
+fn after(connection: Connection) -> Next {
+    if connection == Connection::Close { Next::Close } else { Next::Receive }
 }

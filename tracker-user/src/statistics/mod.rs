@@ -2,13 +2,13 @@
 //! [`crate::admin`] writes in several ways.
 //!
 //! Whoever counts does so in memory of its own and without locks: the XDP program per core, each thread of the daemon in its
-//! [`Store::handle`], each HTTP thread in its [`http::Counters`]. They are added up when somebody asks.
+//! [`Store::handle`], each HTTP thread in its [`Counters`](crate::http::counters::Counters). They are added up when somebody asks.
 
+pub mod http;
 pub mod process;
 pub mod rates;
 
 use crate::{
-    admin::http,
     store::{
         Counters, Path, Store,
         sweep::{LatestTotals, Totals},
@@ -68,7 +68,8 @@ pub struct Statistics {
     pub udp_drops: Drops,
     started: Instant,
     started_at: SystemTime,
-    http: Mutex<Vec<Arc<http::Counters>>>,
+    /// What only HTTP counts.
+    pub http: http::Registries,
     history: Mutex<History>,
     /// Peers that were stored before anything was counted; `None` until a walk has shown how many they are.
     inherited: Mutex<Option<Peers>>,
@@ -147,7 +148,7 @@ pub struct Snapshot {
     /// Counters by path; the XDP program's first, if there is one.
     pub paths: Vec<PathCounters>,
     /// Counters that only HTTP has.
-    pub http: http::Sums,
+    pub http: http::HttpTotals,
     /// Packets that the kernel dropped at the UDP sockets.
     pub udp_drops: u64,
     /// Torrents stored now.
@@ -198,24 +199,16 @@ impl Statistics {
             udp_drops: Drops::default(),
             started: Instant::now(),
             started_at: SystemTime::now(),
-            http: Mutex::default(),
+            http: http::Registries::default(),
             history: Mutex::default(),
             inherited: Mutex::new(inherited),
         }
     }
 
-    /// Counters for one HTTP thread; what it has counted stays when it ends.
-    #[must_use]
-    pub fn http_counters(&self) -> Arc<http::Counters> {
-        let counters = Arc::new(http::Counters::default());
-        locked(&self.http).push(counters.clone());
-        counters
-    }
-
     /// Remembers the present figures, from which rates are computed. To be called once a second.
     pub fn sample(&self) {
         let paths = self.paths();
-        let http = self.http();
+        let http = self.http.sums();
         let totals = self.totals.get();
         let mut inherited = locked(&self.inherited);
         if inherited.is_none() && totals.walks > 0 {
@@ -233,7 +226,7 @@ impl Statistics {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let paths = self.paths();
-        let http = self.http();
+        let http = self.http.sums();
         let totals = self.totals.get();
         let inherited = locked(&self.inherited).unwrap_or_default();
         let counted = peers_counted(&paths);
@@ -281,10 +274,6 @@ impl Statistics {
             PathCounters::new(path.label(), name, &counters)
         });
         xdp.into_iter().chain(threads).collect()
-    }
-
-    fn http(&self) -> http::Sums {
-        http::Sums::of(&locked(&self.http))
     }
 
     fn fill(&self) -> Vec<Fill> {
@@ -337,9 +326,12 @@ pub const NOTHING_COUNTED: Counters = [0; COUNTERS];
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{http::HttpEvent, *};
+    use super::*;
     use crate::{
-        http::tracker::failure::Failure,
+        http::{
+            counters::HttpEvent,
+            tracker::{counters::TrackerEvent, failure::Failure},
+        },
         store::{
             sizes::{Limits, Sizes},
             sweep::TopSwarm,
@@ -386,11 +378,15 @@ pub(crate) mod tests {
         let mut counted = NOTHING_COUNTED;
         counted[Counter::Event(Event::Announce4).index()] = 7;
         counted[Counter::Event(Event::Scrape6).index()] = 2;
-        let http = http::Counters::default();
+        let http = http::Registries::default();
+        let (engine, tracker) = (http.engine.thread(), http.tracker.thread());
         for event in HttpEvent::ALL {
-            http.add(*event, 10 + *event as u64);
+            engine.add(*event, 16 + *event as u64);
         }
-        http.failure(Failure::PortZero);
+        for event in TrackerEvent::ALL {
+            tracker.add(*event, 40 + *event as u64);
+        }
+        tracker.failure(Failure::PortZero);
         let top = |byte: u8, seeders, leechers| TopSwarm {
             info_hash: [byte; 20],
             counts: Counts { seeders, leechers, completed: 1 },
@@ -416,7 +412,7 @@ pub(crate) mod tests {
                 PathCounters::new(Path::Http.label(), "HTTP", &counted),
                 PathCounters::new(Path::Expiry.label(), "expiry", &NOTHING_COUNTED),
             ],
-            http: http::Sums::of(&[Arc::new(http)]),
+            http: http.sums(),
             udp_drops: 17,
             torrents: 3,
             peers_v4: 20,

@@ -1,7 +1,8 @@
 //! Rates per second over the last seconds, from samples taken once a second.
 
 use super::PathCounters;
-use crate::admin::http::{self, HttpEvent};
+use super::http::HttpTotals;
+use crate::http::counters::HttpEvent;
 use std::{collections::VecDeque, time::Instant};
 use tracker_common::outcome::Event;
 
@@ -60,7 +61,7 @@ impl Rate {
 
     /// The figure behind each rate.
     #[must_use]
-    pub fn figures(paths: &[PathCounters], http: &http::Sums) -> Figures {
+    pub fn figures(paths: &[PathCounters], http: &HttpTotals) -> Figures {
         let sum = |events: &[Event]| {
             paths.iter().flat_map(|path| events.iter().map(|event| path.event(*event))).fold(0, u64::wrapping_add)
         };
@@ -70,8 +71,8 @@ impl Rate {
             Rate::Scrapes => sum(&[Event::Scrape4, Event::Scrape6]),
             Rate::Errors => sum(&[Event::Error4, Event::Error6]),
             Rate::Completed => sum(&[Event::Completed]),
-            Rate::Connections => http.event(HttpEvent::Accepted),
-            Rate::Requests => http.requests(),
+            Rate::Connections => http.engine.event(HttpEvent::Accepted),
+            Rate::Requests => http.requests().iter().map(|kind| kind.count).sum(),
             Rate::ReplyBytes => sum(&[Event::ReplyBytes]),
         })
     }

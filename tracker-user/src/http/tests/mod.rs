@@ -1,6 +1,7 @@
 //! The HTTP threads as a client sees them: a real server on loopback with a store in ordinary memory.
 
 mod announce;
+mod bindings;
 mod limits;
 mod memory;
 mod paths;
@@ -11,17 +12,24 @@ mod snapshot;
 mod statistics;
 
 use super::{
+    counters::HttpEvent,
+    failure::HttpFailure,
+    responder::Responder,
     tracker::{
         bencode::reading::{Value, read},
+        counters::TrackerEvent,
         failure::Failure,
     },
     *,
 };
 use crate::{
-    admin::http::HttpEvent,
-    statistics::Interfaces,
+    daemon::sites,
+    statistics::{
+        Interfaces, Statistics,
+        http::{AdminFailure, HttpTotals},
+    },
     store::{
-        Path,
+        Path, Store,
         sizes::{self, Sizes},
     },
 };
@@ -76,27 +84,50 @@ impl Random {
     }
 }
 
-fn context(store: &Arc<Store>, limits: Limits) -> Arc<Context> {
-    let statistics = Statistics::new(store.clone(), Arc::default(), None, Interfaces::default());
-    Arc::new(Context::new(store.clone(), limits, Arc::new(statistics)))
+/// The shared sites, and what they count.
+struct Context {
+    statistics: Arc<Statistics>,
+    bindings: Vec<Binding>,
+}
+
+impl Context {
+    fn new(listeners: Vec<Listener>, store: &Arc<Store>, full_scrape: tracker::Limits) -> Self {
+        let statistics = Arc::new(Statistics::new(store.clone(), Arc::default(), None, Interfaces::default()));
+        let bindings = sites::shared(listeners, store, full_scrape, &statistics);
+        Self { statistics, bindings }
+    }
+
+    /// What one thread answers with.
+    fn responder(&self) -> Responder {
+        Responder::new(&self.bindings[0], self.statistics.http.engine.thread())
+    }
 }
 
 struct Server {
     address: SocketAddr,
     store: Arc<Store>,
-    context: Arc<Context>,
+    statistics: Arc<Statistics>,
     shutdown: Shutdown,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Server {
     fn start(ip: IpAddr, store: Arc<Store>, limits: Limits) -> Self {
-        let context = context(&store, limits);
+        Self::with(ip, store, limits, tracker::Limits::default())
+    }
+
+    fn with(ip: IpAddr, store: Arc<Store>, limits: Limits, full_scrape: tracker::Limits) -> Self {
         let shutdown = Shutdown::default();
         let listener = bind(SocketAddr::new(ip, 0), 1).expect("a free port");
         let address = listener.address;
-        let threads = serve(vec![listener], &context, &shutdown).expect("a thread");
-        Self { address, store, context, shutdown, threads }
+        let Context { statistics, bindings } = Context::new(vec![listener], &store, full_scrape);
+        let threads = serve(bindings, limits, statistics.http.engine.clone(), &shutdown).expect("a thread");
+        Self { address, store, statistics, shutdown, threads }
+    }
+
+    /// What HTTP has counted.
+    fn http(&self) -> HttpTotals {
+        self.statistics.http.sums()
     }
 
     fn plain() -> Self {
@@ -129,7 +160,11 @@ impl Server {
     }
 
     fn counted(&self, event: HttpEvent) -> u64 {
-        self.context.statistics.snapshot().http.event(event)
+        self.http().engine.event(event)
+    }
+
+    fn counted_by_tracker(&self, event: TrackerEvent) -> u64 {
+        self.http().tracker.event(event)
     }
 
     /// Waits until something is so: connections end a little after their clients have seen the end.

@@ -72,10 +72,11 @@ fn full_scrapes_list_every_torrent_in_every_encoding() {
 
 #[test]
 fn full_scrapes_are_limited_and_stall_nobody() {
-    let server = Server::start(
+    let server = Server::with(
         Ipv4Addr::LOCALHOST.into(),
         many_torrents(100_000),
-        Limits { full_scrapes: 2, ..Limits::default() },
+        Limits::default(),
+        tracker::Limits { full_scrapes: 2, ..tracker::Limits::default() },
     );
     let ask = |last: u8, target: &str| {
         let mut client = server.connect_from([127, 0, 0, last]);
@@ -110,9 +111,12 @@ fn full_scrapes_are_limited_and_stall_nobody() {
 
 #[test]
 fn a_full_scrape_that_is_read_too_slowly_ends() {
-    let limits =
-        Limits { full_scrape_timeout: Duration::from_millis(700), full_scrape_rate: 1_000_000, ..Limits::default() };
-    let server = Server::start(Ipv4Addr::LOCALHOST.into(), many_torrents(100_000), limits);
+    let full_scrape = tracker::Limits {
+        full_scrape_timeout: Duration::from_millis(700),
+        full_scrape_rate: 1_000_000,
+        ..tracker::Limits::default()
+    };
+    let server = Server::with(Ipv4Addr::LOCALHOST.into(), many_torrents(100_000), Limits::default(), full_scrape);
     // It reads on and on, which is enough for every other limit, but not all in time.
     let mut slow = server.connect();
     slow.send(b"GET /scrape HTTP/1.1\r\n\r\n");
@@ -130,12 +134,12 @@ fn a_full_scrape_that_is_read_too_slowly_ends() {
             }
         }
         thread::sleep(Duration::from_millis(2));
-        if server.counted(HttpEvent::FullScrapeTimeout) == 1 {
+        if server.counted_by_tracker(TrackerEvent::FullScrapeTimeout) == 1 {
             break;
         }
     }
     assert!(taken < 1 << 20, "all of it has been read: {taken} bytes");
-    server.until("the permit has no end", |server| server.counted(HttpEvent::FullScrapeTimeout) == 1);
+    server.until("the permit has no end", |server| server.counted_by_tracker(TrackerEvent::FullScrapeTimeout) == 1);
     assert_eq!(server.counted(HttpEvent::WriteTimeout), 0);
     assert!(server.get("/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa").value().get("files").is_some());
     server.until("the permit is not given back", |server| {

@@ -55,7 +55,7 @@ fn forget(handle: &Handle) {
 
 fn scrape_of(share: Share) -> FullScrape {
     let permit = Arc::new(Permits::default()).take(IpAddr::from([127, 0, 0, 1]), 1).expect("free");
-    FullScrape::new(Encoding::Identity, false, share, PATIENCE, permit).expect("memory")
+    FullScrape::new(Encoding::Identity, false, share, permit).expect("memory")
 }
 
 fn numbers(body: &[u8]) -> BTreeSet<InfoHash> {

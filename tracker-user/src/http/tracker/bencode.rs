@@ -2,6 +2,9 @@
 //!
 //! Dictionary keys have to be written in the order of their bytes; that is left to the caller, who knows them.
 
+/// The media type of bencoded replies: trackers have always called them plain text.
+pub const MEDIA_TYPE: &str = "text/plain";
+
 /// Appends a number in decimal digits, without bencode's `i…e` around it.
 #[inline]
 pub fn digits(out: &mut Vec<u8>, number: u64) {

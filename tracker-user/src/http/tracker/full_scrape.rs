@@ -8,23 +8,25 @@
 
 use super::{
     announce::min_interval,
+    counters::{TrackerCounters, TrackerEvent},
     failure::Failure,
     scrape,
     snapshot::{Entry, Progress, Share, torrent},
 };
 use crate::{
-    http::{permits::Permit, request::Encoding},
+    http::{
+        encoder::BodyEncoder,
+        permits::Permit,
+        request::Encoding,
+        site::{Ready, Stream},
+    },
     store::Handle,
 };
-use bytes::{Bytes, BytesMut};
-use flate2::{Compression, write::GzEncoder};
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-    time::Duration,
-};
+use bytes::Bytes;
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 use tracker_common::{
     memory::Memory as _,
+    outcome::{Counter, Event},
     store::{
         Counts,
         count::{counts, find},
@@ -37,93 +39,55 @@ const SLICE: usize = 256;
 /// How often a record that is being changed is looked at again before its torrent is searched for.
 const RETRIES: u32 = 64;
 
+/// What clients may take of full scrapes.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Whether `/scrape` without an info_hash lists all torrents.
+    pub full_scrape: bool,
+    /// How many clients are sent this list at a time.
+    pub full_scrapes: usize,
+    /// How long a client may take for it; if it is long, as long as it takes at [`Limits::full_scrape_rate`].
+    pub full_scrape_timeout: Duration,
+    /// Torrents per second that a client has to take of it.
+    pub full_scrape_rate: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            full_scrape: true,
+            full_scrapes: 2,
+            full_scrape_timeout: Duration::from_secs(15),
+            full_scrape_rate: 100_000,
+        }
+    }
+}
+
 /// How long a client may take for a reply about so many torrents: as long as all of them need at `rate` a second, and `least` at
 /// any rate.
 #[must_use]
-pub fn patience(torrents: u32, rate: u32, least: Duration) -> Duration {
+pub fn time_limit(torrents: u32, rate: u32, least: Duration) -> Duration {
     least.max(Duration::from_secs(torrents.into()) / rate.max(1))
 }
 
 /// A full scrape under way.
 pub struct FullScrape {
-    encoder: Encoder,
+    encoder: BodyEncoder,
     torrents: Share,
     /// The next torrent to be sent, by its place in the snapshot.
     next: usize,
-    chunks: bool,
     plain: Vec<u8>,
-    /// Slices that are being sent; their memory is used again.
-    sending: BytesMut,
-    patience: Duration,
     _permit: Permit,
 }
 
-/// What the reply goes through.
-enum Encoder {
-    Identity(Vec<u8>),
-    Gzip(GzEncoder<Vec<u8>>),
-    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
-}
-
-impl Encoder {
-    fn new(encoding: Encoding) -> io::Result<Self> {
-        // The fastest levels: info_hashes do not compress, and what lies between them does at any level.
-        Ok(match encoding {
-            Encoding::Identity => Encoder::Identity(Vec::new()),
-            Encoding::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), Compression::fast())),
-            Encoding::Zstd => Encoder::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 1)?),
-        })
-    }
-
-    fn write(&mut self, plain: &[u8]) -> io::Result<()> {
-        match self {
-            Encoder::Identity(out) => out.write_all(plain),
-            Encoder::Gzip(encoder) => encoder.write_all(plain),
-            Encoder::Zstd(encoder) => encoder.write_all(plain),
-        }
-    }
-
-    /// Ends the stream; what comes out is still to be taken.
-    fn finish(&mut self) -> io::Result<()> {
-        match self {
-            Encoder::Identity(_) => Ok(()),
-            Encoder::Gzip(encoder) => encoder.try_finish(),
-            Encoder::Zstd(encoder) => encoder.do_finish(),
-        }
-    }
-
-    /// What has come out so far.
-    fn output(&mut self) -> &mut Vec<u8> {
-        match self {
-            Encoder::Identity(out) => out,
-            Encoder::Gzip(encoder) => encoder.get_mut(),
-            Encoder::Zstd(encoder) => encoder.get_mut(),
-        }
-    }
-}
-
 impl FullScrape {
-    /// Begins one of the torrents of a snapshot, which has to be sent within `patience`; the head of the response is written
-    /// by the caller.
+    /// Begins one of the torrents of a snapshot; the head of the response is written by the engine.
     ///
     /// # Errors
     /// [`Failure::Internal`] when there is no memory for the compression.
-    pub fn new(
-        encoding: Encoding,
-        chunks: bool,
-        torrents: Share,
-        patience: Duration,
-        permit: Permit,
-    ) -> Result<Self, Failure> {
-        let encoder = Encoder::new(encoding).map_err(|_| Failure::Internal)?;
-        let (plain, sending) = (Vec::new(), BytesMut::new());
-        Ok(Self { encoder, torrents, next: 0, chunks, plain, sending, patience, _permit: permit })
-    }
-
-    /// How long the client may take.
-    #[must_use]
-    pub fn patience(&self) -> Duration {
-        self.patience
+    pub fn new(encoding: Encoding, chunks: bool, torrents: Share, permit: Permit) -> Result<Self, Failure> {
+        let encoder = BodyEncoder::new(encoding, chunks).map_err(|_| Failure::Internal)?;
+        Ok(Self { encoder, torrents, next: 0, plain: Vec::new(), _permit: permit })
     }
 
     /// Waits until the order of the torrents is known. False if it will never be.
@@ -156,24 +120,44 @@ impl FullScrape {
         if last {
             scrape::end(&mut self.plain, min_interval(memory.store().settings()));
         }
-        self.encoder.write(&self.plain)?;
-        if last {
-            self.encoder.finish()?;
-        }
-        let body = self.encoder.output();
-        if self.chunks && !body.is_empty() {
-            // Writing into memory cannot fail.
-            let _ = write!(self.sending, "{:x}\r\n", body.len());
-            self.sending.extend_from_slice(body);
-            self.sending.extend_from_slice(b"\r\n");
-        } else {
-            self.sending.extend_from_slice(body);
-        }
-        body.clear();
-        if self.chunks && last {
-            self.sending.extend_from_slice(b"0\r\n\r\n");
-        }
-        Ok((self.sending.split().freeze(), last))
+        Ok((self.encoder.encode(&self.plain, last)?, last))
+    }
+}
+
+/// A full scrape as the engine sends it.
+pub struct ScrapeStream {
+    scrape: FullScrape,
+    time_limit: Duration,
+    memory: Rc<Handle>,
+    counters: Arc<TrackerCounters>,
+}
+
+impl ScrapeStream {
+    /// A full scrape that has to be taken within `time_limit`.
+    #[must_use]
+    pub fn new(scrape: FullScrape, time_limit: Duration, memory: Rc<Handle>, counters: Arc<TrackerCounters>) -> Self {
+        Self { scrape, time_limit, memory, counters }
+    }
+}
+
+impl Stream for ScrapeStream {
+    fn time_limit(&self) -> Duration {
+        self.time_limit
+    }
+
+    fn ready(&mut self) -> Ready<'_> {
+        Box::pin(self.scrape.is_ready())
+    }
+
+    fn next(&mut self) -> io::Result<(Bytes, bool)> {
+        let (slice, last) = self.scrape.slice(&self.memory)?;
+        self.counters.add(TrackerEvent::FullScrapeBytes, slice.len() as u64);
+        self.memory.count(Counter::Event(Event::ReplyBytes), slice.len() as u64);
+        Ok((slice, last))
+    }
+
+    fn timed_out(&mut self) {
+        self.counters.count(TrackerEvent::FullScrapeTimeout);
     }
 }
 
@@ -206,8 +190,8 @@ mod tests {
         let second = Duration::from_secs(1);
         let rows = [(0, 15.0), (250_000, 15.0), (1_500_000, 15.0), (1_600_000, 16.0), (20_000_000, 200.0)];
         for (torrents, seconds) in rows {
-            assert_eq!(patience(torrents, 100_000, 15 * second).as_secs_f64(), seconds, "{torrents} torrents");
+            assert_eq!(time_limit(torrents, 100_000, 15 * second).as_secs_f64(), seconds, "{torrents} torrents");
         }
-        assert_eq!(patience(7, 0, second), 7 * second, "no rate is no division by zero");
+        assert_eq!(time_limit(7, 0, second), 7 * second, "no rate is no division by zero");
     }
 }

@@ -1,8 +1,8 @@
 //! What HTTP takes of memory at most, for people: `tracker sizes` prints it.
 
-use super::snapshot;
+use super::{full_scrape, snapshot};
 use crate::{
-    http::{Limits, socket_buffers as buffers},
+    http::{Limits, socket_buffers},
     store::sizes::human,
 };
 use std::fmt;
@@ -15,6 +15,8 @@ const CONNECTION: u64 = 3 << 10;
 pub struct Memory<'a> {
     /// What clients may take.
     pub limits: &'a Limits,
+    /// What they may take of full scrapes.
+    pub full_scrape: &'a full_scrape::Limits,
     /// Torrents there is room for.
     pub torrents: u64,
 }
@@ -27,7 +29,7 @@ impl Memory<'_> {
 
     /// Bytes of the order of a full scrape.
     fn order(&self) -> u64 {
-        if self.limits.full_scrape { self.torrents * size_of::<snapshot::Entry>() as u64 } else { 0 }
+        if self.full_scrape.full_scrape { self.torrents * size_of::<snapshot::Entry>() as u64 } else { 0 }
     }
 }
 
@@ -46,9 +48,9 @@ impl fmt::Display for Memory<'_> {
         write!(
             f,
             "{:>12}  in the kernel for each connection: {} to be sent, {} received and not read",
-            human(2 * buffers::TAKEN as u64),
-            human(buffers::TAKEN as u64),
-            human(buffers::TAKEN as u64)
+            human(2 * socket_buffers::TAKEN as u64),
+            human(socket_buffers::TAKEN as u64),
+            human(socket_buffers::TAKEN as u64)
         )
     }
 }
@@ -60,7 +62,8 @@ mod tests {
     #[test]
     fn memory_follows_the_limits() {
         let limits = Limits { connections: 2048, held_bytes: 8 << 20, ..Limits::default() };
-        let text = Memory { limits: &limits, torrents: 2_000_000 }.to_string();
+        let full_scrape = full_scrape::Limits::default();
+        let text = Memory { limits: &limits, full_scrape: &full_scrape, torrents: 2_000_000 }.to_string();
         for part in [
             "6.0 MiB  2048 connections",
             "8.0 MiB  replies not taken",
@@ -69,8 +72,8 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
-        let off = Limits { full_scrape: false, ..limits };
-        let text = Memory { limits: &off, torrents: 2_000_000 }.to_string();
+        let off = full_scrape::Limits { full_scrape: false, ..full_scrape };
+        let text = Memory { limits: &limits, full_scrape: &off, torrents: 2_000_000 }.to_string();
         assert!(text.contains(" 0 B  the order"), "{text}");
     }
 }

@@ -5,6 +5,7 @@
 //! itself: BEP 3 refers to RFC 1738, which knows no `+` for a space, and opentracker reads it so.
 
 use super::failure::Failure;
+use crate::http::target::{nibble, parameters};
 use tracker_common::{store::PeerEvent, wire::InfoHash};
 
 /// What an announce says. Everything else in its query (`peer_id`, `ip`, `uploaded`, `key`, …) is not used: a peer is its
@@ -23,26 +24,6 @@ pub struct Announce {
     pub want: Option<u32>,
     /// False for a client that asks for the list of dictionaries with `compact=0`.
     pub compact: bool,
-}
-
-/// The parameters of a query, in order: key and value, both still encoded.
-pub fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
-        match pair.iter().position(|&byte| byte == b'=') {
-            Some(equals) => (&pair[..equals], &pair[equals + 1..]),
-            None => (pair, &pair[pair.len()..]),
-        }
-    })
-}
-
-/// The value of a hexadecimal digit.
-pub(super) const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
 }
 
 /// Decodes a percent-encoded info_hash; `None` unless it is exactly 20 bytes.

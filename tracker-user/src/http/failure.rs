@@ -1,0 +1,64 @@
+//! Why a request is refused, and how a client is told.
+//!
+//! The engine refuses what is wrong with the HTTP of a request ([`HttpFailure`]); a site refuses what is wrong with the rest.
+//! Both say so by a [`Refusal`], and the [`Binding`](super::Binding) says how one is written.
+
+use super::counters::counted;
+
+/// When a client may repeat its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The same request will fail again, always.
+    Never,
+    /// After so many minutes.
+    Minutes(u8),
+    /// The client is not told: it does as it sees fit.
+    Unspecified,
+}
+
+/// What a client is told instead of what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The reason, a sentence.
+    pub text: &'static str,
+    /// When the client may come back.
+    pub retry: Retry,
+}
+
+/// Appends the body of the reply that tells of a refusal, and returns the media type of that body.
+pub type RefusalFormat = fn(&Refusal, &mut Vec<u8>) -> &'static str;
+
+counted! {
+    /// What the engine refuses without asking a site, or because no site knows the path.
+    HttpFailure {
+        RequestMalformed = "request_malformed", "Malformed HTTP request";
+        RequestIncomplete = "request_incomplete", "HTTP request ended before it was complete";
+        BodySent = "body_sent", "HTTP requests to a tracker have no body";
+        NotFound = "not_found", "No such path";
+        MethodNotAllowed = "method_not_allowed", "Only GET and HEAD are allowed";
+        HeaderTimeout = "header_timeout", "HTTP request took too long to arrive";
+        HeaderTooLarge = "header_too_large", "HTTP request is too large";
+        TooManyConnections = "too_many_connections", "Tracker has too many connections";
+        VersionUnsupported = "version_unsupported", "Only HTTP/1.0 and HTTP/1.1 are spoken here";
+    }
+}
+
+impl HttpFailure {
+    /// What the client is told.
+    #[must_use]
+    pub const fn refusal(self) -> Refusal {
+        let (status, retry) = match self {
+            HttpFailure::RequestMalformed | HttpFailure::BodySent => (400, Retry::Never),
+            HttpFailure::RequestIncomplete => (400, Retry::Unspecified),
+            HttpFailure::NotFound => (404, Retry::Never),
+            HttpFailure::MethodNotAllowed => (405, Retry::Never),
+            HttpFailure::HeaderTimeout => (408, Retry::Unspecified),
+            HttpFailure::HeaderTooLarge => (431, Retry::Never),
+            HttpFailure::TooManyConnections => (503, Retry::Minutes(5)),
+            HttpFailure::VersionUnsupported => (505, Retry::Never),
+        };
+        Refusal { status, text: self.text(), retry }
+    }
+}
