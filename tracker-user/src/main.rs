@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use tracker_user::{
-    command::output,
     config::{Command, CommandLine, Configuration, Options, SizeOptions, limits},
     daemon::{
-        log::Log,
+        log::{LAST_LINES, Log},
         panics,
         signals::{Blocked, Signals},
         start,
     },
     http,
     store::sizes::{self, Sizes},
+    text::output,
     trace,
 };
 
@@ -63,7 +63,7 @@ fn run(options: Options) -> ExitCode {
             ExitCode::FAILURE
         }
     };
-    log.settle(start::LAST_LINES);
+    log.settle(LAST_LINES);
     code
 }
 

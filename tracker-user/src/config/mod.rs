@@ -1,22 +1,25 @@
 //! The command line and the configuration file. Both know the same options by the same names; the command line wins.
 
 mod file;
-mod trace;
 mod value;
 
-pub use trace::TraceOptions;
-pub use value::{Listen, Switch, XdpMode};
+pub use value::{Listen, Switch};
 
-use crate::store::{
-    sizes::Limits,
-    sweep::{LONGEST_PEER_TIMEOUT, Timeouts},
+use crate::{
+    listen::Endpoint,
+    store::{
+        sizes::Limits,
+        sweep::{LONGEST_PEER_TIMEOUT, Timeouts},
+    },
+    trace::TraceOptions,
+    xdp::XdpMode,
 };
 use anyhow::ensure;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::{
     ffi::OsString,
     fmt,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -258,15 +261,6 @@ impl Options {
             max_torrents max_peers max_peers_v6 interval interval_jitter peer_timeout torrent_timeout
             torrent_timeout_completed want_default want_max want_max_v6 give_local_peers path_mtu path_mtu_v6 state_dir)
     }
-}
-
-/// An address to listen on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Where.
-    pub address: SocketAddr,
-    /// Nobody asked for it by name: if the host lacks the address family, go on without.
-    pub optional: bool,
 }
 
 /// What the tracker runs with: complete and checked.

@@ -1,25 +1,10 @@
 //! The values of options, as people write them. The command line and the file take the same.
 
 use crate::listen;
-use clap::ValueEnum;
 use std::{
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
-
-/// Where the XDP program runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum XdpMode {
-    /// The best that works.
-    #[default]
-    Auto,
-    /// In the driver.
-    Native,
-    /// In the network stack.
-    Generic,
-    /// Nowhere.
-    Off,
-}
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

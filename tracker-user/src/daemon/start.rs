@@ -5,26 +5,25 @@
 //! are not there yet are no obstacle: [`Watch`] attaches to them when they come.
 
 use crate::{
-    config::{Configuration, XdpMode},
+    config::Configuration,
     daemon::{signals::Signals, warnings},
     http,
-    plural::plural,
     service::Shutdown,
-    statistics::{self, Statistics},
+    statistics::Statistics,
     store::{
         Store, clock, keys,
-        sizes::{self, Sizes},
+        sizes::Sizes,
         sweep::{self, LatestTotals},
     },
+    text::{human_bytes, plural},
     udp,
-    xdp::{self, KernelCounters, Loaded, Program, Watch, netlink},
+    xdp::{self, KernelCounters, Loaded, Program, Watch, XdpMode, netlink},
 };
 use anyhow::{Context as _, ensure};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
 };
 use tracing::{info, warn};
 
@@ -33,9 +32,6 @@ const URLS: usize = 8;
 
 /// The target of lines with URLs: RUST_LOG=info,url=off leaves them out where somebody else knows better ones.
 const URL: &str = "url";
-
-/// How long the last lines of the log may take when the process ends.
-pub const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs the tracker until SIGTERM or SIGINT.
 ///
@@ -54,7 +50,7 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
 
     let sizes = Sizes::new(&configuration.limits)?;
-    let interfaces = statistics::Interfaces::default();
+    let interfaces = xdp::status::Interfaces::default();
     let mut kernel = load(configuration, &sizes, &interfaces)?;
     let store = match &mut kernel {
         Some(kernel) => kernel.store.take(),
@@ -140,7 +136,7 @@ struct Kernel {
 fn load(
     configuration: &Configuration,
     sizes: &Sizes,
-    shown: &statistics::Interfaces,
+    shown: &xdp::status::Interfaces,
 ) -> anyhow::Result<Option<Kernel>> {
     if configuration.xdp_mode == XdpMode::Off || configuration.interfaces.is_empty() {
         return Ok(None);
@@ -155,7 +151,7 @@ fn load(
         Ok((store, counters, program)) => Ok(Some(Kernel { program, store: Some(store), counters: Some(counters) })),
         Err(error) if configuration.xdp_mode == XdpMode::Auto => {
             warn!("no XDP, UDP is answered by sockets only: {error:#}");
-            let off = |name: &String| statistics::Interface {
+            let off = |name: &String| xdp::status::Interface {
                 name: name.clone(),
                 mode: "off".into(),
                 note: format!("{error:#}"),
@@ -217,8 +213,8 @@ fn warn_of_small_buffers(udp: &[udp::Listener]) {
     if let Some(size) = udp.first().and_then(udp::receive_buffer).filter(|size| *size < wanted) {
         info!(
             "UDP sockets may buffer {} instead of {}: net.core.rmem_max={wanted} (sysctl) lets them take bursts",
-            sizes::human(size as u64),
-            sizes::human(wanted as u64)
+            human_bytes(size as u64),
+            human_bytes(wanted as u64)
         );
     }
 }
@@ -234,10 +230,10 @@ fn announce(
     let limits = &configuration.limits;
     info!("tracker {} is running", env!("CARGO_PKG_VERSION"));
     let regions: Vec<_> =
-        sizes.regions().iter().map(|region| format!("{} {}", region.name, sizes::human(region.bytes()))).collect();
+        sizes.regions().iter().map(|region| format!("{} {}", region.name, human_bytes(region.bytes()))).collect();
     info!(
         "memory: {} for {limits}, {} ({})",
-        sizes::human(sizes.bytes()),
+        human_bytes(sizes.bytes()),
         if loaded.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
         regions.join(", ")
     );

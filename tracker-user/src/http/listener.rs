@@ -2,7 +2,7 @@
 
 use super::buffers;
 use crate::{
-    config::Endpoint,
+    listen::Endpoint,
     listen::{self, Bound, Transport},
 };
 use anyhow::Context as _;

@@ -1,7 +1,7 @@
 //! What HTTP takes of memory at most, for people: `tracker sizes` prints it.
 
 use super::{Limits, buffers, snapshot};
-use crate::store::sizes::human;
+use crate::text::human_bytes;
 use std::fmt;
 
 /// Bytes that a connection which stays open takes of the process besides what it [holds](Limits::held_bytes): its task, its
@@ -38,14 +38,14 @@ impl fmt::Display for Memory<'_> {
         ];
         writeln!(f, "Besides, HTTP takes at most")?;
         for (bytes, what) in &rows {
-            writeln!(f, "{:>12}  {what}", human(*bytes))?;
+            writeln!(f, "{:>12}  {what}", human_bytes(*bytes))?;
         }
         write!(
             f,
             "{:>12}  in the kernel for each connection: {} to be sent, {} received and not read",
-            human(2 * buffers::TAKEN as u64),
-            human(buffers::TAKEN as u64),
-            human(buffers::TAKEN as u64)
+            human_bytes(2 * buffers::TAKEN as u64),
+            human_bytes(buffers::TAKEN as u64),
+            human_bytes(buffers::TAKEN as u64)
         )
     }
 }

@@ -1,3 +1,0 @@
-//! What the commands have in common.
-
-pub mod output;
