@@ -5,6 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`command`] | the command line, and the commands that are not the daemon |
 //! | [`config`] | the command line and the configuration file |
 //! | [`daemon`] | start, end, signals, log, warnings |
 //! | [`store`] | the swarm store: memory, sizes, clock, keys, removal of what has expired |
@@ -19,6 +20,7 @@
 //! | [`text`] | what people read: numbers with their words, bytes with units, what commands print |
 
 pub mod admin;
+pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod http;

@@ -49,10 +49,11 @@ pub use listener::{Http, Listener, bind, bind_all};
 
 use crate::{service::Shutdown, statistics::Statistics, store::Store};
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use std::{net::TcpListener, sync::Arc, thread, time::Duration};
 
 /// What clients may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections that stay open, all threads together. When they are that many, the one idle for longest makes room for a
     /// new one. Connections that are answered at once and closed do not count.
@@ -94,7 +95,7 @@ impl Default for Limits {
 /// What all HTTP threads share.
 pub struct Context {
     store: Arc<Store>,
-    limits: Limits,
+    limits: Arc<ArcSwap<Limits>>,
     statistics: Arc<Statistics>,
     /// Full scrapes under way.
     full_scrapes: Arc<permits::Permits>,
@@ -106,7 +107,7 @@ pub struct Context {
 impl Context {
     /// Puts it together.
     #[must_use]
-    pub fn new(store: Arc<Store>, limits: Limits, statistics: Arc<Statistics>) -> Self {
+    pub fn new(store: Arc<Store>, limits: Arc<ArcSwap<Limits>>, statistics: Arc<Statistics>) -> Self {
         Self {
             store,
             limits,

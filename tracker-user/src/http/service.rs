@@ -215,7 +215,7 @@ impl Service {
         connection: Connection,
         out: &mut Vec<u8>,
     ) -> Result<Next, Failure> {
-        let limits = &self.context.limits;
+        let limits = self.context.limits.load();
         if !limits.full_scrape {
             return Err(Failure::FullScrapeOff);
         }

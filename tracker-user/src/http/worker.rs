@@ -78,8 +78,8 @@ pub struct Worker {
     context: Arc<Context>,
     started: Instant,
     now: Cell<u64>,
-    /// How many connections this thread may keep open.
-    most: usize,
+    /// How many threads share the connections.
+    threads: usize,
 }
 
 /// Runs a thread until shutdown.
@@ -101,11 +101,11 @@ pub fn run(
     let worker = Rc::new(Worker {
         service: RefCell::new(Service::new(context.clone(), counters.clone())),
         deadlines: RefCell::default(),
-        debts: RefCell::new(Debts::new((context.limits.held_bytes / threads).max(HELD_LEAST))),
+        debts: RefCell::new(Debts::new((context.limits.load().held_bytes / threads).max(HELD_LEAST))),
         counters,
         receive_space: RefCell::new(vec![0; RECEIVE_BYTES].into()),
         send_space: RefCell::default(),
-        most: (context.limits.connections / threads).max(1),
+        threads,
         context,
         started: Instant::now(),
         now: Cell::new(0),
@@ -162,7 +162,7 @@ impl Worker {
     /// Looks at the clock, and ends connections that have waited too long.
     fn tick(&self) {
         self.now.set(milliseconds(self.started.elapsed()));
-        let limits = &self.context.limits;
+        let limits = self.context.limits.load();
         for wait in Wait::ALL {
             let (patience, event) = match wait {
                 Wait::Idle => (limits.idle_timeout, Some(HttpEvent::IdleTimeout)),
@@ -277,7 +277,9 @@ impl Worker {
 
     /// Makes a connection one of those that stay open. False: there was no room, and it is closed.
     fn keep(self: &Rc<Self>, socket: Socket, source: IpAddr, work: Work) -> bool {
-        if self.deadlines.borrow().waiting() >= self.most && !self.evict() {
+        // How many connections this thread may keep open.
+        let most = (self.context.limits.load().connections / self.threads).max(1);
+        if self.deadlines.borrow().waiting() >= most && !self.evict() {
             // All others are being sent to. A client that has had its reply can do without the connection.
             if !work.answered {
                 self.refuse(&socket);

@@ -23,6 +23,7 @@ use crate::{
         sizes::{self, Sizes},
     },
 };
+use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeSet, HashMap},
     io::{ErrorKind, Read as _, Write as _},
@@ -76,7 +77,7 @@ impl Random {
 
 fn context(store: &Arc<Store>, limits: Limits) -> Arc<Context> {
     let statistics = Statistics::new(store.clone(), Arc::default(), None, Interfaces::default());
-    Arc::new(Context::new(store.clone(), limits, Arc::new(statistics)))
+    Arc::new(Context::new(store.clone(), Arc::new(ArcSwap::from_pointee(limits)), Arc::new(statistics)))
 }
 
 struct Server {
