@@ -12,9 +12,12 @@ use tracker_common::{
     settings::Settings,
     wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, PROTOCOL_ID},
 };
-use tracker_user::store::{
-    Handle, Path, Store,
-    sizes::{Limits, Sizes},
+use tracker_user::{
+    config::live::Announces,
+    store::{
+        Handle, Path, Store,
+        sizes::{Limits, Sizes},
+    },
 };
 
 /// Peers wanted.
@@ -82,9 +85,7 @@ fn configure(settings: &Settings) {
     for (number, key) in settings.hash_keys.iter().chain(&settings.connection_key).enumerate() {
         key.store((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     }
-    settings.interval.store(1800);
-    settings.want_default.store(50);
-    settings.want_max_v4.store(200);
+    Announces { interval_jitter: 0, ..Announces::default() }.apply(settings);
     settings.second.store(1_000_000);
     settings.minute.store(1_000_000 / 60);
 }

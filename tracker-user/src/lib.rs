@@ -5,7 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`command`] | what commands print |
+//! | [`command`] | the command line, and the commands that are not the daemon |
 //! | [`config`] | the command line and the configuration file |
 //! | [`daemon`] | start, end, signals, log, warnings |
 //! | [`store`] | the swarm store: memory, sizes, clock, keys, removal of what has expired |
@@ -17,7 +17,7 @@
 //! | [`admin`] | the statistics in several formats |
 //! | [`trace`] | single packets, shown as the XDP program sees them |
 //! | [`service`] | how threads and tasks learn that it is over |
-//! | [`plural`] | numbers with their words |
+//! | [`text`] | what people read: numbers with their words, bytes with units, what commands print |
 
 pub mod admin;
 pub mod command;
@@ -25,10 +25,10 @@ pub mod config;
 pub mod daemon;
 pub mod http;
 pub mod listen;
-pub mod plural;
 pub mod service;
 pub mod statistics;
 pub mod store;
+pub mod text;
 pub mod trace;
 pub mod udp;
 pub mod xdp;

@@ -1,13 +1,16 @@
 //! The configuration file: TOML with the options of the command line by their names. Each value is given to the same parser as
 //! on the command line, so both take the same and say the same of what is wrong; the file adds the line.
 
-use super::Options;
+use super::options::Options;
 use anyhow::Context as _;
-use clap::{Arg, ArgAction, Args as _, Command, FromArgMatches as _, error::ContextKind, error::ContextValue};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _,
+    error::{ContextKind, ContextValue},
+};
 use std::{
     collections::BTreeMap,
     error::Error as _,
-    fs,
+    fs, iter,
     path::{Path, PathBuf},
 };
 use toml::{Spanned, Value};
@@ -26,9 +29,10 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Takes out an option that the command line has as well. `field` is its name in [`Options`].
-    pub fn forget(&mut self, field: &str) {
-        self.lines.remove(&field.replace('_', "-"));
+    /// Takes out the options that the command line has as well.
+    pub fn forget_given(&mut self, matches: &ArgMatches) {
+        // The parser knows options by the names of their fields.
+        self.lines.retain(|option, _| !matches.contains_id(&option.replace('-', "_")));
     }
 
     /// The error, which is about `option`, with the place where that was set.
@@ -49,13 +53,13 @@ fn place(file: &Path, line: usize) -> String {
 ///
 /// # Errors
 /// When it cannot be read, is not TOML, or the first thing in it that is no option or no value of one.
-pub fn read(path: &Path) -> anyhow::Result<Options> {
+pub fn read(path: &Path) -> anyhow::Result<(Options, Origin)> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read the configuration file {}", path.display()))?;
     parse(&text, path)
 }
 
-pub(super) fn parse(text: &str, path: &Path) -> anyhow::Result<Options> {
+pub(super) fn parse(text: &str, path: &Path) -> anyhow::Result<(Options, Origin)> {
     let table: BTreeMap<String, Spanned<Value>> =
         toml::from_str(text).with_context(|| format!("the configuration file {} is no TOML", path.display()))?;
     let mut entries: Vec<_> = table.into_iter().collect();
@@ -67,7 +71,11 @@ pub(super) fn parse(text: &str, path: &Path) -> anyhow::Result<Options> {
     for (key, value) in entries {
         let span = value.span();
         let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
-        let one = option(&command, &key, value.get_ref())
+        let name = add(&mut options, &command, &key, value.get_ref())
+            .and_then(|name| match origin.lines.get(&name) {
+                Some(other) => Err(format!("line {other} has the same option as {name}")),
+                None => Ok(name),
+            })
             .map_err(|what| {
                 let source = text.get(span).unwrap_or_default();
                 let source = source.lines().next().unwrap_or_default();
@@ -75,24 +83,29 @@ pub(super) fn parse(text: &str, path: &Path) -> anyhow::Result<Options> {
                 anyhow::Error::msg(format!("{key} = {shown}: {what}"))
             })
             .with_context(|| place(path, line))?;
-        options = options.or(one);
-        origin.lines.insert(key, line);
+        origin.lines.insert(name, line);
     }
-    options.origin = origin;
-    Ok(options)
+    Ok((options, origin))
 }
 
-/// The option `key` with its value and no others. The error says what is wrong.
-fn option(command: &Command, key: &str, value: &Value) -> Result<Options, String> {
+/// Adds the option `key` with its value. Returns its name, or says what is wrong.
+fn add(options: &mut Options, command: &Command, key: &str, value: &Value) -> Result<String, String> {
     if key == "config" {
         return Err("a file cannot name another one".into());
     }
-    let Some(argument) = command.get_arguments().find(|argument| argument.get_long() == Some(key)) else {
+    let argument = command.get_arguments().find(|argument| names(argument).any(|name| name == key));
+    let Some((argument, name)) = argument.and_then(|argument| Some((argument, argument.get_long()?))) else {
         return Err(unknown(command, key, value));
     };
-    let arguments = texts(argument, value)?.into_iter().map(|text| format!("--{key}={text}"));
+    let arguments = texts(argument, value)?.into_iter().map(|text| format!("--{name}={text}"));
     let matches = command.clone().try_get_matches_from(arguments).map_err(|error| describe(&error))?;
-    Options::from_arg_matches(&matches).map_err(|error| describe(&error))
+    options.update_from_arg_matches(&matches).map_err(|error| describe(&error))?;
+    Ok(name.to_owned())
+}
+
+/// The name of an option, and those that it had before.
+fn names(argument: &Arg) -> impl Iterator<Item = &str> {
+    argument.get_long().into_iter().chain(argument.get_all_aliases().unwrap_or_default())
 }
 
 /// The value as it would be written on the command line, once for each time that the option would be given.
@@ -130,9 +143,9 @@ fn unknown(command: &Command, key: &str, value: &Value) -> String {
         return "there are no sections; the options stand by themselves, without a [heading]".into();
     }
     let written = key.to_lowercase().replace(['_', ' ', '.'], "-");
-    let names = command.get_arguments().filter_map(Arg::get_long).filter(|name| *name != "config");
-    let alike = names.map(|name| (strsim::jaro_winkler(&written, name), name));
-    match alike.max_by(|one, other| one.0.total_cmp(&other.0)) {
+    let all = command.get_arguments().flat_map(|argument| names(argument).zip(iter::repeat(argument.get_long())));
+    let alike = all.filter_map(|(name, shown)| Some((strsim::jaro_winkler(&written, name), shown?)));
+    match alike.filter(|(_, name)| *name != "config").max_by(|one, other| one.0.total_cmp(&other.0)) {
         Some((likeness, name)) if likeness > ALIKE => format!("there is no such option; is {name} meant?"),
         _ => "there is no such option (`tracker run --help` lists them)".into(),
     }

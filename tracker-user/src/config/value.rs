@@ -1,25 +1,10 @@
 //! The values of options, as people write them. The command line and the file take the same.
 
 use crate::listen;
-use clap::ValueEnum;
 use std::{
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
-
-/// Where the XDP program runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum XdpMode {
-    /// The best that works.
-    #[default]
-    Auto,
-    /// In the driver.
-    Native,
-    /// In the network stack.
-    Generic,
-    /// Nowhere.
-    Off,
-}
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +61,14 @@ impl FromStr for Listen {
 /// What is wrong with an address, with the nearest right one.
 fn explain_address(text: &str) -> String {
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return format!("{text:?} has no port; write {}", SocketAddr::new(address, super::DEFAULT_PORT));
+        return format!("{text:?} has no port; write {}", SocketAddr::new(address, super::startup::DEFAULT_PORT));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some(parts) => parts,
         None if text.bytes().all(|byte| byte.is_ascii_digit()) => ("", text),
         None => (text, ""),
     };
-    let usable = port.parse::<u16>().unwrap_or(super::DEFAULT_PORT);
+    let usable = port.parse::<u16>().unwrap_or(super::startup::DEFAULT_PORT);
     if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_err() {
         return format!("{text:?} has the port {port}, but the largest is 65535");
     }

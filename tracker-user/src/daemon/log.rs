@@ -4,7 +4,7 @@
 //! What cannot be written, or does not fit into the queue while the writer waits, is lost and counted, and the count is told as
 //! soon as something can be written again.
 
-use crate::plural::plural;
+use crate::text::plural;
 use std::{
     collections::VecDeque,
     fmt::Write as _,
@@ -24,6 +24,9 @@ const QUEUE_BYTES: usize = 1 << 20;
 
 /// How often it is tried to tell of lost lines when there are no others.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the last lines of the log may take when the process ends.
+pub const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The queue of lines. Clones share it.
 #[derive(Clone, Default)]

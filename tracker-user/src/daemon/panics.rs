@@ -2,7 +2,7 @@
 //! thread gone would be worse than none. What the panic said goes to the log like any other line, so a standard error that
 //! cannot be written does not stand in the way.
 
-use super::{log::Log, start};
+use super::log::{LAST_LINES, Log};
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     panic::{self, PanicHookInfo},
@@ -13,7 +13,7 @@ use std::{
 pub fn abort_after_telling(log: Log) {
     panic::set_hook(Box::new(move |panic| {
         log.line_of_a_panic(text(panic).into_bytes());
-        log.settle(start::LAST_LINES);
+        log.settle(LAST_LINES);
         process::abort();
     }));
 }

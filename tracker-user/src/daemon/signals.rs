@@ -4,7 +4,7 @@
 //! They are blocked in all threads from the beginning on, and one thread waits for them, so none can come too early. SIGQUIT
 //! keeps its meaning, an end at once with a core dump where these are on, and so do the signals of faults.
 
-use super::log::Log;
+use super::log::{LAST_LINES, Log};
 use anyhow::{Context as _, ensure};
 use std::{
     io,
@@ -144,7 +144,7 @@ impl Watcher {
             phase::STARTING => {
                 info!("{name}{sender}: stopping before everything was started");
                 // What has been bound, loaded or attached so far goes with the process.
-                self.log.settle(super::start::LAST_LINES);
+                self.log.settle(LAST_LINES);
                 process::exit(0);
             }
             phase::RUNNING => {

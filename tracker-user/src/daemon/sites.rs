@@ -4,11 +4,12 @@ use crate::{
     admin::site::AdminSite,
     http::{
         Binding, Listener, MakeSite,
-        tracker::{self, Tracker, failure},
+        tracker::{FullScrapeLimits, Tracker, failure},
     },
     statistics::Statistics,
     store::Store,
 };
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 
 /// The tracker and the operator's pages, on the same listeners. An operator's site with listeners of its own would be another
@@ -17,7 +18,7 @@ use std::sync::Arc;
 pub fn shared(
     listeners: Vec<Listener>,
     store: &Arc<Store>,
-    limits: tracker::Limits,
+    limits: Arc<ArcSwap<FullScrapeLimits>>,
     statistics: &Arc<Statistics>,
 ) -> Vec<Binding> {
     let tracker = Tracker::new(store.clone(), limits, statistics.http.tracker.clone());

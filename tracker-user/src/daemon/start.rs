@@ -5,26 +5,25 @@
 //! are not there yet are no obstacle: [`Watch`] attaches to them when they come.
 
 use crate::{
-    config::{Configuration, XdpMode},
+    config::{Configuration, Startup, live::Handles},
     daemon::{signals::Signals, sites, warnings},
     http,
-    plural::plural,
     service::Shutdown,
-    statistics::{self, Statistics},
+    statistics::Statistics,
     store::{
         Store, clock, keys,
-        sizes::{self, Sizes},
+        sizes::Sizes,
         sweep::{self, LatestTotals},
     },
+    text::{human_bytes, plural},
     udp,
-    xdp::{self, KernelCounters, Loaded, Program, Watch, netlink},
+    xdp::{self, KernelCounters, Loaded, Program, Watch, XdpMode, netlink},
 };
 use anyhow::{Context as _, ensure};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
 };
 use tracing::{info, warn};
 
@@ -34,28 +33,23 @@ const URLS: usize = 8;
 /// The target of lines with URLs: RUST_LOG=info,url=off leaves them out where somebody else knows better ones.
 const URL: &str = "url";
 
-/// How long the last lines of the log may take when the process ends.
-pub const LAST_LINES: Duration = Duration::from_secs(2);
-
 /// Runs the tracker until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When something cannot be started; nothing is left behind then.
 pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<()> {
-    ensure!(
-        !configuration.udp.is_empty() || !configuration.http.is_empty(),
-        "nothing to do: --udp and --http are both off"
-    );
-    raise_file_limit(configuration.http_connections);
-    let udp = udp::bind_all(&configuration.udp, configuration.udp_threads)?;
-    let http = http::bind_all(&configuration.http, configuration.http_threads)?;
+    let Configuration { startup, live } = configuration;
+    ensure!(!startup.udp.is_empty() || !startup.http.is_empty(), "nothing to do: --udp and --http are both off");
+    raise_file_limit(live.http.connections);
+    let udp = udp::bind_all(&startup.udp, startup.udp_threads)?;
+    let http = http::bind_all(&startup.http, startup.http_threads)?;
     let missing = missing(&udp, &http);
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
 
-    let sizes = Sizes::new(&configuration.limits)?;
-    let interfaces = statistics::Interfaces::default();
-    let mut kernel = load(configuration, &sizes, &interfaces)?;
+    let sizes = Sizes::new(&startup.limits)?;
+    let interfaces = xdp::status::Interfaces::default();
+    let mut kernel = load(startup, &sizes, &interfaces)?;
     let store = match &mut kernel {
         Some(kernel) => kernel.store.take(),
         None => None,
@@ -67,8 +61,9 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
             Store::anonymous(&sizes)?
         }
     });
-    keys::set(&store, configuration.state_dir.as_deref())?;
-    apply(configuration, &store);
+    keys::set(&store, startup.state_dir.as_deref())?;
+    let handles = Handles::default();
+    live.apply(store.settings(), &handles);
 
     let shutdown = Shutdown::default();
     let mut threads = vec![clock::start(store.clone(), shutdown.clone()).context("cannot start the clock")?];
@@ -77,9 +72,9 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     let watch = match &loaded {
         Some(loaded) => {
             let options = xdp::watch::Options {
-                names: configuration.interfaces.clone(),
-                mode: configuration.xdp_mode,
-                force: configuration.force,
+                names: startup.interfaces.clone(),
+                mode: startup.xdp_mode,
+                force: startup.force,
                 listen: udp_addresses.clone(),
                 shown: interfaces.clone(),
             };
@@ -89,7 +84,7 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     };
     let totals = Arc::new(LatestTotals::default());
     threads.push(
-        sweep::start(&store, configuration.timeouts, totals.clone(), shutdown.clone())
+        sweep::start(&store, handles.timeouts.clone(), totals.clone(), shutdown.clone())
             .context("cannot start the removal of expired peers")?,
     );
     let statistics = Arc::new(Statistics::new(store.clone(), totals, counters, interfaces));
@@ -102,11 +97,10 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     threads.push(
         warnings::start(statistics.clone(), missing, shutdown.clone()).context("cannot start the thread that warns")?,
     );
-    let full_scrape = http::tracker::Limits { full_scrape: configuration.full_scrape, ..Default::default() };
-    let bindings = sites::shared(http, &store, full_scrape, &statistics);
-    let counters = statistics.http.engine.clone();
-    threads.extend(http::serve(bindings, http_limits(configuration), counters, &shutdown)?);
-    announce(configuration, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
+    let bindings = sites::shared(http, &store, handles.full_scrape.clone(), &statistics);
+    let http_counters = statistics.http.engine.clone();
+    threads.extend(http::serve(bindings, handles.http.clone(), http_counters, &shutdown)?);
+    log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
     signals.wait();
     // From here on the sockets answer what the program would have answered, until they are closed as well.
@@ -139,15 +133,11 @@ struct Kernel {
 }
 
 /// Loads the XDP program if it is wanted. In mode auto it may be missing.
-fn load(
-    configuration: &Configuration,
-    sizes: &Sizes,
-    shown: &statistics::Interfaces,
-) -> anyhow::Result<Option<Kernel>> {
-    if configuration.xdp_mode == XdpMode::Off || configuration.interfaces.is_empty() {
+fn load(startup: &Startup, sizes: &Sizes, shown: &xdp::status::Interfaces) -> anyhow::Result<Option<Kernel>> {
+    if startup.xdp_mode == XdpMode::Off || startup.interfaces.is_empty() {
         return Ok(None);
     }
-    xdp::wait_for_interfaces(&configuration.interfaces, configuration.xdp_mode)?;
+    xdp::wait_for_interfaces(&startup.interfaces, startup.xdp_mode)?;
     let load = || -> anyhow::Result<_> {
         xdp::check_system()?;
         let mut program = Program::load(sizes)?;
@@ -155,41 +145,18 @@ fn load(
     };
     match load() {
         Ok((store, counters, program)) => Ok(Some(Kernel { program, store: Some(store), counters: Some(counters) })),
-        Err(error) if configuration.xdp_mode == XdpMode::Auto => {
+        Err(error) if startup.xdp_mode == XdpMode::Auto => {
             warn!("no XDP, UDP is answered by sockets only: {error:#}");
-            let off = |name: &String| statistics::Interface {
+            let off = |name: &String| xdp::status::Interface {
                 name: name.clone(),
                 mode: "off".into(),
                 note: format!("{error:#}"),
             };
-            shown.set(configuration.interfaces.iter().map(off).collect());
+            shown.set(startup.interfaces.iter().map(off).collect());
             Ok(None)
         }
         Err(error) => Err(error),
     }
-}
-
-fn http_limits(configuration: &Configuration) -> http::Limits {
-    let limits = http::Limits::default();
-    let idle_timeout = configuration.http_timeout;
-    http::Limits {
-        connections: configuration.http_connections,
-        header_timeout: limits.header_timeout.min(idle_timeout),
-        idle_timeout,
-        write_timeout: limits.write_timeout.min(idle_timeout),
-        ..limits
-    }
-}
-
-/// Writes the limits of requests and replies into the settings record.
-fn apply(configuration: &Configuration, store: &Store) {
-    let settings = store.settings();
-    settings.interval.store(configuration.interval);
-    settings.interval_jitter.store(configuration.interval_jitter);
-    settings.want_default.store(configuration.want_default);
-    settings.give_near_peers.store(u32::from(configuration.give_local_peers));
-    settings.want_max_v4.store(configuration.want_max_v4);
-    settings.want_max_v6.store(configuration.want_max_v6);
 }
 
 /// Every HTTP connection takes a file descriptor, and a few more are needed besides.
@@ -218,27 +185,21 @@ fn warn_of_small_buffers(udp: &[udp::Listener]) {
     if let Some(size) = udp.first().and_then(udp::receive_buffer).filter(|size| *size < wanted) {
         info!(
             "UDP sockets may buffer {} instead of {}: net.core.rmem_max={wanted} (sysctl) lets them take bursts",
-            sizes::human(size as u64),
-            sizes::human(wanted as u64)
+            human_bytes(size as u64),
+            human_bytes(wanted as u64)
         );
     }
 }
 
 /// Tells the operator what clients can use and what has come of it all.
-fn announce(
-    configuration: &Configuration,
-    sizes: &Sizes,
-    loaded: Option<&Loaded>,
-    udp: &[SocketAddr],
-    http: &[SocketAddr],
-) {
-    let limits = &configuration.limits;
+fn log_startup(startup: &Startup, sizes: &Sizes, loaded: Option<&Loaded>, udp: &[SocketAddr], http: &[SocketAddr]) {
+    let limits = &startup.limits;
     info!("tracker {} is running", env!("CARGO_PKG_VERSION"));
     let regions: Vec<_> =
-        sizes.regions().iter().map(|region| format!("{} {}", region.name, sizes::human(region.bytes()))).collect();
+        sizes.regions().iter().map(|region| format!("{} {}", region.name, human_bytes(region.bytes()))).collect();
     info!(
         "memory: {} for {limits}, {} ({})",
-        sizes::human(sizes.bytes()),
+        human_bytes(sizes.bytes()),
         if loaded.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
         regions.join(", ")
     );
@@ -249,16 +210,16 @@ fn announce(
             loaded.verified_instructions.map_or_else(String::new, |count| format!(", {count} instructions verified"))
         );
     }
-    if configuration.interfaces.is_empty() && configuration.xdp_mode != XdpMode::Off {
+    if startup.interfaces.is_empty() && startup.xdp_mode != XdpMode::Off {
         info!("sockets answer UDP; {}", how_to_get_xdp());
     }
     let list = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     if !udp.is_empty() {
-        let threads = plural(configuration.udp_threads as u64, "thread", "threads");
+        let threads = plural(startup.udp_threads as u64, "thread", "threads");
         info!("UDP sockets: {} with {threads} each", list(udp));
     }
     if !http.is_empty() {
-        let threads = plural(configuration.http_threads as u64, "thread", "threads");
+        let threads = plural(startup.http_threads as u64, "thread", "threads");
         info!("HTTP: {} with {threads}", list(http));
     }
     let local: Vec<IpAddr> = netlink::addresses().unwrap_or_default().into_iter().map(|local| local.address).collect();
@@ -275,7 +236,7 @@ fn announce(
         info!(target: URL, "old announce URLs are answered as well: {url}/announce.php, {url}/announce/KEY and the like");
         info!(target: URL, "statistics: {url}/stats");
     }
-    if configuration.state_dir.is_none() {
+    if startup.state_dir.is_none() {
         info!(
             "the connection id key is new at every start; --state-dir keeps it, and clients notice nothing of a restart"
         );

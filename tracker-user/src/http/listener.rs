@@ -1,10 +1,7 @@
 //! Listening sockets of the HTTP threads.
 
 use super::socket_buffers;
-use crate::{
-    config::Endpoint,
-    listen::{self, Bound, Transport},
-};
+use crate::listen::{self, Bound, Endpoint, Transport};
 use anyhow::Context as _;
 use socket2::{Protocol, Socket, Type};
 use std::{

@@ -49,12 +49,13 @@ pub use site::{Answer, MakeSite, Site};
 
 use crate::service::Shutdown;
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use counters::HttpRegistry;
 use failure::RefusalFormat;
 use std::{net::TcpListener, sync::Arc, thread, time::Duration};
 
 /// What clients may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections that stay open, all threads together. When they are that many, the one idle for longest makes room for a
     /// new one. Connections that are answered at once and closed do not count.
@@ -99,7 +100,7 @@ pub struct Binding {
 /// When a thread cannot be started.
 pub fn serve(
     mut bindings: Vec<Binding>,
-    limits: Limits,
+    limits: Arc<ArcSwap<Limits>>,
     counters: HttpRegistry,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::service::Shutdown;
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use socket2::{SockRef, Socket};
 use std::{
     io::{self, ErrorKind},
@@ -57,7 +58,7 @@ pub struct Shared {
     /// The sites and where they answer.
     pub bindings: Vec<Binding>,
     /// What clients may take, all threads together.
-    pub limits: Limits,
+    pub limits: Arc<ArcSwap<Limits>>,
     /// What the engine counts.
     pub counters: HttpRegistry,
     /// How many threads there are.
@@ -68,8 +69,6 @@ pub struct Shared {
 struct Worker {
     state: Rc<ThreadState>,
     shared: Arc<Shared>,
-    /// How many connections this thread may keep open.
-    max_connections: usize,
 }
 
 /// Runs thread number `number` until shutdown. It accepts connections from its listening sockets, of which each is of the
@@ -87,14 +86,10 @@ pub fn run(
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().context(
             "cannot make the event loop of an HTTP thread: is the number of open files (ulimit -n) exhausted?",
         )?;
-    let Limits { connections, held_bytes, .. } = shared.limits;
+    let held_limit = (shared.limits.load().held_bytes / shared.threads).max(MIN_HELD_BYTES);
     let counters = shared.counters.thread();
     let responders = shared.bindings.iter().map(|binding| Responder::new(binding, counters.clone())).collect();
-    let worker = Rc::new(Worker {
-        state: Rc::new(ThreadState::new(responders, counters, (held_bytes / shared.threads).max(MIN_HELD_BYTES))),
-        max_connections: (connections / shared.threads).max(1),
-        shared,
-    });
+    let worker = Rc::new(Worker { state: Rc::new(ThreadState::new(responders, counters, held_limit)), shared });
     LocalSet::new().block_on(&runtime, worker.serve(listeners, number == 0, shutdown))
 }
 
@@ -142,7 +137,7 @@ impl Worker {
     /// Looks at the clock, and ends connections that have waited too long.
     fn end_overdue(&self) {
         self.state.update_now();
-        let limits = &self.shared.limits;
+        let limits = self.shared.limits.load();
         for wait in Wait::ALL {
             let (limit, event) = match wait {
                 Wait::Idle => (limits.idle_timeout, Some(HttpEvent::IdleTimeout)),
@@ -245,7 +240,9 @@ impl Worker {
 
     /// Makes a connection one of those that stay open. False: there was no room, and it is closed.
     fn keep(&self, socket: Socket, client: Client, buffers: Buffers) -> bool {
-        if self.state.deadlines.borrow().waiting() >= self.max_connections && !self.evict() {
+        // How many connections this thread may keep open.
+        let max_connections = (self.shared.limits.load().connections / self.shared.threads).max(1);
+        if self.state.deadlines.borrow().waiting() >= max_connections && !self.evict() {
             // All others are being sent to. A client that has had its reply can do without the connection.
             if !buffers.answered {
                 self.state.counters.count(HttpEvent::Refused);

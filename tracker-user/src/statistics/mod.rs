@@ -8,6 +8,7 @@ pub mod http;
 pub mod process;
 pub mod rates;
 
+pub use crate::xdp::status::{Interface, Interfaces};
 use crate::{
     store::{
         Counters, Path, Store,
@@ -29,34 +30,6 @@ use tracker_common::{
 
 /// Returning peers by the minutes since their last announce.
 pub type Renewals = [u64; RENEWALS];
-
-/// An interface and how XDP runs on it, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// `native`, `generic` or `off`.
-    pub mode: String,
-    /// Why this mode and no better one; may be empty.
-    pub note: String,
-}
-
-/// Interfaces as they are now: written by whoever follows them. Clones share their contents.
-#[derive(Clone, Debug, Default)]
-pub struct Interfaces(Arc<Mutex<Vec<Interface>>>);
-
-impl Interfaces {
-    /// Replaces all of them.
-    pub fn set(&self, interfaces: Vec<Interface>) {
-        *locked(&self.0) = interfaces;
-    }
-
-    /// All of them.
-    #[must_use]
-    pub fn get(&self) -> Vec<Interface> {
-        locked(&self.0).clone()
-    }
-}
 
 /// Everything that is known about how the tracker is going; shared by all threads.
 pub struct Statistics {

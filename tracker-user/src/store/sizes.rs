@@ -3,7 +3,7 @@
 //! The kernel takes the memory of a map when it is made and never more, so everything is decided here, once, at the start.
 //! When a pool is used up, a new torrent is refused and a new peer takes the place of an old one.
 
-use crate::plural::plural;
+use crate::text::{human_bytes, plural};
 use anyhow::{Context as _, ensure};
 use std::fmt;
 use tracker_common::{
@@ -184,29 +184,14 @@ fn bytes_per_peer<F: Family>(chunk_bytes: usize) -> f64 {
     slots + partition / f64::from(F::PER_PARTITION)
 }
 
-/// A number of bytes for people, with binary units.
-#[must_use]
-pub fn human(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for larger in ["KiB", "MiB", "GiB", "TiB"] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = larger;
-    }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
-}
-
 impl fmt::Display for Sizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<12}{:>12}{:>8}{:>12}  holds", "map", "elements", "bytes", "memory")?;
         for region in self.regions() {
             let RegionSize { name, holds, count, element_bytes } = region;
-            writeln!(f, "{name:<12}{count:>12}{element_bytes:>8}{:>12}  {holds}", human(region.bytes()))?;
+            writeln!(f, "{name:<12}{count:>12}{element_bytes:>8}{:>12}  {holds}", human_bytes(region.bytes()))?;
         }
-        write!(f, "{:<12}{:>12}{:>8}{:>12}", "total", "", "", human(self.bytes()))
+        write!(f, "{:<12}{:>12}{:>8}{:>12}", "total", "", "", human_bytes(self.bytes()))
     }
 }
 
@@ -323,13 +308,6 @@ mod tests {
             ((1, 1, 1), "1 torrent, 1 IPv4 and 1 IPv6 peer"),
         ] {
             assert_eq!(Limits { torrents, peers_v4, peers_v6 }.to_string(), text);
-        }
-    }
-
-    #[test]
-    fn bytes_are_shown_in_fitting_units() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (64 << 20, "64.0 MiB")] {
-            assert_eq!(human(bytes), text);
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     service::Shutdown,
     store::{Handle, Path, Store},
 };
+use arc_swap::ArcSwap;
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
@@ -47,6 +48,12 @@ pub struct Timeouts {
     pub torrent: u32,
     /// The same for a torrent whose download was completed at least once.
     pub torrent_completed: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { peer: 45, torrent: 45, torrent_completed: 24 * 60 }
+    }
 }
 
 /// A peer's age is kept modulo 8192 minutes.
@@ -112,7 +119,7 @@ impl LatestTotals {
 /// When no thread can be started.
 pub fn start(
     store: &Arc<Store>,
-    timeouts: Timeouts,
+    timeouts: Arc<ArcSwap<Timeouts>>,
     latest: Arc<LatestTotals>,
     shutdown: Shutdown,
 ) -> io::Result<thread::JoinHandle<()>> {
@@ -121,6 +128,7 @@ pub fn start(
         let mut walks = 0;
         while !shutdown.has_begun() {
             let begin = Instant::now();
+            let timeouts = timeouts.load_full();
             let mut walk = Walk::default();
             while walk.slice(&handle, &timeouts) && !shutdown.has_begun() {
                 rest(walk.last_slice * REST, &shutdown);

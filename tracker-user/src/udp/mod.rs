@@ -15,8 +15,7 @@ mod shorten;
 mod socket;
 
 use crate::{
-    config::Endpoint,
-    listen::{self, Bound},
+    listen::{self, Bound, Endpoint},
     service::Shutdown,
     store::{Path, Store},
 };

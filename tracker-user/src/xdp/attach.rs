@@ -1,13 +1,13 @@
 //! Attaches the XDP program to one interface, in the best of the modes that are allowed.
 
 use super::{
+    XdpMode,
     bpf_link::{self, Link},
     netlink::{self, AttachedMode, AttachedProgram, Interface},
     other_end::OtherEnd,
     program::Loaded,
     refusal::{Refusal, describe},
 };
-use crate::config::XdpMode;
 use anyhow::{bail, ensure};
 
 /// The program on an interface; drop takes it off.

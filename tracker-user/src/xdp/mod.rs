@@ -8,6 +8,8 @@
 //! | [`watch`] | the thread that follows interfaces and addresses |
 //! | `interfaces` | the interfaces that were named, and the program on each of them |
 //! | `attach`, `other_end`, `refusal` | attaching to one interface: choosing the mode, and what refusals mean |
+//! | `mode` | where the program may run |
+//! | [`status`] | how it runs on the interfaces, for people |
 //! | `back_off` | when to try again |
 //! | [`bpf_link`] | what holds a program on an interface; taking others off (`--force`) |
 //! | [`destinations`] | which addresses and interfaces the program answers for |
@@ -22,6 +24,7 @@ pub mod bpf_link;
 pub mod destinations;
 mod interfaces;
 pub mod memory_limit;
+mod mode;
 pub mod netlink;
 mod notifications;
 pub mod object;
@@ -29,11 +32,12 @@ pub mod offload;
 mod other_end;
 pub mod program;
 mod refusal;
+pub mod status;
 pub mod system;
 pub mod watch;
 
-use crate::config::XdpMode;
 use anyhow::bail;
+pub use mode::XdpMode;
 use netlink::Interface;
 pub use program::{KernelCounters, Loaded, Program};
 use std::{

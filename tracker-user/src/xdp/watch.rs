@@ -6,14 +6,16 @@
 //! is looked at now and then besides, in case that something else is not told.
 
 use super::{
+    XdpMode,
     attach::Permission,
     destinations::{self, Served},
     interfaces::Interfaces,
     netlink::{self, Interface},
     notifications::{Notifications, Woken},
     program::Loaded,
+    status,
 };
-use crate::{config::XdpMode, statistics, store::Store};
+use crate::store::Store;
 use anyhow::Context as _;
 use std::{
     io,
@@ -43,7 +45,7 @@ pub struct Options {
     /// Where UDP is listened for.
     pub listen: Vec<SocketAddr>,
     /// What the statistics show.
-    pub shown: statistics::Interfaces,
+    pub shown: status::Interfaces,
 }
 
 /// The thread. When this is dropped the program is taken off all interfaces, and the thread has ended.
@@ -91,7 +93,7 @@ struct Follower {
     store: Arc<Store>,
     listen: Vec<SocketAddr>,
     served: Served,
-    shown: statistics::Interfaces,
+    shown: status::Interfaces,
 }
 
 impl Follower {

@@ -30,7 +30,7 @@ fn each_listener_has_its_own_sites_and_words() {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (public, private) = (bind(any, 2).expect("a port"), bind(any, 1).expect("a port"));
     let addresses = [public.address, private.address];
-    let Context { statistics, mut bindings } = Context::new(vec![public], &store, tracker::Limits::default());
+    let Context { statistics, mut bindings } = Context::new(vec![public], &store, FullScrapeLimits::default());
     // The tracker alone, and the operator's pages beside another site.
     bindings[0].sites.truncate(1);
     let admin = statistics.clone();
@@ -41,7 +41,7 @@ fn each_listener_has_its_own_sites_and_words() {
         not_found: "nothing here",
     });
     let shutdown = Shutdown::default();
-    let threads = serve(bindings, Limits::default(), statistics.http.engine.clone(), &shutdown).expect("two threads");
+    let threads = serve(bindings, Arc::default(), statistics.http.engine.clone(), &shutdown).expect("two threads");
     assert_eq!(threads.len(), 2);
     let get = |address: SocketAddr, target: &str| {
         let mut client = Client::connect(address);

@@ -16,6 +16,7 @@ use super::{
     failure::HttpFailure,
     responder::Responder,
     tracker::{
+        FullScrapeLimits,
         bencode::reading::{Value, read},
         counters::TrackerEvent,
         failure::Failure,
@@ -33,6 +34,7 @@ use crate::{
         sizes::{self, Sizes},
     },
 };
+use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeSet, HashMap},
     io::{ErrorKind, Read as _, Write as _},
@@ -91,7 +93,8 @@ struct Context {
 }
 
 impl Context {
-    fn new(listeners: Vec<Listener>, store: &Arc<Store>, full_scrape: tracker::Limits) -> Self {
+    fn new(listeners: Vec<Listener>, store: &Arc<Store>, full_scrape: FullScrapeLimits) -> Self {
+        let full_scrape = Arc::new(ArcSwap::from_pointee(full_scrape));
         let statistics = Arc::new(Statistics::new(store.clone(), Arc::default(), None, Interfaces::default()));
         let bindings = sites::shared(listeners, store, full_scrape, &statistics);
         Self { statistics, bindings }
@@ -113,14 +116,15 @@ struct Server {
 
 impl Server {
     fn start(ip: IpAddr, store: Arc<Store>, limits: Limits) -> Self {
-        Self::with(ip, store, limits, tracker::Limits::default())
+        Self::with(ip, store, limits, FullScrapeLimits::default())
     }
 
-    fn with(ip: IpAddr, store: Arc<Store>, limits: Limits, full_scrape: tracker::Limits) -> Self {
+    fn with(ip: IpAddr, store: Arc<Store>, limits: Limits, full_scrape: FullScrapeLimits) -> Self {
         let shutdown = Shutdown::default();
         let listener = bind(SocketAddr::new(ip, 0), 1).expect("a free port");
         let address = listener.address;
         let Context { statistics, bindings } = Context::new(vec![listener], &store, full_scrape);
+        let limits = Arc::new(ArcSwap::from_pointee(limits));
         let threads = serve(bindings, limits, statistics.http.engine.clone(), &shutdown).expect("a thread");
         Self { address, store, statistics, shutdown, threads }
     }

@@ -8,7 +8,7 @@ fn failures_are_bencoded() {
         Ipv4Addr::LOCALHOST.into(),
         store(1),
         Limits::default(),
-        tracker::Limits { full_scrape: false, ..tracker::Limits::default() },
+        FullScrapeLimits { enabled: false, ..FullScrapeLimits::default() },
     );
     server.announce("info_hash=bbbbbbbbbbbbbbbbbbbb&port=1");
     let rows = [
@@ -217,7 +217,7 @@ fn shutdown_ends_idle_connections() {
 
 #[test]
 fn arbitrary_bytes_never_trouble_the_service() {
-    let mut responder = Context::new(vec![], &store(16), tracker::Limits::default()).responder();
+    let mut responder = Context::new(vec![], &store(16), FullScrapeLimits::default()).responder();
     let source = IpAddr::from(Ipv4Addr::LOCALHOST);
     let good =
         format!("GET /announce?info_hash={HASH}&port=1 HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip;q=0\r\n\r\n");

@@ -60,7 +60,7 @@ fn a_proxy_is_warned_of_but_not_with_every_announce() {
     let log = Log::default();
     let written = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || written.clone()).with_ansi(false).finish();
-    let context = Context::new(vec![], &store(16), tracker::Limits::default());
+    let context = Context::new(vec![], &store(16), FullScrapeLimits::default());
     let answer = |header: &str, source: Ipv4Addr| {
         let request = format!("GET /announce?info_hash={HASH}&port=1 HTTP/1.1\r\n{header}: 192.0.2.7\r\n\r\n");
         context.responder().answer(source.into(), request.as_bytes(), &mut Vec::new());

@@ -76,7 +76,7 @@ fn full_scrapes_are_limited_and_stall_nobody() {
         Ipv4Addr::LOCALHOST.into(),
         many_torrents(100_000),
         Limits::default(),
-        tracker::Limits { full_scrapes: 2, ..tracker::Limits::default() },
+        FullScrapeLimits { clients: 2, ..FullScrapeLimits::default() },
     );
     let ask = |last: u8, target: &str| {
         let mut client = server.connect_from([127, 0, 0, last]);
@@ -111,11 +111,8 @@ fn full_scrapes_are_limited_and_stall_nobody() {
 
 #[test]
 fn a_full_scrape_that_is_read_too_slowly_ends() {
-    let full_scrape = tracker::Limits {
-        full_scrape_timeout: Duration::from_millis(700),
-        full_scrape_rate: 1_000_000,
-        ..tracker::Limits::default()
-    };
+    let full_scrape =
+        FullScrapeLimits { timeout: Duration::from_millis(700), rate: 1_000_000, ..FullScrapeLimits::default() };
     let server = Server::with(Ipv4Addr::LOCALHOST.into(), many_torrents(100_000), Limits::default(), full_scrape);
     // It reads on and on, which is enough for every other limit, but not all in time.
     let mut slow = server.connect();

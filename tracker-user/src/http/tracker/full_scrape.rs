@@ -40,26 +40,21 @@ const SLICE: usize = 256;
 const RETRIES: u32 = 64;
 
 /// What clients may take of full scrapes.
-#[derive(Clone, Debug)]
-pub struct Limits {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullScrapeLimits {
     /// Whether `/scrape` without an info_hash lists all torrents.
-    pub full_scrape: bool,
+    pub enabled: bool,
     /// How many clients are sent this list at a time.
-    pub full_scrapes: usize,
-    /// How long a client may take for it; if it is long, as long as it takes at [`Limits::full_scrape_rate`].
-    pub full_scrape_timeout: Duration,
+    pub clients: usize,
+    /// How long a client may take for it; if it is long, as long as it takes at [`FullScrapeLimits::rate`].
+    pub timeout: Duration,
     /// Torrents per second that a client has to take of it.
-    pub full_scrape_rate: u32,
+    pub rate: u32,
 }
 
-impl Default for Limits {
+impl Default for FullScrapeLimits {
     fn default() -> Self {
-        Self {
-            full_scrape: true,
-            full_scrapes: 2,
-            full_scrape_timeout: Duration::from_secs(15),
-            full_scrape_rate: 100_000,
-        }
+        Self { enabled: true, clients: 2, timeout: Duration::from_secs(15), rate: 100_000 }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What HTTP takes of memory at most, for people: `tracker sizes` prints it.
 
-use super::{full_scrape, snapshot};
+use super::{FullScrapeLimits, snapshot};
 use crate::{
     http::{Limits, socket_buffers},
-    store::sizes::human,
+    text::human_bytes,
 };
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub struct Memory<'a> {
     /// What clients may take.
     pub limits: &'a Limits,
     /// What they may take of full scrapes.
-    pub full_scrape: &'a full_scrape::Limits,
+    pub full_scrape: &'a FullScrapeLimits,
     /// Torrents there is room for.
     pub torrents: u64,
 }
@@ -29,7 +29,7 @@ impl Memory<'_> {
 
     /// Bytes of the order of a full scrape.
     fn order(&self) -> u64 {
-        if self.full_scrape.full_scrape { self.torrents * size_of::<snapshot::Entry>() as u64 } else { 0 }
+        if self.full_scrape.enabled { self.torrents * size_of::<snapshot::Entry>() as u64 } else { 0 }
     }
 }
 
@@ -43,14 +43,14 @@ impl fmt::Display for Memory<'_> {
         ];
         writeln!(f, "Besides, HTTP takes at most")?;
         for (bytes, what) in &rows {
-            writeln!(f, "{:>12}  {what}", human(*bytes))?;
+            writeln!(f, "{:>12}  {what}", human_bytes(*bytes))?;
         }
         write!(
             f,
             "{:>12}  in the kernel for each connection: {} to be sent, {} received and not read",
-            human(2 * socket_buffers::TAKEN as u64),
-            human(socket_buffers::TAKEN as u64),
-            human(socket_buffers::TAKEN as u64)
+            human_bytes(2 * socket_buffers::TAKEN as u64),
+            human_bytes(socket_buffers::TAKEN as u64),
+            human_bytes(socket_buffers::TAKEN as u64)
         )
     }
 }
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn memory_follows_the_limits() {
         let limits = Limits { connections: 2048, held_bytes: 8 << 20, ..Limits::default() };
-        let full_scrape = full_scrape::Limits::default();
+        let full_scrape = FullScrapeLimits::default();
         let text = Memory { limits: &limits, full_scrape: &full_scrape, torrents: 2_000_000 }.to_string();
         for part in [
             "6.0 MiB  2048 connections",
@@ -72,7 +72,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
-        let off = full_scrape::Limits { full_scrape: false, ..full_scrape };
+        let off = FullScrapeLimits { enabled: false, ..full_scrape };
         let text = Memory { limits: &limits, full_scrape: &off, torrents: 2_000_000 }.to_string();
         assert!(text.contains(" 0 B  the order"), "{text}");
     }

@@ -26,5 +26,5 @@ pub mod scrape;
 pub mod site;
 pub mod snapshot;
 
-pub use full_scrape::Limits;
+pub use full_scrape::FullScrapeLimits;
 pub use site::Tracker;

@@ -4,7 +4,7 @@ use super::{
     announce, bencode,
     counters::{TrackerCounters, TrackerEvent, TrackerRegistry},
     failure::Failure,
-    full_scrape::{FullScrape, Limits, ScrapeStream, time_limit},
+    full_scrape::{FullScrape, FullScrapeLimits, ScrapeStream, time_limit},
     proxy_warning::ProxyWarning,
     query,
     route::{Route, route},
@@ -19,6 +19,7 @@ use crate::{
     },
     store::{Handle, Path, Store},
 };
+use arc_swap::ArcSwap;
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 use tracker_common::{
     memory::Memory as _,
@@ -29,7 +30,7 @@ use tracker_common::{
 /// What all threads share of the tracker's site.
 pub struct Tracker {
     store: Arc<Store>,
-    limits: Limits,
+    limits: Arc<ArcSwap<FullScrapeLimits>>,
     counters: TrackerRegistry,
     /// Full scrapes under way.
     full_scrapes: Arc<Permits>,
@@ -41,7 +42,7 @@ pub struct Tracker {
 impl Tracker {
     /// The tracker over `store`.
     #[must_use]
-    pub fn new(store: Arc<Store>, limits: Limits, counters: TrackerRegistry) -> Arc<Self> {
+    pub fn new(store: Arc<Store>, limits: Arc<ArcSwap<FullScrapeLimits>>, counters: TrackerRegistry) -> Arc<Self> {
         Arc::new(Self {
             store,
             limits,
@@ -124,16 +125,17 @@ impl TrackerSite {
     }
 
     fn full_scrape(&self, request: &Request<'_>, source: IpAddr) -> Result<Answer, Failure> {
-        let Tracker { limits, store, .. } = &*self.tracker;
-        if !limits.full_scrape {
+        let store = &self.tracker.store;
+        let limits = self.tracker.limits.load();
+        if !limits.enabled {
             return Err(Failure::FullScrapeOff);
         }
         let mut stream: Option<Box<dyn Stream>> = None;
         if !request.head {
-            let permit = self.tracker.full_scrapes.take(source, limits.full_scrapes)?;
+            let permit = self.tracker.full_scrapes.take(source, limits.clients)?;
             let torrents = self.tracker.snapshots.share(store)?;
             let scrape = FullScrape::new(request.encoding, request.chunks, torrents, permit)?;
-            let limit = time_limit(store.pools().swarms.used(), limits.full_scrape_rate, limits.full_scrape_timeout);
+            let limit = time_limit(store.pools().swarms.used(), limits.rate, limits.timeout);
             stream = Some(Box::new(ScrapeStream::new(scrape, limit, self.memory.clone(), self.counters.clone())));
         }
         Ok(Answer::Stream { content_type: bencode::MEDIA_TYPE, stream })
