@@ -3,7 +3,7 @@
 use crate::{
     connection_id::{self, Address},
     memory::Memory,
-    outcome::{Event, Reason},
+    outcome::{Event, Reason, RequestReason, StoreError},
     reply::{PEERS_AT, Reply, START_MASK, Scratch},
     settings::Settings,
     store::{Announcement, Counts, Family, PeerEvent, Sample, Swarm, Wanted, reach, sample, update},
@@ -89,13 +89,13 @@ impl<'a, K: Copy> Asked<'a, K> {
     /// Whether it comes from the address it says, which is `source`, and may be stored.
     ///
     /// # Errors
-    /// [`Reason::ConnectionIdWrong`], [`Reason::PortZero`].
+    /// [`RequestReason::ConnectionIdWrong`], [`RequestReason::PortZero`].
     #[inline(always)]
-    pub fn verify(&self, settings: &Settings, request: &AnnounceRequest, source: Address) -> Result<(), Reason> {
+    pub fn verify(&self, settings: &Settings, request: &AnnounceRequest, source: Address) -> Result<(), RequestReason> {
         if !connection_id::accept(settings, source, u64::from_be_bytes(request.header.connection_id)) {
-            return Err(Reason::ConnectionIdWrong);
+            return Err(RequestReason::ConnectionIdWrong);
         }
-        if request.port == [0, 0] { Err(Reason::PortZero) } else { Ok(()) }
+        if request.port == [0, 0] { Err(RequestReason::PortZero) } else { Ok(()) }
     }
 }
 
@@ -110,12 +110,12 @@ pub fn announce<M: Memory, F: Asker>(
     source: Address,
     peer: F::Key,
 ) -> Result<Reply, Reason> {
-    let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
+    let Some(settings) = memory.settings() else { return Err(StoreError::Internal.into()) };
     let asked = Asked::new(request, peer);
     asked.verify(settings, request, source)?;
     let swarm = update::<M, F>(memory, &asked.announcement)?;
     let swarm = swarm.and_then(|number| Some((number, memory.swarm(number)?)));
-    reply::<M, F>(memory, settings, scratch, &asked, swarm).ok_or(Reason::Internal)
+    reply::<M, F>(memory, settings, scratch, &asked, swarm).ok_or(StoreError::Internal.into())
 }
 
 /// The reply to an announce that has been stored, in this swarm if in any. `None` as from [`sample()`].

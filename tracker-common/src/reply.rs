@@ -222,7 +222,7 @@ impl Reply {
     #[inline(always)]
     pub fn count<M: Memory>(&self, memory: &M) {
         memory.event(self.event);
-        memory.count(Counter::Event(Event::PeersGiven), u64::from(self.peers));
+        memory.count(Counter::Event(Event::PeersReturned), u64::from(self.peers));
         memory.count(Counter::Event(Event::ReplyBytes), u64::from(self.length));
     }
 }

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use tracker_common::{
     memory::{Memory, Step},
-    outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason},
+    outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason, StoreError},
     programs::COUNT as PROGRAM_COUNT,
     reply::Scratch,
     settings::Settings,
@@ -67,14 +67,14 @@ pub(crate) struct Held<const HURRIED: bool> {
 impl<const HURRIED: bool> Held<HURRIED> {
     /// Looks everything up.
     #[inline(always)]
-    pub(crate) fn new() -> Result<Self, Reason> {
+    pub(crate) fn new() -> Result<Self, StoreError> {
         match (SCRATCH.get_ptr(0), SETTINGS.get_ptr(0), COUNTERS.get_ptr_mut(0)) {
             (Some(scratch), Some(settings), Some(counts)) => {
                 // SAFETY: map elements live as long as the program, and all that is in them is accessed by word; this core's own
                 // scratch space is used by no other XDP program meanwhile.
                 Ok(unsafe { Self { scratch: &*scratch, settings: &*settings, counts } })
             }
-            _ => Err(Reason::Internal),
+            _ => Err(StoreError::Internal),
         }
     }
 
@@ -141,9 +141,9 @@ macro_rules! memory {
             }
 
             #[inline(always)]
-            fn reason(&self, reason: Reason) {
+            fn reason(&self, reason: impl Into<Reason>) {
                 // The compiler knows that a reason is in range, the verifier does not.
-                let index = opaque(Counter::Reason(reason).index() as u64) as usize;
+                let index = opaque(Counter::Reason(reason.into()).index() as u64) as usize;
                 if index < COUNTER_COUNT {
                     add($counts(self), index, 1);
                 }
@@ -163,7 +163,7 @@ macro_rules! memory {
             fn pause(&self, _tries: u32) {}
 
             #[inline(always)]
-            fn rarely(&self, work: Rare) -> Result<u32, Reason> {
+            fn rarely(&self, work: Rare) -> Result<u32, StoreError> {
                 rare::call(work)
             }
         }

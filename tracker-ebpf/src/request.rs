@@ -13,7 +13,7 @@ use tracker_common::{
     connect::{connect, error},
     datagram::{Request, classify},
     memory::Memory,
-    outcome::{Counter, Reason},
+    outcome::{Counter, FrameReason, Reason, RequestReason, StoreError},
     programs::SCRAPE,
     reply::{Reply, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
@@ -32,71 +32,73 @@ const REST_MAX: usize = SCRAPE_MAX * 20;
 /// Answers a frame; the packet is then ready to be sent back.
 #[inline(always)]
 pub(crate) fn answer(packet: &Packet) -> Result<(), Reason> {
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(Reason::HeaderTruncated) };
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(FrameReason::HeaderTruncated.into()) };
     let mut l2 = size_of::<Ethernet>();
     let mut ether_type = ethernet.ether_type;
     if ether_type == ETHER_VLAN {
-        let Some(vlan) = packet.at::<Vlan>(size_of::<Ethernet>()) else { return Err(Reason::HeaderTruncated) };
+        let Some(vlan) = packet.at::<Vlan>(size_of::<Ethernet>()) else {
+            return Err(FrameReason::HeaderTruncated.into());
+        };
         l2 += size_of::<Vlan>();
         ether_type = vlan.ether_type;
     }
     match ether_type {
         ETHER_IPV4 => ipv4(packet, l2),
         ETHER_IPV6 => ipv6(packet, l2),
-        ETHER_VLAN | ETHER_QINQ => Err(Reason::VlanStack),
-        _ => Err(Reason::NotIp),
+        ETHER_VLAN | ETHER_QINQ => Err(FrameReason::VlanStack.into()),
+        _ => Err(FrameReason::NotIp.into()),
     }
 }
 
 #[inline(always)]
 fn ipv4(packet: &Packet, l2: usize) -> Result<(), Reason> {
-    let Some(ip) = packet.at::<Ipv4>(l2) else { return Err(Reason::HeaderTruncated) };
+    let Some(ip) = packet.at::<Ipv4>(l2) else { return Err(FrameReason::HeaderTruncated.into()) };
     if ip.protocol != PROTOCOL_UDP {
-        return Err(Reason::NotUdp);
+        return Err(FrameReason::NotUdp.into());
     }
     if ip.version_ihl != 0x45 {
-        return Err(Reason::IpOptions);
+        return Err(FrameReason::IpOptions.into());
     }
     // "More fragments" and the offset; "don't fragment" may be set or not.
     if u16::from_be_bytes(ip.fragment) & 0x3fff != 0 {
-        return Err(Reason::Fragment);
+        return Err(FrameReason::Fragment.into());
     }
     let length = usize::from(u16::from_be_bytes(ip.total_length));
     // The frame may be longer: Ethernet pads.
     if l2 + length > packet.length() || length < size_of::<Ipv4>() + size_of::<Udp>() {
-        return Err(Reason::LengthMismatch);
+        return Err(FrameReason::LengthMismatch.into());
     }
     // 0.0.0.0/8, loopback, multicast and broadcast are no sources.
     if ip.source[0] == 0 || ip.source[0] == 127 || ip.source[0] >= 224 {
-        return Err(Reason::SourceUnusable);
+        return Err(FrameReason::SourceUnusable.into());
     }
     // SAFETY: an Ipv4 is 20 bytes with alignment 1.
     let bytes: &[u8; size_of::<Ipv4>()] = unsafe { &*(&raw const *ip).cast() };
     if checksum::fold(checksum::add(0, bytes)) != 0xffff {
-        return Err(Reason::ChecksumWrong);
+        return Err(FrameReason::ChecksumWrong.into());
     }
     udp::<V4>(packet, l2, length - size_of::<Ipv4>())
 }
 
 #[inline(always)]
 fn ipv6(packet: &Packet, l2: usize) -> Result<(), Reason> {
-    let Some(ip) = packet.at::<Ipv6>(l2) else { return Err(Reason::HeaderTruncated) };
+    let Some(ip) = packet.at::<Ipv6>(l2) else { return Err(FrameReason::HeaderTruncated.into()) };
     // Extension headers are no UDP either.
     if ip.next_header != PROTOCOL_UDP {
-        return Err(Reason::NotUdp);
+        return Err(FrameReason::NotUdp.into());
     }
     if ip.version_flow[0] >> 4 != 6 {
-        return Err(Reason::IpOptions);
+        return Err(FrameReason::IpOptions.into());
     }
     let length = usize::from(u16::from_be_bytes(ip.payload_length));
     if l2 + size_of::<Ipv6>() + length > packet.length() || length < size_of::<Udp>() {
-        return Err(Reason::LengthMismatch);
+        return Err(FrameReason::LengthMismatch.into());
     }
     let source = V6::key(ip.source, 0);
     // Multicast, ::/96 with :: and ::1, and IPv4-mapped addresses are no sources.
     let mapped = source[0] == 0 && (source[1] as u32 == 0 || source[1] as u32 == 0xffff_0000);
     if ip.source[0] == 0xff || mapped {
-        return Err(Reason::SourceUnusable);
+        return Err(FrameReason::SourceUnusable.into());
     }
     udp::<V6>(packet, l2, length)
 }
@@ -106,27 +108,27 @@ fn ipv6(packet: &Packet, l2: usize) -> Result<(), Reason> {
 fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reason> {
     let held = &Held::<false>::new()?;
     let scratch = held.space();
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(Reason::HeaderTruncated) };
-    let Some(headers) = packet.at::<N::Headers>(l2) else { return Err(Reason::HeaderTruncated) };
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(FrameReason::HeaderTruncated.into()) };
+    let Some(headers) = packet.at::<N::Headers>(l2) else { return Err(FrameReason::HeaderTruncated.into()) };
     let udp = N::udp(headers);
     let [source, destination] = N::addresses(headers);
     let port = u64::from(u16::from_ne_bytes(udp.destination));
     let Some(mtu) = for_us::<N>(held.known(), packet, destination, port, mac(&ethernet.destination)) else {
-        return Err(Reason::NotForUs);
+        return Err(FrameReason::NotForUs.into());
     };
     if usize::from(u16::from_be_bytes(udp.length)) != length {
-        return Err(Reason::LengthMismatch);
+        return Err(FrameReason::LengthMismatch.into());
     }
     // Neither port 0, nor a group of Ethernet addresses, nor ourselves.
     if udp.source == [0, 0] || ethernet.source[0] & 1 != 0 || source == destination {
-        return Err(Reason::SourceUnusable);
+        return Err(FrameReason::SourceUnusable.into());
     }
     let payload = length - size_of::<Udp>();
     if payload < HEADER_LEN {
-        return Err(Reason::TooShort);
+        return Err(RequestReason::TooShort.into());
     }
     let at = l2 + N::HEADERS;
-    let Some(header) = packet.at::<RequestHeader>(at) else { return Err(Reason::HeaderTruncated) };
+    let Some(header) = packet.at::<RequestHeader>(at) else { return Err(FrameReason::HeaderTruncated.into()) };
     let request = classify(header.action, payload)?;
 
     // The pseudo header (RFC 768, RFC 8200) and the UDP header; then the fixed part and the rest of the payload.
@@ -139,12 +141,16 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
     }
     let fixed = match request {
         Request::Announce => {
-            let Some(bytes) = packet.at::<[u8; ANNOUNCE_LEN]>(at) else { return Err(Reason::HeaderTruncated) };
+            let Some(bytes) = packet.at::<[u8; ANNOUNCE_LEN]>(at) else {
+                return Err(FrameReason::HeaderTruncated.into());
+            };
             total = checksum::add(total, bytes);
             ANNOUNCE_LEN
         }
         Request::Connect | Request::Scrape => {
-            let Some(bytes) = packet.at::<[u8; HEADER_LEN]>(at) else { return Err(Reason::HeaderTruncated) };
+            let Some(bytes) = packet.at::<[u8; HEADER_LEN]>(at) else {
+                return Err(FrameReason::HeaderTruncated.into());
+            };
             total = checksum::add(total, bytes);
             HEADER_LEN
         }
@@ -153,15 +159,17 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
     let rest = payload - fixed;
     if rest > 0 {
         if rest > REST_MAX {
-            return Err(Reason::TooLong);
+            return Err(FrameReason::TooLong.into());
         }
-        let Some(()) = packet.load(at + fixed, scratch, HASHES_AT, rest) else { return Err(Reason::HeaderTruncated) };
+        let Some(()) = packet.load(at + fixed, scratch, HASHES_AT, rest) else {
+            return Err(FrameReason::HeaderTruncated.into());
+        };
         total = sum(scratch, HASHES_AT, rest, total);
     }
     // Without a checksum over IPv4: the sender did not want one. A wrong one may also be one that is still to be computed
     // (veth); the kernel knows.
     if (unsummed && N::IS_V6) || (!unsummed && checksum::fold(total) != 0xffff) {
-        return Err(Reason::ChecksumWrong);
+        return Err(FrameReason::ChecksumWrong.into());
     }
 
     match request {
@@ -174,14 +182,14 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
             scratch.place.store((l2 - size_of::<Ethernet>()) as u32);
             scratch.mtu.store(mtu);
             packet.continue_in(&PROGRAMS, N::ANNOUNCE);
-            Err(Reason::Internal)
+            Err(StoreError::Internal.into())
         }
         Request::Scrape => {
             scratch.place.store((l2 - size_of::<Ethernet>()) as u32);
             scratch.found.store(hashes(payload));
             scratch.moved.store(u32::from(N::IS_V6));
             packet.continue_in(&PROGRAMS, SCRAPE);
-            Err(Reason::Internal)
+            Err(StoreError::Internal.into())
         }
     }
 }
@@ -263,16 +271,16 @@ pub(crate) fn announce<N: Network>(packet: &Packet) -> Result<(), Reason> {
         Ok(()) => {
             let Some((number, swarm)) = refresh::<_, N>(held, &torrent, &asked.announcement) else {
                 packet.continue_in(&PROGRAMS, N::STORE);
-                return Err(Reason::Internal);
+                return Err(StoreError::Internal.into());
             };
             let Some(reply) = announce::reply::<_, N>(held, settings, scratch, &asked, Some((number, swarm))) else {
                 scratch.stored.store(number + 1);
                 packet.continue_in(&PROGRAMS, N::REPLY);
-                return Err(Reason::Internal);
+                return Err(StoreError::Internal.into());
             };
             Ok(reply)
         }
-        Err(reason) => Err(reason),
+        Err(reason) => Err(reason.into()),
     };
     answer_with::<N, true>(held, packet, l2, result, request.header.transaction_id)
 }
@@ -288,7 +296,7 @@ pub(crate) fn reply_stored<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let number = scratch.stored.load().wrapping_sub(1);
     let swarm = held.swarm(number).map(|swarm| (number, swarm));
     let Some(reply) = announce::reply::<_, N>(held, settings, scratch, &asked, swarm) else {
-        return Err(Reason::NoRoom);
+        return Err(FrameReason::NoRoom.into());
     };
     reply::send::<N, false>(held, packet, l2, reply)
 }
@@ -310,9 +318,9 @@ pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> 
                 packet.continue_in(&PROGRAMS, N::SPLIT);
             }
             packet.continue_in(&PROGRAMS, N::REPLY);
-            Err(Reason::Internal)
+            Err(StoreError::Internal.into())
         }
-        Err(reason) => answer_with::<N, false>(held, packet, l2, Err(reason), request.header.transaction_id),
+        Err(error) => answer_with::<N, false>(held, packet, l2, Err(error.into()), request.header.transaction_id),
     }
 }
 
@@ -321,7 +329,7 @@ pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> 
 pub(crate) fn split<N: Network>(packet: &Packet) -> Result<(), Reason> {
     rare::split_now(N::TAG);
     packet.continue_in(&PROGRAMS, N::REPLY);
-    Err(Reason::Internal)
+    Err(StoreError::Internal.into())
 }
 
 /// Headers and the fixed part of what they carry: looked at as one, because the verifier does not conclude from a bound that was
@@ -337,7 +345,7 @@ struct Carrying<N: Network, T> {
 fn parts<N: Network, T>(packet: &Packet, l2: usize) -> Result<(&N::Headers, &T), Reason> {
     match packet.at::<Carrying<N, T>>(l2) {
         Some(parts) => Ok((&parts.headers, &parts.request)),
-        None => Err(Reason::HeaderTruncated),
+        None => Err(FrameReason::HeaderTruncated.into()),
     }
 }
 

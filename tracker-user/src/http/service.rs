@@ -21,7 +21,7 @@ use crate::{
 use std::{net::IpAddr, sync::Arc};
 use tracker_common::{
     memory::Memory as _,
-    outcome::{Counter, Event, Reason},
+    outcome::{Counter, Event, RequestReason},
     wire::InfoHash,
 };
 
@@ -182,7 +182,7 @@ impl Service {
         }
         let result = announce::answer(&self.memory, source, request.query, &mut self.space, &mut self.body);
         if result == Err(Failure::PortZero) {
-            self.memory.reason(Reason::PortZero);
+            self.memory.reason(RequestReason::PortZero);
         }
         result.map(|()| (200, response::BENCODE))
     }
