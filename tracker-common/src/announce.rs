@@ -36,30 +36,6 @@ pub fn interval(settings: &Settings, random: u32) -> u32 {
     settings.interval.load().wrapping_sub(jitter).wrapping_add(spread as u32)
 }
 
-/// The parts of an announce that depend on the address family.
-pub trait Asker: Family {
-    /// Counted when answered.
-    const ANSWERED: Event;
-    /// Largest number of peers in a reply, from the settings.
-    fn want_max(settings: &Settings) -> u32;
-}
-
-impl Asker for crate::store::V4 {
-    const ANSWERED: Event = Event::Announce4;
-    #[inline(always)]
-    fn want_max(settings: &Settings) -> u32 {
-        settings.want_max_v4.load()
-    }
-}
-
-impl Asker for crate::store::V6 {
-    const ANSWERED: Event = Event::Announce6;
-    #[inline(always)]
-    fn want_max(settings: &Settings) -> u32 {
-        settings.want_max_v6.load()
-    }
-}
-
 /// An announce.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a, K> {
@@ -103,7 +79,7 @@ impl<'a, K: Copy> Asked<'a, K> {
 ///
 /// # Errors
 /// Those of [`Asked::verify`] and of [`update()`].
-pub fn announce<M: Memory, F: Asker>(
+pub fn announce<M: Memory, F: Family>(
     memory: &M,
     scratch: &Scratch,
     request: &AnnounceRequest,
@@ -120,7 +96,7 @@ pub fn announce<M: Memory, F: Asker>(
 
 /// The reply to an announce that has been stored, in this swarm if in any. `None` as from [`sample()`].
 #[inline(always)]
-pub fn reply<M: Memory, F: Asker>(
+pub fn reply<M: Memory, F: Family>(
     memory: &M,
     settings: &Settings,
     scratch: &Scratch,
@@ -133,7 +109,7 @@ pub fn reply<M: Memory, F: Asker>(
         counts = swarm.counts();
         let Announcement { peer, seeder, event, .. } = asked.announcement;
         if event != PeerEvent::Stopped {
-            let want = wanted(settings, asked.num_want, F::want_max(settings), seeder, &counts);
+            let want = wanted(settings, asked.num_want, settings.want_max(F::VERSION), seeder, &counts);
             let wanted = Wanted::new(!seeder, nearness::<F>(settings, peer));
             found = sample::<M, F>(memory, settings, scratch, number, swarm, want, wanted, peer)?;
         }
@@ -150,6 +126,6 @@ pub fn reply<M: Memory, F: Asker>(
         start,
         length: ANNOUNCE_REPLY_LEN as u32 + found.count * F::PEER_BYTES,
         peers: found.count,
-        event: F::ANSWERED,
+        event: Event::announce(F::VERSION),
     })
 }

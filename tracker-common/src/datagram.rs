@@ -5,7 +5,7 @@ use crate::{
     connect::{connect_reply, error},
     connection_id::Address,
     memory::Memory,
-    outcome::{Event, Reason, RequestReason, StoreError},
+    outcome::{Event, IpVersion, Reason, RequestReason, StoreError},
     reply::{Reply, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
     store::{V4, V6},
@@ -69,10 +69,10 @@ impl Source {
         }
     }
 
-    fn pick(self, v4: Event, v6: Event) -> Event {
+    fn version(self) -> IpVersion {
         match self {
-            Source::V4(..) => v4,
-            Source::V6(..) => v6,
+            Source::V4(..) => IpVersion::V4,
+            Source::V6(..) => IpVersion::V6,
         }
     }
 }
@@ -88,7 +88,7 @@ pub fn respond<M: Memory>(memory: &M, datagram: &[u8], source: Source) -> Result
         Some(header) => {
             let header = header_of(header);
             answer(memory, scratch, &header, datagram, source).or_else(|reason| {
-                let event = source.pick(Event::Error4, Event::Error6);
+                let event = Event::error(source.version());
                 match error(scratch, reason, header.transaction_id, event) {
                     // Nobody who has not shown that he receives at his address is sent more than he sent: a scrape without an
                     // info_hash is shorter than an error.
@@ -122,9 +122,7 @@ fn answer<M: Memory>(
     source: Source,
 ) -> Result<Reply, Reason> {
     match classify(header.action, datagram.len())? {
-        Request::Connect => {
-            connect_reply(memory, scratch, header, source.address(), source.pick(Event::Connect4, Event::Connect6))
-        }
+        Request::Connect => connect_reply(memory, scratch, header, source.address(), Event::connect(source.version())),
         Request::Announce => {
             let Some(bytes) = datagram.first_chunk::<ANNOUNCE_LEN>() else {
                 return Err(RequestReason::TooShort.into());
@@ -146,7 +144,7 @@ fn answer<M: Memory>(
             for (i, info_hash) in datagram[HEADER_LEN..].as_chunks::<20>().0.iter().take(count as usize).enumerate() {
                 scratch.put(HASHES_AT + i * 20, *info_hash);
             }
-            let event = source.pick(Event::Scrape4, Event::Scrape6);
+            let event = Event::scrape(source.version());
             scrape(memory, scratch, header, source.address(), count, event)
         }
     }

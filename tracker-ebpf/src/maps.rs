@@ -10,7 +10,7 @@ use core::ffi::c_void;
 use tracker_common::{
     memory::{Memory, Step},
     outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason, StoreError},
-    programs::COUNT as PROGRAM_COUNT,
+    programs::Program,
     reply::Scratch,
     settings::Settings,
     store::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Rare, Swarm},
@@ -50,7 +50,7 @@ pub(crate) static TRACE: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
 /// The programs that the first one goes on in; the daemon fills it ([`tracker_common::programs`]).
 #[map]
-pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(PROGRAM_COUNT, 0);
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(Program::ALL.len() as u32, 0);
 
 /// The handle of the core that runs the program. Whatever is asked for is looked up: for functions and loop bodies that need
 /// little.

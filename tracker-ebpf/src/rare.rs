@@ -23,7 +23,7 @@ pub(crate) fn call(work: Rare) -> Result<u32, StoreError> {
 #[inline(always)]
 fn later(swarm: u32) -> u64 {
     if let Some(scratch) = Kernel.scratch() {
-        scratch.split_later.store(swarm + 1);
+        scratch.handover.split.store(swarm + 1);
     }
     0
 }
@@ -32,7 +32,7 @@ fn later(swarm: u32) -> u64 {
 #[inline(always)]
 pub(crate) fn split_now(family: u32) {
     let Some(scratch) = Kernel.scratch() else { return };
-    let swarm = scratch.split_later.load().wrapping_sub(1);
+    let swarm = scratch.handover.split.load().wrapping_sub(1);
     if family == V4::TAG {
         rare_split_v4(swarm);
     } else {

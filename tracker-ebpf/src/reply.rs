@@ -36,7 +36,7 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
     let mut length = reply.length as usize;
     // Only announce replies are longer than their requests.
     if length > room {
-        let link = (scratch.mtu.load() as usize).wrapping_sub(N::HEADERS);
+        let link = (scratch.handover.mtu.load() as usize).wrapping_sub(N::HEADERS);
         let most = if length > link { link } else { length };
         if most > room {
             let more = (most - room) as u32;
@@ -88,11 +88,11 @@ pub(crate) fn send_connect<N: Network>(
     reply: [u64; CONNECT_LEN / 8],
 ) -> Result<(), Reason> {
     let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(FrameReason::HeaderTruncated.into()) };
-    trace::packet(held.known(), packet, Counter::Event(N::CONNECTED), XDP_TX, Place::Beginning);
+    trace::packet(held.known(), packet, Counter::Event(Event::connect(N::VERSION)), XDP_TX, Place::Beginning);
     let Some(payload) = packet.at_mut(l2 + N::HEADERS) else { return Err(StoreError::Internal.into()) };
     *payload = reply.map(Unaligned);
     let sum = reply.iter().fold(0, |sum, word| sum + (word & 0xffff_ffff) + (word >> 32));
-    held.event(N::CONNECTED);
+    held.event(Event::connect(N::VERSION));
     held.count(Counter::Event(Event::ReplyBytes), CONNECT_LEN as u64);
     finish(packet, &flow, l2, CONNECT_LEN, sum, packet.length())
 }

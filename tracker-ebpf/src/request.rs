@@ -2,7 +2,7 @@
 //! kernel would not have delivered.
 
 use crate::{
-    maps::{Held, PROGRAMS},
+    maps::Held,
     network::Network,
     packet::{Packet, sum},
     rare, reply,
@@ -13,8 +13,8 @@ use tracker_common::{
     connect::{connect, error},
     datagram::{Request, classify},
     memory::Memory,
-    outcome::{Counter, FrameReason, Reason, RequestReason, StoreError},
-    programs::SCRAPE,
+    outcome::{Counter, Event, FrameReason, Reason, RequestReason, StoreError},
+    programs::Program,
     reply::{Reply, Scratch},
     scrape::{HASHES_AT, hashes, scrape},
     settings::{LISTENERS, Settings},
@@ -179,17 +179,19 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
             reply::send_connect::<N>(held, packet, l2, reply)
         }
         Request::Announce => {
-            scratch.place.store((l2 - size_of::<Ethernet>()) as u32);
-            scratch.mtu.store(mtu);
-            packet.continue_in(&PROGRAMS, N::ANNOUNCE);
-            Err(StoreError::Internal.into())
+            let handover = &scratch.handover;
+            handover.vlan_tag_len.store((l2 - size_of::<Ethernet>()) as u32);
+            handover.front_growth.store(0);
+            handover.mtu.store(mtu);
+            Err(packet.tail_call(Program::announce(N::VERSION)))
         }
         Request::Scrape => {
-            scratch.place.store((l2 - size_of::<Ethernet>()) as u32);
-            scratch.found.store(hashes(payload));
-            scratch.moved.store(u32::from(N::IS_V6));
-            packet.continue_in(&PROGRAMS, SCRAPE);
-            Err(StoreError::Internal.into())
+            let handover = &scratch.handover;
+            handover.vlan_tag_len.store((l2 - size_of::<Ethernet>()) as u32);
+            handover.front_growth.store(0);
+            handover.info_hashes.store(hashes(payload));
+            handover.is_v6.store(u32::from(N::IS_V6));
+            Err(packet.tail_call(Program::Scrape))
         }
     }
 }
@@ -254,7 +256,7 @@ fn for_us<N: Network>(settings: &Settings, packet: &Packet, destination: [u64; 2
 #[inline(always)]
 fn network_layer(scratch: &Scratch) -> usize {
     // For the verifier, which no longer knows what was stored there: with or without a VLAN tag.
-    size_of::<Ethernet>() + (scratch.place.load() as usize & size_of::<Vlan>())
+    size_of::<Ethernet>() + (scratch.handover.vlan_tag_len.load() as usize & size_of::<Vlan>())
 }
 
 /// An announce whose headers were checked. A known peer's that is still there is answered, if one partition has enough peers for the
@@ -270,13 +272,11 @@ pub(crate) fn announce<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let result = match asked.verify(settings, request, N::source(headers)) {
         Ok(()) => {
             let Some((number, swarm)) = refresh::<_, N>(held, &torrent, &asked.announcement) else {
-                packet.continue_in(&PROGRAMS, N::STORE);
-                return Err(StoreError::Internal.into());
+                return Err(packet.tail_call(Program::store(N::VERSION)));
             };
             let Some(reply) = announce::reply::<_, N>(held, settings, scratch, &asked, Some((number, swarm))) else {
-                scratch.stored.store(number + 1);
-                packet.continue_in(&PROGRAMS, N::REPLY);
-                return Err(StoreError::Internal.into());
+                scratch.handover.swarm.store(number + 1);
+                return Err(packet.tail_call(Program::reply(N::VERSION)));
             };
             Ok(reply)
         }
@@ -293,7 +293,7 @@ pub(crate) fn reply_stored<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let l2 = network_layer(scratch);
     let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
     let asked = Asked::new(request, N::peer(headers, request.port));
-    let number = scratch.stored.load().wrapping_sub(1);
+    let number = scratch.handover.swarm.load().wrapping_sub(1);
     let swarm = held.swarm(number).map(|swarm| (number, swarm));
     let Some(reply) = announce::reply::<_, N>(held, settings, scratch, &asked, swarm) else {
         return Err(FrameReason::NoRoom.into());
@@ -309,16 +309,13 @@ pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> 
     let l2 = network_layer(scratch);
     let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
     let asked = Asked::new(request, N::peer(headers, request.port));
-    scratch.split_later.store(0);
+    scratch.handover.split.store(0);
     let torrent = Place::new(held.known(), &request.info_hash);
     match store::<_, N>(held, &torrent, &asked.announcement) {
         Ok(number) => {
-            scratch.stored.store(number.map_or(0, |number| number + 1));
-            if scratch.split_later.load() != 0 {
-                packet.continue_in(&PROGRAMS, N::SPLIT);
-            }
-            packet.continue_in(&PROGRAMS, N::REPLY);
-            Err(StoreError::Internal.into())
+            scratch.handover.swarm.store(number.map_or(0, |number| number + 1));
+            let split = scratch.handover.split.load() != 0;
+            Err(packet.tail_call(if split { Program::split(N::VERSION) } else { Program::reply(N::VERSION) }))
         }
         Err(error) => answer_with::<N, false>(held, packet, l2, Err(error.into()), request.header.transaction_id),
     }
@@ -328,8 +325,7 @@ pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> 
 #[inline(always)]
 pub(crate) fn split<N: Network>(packet: &Packet) -> Result<(), Reason> {
     rare::split_now(N::TAG);
-    packet.continue_in(&PROGRAMS, N::REPLY);
-    Err(StoreError::Internal.into())
+    Err(packet.tail_call(Program::reply(N::VERSION)))
 }
 
 /// Headers and the fixed part of what they carry: looked at as one, because the verifier does not conclude from a bound that was
@@ -349,13 +345,17 @@ fn parts<N: Network, T>(packet: &Packet, l2: usize) -> Result<(&N::Headers, &T),
     }
 }
 
-/// A scrape, whose headers were checked and whose info_hashes are in the scratch space, their number in `found`.
+/// A scrape, whose headers were checked and whose info_hashes are in the scratch space, their number in the handover.
 #[inline(always)]
 pub(crate) fn scrape_any(packet: &Packet) -> Result<(), Reason> {
     let held = &Held::<false>::new()?;
     let scratch = held.space();
     let l2 = network_layer(scratch);
-    if scratch.moved.load() == 0 { scrape_in::<V4>(held, packet, l2) } else { scrape_in::<V6>(held, packet, l2) }
+    if scratch.handover.is_v6.load() == 0 {
+        scrape_in::<V4>(held, packet, l2)
+    } else {
+        scrape_in::<V6>(held, packet, l2)
+    }
 }
 
 #[inline(always)]
@@ -363,8 +363,8 @@ fn scrape_in<N: Network>(held: &Held<false>, packet: &Packet, l2: usize) -> Resu
     let (headers, header) = parts::<N, RequestHeader>(packet, l2)?;
     let transaction_id = header.transaction_id;
     let scratch = held.space();
-    let count = scratch.found.load();
-    let result = scrape(held, scratch, header, N::source(headers), count, N::SCRAPED);
+    let count = scratch.handover.info_hashes.load();
+    let result = scrape(held, scratch, header, N::source(headers), count, Event::scrape(N::VERSION));
     if count == 0
         && let Err(reason) = result
     {
@@ -385,7 +385,7 @@ fn answer_with<N: Network, const HURRIED: bool>(
 ) -> Result<(), Reason> {
     let reply = match result {
         Ok(reply) => reply,
-        Err(reason) => match error(held.space(), reason, transaction_id, N::REFUSED) {
+        Err(reason) => match error(held.space(), reason, transaction_id, Event::error(N::VERSION)) {
             Some(reply) => {
                 held.reason(reason);
                 held.space().refused.store(Counter::Reason(reason).index() as u32);

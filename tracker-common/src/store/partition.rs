@@ -202,7 +202,7 @@ pub(super) fn find<M: Memory, F: Family>(
 ) -> Option<u32> {
     let peers = partition.peers.load();
     // The slot found goes through memory, so that the verifier sees one way on from here and not one per slot.
-    scratch.found.store(u32::MAX);
+    scratch.found_slot.store(u32::MAX);
     for index in 0..PARTITION_CHUNKS {
         if index * F::SLOTS >= peers {
             break;
@@ -212,7 +212,7 @@ pub(super) fn find<M: Memory, F: Family>(
             break;
         }
     }
-    let found = scratch.found.load();
+    let found = scratch.found_slot.load();
     if found == u32::MAX { None } else { Some(found) }
 }
 
@@ -221,7 +221,7 @@ pub(super) fn find<M: Memory, F: Family>(
 fn find_in<F: Family>(scratch: &Scratch, words: &[Word], first: u32, key: F::Key) -> bool {
     for slot in 0..F::SLOTS {
         if F::matches(words, slot as usize * F::WORDS, key) {
-            scratch.found.store(first + slot);
+            scratch.found_slot.store(first + slot);
             return true;
         }
     }
@@ -243,7 +243,7 @@ struct Exchange<F> {
     partition: u64,
     /// Index of the first chunk.
     first: u64,
-    /// Not 0: takes, and counts them in [`Scratch::taken`].
+    /// Not 0: takes, and counts them in [`Scratch::chunks_taken`].
     take: u64,
     family: core::marker::PhantomData<F>,
 }
@@ -261,7 +261,7 @@ impl<M: Memory, F: Family> Step<M> for Exchange<F> {
         }
         let Ok(number) = pool::take::<M, F::Pool>(memory) else { return false };
         chunk.store(number);
-        scratch.taken.store(turn + 1);
+        scratch.chunks_taken.store(turn + 1);
         true
     }
 }
@@ -285,13 +285,13 @@ fn reserve<M: Memory, F: Family>(
         take: 1,
         family: core::marker::PhantomData,
     };
-    scratch.taken.store(0);
+    scratch.chunks_taken.store(0);
     memory.repeat(end - first, &mut body);
-    if scratch.taken.load() == end - first {
+    if scratch.chunks_taken.load() == end - first {
         return Ok(());
     }
     body.take = 0;
-    memory.repeat(scratch.taken.load(), &mut body);
+    memory.repeat(scratch.chunks_taken.load(), &mut body);
     Err(StoreError::MemoryFull)
 }
 
@@ -392,20 +392,20 @@ pub(super) fn oldest<M: Memory, F: Family>(
     let first = scratch.forget((((hash >> 16) * chunks) >> 16) * F::SLOTS);
     let (words, _) = slot::<M, F>(memory, partition, first)?;
     oldest_of::<F>(scratch, words, F::SLOTS as usize, minute);
-    Some(first + scratch.found.load())
+    Some(first + scratch.found_slot.load())
 }
 
-/// Leaves in [`Scratch::found`] which of the first `slots` slots holds the peer that has not announced for the longest time.
+/// Leaves in [`Scratch::found_slot`] which of the first `slots` slots holds the peer that has not announced for the longest time.
 #[inline(always)]
 pub(super) fn oldest_of<F: Family>(scratch: &Scratch, words: &[Word], slots: usize, minute: u32) {
-    scratch.found.store(0);
-    scratch.moved.store(0);
+    scratch.found_slot.store(0);
+    scratch.oldest_age.store(0);
     for slot in 0..slots {
         let flags = F::flags_at(words, slot * F::WORDS).load();
         let age = family::age(flags, minute);
-        if flags & family::OCCUPIED != 0 && age > scratch.moved.load() {
-            scratch.moved.store(age);
-            scratch.found.store(slot as u32);
+        if flags & family::OCCUPIED != 0 && age > scratch.oldest_age.load() {
+            scratch.oldest_age.store(age);
+            scratch.found_slot.store(slot as u32);
         }
     }
 }
@@ -437,7 +437,7 @@ impl<M: Memory, F: Family> Step<M> for Move<F> {
         if u64::from(address(F::hash(settings, key), self.partitions as u32)) == self.place {
             return true;
         }
-        scratch.moved.store(scratch.moved.load() + 1);
+        scratch.moving_peers.store(scratch.moving_peers.load() + 1);
         if self.into == 0 {
             return true;
         }
@@ -543,9 +543,9 @@ fn split_locked<M: Memory, F: Family>(
         into: 0,
         family: core::marker::PhantomData,
     };
-    scratch.moved.store(0);
+    scratch.moving_peers.store(0);
     memory.repeat(peers, &mut body);
-    let moving = scratch.moved.load();
+    let moving = scratch.moving_peers.load();
     let new = pool::take::<M, pool::Partitions>(memory)?;
     let Some(target) = memory.partition(new) else { return Err(StoreError::Internal) };
     // An old number of it may be around, hence the lock.

@@ -201,14 +201,14 @@ fn renew<M: Memory, F: Family>(
 #[inline(always)]
 fn inline_slot<F: Family>(scratch: &Scratch, words: &[Word], key: F::Key) -> Option<usize> {
     // As in `partition::find`, the verdict goes through memory.
-    scratch.found.store(u32::MAX);
+    scratch.found_slot.store(u32::MAX);
     for slot in 0..F::INLINE {
         if F::matches(words, slot * F::WORDS, key) {
-            scratch.found.store((slot * F::WORDS) as u32);
+            scratch.found_slot.store((slot * F::WORDS) as u32);
             break;
         }
     }
-    let found = scratch.found.load() as usize;
+    let found = scratch.found_slot.load() as usize;
     if found <= (F::INLINE - 1) * F::WORDS { Some(found) } else { None }
 }
 
@@ -300,11 +300,11 @@ fn inline<M: Memory, F: Family>(
     for slot in 0..F::INLINE {
         let base = slot * F::WORDS;
         if F::flags_at(words, base).load() & OCCUPIED == 0 {
-            scratch.found.store(base as u32);
+            scratch.found_slot.store(base as u32);
             break;
         }
     }
-    let free = scratch.found.load() as usize;
+    let free = scratch.found_slot.load() as usize;
     if free <= (F::INLINE - 1) * F::WORDS {
         swarm.note_near(F::near(announcement.peer));
         let flags = arrive::<M, F>(memory, swarm, announcement, minute);
@@ -316,7 +316,7 @@ fn inline<M: Memory, F: Family>(
         Err(StoreError::MemoryFull) => {
             // The longest silent of the few gives way.
             partition::oldest_of::<F>(scratch, words, F::INLINE, minute);
-            let slot = scratch.found.load() as usize;
+            let slot = scratch.found_slot.load() as usize;
             if slot >= F::INLINE {
                 return Err(StoreError::Internal);
             }
@@ -523,7 +523,7 @@ fn arrive<M: Memory, F: Family>(
         complete(memory, swarm);
     }
     swarm.counts.add(CHANGE.wrapping_add(weight(flags)));
-    memory.event(if F::TAG == 0 { Event::Peer4Added } else { Event::Peer6Added });
+    memory.event(Event::peer_added(F::VERSION));
     flags
 }
 
@@ -532,7 +532,7 @@ fn arrive<M: Memory, F: Family>(
 pub(super) fn leave<M: Memory, F: Family>(memory: &M, swarm: &Swarm, words: &[Word], base: usize) {
     let flags = F::flags_at(words, base).load();
     swarm.counts.add(CHANGE.wrapping_sub(weight(flags)));
-    memory.event(if F::TAG == 0 { Event::Peer4Removed } else { Event::Peer6Removed });
+    memory.event(Event::peer_removed(F::VERSION));
 }
 
 /// A new peer gets the slot of an old one.
