@@ -13,7 +13,7 @@ use std::{
 };
 use tracker_common::{
     memory::{Memory, Step as LoopStep},
-    outcome::{Counter, Event, RENEWALS, Reason},
+    outcome::{Counter, Event, REFRESH_AGES, StoreError},
     reply::Scratch,
     settings::Settings,
     store::{
@@ -228,12 +228,12 @@ impl World {
                 return;
             }
             Ok(Some(_)) => assert!(known_torrent || event != PeerEvent::Stopped, "a stop has created a torrent"),
-            Err(Reason::TorrentsFull) => {
+            Err(StoreError::TorrentsFull) => {
                 assert!(self.tight && !known_torrent, "a torrent was refused");
                 return;
             }
             Err(reason) => {
-                assert!(self.tight && reason == Reason::MemoryFull, "refused: {reason:?}");
+                assert!(self.tight && reason == StoreError::MemoryFull, "refused: {reason:?}");
                 // The torrent may have been made before there was no room for the peer.
                 if find(&self.handle, &info_hash).is_some() {
                     self.model.entry(info_hash).or_default().active = minute;
@@ -578,7 +578,7 @@ fn torrent_beyond_the_limit_is_refused_and_those_there_live_on() {
     for number in 0..3 {
         assert!(announce(number).is_ok());
     }
-    assert_eq!(announce(3), Err(Reason::TorrentsFull));
+    assert_eq!(announce(3), Err(StoreError::TorrentsFull));
     assert!(announce(2).is_ok());
     assert_eq!(counts(&world.handle, &torrent(3)), Counts::default());
 }
@@ -983,7 +983,7 @@ fn counters_add_up_to_what_is_stored() {
     assert_eq!((event(Event::Peer4Added), event(Event::Peer4Removed)), (1000, 500));
     assert_eq!((event(Event::Peer6Added), event(Event::Peer6Removed)), (1000, 1000));
     assert_eq!((event(Event::Expired), event(Event::TorrentCreated)), (1000, 7));
-    let renewed: Vec<_> = (0..RENEWALS).map(|minutes| world.counter(Counter::Renewed(minutes as u32))).collect();
+    let renewed: Vec<_> = (0..REFRESH_AGES).map(|minutes| world.counter(Counter::Refreshed(minutes as u32))).collect();
     assert_eq!((renewed[PEER_TIMEOUT as usize - 1], renewed.iter().sum()), (500, 500_u64));
     assert!(partitions::<V4>(&world.handle, 0).all(|partition| partition.peers.load() <= capacity::<V4>()));
 }

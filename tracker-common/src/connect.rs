@@ -3,7 +3,7 @@
 use crate::{
     connection_id::{self, Address},
     memory::Memory,
-    outcome::{Event, Reason},
+    outcome::{Event, Reason, RequestReason, StoreError},
     reply::{Reply, Scratch},
     wire::{ACTION_CONNECT, CONNECT_LEN, PROTOCOL_ID, RequestHeader},
 };
@@ -14,7 +14,7 @@ const AT: u32 = 128;
 /// The reply to a connect request, with a connection id for its source address: two words in memory order.
 ///
 /// # Errors
-/// [`Reason::BadMagic`].
+/// [`RequestReason::BadMagic`].
 #[inline(always)]
 pub fn connect<M: Memory>(
     memory: &M,
@@ -22,9 +22,9 @@ pub fn connect<M: Memory>(
     source: Address,
 ) -> Result<[u64; CONNECT_LEN / 8], Reason> {
     if u64::from_be_bytes(request.connection_id) != PROTOCOL_ID {
-        return Err(Reason::BadMagic);
+        return Err(RequestReason::BadMagic.into());
     }
-    let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
+    let Some(settings) = memory.settings() else { return Err(StoreError::Internal.into()) };
     let transaction_id = u64::from(u32::from_le_bytes(request.transaction_id));
     Ok([u64::from(ACTION_CONNECT.to_be()) | transaction_id << 32, connection_id::issue(settings, source).to_be()])
 }

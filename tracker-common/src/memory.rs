@@ -1,7 +1,7 @@
 //! What the XDP program and the daemon each have to provide for the code in this crate to run.
 
 use crate::{
-    outcome::{Counter, Event, Reason},
+    outcome::{Counter, Event, Reason, StoreError},
     reply::Scratch,
     settings::Settings,
     store::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Rare, Swarm},
@@ -18,7 +18,7 @@ pub trait Step<M> {
 /// A handle is used by one core or thread at a time; the elements behind it are shared by all. Numbers that are out of
 /// range give `None`: numbers are read from memory that others write, so everybody checks.
 pub trait Memory: Sized {
-    /// Whether waiting is bounded, and a request that would have to wait longer given up with [`Reason::Contended`]: in the kernel,
+    /// Whether waiting is bounded, and a request that would have to wait longer given up with [`StoreError::Contended`]: in the kernel,
     /// where the daemon can take it over. The daemon itself waits for ever.
     const BOUNDED: bool;
 
@@ -57,7 +57,7 @@ pub trait Memory: Sized {
     /// Does work that is needed rarely. In the kernel these are functions of their own, with numbers for arguments: the
     /// verifier looks at each once and not on every path that leads to it.
     #[inline(always)]
-    fn rarely(&self, work: Rare) -> Result<u32, Reason> {
+    fn rarely(&self, work: Rare) -> Result<u32, StoreError> {
         work.run(self)
     }
 
@@ -69,7 +69,7 @@ pub trait Memory: Sized {
 
     /// Counts a reason.
     #[inline(always)]
-    fn reason(&self, reason: Reason) {
-        self.count(Counter::Reason(reason), 1);
+    fn reason(&self, reason: impl Into<Reason>) {
+        self.count(Counter::Reason(reason.into()), 1);
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     connection_id::{self, Address},
     memory::{Memory, Step},
-    outcome::{Event, Reason},
+    outcome::{Event, Reason, RequestReason, StoreError},
     reply::{Reply, Scratch},
     store::count::counts,
     wire::{ACTION_SCRAPE, HEADER_LEN, InfoHash, REPLY_HEADER_LEN, RequestHeader, SCRAPE_ENTRY_LEN, SCRAPE_MAX},
@@ -47,7 +47,7 @@ impl<M: Memory> Step<M> for Entry {
 /// behind its header, as from opentracker.
 ///
 /// # Errors
-/// [`Reason::ConnectionIdWrong`].
+/// [`RequestReason::ConnectionIdWrong`].
 #[inline(always)]
 pub fn scrape<M: Memory>(
     memory: &M,
@@ -57,9 +57,9 @@ pub fn scrape<M: Memory>(
     count: u32,
     event: Event,
 ) -> Result<Reply, Reason> {
-    let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
+    let Some(settings) = memory.settings() else { return Err(StoreError::Internal.into()) };
     if !connection_id::accept(settings, source, u64::from_be_bytes(request.connection_id)) {
-        return Err(Reason::ConnectionIdWrong);
+        return Err(RequestReason::ConnectionIdWrong.into());
     }
     scratch.put(AT as usize, ACTION_SCRAPE.to_be_bytes());
     scratch.put(AT as usize + 4, request.transaction_id);

@@ -1,7 +1,10 @@
 //! What the daemon tells the XDP program: clock, keys, limits, addresses. One record, written by the daemon, read by
 //! everybody, word by word.
 
-use crate::word::{Word, Word32};
+use crate::{
+    outcome::IpVersion,
+    word::{Word, Word32},
+};
 
 /// How many addresses per family, and how many interfaces, the XDP program can answer for. Requests to further addresses
 /// are passed on to the daemon's sockets.
@@ -62,6 +65,18 @@ pub struct Settings {
     pub listeners_v4: [Word; LISTENERS],
     /// IPv6 address as two words in memory order, then the port (network order in the low 16 bits).
     pub listeners_v6: [[Word; 3]; LISTENERS],
+}
+
+impl Settings {
+    /// At most this many peers in a UDP reply over that version of IP.
+    #[inline(always)]
+    #[must_use]
+    pub fn want_max(&self, version: IpVersion) -> u32 {
+        match version {
+            IpVersion::V4 => self.want_max_v4.load(),
+            IpVersion::V6 => self.want_max_v6.load(),
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Settings>().is_multiple_of(8));

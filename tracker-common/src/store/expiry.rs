@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     memory::Memory,
-    outcome::{Event, Reason},
+    outcome::{Event, StoreError},
     reply::Scratch,
     settings::Settings,
     word::Word,
@@ -80,14 +80,14 @@ impl Seen {
 /// Sweeps a slice of the store. `visit` is told of every torrent that stays.
 ///
 /// # Errors
-/// [`Reason::Internal`] when the memory handle lacks a record that has to be there.
+/// [`StoreError::Internal`] when the memory handle lacks a record that has to be there.
 pub fn sweep<M: Memory>(
     memory: &M,
     sweep: &Sweep,
     mut visit: impl FnMut(&Swarm, Counts),
-) -> Result<SweepReport, Reason> {
+) -> Result<SweepReport, StoreError> {
     let (Some(pools), Some(settings), Some(scratch)) = (memory.pools(), memory.settings(), memory.scratch()) else {
-        return Err(Reason::Internal);
+        return Err(StoreError::Internal);
     };
     let minute = settings.minute.load();
     let mut report = SweepReport::default();

@@ -15,6 +15,7 @@
 use super::{ChunkV4, ChunkV6, Swarm, pool, reach};
 use crate::{
     memory::Memory,
+    outcome::IpVersion,
     reply::{PEERS_AT, Scratch},
     settings::Settings,
     wire,
@@ -179,6 +180,8 @@ pub trait Family: Copy + 'static {
     const PEER_BYTES: u32;
     /// Most peers in a reply.
     const WANT_LIMIT: u32;
+    /// Which it is.
+    const VERSION: IpVersion;
     /// Distinguishes the families in [`super::Partition::place`].
     const TAG: u32;
     /// Which inline word is the flags word of the first slot, or the root word.
@@ -285,6 +288,7 @@ impl Family for V4 {
     const PER_PARTITION: u32 = 80;
     const PEER_BYTES: u32 = wire::PEER_V4 as u32;
     const WANT_LIMIT: u32 = 320;
+    const VERSION: IpVersion = IpVersion::V4;
     const TAG: u32 = 0;
     const ROOT_WORD: usize = 0;
     type Key = u64;
@@ -389,6 +393,7 @@ impl Family for V6 {
     const PER_PARTITION: u32 = 64;
     const PEER_BYTES: u32 = wire::PEER_V6 as u32;
     const WANT_LIMIT: u32 = 100;
+    const VERSION: IpVersion = IpVersion::V6;
     const TAG: u32 = 1 << 31;
     const ROOT_WORD: usize = 2;
     type Key = [u64; 3];

@@ -11,7 +11,7 @@
 use super::{Bucket, SWARM_ALIVE, Swarm, family::scramble, pool, update::acquire};
 use crate::{
     memory::{Memory, Step},
-    outcome::{Event, Reason},
+    outcome::{Event, StoreError},
     settings::Settings,
     wire::InfoHash,
     word::opaque,
@@ -138,32 +138,33 @@ impl<M: Memory> Step<M> for Search<'_> {
 /// Stores a new torrent and returns its swarm number; or the number it has, if somebody else was faster.
 ///
 /// # Errors
-/// [`Reason::TorrentsFull`] when there is no record or no place left, [`Reason::Contended`].
+/// [`StoreError::TorrentsFull`] when there is no record or no place left, [`StoreError::Contended`].
 #[inline(always)]
-pub fn create<M: Memory>(memory: &M, place: &Place, minute: u32) -> Result<u32, Reason> {
-    let Some(home) = memory.bucket(place.bucket(0)) else { return Err(Reason::Internal) };
+pub fn create<M: Memory>(memory: &M, place: &Place, minute: u32) -> Result<u32, StoreError> {
+    let Some(home) = memory.bucket(place.bucket(0)) else { return Err(StoreError::Internal) };
     acquire(memory, &home.lock)?;
     let result = opaque(create_locked(memory, place, minute));
     home.lock.unlock();
-    pool::decode(result)
+    StoreError::unpack(result)
 }
 
-/// The result in one number, as with [`pool::take_number`].
+/// The result is packed ([`StoreError::pack`]).
 #[inline(always)]
 fn create_locked<M: Memory>(memory: &M, place: &Place, minute: u32) -> u64 {
+    const MEMORY_FULL: u64 = StoreError::MemoryFull.packed();
     if let Some((number, _)) = find(memory, place) {
         return u64::from(number);
     }
-    let number = match opaque(pool::take_number::<M, pool::Swarms>(memory)) {
-        pool::MEMORY_FULL => return pool::TORRENTS_FULL,
+    let number = match opaque(pool::take_packed::<M, pool::Swarms>(memory)) {
+        MEMORY_FULL => return StoreError::TorrentsFull.packed(),
         number if number >> 32 != 0 => return number,
         number => number as u32,
     };
-    let Some(swarm) = memory.swarm(number) else { return pool::INTERNAL };
+    let Some(swarm) = memory.swarm(number) else { return StoreError::Internal.packed() };
     // Whoever found the record when it belonged to another torrent may be holding its lock to see that it no longer does.
     if acquire(memory, &swarm.lock).is_err() {
         pool::give_back::<M, pool::Swarms>(memory, number);
-        return pool::CONTENDED;
+        return StoreError::Contended.packed();
     }
     swarm.lock.begin_change();
     for i in 0..5 {
@@ -185,7 +186,7 @@ fn create_locked<M: Memory>(memory: &M, place: &Place, minute: u32) -> u64 {
     }
     swarm.active.store(0);
     pool::give_back::<M, pool::Swarms>(memory, number);
-    pool::TORRENTS_FULL
+    StoreError::TorrentsFull.packed()
 }
 
 /// Enters a torrent into the first bucket that has room.
@@ -231,14 +232,14 @@ impl<M: Memory> Step<M> for Enter<'_> {
 
 /// Takes a torrent out of the index and gives its record back. The caller holds the swarm's lock, has seen that nobody is in
 /// it, and lets go of the lock afterwards.
-pub fn remove<M: Memory>(memory: &M, settings: &Settings, swarm: &Swarm, number: u32) -> Result<(), Reason> {
+pub fn remove<M: Memory>(memory: &M, settings: &Settings, swarm: &Swarm, number: u32) -> Result<(), StoreError> {
     let mut info_hash = [0_u8; 20];
     for i in 0..5 {
         info_hash[i * 4..i * 4 + 4].copy_from_slice(&swarm.info_hash[i].load().to_le_bytes());
     }
     let place = Place::new(settings, &info_hash);
     let word = u64::from(place.tag) << 32 | u64::from(number + 1);
-    let Some(home) = memory.bucket(place.bucket(0)) else { return Err(Reason::Internal) };
+    let Some(home) = memory.bucket(place.bucket(0)) else { return Err(StoreError::Internal) };
     acquire(memory, &home.lock)?;
     let found = (0..PROBES).find(|&probe| {
         memory.bucket(place.bucket(probe)).is_some_and(|bucket| bucket.slots.iter().any(|slot| slot.replace(word, 0)))

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     memory::{Memory, Step},
-    outcome::{Event, Reason},
+    outcome::{Event, StoreError},
     reply::Scratch,
     word::{Word, Word32, opaque},
 };
@@ -114,7 +114,7 @@ pub(super) fn belongs<F: Family>(partition: &Partition, swarm: u32, place: u32) 
 
 /// Enters partition number `place`, the next one, into the directory; the swarm's lock is held.
 #[inline(never)]
-fn enter<M: Memory, F: Family>(memory: &M, swarm: &Swarm, place: u32, number: u32) -> Result<(), Reason> {
+fn enter<M: Memory, F: Family>(memory: &M, swarm: &Swarm, place: u32, number: u32) -> Result<(), StoreError> {
     if place < ROOT_REFS {
         set_root::<F>(swarm, place, number);
         return Ok(());
@@ -151,15 +151,15 @@ fn enter<M: Memory, F: Family>(memory: &M, swarm: &Swarm, place: u32, number: u3
     if place & 63 == 0 {
         set_node(memory, upper, (place >> 6) & 63, leaf)?;
     }
-    let Some(node) = node_ref(memory, upper, (place >> 6) & 63) else { return Err(Reason::Internal) };
+    let Some(node) = node_ref(memory, upper, (place >> 6) & 63) else { return Err(StoreError::Internal) };
     set_node(memory, node, place & 63, number)
 }
 
 /// Moves the root's entries into a new node and makes that the root's first entry.
 #[inline(always)]
-fn deepen<M: Memory, F: Family>(memory: &M, swarm: &Swarm) -> Result<(), Reason> {
+fn deepen<M: Memory, F: Family>(memory: &M, swarm: &Swarm) -> Result<(), StoreError> {
     let node = pool::take::<M, pool::ChunksV4>(memory)?;
-    let Some(chunk) = memory.chunk_v4(node) else { return Err(Reason::Internal) };
+    let Some(chunk) = memory.chunk_v4(node) else { return Err(StoreError::Internal) };
     for pair in 0..4 {
         at(&chunk.words, pair).store(at(F::inline(swarm), F::root_pair(pair)).load());
     }
@@ -173,8 +173,8 @@ fn set_root<F: Family>(swarm: &Swarm, index: u32, value: u32) {
 }
 
 #[inline(always)]
-fn set_node<M: Memory>(memory: &M, node: u32, index: u32, value: u32) -> Result<(), Reason> {
-    let Some(chunk) = memory.chunk_v4(node) else { return Err(Reason::Internal) };
+fn set_node<M: Memory>(memory: &M, node: u32, index: u32, value: u32) -> Result<(), StoreError> {
+    let Some(chunk) = memory.chunk_v4(node) else { return Err(StoreError::Internal) };
     set_half(at(&chunk.words, (index as usize >> 1) & 31), index, value);
     Ok(())
 }
@@ -202,7 +202,7 @@ pub(super) fn find<M: Memory, F: Family>(
 ) -> Option<u32> {
     let peers = partition.peers.load();
     // The slot found goes through memory, so that the verifier sees one way on from here and not one per slot.
-    scratch.found.store(u32::MAX);
+    scratch.found_slot.store(u32::MAX);
     for index in 0..PARTITION_CHUNKS {
         if index * F::SLOTS >= peers {
             break;
@@ -212,7 +212,7 @@ pub(super) fn find<M: Memory, F: Family>(
             break;
         }
     }
-    let found = scratch.found.load();
+    let found = scratch.found_slot.load();
     if found == u32::MAX { None } else { Some(found) }
 }
 
@@ -221,7 +221,7 @@ pub(super) fn find<M: Memory, F: Family>(
 fn find_in<F: Family>(scratch: &Scratch, words: &[Word], first: u32, key: F::Key) -> bool {
     for slot in 0..F::SLOTS {
         if F::matches(words, slot as usize * F::WORDS, key) {
-            scratch.found.store(first + slot);
+            scratch.found_slot.store(first + slot);
             return true;
         }
     }
@@ -243,7 +243,7 @@ struct Exchange<F> {
     partition: u64,
     /// Index of the first chunk.
     first: u64,
-    /// Not 0: takes, and counts them in [`Scratch::taken`].
+    /// Not 0: takes, and counts them in [`Scratch::chunks_taken`].
     take: u64,
     family: core::marker::PhantomData<F>,
 }
@@ -261,7 +261,7 @@ impl<M: Memory, F: Family> Step<M> for Exchange<F> {
         }
         let Ok(number) = pool::take::<M, F::Pool>(memory) else { return false };
         chunk.store(number);
-        scratch.taken.store(turn + 1);
+        scratch.chunks_taken.store(turn + 1);
         true
     }
 }
@@ -269,9 +269,15 @@ impl<M: Memory, F: Family> Step<M> for Exchange<F> {
 /// Takes the chunks that partition `number` with `from` peers needs to hold `to`. The partition's lock is held.
 ///
 /// # Errors
-/// [`Reason::MemoryFull`]; nothing is changed then.
+/// [`StoreError::MemoryFull`]; nothing is changed then.
 #[inline(always)]
-fn reserve<M: Memory, F: Family>(memory: &M, scratch: &Scratch, number: u32, from: u32, to: u32) -> Result<(), Reason> {
+fn reserve<M: Memory, F: Family>(
+    memory: &M,
+    scratch: &Scratch,
+    number: u32,
+    from: u32,
+    to: u32,
+) -> Result<(), StoreError> {
     let (first, end) = (chunks_for::<F>(from), chunks_for::<F>(to));
     let mut body = Exchange::<F> {
         partition: u64::from(number),
@@ -279,14 +285,14 @@ fn reserve<M: Memory, F: Family>(memory: &M, scratch: &Scratch, number: u32, fro
         take: 1,
         family: core::marker::PhantomData,
     };
-    scratch.taken.store(0);
+    scratch.chunks_taken.store(0);
     memory.repeat(end - first, &mut body);
-    if scratch.taken.load() == end - first {
+    if scratch.chunks_taken.load() == end - first {
         return Ok(());
     }
     body.take = 0;
-    memory.repeat(scratch.taken.load(), &mut body);
-    Err(Reason::MemoryFull)
+    memory.repeat(scratch.chunks_taken.load(), &mut body);
+    Err(StoreError::MemoryFull)
 }
 
 /// Gives back the chunks that partition `number` no longer needs, now that it has `to` peers instead of `from`.
@@ -316,30 +322,30 @@ fn append<M: Memory, F: Family>(memory: &M, partition: &Partition, key: F::Key, 
 /// Adds a peer. The partition's lock is held.
 ///
 /// # Errors
-/// [`Reason::MemoryFull`], also when the partition is full; [`Reason::Contended`].
+/// [`StoreError::MemoryFull`], also when the partition is full; [`StoreError::Contended`].
 #[inline(always)]
 pub(super) fn insert<M: Memory, F: Family>(
     memory: &M,
     partition: &Partition,
     key: F::Key,
     flags: u64,
-) -> Result<(), Reason> {
+) -> Result<(), StoreError> {
     let peers = partition.peers.load();
     if peers >= capacity::<F>() {
-        return Err(Reason::MemoryFull);
+        return Err(StoreError::MemoryFull);
     }
     if peers.is_multiple_of(F::SLOTS) {
         reserve_one::<M, F>(memory, partition, peers / F::SLOTS)?;
         memory.event(Event::Grown);
     }
-    append::<M, F>(memory, partition, key, flags).ok_or(Reason::Internal)
+    append::<M, F>(memory, partition, key, flags).ok_or(StoreError::Internal)
 }
 
 /// [`reserve`] for one chunk, without its loop.
 #[inline(always)]
-fn reserve_one<M: Memory, F: Family>(memory: &M, partition: &Partition, index: u32) -> Result<(), Reason> {
+fn reserve_one<M: Memory, F: Family>(memory: &M, partition: &Partition, index: u32) -> Result<(), StoreError> {
     let number = pool::take::<M, F::Pool>(memory)?;
-    let Some(chunk) = chunk_number(partition, index) else { return Err(Reason::Internal) };
+    let Some(chunk) = chunk_number(partition, index) else { return Err(StoreError::Internal) };
     chunk.store(number);
     Ok(())
 }
@@ -386,20 +392,20 @@ pub(super) fn oldest<M: Memory, F: Family>(
     let first = scratch.forget((((hash >> 16) * chunks) >> 16) * F::SLOTS);
     let (words, _) = slot::<M, F>(memory, partition, first)?;
     oldest_of::<F>(scratch, words, F::SLOTS as usize, minute);
-    Some(first + scratch.found.load())
+    Some(first + scratch.found_slot.load())
 }
 
-/// Leaves in [`Scratch::found`] which of the first `slots` slots holds the peer that has not announced for the longest time.
+/// Leaves in [`Scratch::found_slot`] which of the first `slots` slots holds the peer that has not announced for the longest time.
 #[inline(always)]
 pub(super) fn oldest_of<F: Family>(scratch: &Scratch, words: &[Word], slots: usize, minute: u32) {
-    scratch.found.store(0);
-    scratch.moved.store(0);
+    scratch.found_slot.store(0);
+    scratch.oldest_age.store(0);
     for slot in 0..slots {
         let flags = F::flags_at(words, slot * F::WORDS).load();
         let age = family::age(flags, minute);
-        if flags & family::OCCUPIED != 0 && age > scratch.moved.load() {
-            scratch.moved.store(age);
-            scratch.found.store(slot as u32);
+        if flags & family::OCCUPIED != 0 && age > scratch.oldest_age.load() {
+            scratch.oldest_age.store(age);
+            scratch.found_slot.store(slot as u32);
         }
     }
 }
@@ -431,7 +437,7 @@ impl<M: Memory, F: Family> Step<M> for Move<F> {
         if u64::from(address(F::hash(settings, key), self.partitions as u32)) == self.place {
             return true;
         }
-        scratch.moved.store(scratch.moved.load() + 1);
+        scratch.moving_peers.store(scratch.moving_peers.load() + 1);
         if self.into == 0 {
             return true;
         }
@@ -446,9 +452,9 @@ impl<M: Memory, F: Family> Step<M> for Move<F> {
 /// Gives a family that outgrew the swarm record its first partition. The swarm's lock is held, and all slots are taken.
 ///
 /// # Errors
-/// [`Reason::MemoryFull`], [`Reason::Contended`]; nothing is changed then.
+/// [`StoreError::MemoryFull`], [`StoreError::Contended`]; nothing is changed then.
 #[inline(always)]
-pub(super) fn found<M: Memory, F: Family>(memory: &M, swarm: &Swarm, number: u32) -> Result<(), Reason> {
+pub(super) fn found<M: Memory, F: Family>(memory: &M, swarm: &Swarm, number: u32) -> Result<(), StoreError> {
     let first = pool::take::<M, pool::Partitions>(memory)?;
     let result = match memory.partition(first) {
         Some(partition) => match acquire(memory, &partition.lock) {
@@ -471,7 +477,7 @@ pub(super) fn found<M: Memory, F: Family>(memory: &M, swarm: &Swarm, number: u32
             }
             Err(reason) => Err(reason),
         },
-        None => Err(Reason::Internal),
+        None => Err(StoreError::Internal),
     };
     if result.is_ok() {
         swarm.lock.begin_change();
@@ -487,14 +493,14 @@ pub(super) fn found<M: Memory, F: Family>(memory: &M, swarm: &Swarm, number: u32
 /// Splits the next partition of a swarm, if the swarm has become too large for those it has. No lock is held.
 ///
 /// # Errors
-/// [`Reason::MemoryFull`], [`Reason::Contended`]. Nothing is changed then.
+/// [`StoreError::MemoryFull`], [`StoreError::Contended`]. Nothing is changed then.
 #[inline(always)]
 pub(super) fn split<M: Memory, F: Family>(
     memory: &M,
     scratch: &Scratch,
     swarm: &Swarm,
     number: u32,
-) -> Result<(), Reason> {
+) -> Result<(), StoreError> {
     acquire(memory, &swarm.lock)?;
     let mut result = Ok(());
     let root = F::root(swarm).load();
@@ -527,7 +533,7 @@ fn split_locked<M: Memory, F: Family>(
     partition: &Partition,
     old: u32,
     count: u32,
-) -> Result<(), Reason> {
+) -> Result<(), StoreError> {
     let peers = partition.peers.load();
     let mut body = Move::<F> {
         partition: u64::from(old),
@@ -537,11 +543,11 @@ fn split_locked<M: Memory, F: Family>(
         into: 0,
         family: core::marker::PhantomData,
     };
-    scratch.moved.store(0);
+    scratch.moving_peers.store(0);
     memory.repeat(peers, &mut body);
-    let moving = scratch.moved.load();
+    let moving = scratch.moving_peers.load();
     let new = pool::take::<M, pool::Partitions>(memory)?;
-    let Some(target) = memory.partition(new) else { return Err(Reason::Internal) };
+    let Some(target) = memory.partition(new) else { return Err(StoreError::Internal) };
     // An old number of it may be around, hence the lock.
     let result = match acquire(memory, &target.lock) {
         Ok(()) => {

@@ -7,7 +7,7 @@
 
 use crate::{
     memory::Memory,
-    outcome::Reason,
+    outcome::StoreError,
     word::{Word, Word32, opaque},
 };
 
@@ -122,36 +122,18 @@ const TRIES: u32 = 8;
 /// Takes an element.
 ///
 /// # Errors
-/// [`Reason::MemoryFull`] when none is left, [`Reason::Contended`].
+/// [`StoreError::MemoryFull`] when none is left, [`StoreError::Contended`].
 #[inline(always)]
-pub fn take<M: Memory, K: Kind>(memory: &M) -> Result<u32, Reason> {
-    // In one number, and an opaque one: as a `Result` that is kept on the stack, LLVM writes the part that does not apply from
-    // whatever register, and the verifier refuses registers that were never written.
-    decode(opaque(take_number::<M, K>(memory)))
+pub fn take<M: Memory, K: Kind>(memory: &M) -> Result<u32, StoreError> {
+    StoreError::unpack(opaque(take_packed::<M, K>(memory)))
 }
 
-/// Behind all numbers: what went wrong instead.
-pub(super) const MEMORY_FULL: u64 = 1 << 32;
-pub(super) const CONTENDED: u64 = 2 << 32;
-pub(super) const INTERNAL: u64 = 3 << 32;
-pub(super) const TORRENTS_FULL: u64 = 4 << 32;
-
-/// A number, or one of the constants above, as a result.
+/// [`take`] with a packed result ([`StoreError::pack`]).
 #[inline(always)]
-pub(super) fn decode(number: u64) -> Result<u32, Reason> {
-    match number {
-        MEMORY_FULL => Err(Reason::MemoryFull),
-        CONTENDED => Err(Reason::Contended),
-        INTERNAL => Err(Reason::Internal),
-        TORRENTS_FULL => Err(Reason::TorrentsFull),
-        number => Ok(number as u32),
-    }
-}
-
-/// [`take`] with the result in one number.
-#[inline(always)]
-pub(super) fn take_number<M: Memory, K: Kind>(memory: &M) -> u64 {
-    let (Some(pools), Some(settings)) = (memory.pools(), memory.settings()) else { return INTERNAL };
+pub(super) fn take_packed<M: Memory, K: Kind>(memory: &M) -> u64 {
+    let (Some(pools), Some(settings)) = (memory.pools(), memory.settings()) else {
+        return StoreError::Internal.packed();
+    };
     let pool = K::pool(pools);
     let mut tries = 0;
     loop {
@@ -161,26 +143,26 @@ pub(super) fn take_number<M: Memory, K: Kind>(memory: &M) -> u64 {
             break;
         }
         let number = link - 1;
-        let Some(next) = K::link(memory, number) else { return INTERNAL };
+        let Some(next) = K::link(memory, number) else { return StoreError::Internal.packed() };
         let tag = ((head >> 32) + 1) << 32;
         if pool.head.replace(head, tag | u64::from(next)) {
             pool.free.add(u32::MAX);
-            let Some(()) = K::clear(memory, number) else { return INTERNAL };
+            let Some(()) = K::clear(memory, number) else { return StoreError::Internal.packed() };
             return u64::from(number);
         }
         tries += 1;
         if M::BOUNDED && tries >= TRIES {
-            return CONTENDED;
+            return StoreError::Contended.packed();
         }
     }
     let limit = settings.pool_limits[K::LIMIT].load();
     // The look before the addition keeps the counter from running away while the pool is exhausted.
     if pool.fresh.load() >= limit {
-        return MEMORY_FULL;
+        return StoreError::MemoryFull.packed();
     }
     let number = pool.fresh.fetch_add(1);
     if number >= limit {
-        return MEMORY_FULL;
+        return StoreError::MemoryFull.packed();
     }
     // Never used, hence still all zeros.
     u64::from(number)

@@ -1,7 +1,7 @@
 //! Work that few announces need: storing a torrent, giving a swarm more room.
 
 use super::{Family, V4, V6, index, partition};
-use crate::{memory::Memory, outcome::Reason, scrape::HASHES_AT, wire::InfoHash};
+use crate::{memory::Memory, outcome::StoreError, scrape::HASHES_AT, wire::InfoHash};
 
 /// What to do. The numbers are those of swarms and partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +28,9 @@ impl Rare {
     /// Does it here.
     ///
     /// # Errors
-    /// [`Reason::TorrentsFull`], [`Reason::MemoryFull`], [`Reason::Contended`].
+    /// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`], [`StoreError::Contended`].
     #[inline(always)]
-    pub fn run<M: Memory>(self, memory: &M) -> Result<u32, Reason> {
+    pub fn run<M: Memory>(self, memory: &M) -> Result<u32, StoreError> {
         match self {
             Rare::Create => create(memory),
             Rare::Found { family: V4::TAG, swarm } => found::<M, V4>(memory, swarm),
@@ -42,20 +42,24 @@ impl Rare {
 }
 
 #[inline(always)]
-fn create<M: Memory>(memory: &M) -> Result<u32, Reason> {
-    let (Some(scratch), Some(settings)) = (memory.scratch(), memory.settings()) else { return Err(Reason::Internal) };
-    let Some(info_hash) = scratch.get::<InfoHash>(HASHES_AT) else { return Err(Reason::Internal) };
+fn create<M: Memory>(memory: &M) -> Result<u32, StoreError> {
+    let (Some(scratch), Some(settings)) = (memory.scratch(), memory.settings()) else {
+        return Err(StoreError::Internal);
+    };
+    let Some(info_hash) = scratch.get::<InfoHash>(HASHES_AT) else { return Err(StoreError::Internal) };
     index::create(memory, &index::Place::new(settings, &info_hash), settings.minute.load())
 }
 
 #[inline(always)]
-fn found<M: Memory, F: Family>(memory: &M, number: u32) -> Result<u32, Reason> {
-    let Some(swarm) = memory.swarm(number) else { return Err(Reason::Internal) };
+fn found<M: Memory, F: Family>(memory: &M, number: u32) -> Result<u32, StoreError> {
+    let Some(swarm) = memory.swarm(number) else { return Err(StoreError::Internal) };
     partition::found::<M, F>(memory, swarm, number).map(|()| 0)
 }
 
 #[inline(always)]
-fn split<M: Memory, F: Family>(memory: &M, number: u32) -> Result<u32, Reason> {
-    let (Some(scratch), Some(swarm)) = (memory.scratch(), memory.swarm(number)) else { return Err(Reason::Internal) };
+fn split<M: Memory, F: Family>(memory: &M, number: u32) -> Result<u32, StoreError> {
+    let (Some(scratch), Some(swarm)) = (memory.scratch(), memory.swarm(number)) else {
+        return Err(StoreError::Internal);
+    };
     partition::split::<M, F>(memory, scratch, swarm, number).map(|()| 0)
 }

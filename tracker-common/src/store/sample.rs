@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     memory::{Memory, Step},
-    reply::{PEERS_AT, SCRATCH_BYTES, SPREADS, Scratch, VERSIONS},
+    reply::{PEERS_AT, SCRATCH_BYTES, SPREADS, Scratch, VERSIONS, Visit},
     settings::Settings,
     word::{Word, opaque},
 };
@@ -70,7 +70,7 @@ pub fn sample<M: Memory, F: Family>(
     let want = if want > F::WANT_LIMIT { F::WANT_LIMIT } else { want };
     let random = memory.random();
     scratch.sample.random.store(random);
-    scratch.sample.cursor.store(0);
+    scratch.sample.visit.cursor.store(0);
     scratch.sample.sift.store(0);
     if !family::is_root(F::root(swarm).load()) {
         if wanted.excludes(swarm.near()) {
@@ -110,7 +110,7 @@ pub fn sample<M: Memory, F: Family>(
             visits: 0,
             fruitful: 0,
             own_place: partition::address(F::hash(settings, own), partitions),
-            wanted,
+            wanted: wanted.number(),
             cursor: 0,
             enough: want * F::PEER_BYTES,
         };
@@ -120,22 +120,22 @@ pub fn sample<M: Memory, F: Family>(
             if visit.go::<M, F>(memory, scratch, swarm, number) {
                 return None;
             }
-            scratch.sample.cursor.store(visit.cursor);
+            scratch.sample.visit.cursor.store(visit.cursor);
         } else {
-            visit.save(scratch);
+            scratch.sample.visit.store(&visit);
             scratch.sample.swarm.store(number);
             for _ in 0..if M::BOUNDED { 1 } else { VISITS } {
                 memory.repeat(TURNS, &mut Turn::<F>(core::marker::PhantomData));
-                let all = scratch.sample.cursor.load() < scratch.sample.enough.load();
+                let all = scratch.sample.visit.cursor.load() < scratch.sample.visit.enough.load();
                 sift::<M, F>(memory, scratch, wanted);
-                if all || scratch.sample.cursor.load() >= want * F::PEER_BYTES {
+                if all || scratch.sample.visit.cursor.load() >= want * F::PEER_BYTES {
                     break;
                 }
                 if M::BOUNDED {
                     // Most of the swarm is too near: that takes longer than there is time for here.
                     return None;
                 }
-                scratch.sample.enough.store(want * F::PEER_BYTES);
+                scratch.sample.visit.enough.store(want * F::PEER_BYTES);
             }
         }
         // Only now: whoever takes a sample that was given up begins where that one would have.
@@ -231,7 +231,7 @@ fn mark(random: u32, place: u32) -> u32 {
 /// Keeps `want` of the peers collected, from a random one on and as from a ring.
 #[inline(always)]
 fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
-    let bytes = scratch.forget(scratch.sample.cursor.load());
+    let bytes = scratch.forget(scratch.sample.visit.cursor.load());
     let collected = bytes / F::PEER_BYTES;
     if collected <= want {
         return Sample { start: PEERS_AT as u32, count: collected };
@@ -266,7 +266,7 @@ fn inline<M: Memory, F: Family>(
             cursor += F::give(scratch, cursor, words, slot * F::WORDS, wanted, own);
         }
         if swarm.lock.unchanged_since(version) {
-            scratch.sample.cursor.store(cursor);
+            scratch.sample.visit.cursor.store(cursor);
             scratch.sample.first.store((cursor / F::PEER_BYTES * (random >> 16)) >> 16);
             return;
         }
@@ -303,7 +303,7 @@ impl<M: Memory, F: Family> Step<M> for Sift<F> {
         let Some(near) = F::carry(scratch, (turn * F::PEER_BYTES) as usize, (kept & COLLECTED_MAX) as usize) else {
             return false;
         };
-        let wanted = Wanted::from_number(scratch.sample.wanted.load());
+        let wanted = Wanted::from_number(scratch.sample.visit.wanted.load());
         scratch.sample.kept.store(kept + wanted.admits(near) * F::PEER_BYTES);
         true
     }
@@ -315,38 +315,12 @@ fn sift<M: Memory, F: Family>(memory: &M, scratch: &Scratch, wanted: Wanted) {
     if scratch.sample.sift.load() == 0 {
         return;
     }
-    scratch.sample.wanted.store(wanted.number());
+    scratch.sample.visit.wanted.store(wanted.number());
     scratch.sample.kept.store(0);
-    memory.repeat(scratch.sample.cursor.load() / F::PEER_BYTES, &mut Sift::<F>(core::marker::PhantomData));
+    memory.repeat(scratch.sample.visit.cursor.load() / F::PEER_BYTES, &mut Sift::<F>(core::marker::PhantomData));
     let kept = scratch.sample.kept.load();
-    scratch.sample.cursor.store(kept);
+    scratch.sample.visit.cursor.store(kept);
     scratch.sample.first.store((kept / F::PEER_BYTES * (scratch.sample.random.load() >> 16)) >> 16);
-}
-
-/// A sample being taken from a grown swarm.
-struct Visit {
-    partitions: u32,
-    /// The present turn.
-    turn: u32,
-    /// 1 if the first turn is one beyond the last partition.
-    flip: u32,
-    /// From one turn to the next.
-    stride: u32,
-    /// Turns done in the present lap.
-    turns: u32,
-    /// Laps done.
-    lap: u32,
-    /// Partitions visited.
-    visits: u32,
-    /// Whether the present lap has found anything.
-    fruitful: u32,
-    /// The asker's partition.
-    own_place: u32,
-    wanted: Wanted,
-    /// Bytes collected.
-    cursor: u32,
-    /// Bytes that are enough.
-    enough: u32,
 }
 
 /// One turn of the loop. What is known between two turns is in [`Scratch::sample`].
@@ -358,50 +332,14 @@ impl<M: Memory, F: Family> Step<M> for Turn<F> {
         let Some(scratch) = memory.scratch() else { return false };
         let number = scratch.sample.swarm.load();
         let Some(swarm) = memory.swarm(number) else { return false };
-        let mut visit = Visit::saved(scratch);
+        let mut visit = scratch.sample.visit.load();
         let goes_on = visit.go::<M, F>(memory, scratch, swarm, number);
-        visit.save(scratch);
+        scratch.sample.visit.store(&visit);
         goes_on
     }
 }
 
 impl Visit {
-    #[inline(always)]
-    fn saved(scratch: &Scratch) -> Self {
-        let state = &scratch.sample;
-        Self {
-            partitions: state.partitions.load(),
-            turn: state.turn.load(),
-            flip: state.flip.load(),
-            stride: state.stride.load(),
-            turns: state.turns.load(),
-            lap: state.lap.load(),
-            visits: state.visits.load(),
-            fruitful: state.fruitful.load(),
-            own_place: state.own_place.load(),
-            wanted: Wanted::from_number(state.wanted.load()),
-            cursor: state.cursor.load(),
-            enough: state.enough.load(),
-        }
-    }
-
-    #[inline(always)]
-    fn save(&self, scratch: &Scratch) {
-        let state = &scratch.sample;
-        state.partitions.store(self.partitions);
-        state.turn.store(self.turn);
-        state.flip.store(self.flip);
-        state.stride.store(self.stride);
-        state.turns.store(self.turns);
-        state.lap.store(self.lap);
-        state.visits.store(self.visits);
-        state.fruitful.store(self.fruitful);
-        state.own_place.store(self.own_place);
-        state.wanted.store(self.wanted.number());
-        state.cursor.store(self.cursor);
-        state.enough.store(self.enough);
-    }
-
     /// Visits a partition and takes some chunks of it. False if that was the last.
     #[inline(always)]
     fn go<M: Memory, F: Family>(&mut self, memory: &M, scratch: &Scratch, swarm: &Swarm, number: u32) -> bool {
@@ -428,7 +366,7 @@ impl Visit {
             return true;
         };
         // Where somebody is too near, so that not all of these can be given.
-        let near = self.wanted.excludes(part.near());
+        let near = Wanted::from_number(self.wanted).excludes(part.near());
         if near {
             if M::HURRIED {
                 return true;
@@ -437,7 +375,7 @@ impl Visit {
             let enough = self.enough + F::VISIT * F::SLOTS * F::PEER_BYTES;
             self.enough = if enough > COLLECTED_ENOUGH { COLLECTED_ENOUGH } else { enough };
         }
-        scratch.found.store(self.cursor);
+        scratch.sample.collected.store(self.cursor);
         let chunks = chunks_for::<F>(part.peers.load());
         let visit = self.take::<M, F>(memory, scratch, part, number, place, rank, version);
         if !part.lock.unchanged_since(version) {
@@ -448,7 +386,7 @@ impl Visit {
         if !family::is_root(root) || family::root_partitions(root) < self.partitions {
             return false;
         }
-        self.cursor = scratch.found.load();
+        self.cursor = scratch.sample.collected.load();
         if self.cursor < self.enough {
             // So nobody of these has to be left out.
             scratch.sample.first.store(0);
@@ -474,7 +412,7 @@ impl Visit {
         self.cursor < self.enough
     }
 
-    /// Takes the chunks of a partition from this rank on, and leaves the cursor behind them in [`Scratch::found`]. 0 if there is none.
+    /// Takes the chunks of a partition from this rank on, and leaves the cursor behind them in [`Sampling::collected`](crate::reply::Sampling::collected). 0 if there is none.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
     fn take<M: Memory, F: Family>(
@@ -515,7 +453,7 @@ impl Visit {
         }
         let mut index = rank + first / F::SLOTS;
         let mut cursor = self.cursor;
-        let wanted = self.wanted;
+        let wanted = Wanted::from_number(self.wanted);
         let plain = wanted.seeders() && place != self.own_place;
         let count = scratch.forget(chunks - rank);
         for taken in 0..F::VISIT {
@@ -540,7 +478,7 @@ impl Visit {
             cursor = scratch.forget(cursor);
             index = scratch.forget(index + 1);
         }
-        scratch.found.store(cursor);
+        scratch.sample.collected.store(cursor);
         1
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     memory::{Memory, Step},
-    outcome::{Counter, Event, Reason},
+    outcome::{Counter, Event, StoreError},
     reply::Scratch,
     scrape::HASHES_AT,
     settings::Settings,
@@ -63,9 +63,9 @@ pub struct Announcement<'a, K> {
 /// Takes a lock, trying as often as this side may.
 ///
 /// # Errors
-/// [`Reason::Contended`].
+/// [`StoreError::Contended`].
 #[inline(always)]
-pub fn acquire<M: Memory>(memory: &M, lock: &Lock) -> Result<(), Reason> {
+pub fn acquire<M: Memory>(memory: &M, lock: &Lock) -> Result<(), StoreError> {
     if lock.try_lock() {
         return Ok(());
     }
@@ -73,7 +73,7 @@ pub fn acquire<M: Memory>(memory: &M, lock: &Lock) -> Result<(), Reason> {
     while spin.held == 0 {
         memory.repeat(SPINS, &mut spin);
         if M::BOUNDED && spin.held == 0 {
-            return Err(Reason::Contended);
+            return Err(StoreError::Contended);
         }
     }
     Ok(())
@@ -106,8 +106,8 @@ impl<M: Memory> Step<M> for Spin<'_> {
 pub fn update<M: Memory, F: Family>(
     memory: &M,
     announcement: &Announcement<'_, F::Key>,
-) -> Result<Option<u32>, Reason> {
-    let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
+) -> Result<Option<u32>, StoreError> {
+    let Some(settings) = memory.settings() else { return Err(StoreError::Internal) };
     let place = Place::new(settings, announcement.info_hash);
     match refresh::<M, F>(memory, &place, announcement) {
         Some((number, _)) => Ok(Some(number)),
@@ -193,7 +193,7 @@ fn renew<M: Memory, F: Family>(
     if !lock.untouched_since(seen) {
         return None;
     }
-    memory.count(Counter::Renewed(family::age(old, minute)), 1);
+    memory.count(Counter::Refreshed(family::age(old, minute)), 1);
     Some(())
 }
 
@@ -201,40 +201,42 @@ fn renew<M: Memory, F: Family>(
 #[inline(always)]
 fn inline_slot<F: Family>(scratch: &Scratch, words: &[Word], key: F::Key) -> Option<usize> {
     // As in `partition::find`, the verdict goes through memory.
-    scratch.found.store(u32::MAX);
+    scratch.found_slot.store(u32::MAX);
     for slot in 0..F::INLINE {
         if F::matches(words, slot * F::WORDS, key) {
-            scratch.found.store((slot * F::WORDS) as u32);
+            scratch.found_slot.store((slot * F::WORDS) as u32);
             break;
         }
     }
-    let found = scratch.found.load() as usize;
+    let found = scratch.found_slot.load() as usize;
     if found <= (F::INLINE - 1) * F::WORDS { Some(found) } else { None }
 }
 
 /// Stores an announce, whatever it says. The result is that of [`update`].
 ///
 /// # Errors
-/// [`Reason::TorrentsFull`], [`Reason::MemoryFull`]; [`Reason::Contended`] only where waiting is bounded.
+/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`]; [`StoreError::Contended`] only where waiting is bounded.
 #[inline(always)]
 pub fn store<M: Memory, F: Family>(
     memory: &M,
     place: &Place,
     announcement: &Announcement<'_, F::Key>,
-) -> Result<Option<u32>, Reason> {
-    let (Some(settings), Some(scratch)) = (memory.settings(), memory.scratch()) else { return Err(Reason::Internal) };
+) -> Result<Option<u32>, StoreError> {
+    let (Some(settings), Some(scratch)) = (memory.settings(), memory.scratch()) else {
+        return Err(StoreError::Internal);
+    };
     let mut tries = 0;
     loop {
         let result = attempt::<M, F>(memory, settings, scratch, place, announcement);
         tries += 1;
-        if M::BOUNDED || result != Err(Reason::Contended) {
+        if M::BOUNDED || result != Err(StoreError::Contended) {
             return result;
         }
         memory.pause(tries);
     }
 }
 
-/// One try; [`Reason::Contended`] also says that something changed between finding and locking.
+/// One try; [`StoreError::Contended`] also says that something changed between finding and locking.
 #[inline(always)]
 fn attempt<M: Memory, F: Family>(
     memory: &M,
@@ -242,7 +244,7 @@ fn attempt<M: Memory, F: Family>(
     scratch: &Scratch,
     place: &Place,
     announcement: &Announcement<'_, F::Key>,
-) -> Result<Option<u32>, Reason> {
+) -> Result<Option<u32>, StoreError> {
     let minute = settings.minute.load();
     let number = match index::find(memory, place) {
         Some((number, _)) => number,
@@ -253,7 +255,7 @@ fn attempt<M: Memory, F: Family>(
         }
     };
     let number = scratch.forget(number);
-    let Some(swarm) = memory.swarm(number) else { return Err(Reason::Internal) };
+    let Some(swarm) = memory.swarm(number) else { return Err(StoreError::Internal) };
     if !family::is_root(F::root(swarm).load()) {
         acquire(memory, &swarm.lock)?;
         let result = inline::<M, F>(memory, scratch, swarm, number, place, announcement, minute);
@@ -276,9 +278,9 @@ fn inline<M: Memory, F: Family>(
     place: &Place,
     announcement: &Announcement<'_, F::Key>,
     minute: u32,
-) -> Result<bool, Reason> {
+) -> Result<bool, StoreError> {
     if !index::same(swarm, place) {
-        return Err(Reason::Contended);
+        return Err(StoreError::Contended);
     }
     if family::is_root(F::root(swarm).load()) {
         return Ok(false);
@@ -298,11 +300,11 @@ fn inline<M: Memory, F: Family>(
     for slot in 0..F::INLINE {
         let base = slot * F::WORDS;
         if F::flags_at(words, base).load() & OCCUPIED == 0 {
-            scratch.found.store(base as u32);
+            scratch.found_slot.store(base as u32);
             break;
         }
     }
-    let free = scratch.found.load() as usize;
+    let free = scratch.found_slot.load() as usize;
     if free <= (F::INLINE - 1) * F::WORDS {
         swarm.note_near(F::near(announcement.peer));
         let flags = arrive::<M, F>(memory, swarm, announcement, minute);
@@ -311,12 +313,12 @@ fn inline<M: Memory, F: Family>(
     }
     match memory.rarely(Rare::Found { family: F::TAG, swarm: number }) {
         Ok(_) => Ok(false),
-        Err(Reason::MemoryFull) => {
+        Err(StoreError::MemoryFull) => {
             // The longest silent of the few gives way.
             partition::oldest_of::<F>(scratch, words, F::INLINE, minute);
-            let slot = scratch.found.load() as usize;
+            let slot = scratch.found_slot.load() as usize;
             if slot >= F::INLINE {
-                return Err(Reason::Internal);
+                return Err(StoreError::Internal);
             }
             swarm.note_near(F::near(announcement.peer));
             evict::<M, F>(memory, swarm, words, slot * F::WORDS, announcement, minute);
@@ -338,18 +340,18 @@ fn partitioned<M: Memory, F: Family>(
     torrent: &Place,
     announcement: &Announcement<'_, F::Key>,
     minute: u32,
-) -> Result<(), Reason> {
+) -> Result<(), StoreError> {
     let root = F::root(swarm);
     let seen = root.load();
     let count = family::root_partitions(seen);
     if !family::is_root(seen) || count == 0 || count > PARTITIONS_MAX {
-        return Err(Reason::Contended);
+        return Err(StoreError::Contended);
     }
     let hash = F::hash(settings, announcement.peer);
     let place = scratch.forget(partition::address(hash, count));
-    let Some(part) = partition::lookup::<M, F>(memory, swarm, place, count) else { return Err(Reason::Contended) };
+    let Some(part) = partition::lookup::<M, F>(memory, swarm, place, count) else { return Err(StoreError::Contended) };
     let part = scratch.forget(part);
-    let Some(partition) = memory.partition(part) else { return Err(Reason::Contended) };
+    let Some(partition) = memory.partition(part) else { return Err(StoreError::Contended) };
     acquire(memory, &partition.lock)?;
     // With the lock held: is this (still) the swarm, the partition and the number of partitions that led here?
     let now = root.load();
@@ -361,7 +363,7 @@ fn partitioned<M: Memory, F: Family>(
         touch(swarm, minute);
         in_partition::<M, F>(memory, scratch, swarm, partition, hash, announcement, minute)
     } else {
-        Err(Reason::Contended)
+        Err(StoreError::Contended)
     };
     partition.lock.unlock();
     if result? {
@@ -388,16 +390,18 @@ fn in_partition<M: Memory, F: Family>(
     hash: u32,
     announcement: &Announcement<'_, F::Key>,
     minute: u32,
-) -> Result<bool, Reason> {
+) -> Result<bool, StoreError> {
     if let Some(found) = partition::find::<M, F>(memory, scratch, partition, announcement.peer) {
         let found = scratch.forget(found);
         let Some((words, base)) = partition::slot::<M, F>(memory, partition, found) else {
-            return Err(Reason::Internal);
+            return Err(StoreError::Internal);
         };
         if change::<M, F>(memory, swarm, words, base, announcement, minute) {
             leave::<M, F>(memory, swarm, words, base);
             partition.lock.begin_change();
-            let Some(()) = partition::remove::<M, F>(memory, partition, found) else { return Err(Reason::Internal) };
+            let Some(()) = partition::remove::<M, F>(memory, partition, found) else {
+                return Err(StoreError::Internal);
+            };
             partition::release_last::<M, F>(memory, partition);
             F::root(swarm).add(ROOT_PEER.wrapping_neg());
         }
@@ -414,12 +418,12 @@ fn in_partition<M: Memory, F: Family>(
             F::root(swarm).add(ROOT_PEER);
             Ok(true)
         }
-        Err(Reason::MemoryFull) => {
+        Err(StoreError::MemoryFull) => {
             let Some(oldest) = partition::oldest::<M, F>(memory, scratch, partition, hash, minute) else {
-                return Err(Reason::MemoryFull);
+                return Err(StoreError::MemoryFull);
             };
             let Some((words, base)) = partition::slot::<M, F>(memory, partition, oldest) else {
-                return Err(Reason::Internal);
+                return Err(StoreError::Internal);
             };
             partition.lock.begin_change();
             evict::<M, F>(memory, swarm, words, base, announcement, minute);
@@ -502,7 +506,7 @@ fn change<M: Memory, F: Family>(
     if (old ^ new) & LEECHER != 0 {
         swarm.counts.add(CHANGE.wrapping_add(weight(new)).wrapping_sub(weight(old)));
     }
-    memory.count(Counter::Renewed(family::age(old, minute)), 1);
+    memory.count(Counter::Refreshed(family::age(old, minute)), 1);
     false
 }
 
@@ -519,7 +523,7 @@ fn arrive<M: Memory, F: Family>(
         complete(memory, swarm);
     }
     swarm.counts.add(CHANGE.wrapping_add(weight(flags)));
-    memory.event(if F::TAG == 0 { Event::Peer4Added } else { Event::Peer6Added });
+    memory.event(Event::peer_added(F::VERSION));
     flags
 }
 
@@ -528,7 +532,7 @@ fn arrive<M: Memory, F: Family>(
 pub(super) fn leave<M: Memory, F: Family>(memory: &M, swarm: &Swarm, words: &[Word], base: usize) {
     let flags = F::flags_at(words, base).load();
     swarm.counts.add(CHANGE.wrapping_sub(weight(flags)));
-    memory.event(if F::TAG == 0 { Event::Peer4Removed } else { Event::Peer6Removed });
+    memory.event(Event::peer_removed(F::VERSION));
 }
 
 /// A new peer gets the slot of an old one.

@@ -15,7 +15,7 @@ use crate::{
     store::sweep::TopSwarm,
 };
 use std::fmt::Write as _;
-use tracker_common::outcome::{Event, Reason};
+use tracker_common::outcome::{Event, Reason, RequestReason, StoreError};
 
 /// The media type of what [`write()`] makes.
 pub const CONTENT_TYPE: &str = "text/plain";
@@ -107,13 +107,13 @@ impl Figures {
         let udp_scrapes = udp([Event::Scrape4, Event::Scrape6]);
         // What arrived at the tracker's ports, and not what the XDP program left to others.
         let unanswered: u64 = [
-            Reason::TooShort,
-            Reason::BadMagic,
-            Reason::UnknownAction,
-            Reason::ConnectionIdWrong,
-            Reason::PortZero,
-            Reason::TorrentsFull,
-            Reason::MemoryFull,
+            Reason::Request(RequestReason::TooShort),
+            Reason::Request(RequestReason::BadMagic),
+            Reason::Request(RequestReason::UnknownAction),
+            Reason::Request(RequestReason::ConnectionIdWrong),
+            Reason::Request(RequestReason::PortZero),
+            Reason::Store(StoreError::TorrentsFull),
+            Reason::Store(StoreError::MemoryFull),
         ]
         .map(refused)
         .iter()
@@ -126,7 +126,7 @@ impl Figures {
             udp_connects,
             udp_announces,
             udp_scrapes,
-            mismatches: refused(Reason::ConnectionIdWrong),
+            mismatches: refused(RequestReason::ConnectionIdWrong.into()),
             full_scrapes: http.tracker.event(TrackerEvent::FullScrape),
         }
     }

@@ -18,7 +18,7 @@ use std::{
 use tracker_common::{
     datagram::{Source, respond},
     memory::Memory as _,
-    outcome::Reason,
+    outcome::FrameReason,
 };
 
 /// Packets per system call.
@@ -50,7 +50,7 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
         replies.clear();
         for packet in 0..received {
             if !batch.accepted[packet] {
-                handle.reason(Reason::NotForUs);
+                handle.reason(FrameReason::NotForUs);
                 continue;
             }
             let Some(source) = batch.source(packet) else { continue };

@@ -86,7 +86,7 @@ pub fn answer(
     let settings = memory.settings().ok_or(Failure::Internal)?;
     write(out, source, &announce, counts, interval(settings, memory.random()), min_interval(settings), space);
     let given = space.v4.len() / PEER_V4 + space.v6.len() / PEER_V6;
-    memory.count(Counter::Event(Event::PeersGiven), given as u64);
+    memory.count(Counter::Event(Event::PeersReturned), given as u64);
     memory.event(if source.is_ipv4() { Event::Announce4 } else { Event::Announce6 });
     Ok(())
 }

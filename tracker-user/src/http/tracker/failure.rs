@@ -10,7 +10,7 @@ use crate::http::{
     failure::{Refusal, Retry},
     permits::Denied,
 };
-use tracker_common::outcome::Reason;
+use tracker_common::outcome::StoreError;
 
 /// What a client is told whose path neither the tracker nor the operator's site knows.
 pub const NOT_FOUND: &str = "No such path; a tracker has /announce, /scrape, /stats and /metrics";
@@ -57,28 +57,10 @@ impl Failure {
 
     /// What an HTTP client is told when the store would not take its announce.
     #[must_use]
-    pub const fn of_store(reason: Reason) -> Self {
-        match reason {
-            Reason::TorrentsFull | Reason::MemoryFull => Failure::TrackerFull,
-            Reason::PortZero => Failure::PortZero,
-            Reason::NotIp
-            | Reason::VlanStack
-            | Reason::NotUdp
-            | Reason::HeaderTruncated
-            | Reason::IpOptions
-            | Reason::Fragment
-            | Reason::LengthMismatch
-            | Reason::NotForUs
-            | Reason::SourceUnusable
-            | Reason::ChecksumWrong
-            | Reason::TooShort
-            | Reason::TooLong
-            | Reason::BadMagic
-            | Reason::UnknownAction
-            | Reason::ConnectionIdWrong
-            | Reason::Contended
-            | Reason::NoRoom
-            | Reason::Internal => Failure::Internal,
+    pub const fn of_store(error: StoreError) -> Self {
+        match error {
+            StoreError::TorrentsFull | StoreError::MemoryFull => Failure::TrackerFull,
+            StoreError::Contended | StoreError::Internal => Failure::Internal,
         }
     }
 }

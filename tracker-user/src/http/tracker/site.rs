@@ -23,7 +23,7 @@ use arc_swap::ArcSwap;
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 use tracker_common::{
     memory::Memory as _,
-    outcome::{Counter, Event, Reason},
+    outcome::{Counter, Event, RequestReason},
     wire::InfoHash,
 };
 
@@ -113,7 +113,7 @@ impl TrackerSite {
         }
         let result = announce::answer(&self.memory, source, request.query, &mut self.space, body);
         if result == Err(Failure::PortZero) {
-            self.memory.reason(Reason::PortZero);
+            self.memory.reason(RequestReason::PortZero);
         }
         result.map(|()| DONE)
     }
