@@ -12,8 +12,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+use tracker_common::labelled;
 
-/// Something that is counted. Made by [`counted`](crate::http::counters::counted).
+/// Something that is counted: an enum made by [`labelled`].
 pub trait Counted: Copy + 'static {
     /// All variants, in the order of their counters.
     const ALL: &'static [Self];
@@ -28,32 +29,10 @@ pub trait Counted: Copy + 'static {
     fn text(self) -> &'static str;
 }
 
-/// Declares an enum of things that are counted: `Variant = "metric label", "words for people";`.
+/// Implements [`Counted`] for enums made by [`labelled`] from 0 on.
 macro_rules! counted {
-    ($(#[$meta:meta])* $name:ident { $($variant:ident = $label:literal, $text:literal;)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum $name { $(#[doc = $text] $variant,)* }
-
-        impl $name {
-            /// All of them, in the order of their counters.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The metric label.
-            #[must_use]
-            pub const fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label,)* }
-            }
-
-            /// A few words for people.
-            #[must_use]
-            pub const fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-
-        impl $crate::http::counters::Counted for $name {
+    ($($name:ident),*) => {
+        $(impl $crate::http::counters::Counted for $name {
             const ALL: &'static [Self] = Self::ALL;
 
             fn index(self) -> usize {
@@ -67,14 +46,14 @@ macro_rules! counted {
             fn text(self) -> &'static str {
                 self.text()
             }
-        }
+        })*
     };
 }
 pub(crate) use counted;
 
-counted! {
+labelled! {
     /// Something that happened to a connection.
-    HttpEvent {
+    HttpEvent from (0) {
         Accepted = "accepted", "connections accepted";
         Ended = "ended", "connections ended";
         Evicted = "evicted", "idle or slow connections closed to make room for others";
@@ -88,6 +67,8 @@ counted! {
         MemoryExceeded = "indebted", "connections closed because they held most of the memory for all";
     }
 }
+
+counted!(HttpEvent, HttpFailure);
 
 /// Counters of one thread, for events `E` and failures `F`. Only that thread writes to them.
 pub struct Counters<E, F> {

@@ -3,7 +3,7 @@
 //! The engine refuses what is wrong with the HTTP of a request ([`HttpFailure`]); a site refuses what is wrong with the rest.
 //! Both say so by a [`Refusal`], and the [`Binding`](super::Binding) says how one is written.
 
-use super::counters::counted;
+use tracker_common::labelled;
 
 /// When a client may repeat its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +30,20 @@ pub struct Refusal {
 /// Appends the body of the reply that tells of a refusal, and returns the media type of that body.
 pub type RefusalFormat = fn(&Refusal, &mut Vec<u8>) -> &'static str;
 
-counted! {
+labelled! {
     /// What the engine refuses without asking a site, or because no site knows the path.
-    HttpFailure {
-        RequestMalformed = "request_malformed", "Malformed HTTP request";
-        RequestIncomplete = "request_incomplete", "HTTP request ended before it was complete";
-        BodySent = "body_sent", "HTTP requests to a tracker have no body";
-        NotFound = "not_found", "No such path";
-        MethodNotAllowed = "method_not_allowed", "Only GET and HEAD are allowed";
-        HeaderTimeout = "header_timeout", "HTTP request took too long to arrive";
-        HeaderTooLarge = "header_too_large", "HTTP request is too large";
-        TooManyConnections = "too_many_connections", "Tracker has too many connections";
-        VersionUnsupported = "version_unsupported", "Only HTTP/1.0 and HTTP/1.1 are spoken here";
+    HttpFailure from (0),
+    /// The HTTP status code, and when the client may come back.
+    status_and_retry: (u16, Retry) {
+        RequestMalformed = "request_malformed", "Malformed HTTP request", (400, Retry::Never);
+        RequestIncomplete = "request_incomplete", "HTTP request ended before it was complete", (400, Retry::Unspecified);
+        BodySent = "body_sent", "HTTP requests to a tracker have no body", (400, Retry::Never);
+        NotFound = "not_found", "No such path", (404, Retry::Never);
+        MethodNotAllowed = "method_not_allowed", "Only GET and HEAD are allowed", (405, Retry::Never);
+        HeaderTimeout = "header_timeout", "HTTP request took too long to arrive", (408, Retry::Unspecified);
+        HeaderTooLarge = "header_too_large", "HTTP request is too large", (431, Retry::Never);
+        TooManyConnections = "too_many_connections", "Tracker has too many connections", (503, Retry::Minutes(5));
+        VersionUnsupported = "version_unsupported", "Only HTTP/1.0 and HTTP/1.1 are spoken here", (505, Retry::Never);
     }
 }
 
@@ -49,16 +51,7 @@ impl HttpFailure {
     /// What the client is told.
     #[must_use]
     pub const fn refusal(self) -> Refusal {
-        let (status, retry) = match self {
-            HttpFailure::RequestMalformed | HttpFailure::BodySent => (400, Retry::Never),
-            HttpFailure::RequestIncomplete => (400, Retry::Unspecified),
-            HttpFailure::NotFound => (404, Retry::Never),
-            HttpFailure::MethodNotAllowed => (405, Retry::Never),
-            HttpFailure::HeaderTimeout => (408, Retry::Unspecified),
-            HttpFailure::HeaderTooLarge => (431, Retry::Never),
-            HttpFailure::TooManyConnections => (503, Retry::Minutes(5)),
-            HttpFailure::VersionUnsupported => (505, Retry::Never),
-        };
+        let (status, retry) = self.status_and_retry();
         Refusal { status, text: self.text(), retry }
     }
 }

@@ -5,24 +5,27 @@ use crate::http::{
     failure::{HttpFailure, Refusal, Retry},
     tracker::counters::{TrackerEvent, TrackerRegistry, TrackerSums},
 };
+use tracker_common::labelled;
 
-counted! {
+labelled! {
     /// A request of the operator's.
-    AdminEvent {
+    AdminEvent from (0) {
         Statistics = "stats", "requests for /stats";
         Metrics = "metrics", "requests for /metrics";
         Other = "other", "other requests";
     }
 }
 
-counted! {
+labelled! {
     /// Why a request of the operator's is not answered as asked.
-    AdminFailure {
+    AdminFailure from (0) {
         StatisticsModeUnknown = "statistics_mode_unknown",
             "No such mode of the statistics; there are peer, conn, scrp, udp4, tcp4, torr, fscr, completed, top10, top100, \
              renew, herr, everything and version";
     }
 }
+
+counted!(AdminEvent, AdminFailure);
 
 impl AdminFailure {
     /// What the client is told.

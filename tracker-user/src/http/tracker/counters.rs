@@ -2,10 +2,11 @@
 
 use super::failure::Failure;
 use crate::http::counters::{Counters, Registry, Sums, counted};
+use tracker_common::labelled;
 
-counted! {
+labelled! {
     /// Something that happened to a request of a BitTorrent client.
-    TrackerEvent {
+    TrackerEvent from (0) {
         FullScrapeBytes = "full_scrape_bytes", "bytes of full scrapes sent";
         FullScrapeTimeout = "full_scrape_timeout", "connections closed because a full scrape was not taken in time";
         Proxied = "proxied", "announces through a proxy, whose address was stored";
@@ -14,6 +15,8 @@ counted! {
         FullScrape = "full_scrape", "requests for /scrape without one";
     }
 }
+
+counted!(TrackerEvent);
 
 /// Those of one thread.
 pub type TrackerCounters = Counters<TrackerEvent, Failure>;

@@ -10,49 +10,40 @@ use crate::http::{
     failure::{Refusal, Retry},
     permits::Denied,
 };
-use tracker_common::outcome::StoreError;
+use tracker_common::{labelled, outcome::StoreError};
 
 /// What a client is told whose path neither the tracker nor the operator's site knows.
 pub const NOT_FOUND: &str = "No such path; a tracker has /announce, /scrape, /stats and /metrics";
 
-counted! {
+labelled! {
     /// Why an announce or a scrape is not answered as asked.
-    Failure {
-        InfoHashMissing = "info_hash_missing", "info_hash is missing";
-        InfoHashMalformed = "info_hash_malformed", "info_hash is not 20 bytes, percent-encoded";
-        InfoHashRepeated = "info_hash_repeated", "An announce is for one info_hash only";
-        PortMissing = "port_missing", "port is missing";
-        PortMalformed = "port_malformed", "port is not a number from 1 to 65535";
-        PortZero = "port_zero", "Port 0 is not valid";
-        LeftMalformed = "left_malformed", "left is not a number";
-        NumWantMalformed = "numwant_malformed", "numwant is not a number";
-        FullScrapeOff = "full_scrape_off", "This tracker gives no full scrapes; name an info_hash";
-        FullScrapeBusy = "full_scrape_busy", "Other full scrapes are under way";
-        FullScrapeRepeated = "full_scrape_repeated", "A full scrape to your address is still under way";
-        TrackerFull = "tracker_full", "Tracker is full";
-        Internal = "internal", "The tracker could not handle this request";
+    Failure from (0),
+    /// When the client may come back.
+    retry: Retry {
+        InfoHashMissing = "info_hash_missing", "info_hash is missing", Retry::Never;
+        InfoHashMalformed = "info_hash_malformed", "info_hash is not 20 bytes, percent-encoded", Retry::Never;
+        InfoHashRepeated = "info_hash_repeated", "An announce is for one info_hash only", Retry::Never;
+        PortMissing = "port_missing", "port is missing", Retry::Never;
+        PortMalformed = "port_malformed", "port is not a number from 1 to 65535", Retry::Never;
+        PortZero = "port_zero", "Port 0 is not valid", Retry::Never;
+        LeftMalformed = "left_malformed", "left is not a number", Retry::Never;
+        NumWantMalformed = "numwant_malformed", "numwant is not a number", Retry::Never;
+        FullScrapeOff = "full_scrape_off", "This tracker gives no full scrapes; name an info_hash", Retry::Never;
+        FullScrapeBusy = "full_scrape_busy", "Other full scrapes are under way", Retry::Minutes(1);
+        FullScrapeRepeated = "full_scrape_repeated", "A full scrape to your address is still under way",
+            Retry::Minutes(1);
+        TrackerFull = "tracker_full", "Tracker is full", Retry::Minutes(30);
+        Internal = "internal", "The tracker could not handle this request", Retry::Minutes(5);
     }
 }
+
+counted!(Failure);
 
 impl Failure {
     /// What the client is told.
     #[must_use]
     pub const fn refusal(self) -> Refusal {
-        let retry = match self {
-            Failure::InfoHashMissing
-            | Failure::InfoHashMalformed
-            | Failure::InfoHashRepeated
-            | Failure::PortMissing
-            | Failure::PortMalformed
-            | Failure::PortZero
-            | Failure::LeftMalformed
-            | Failure::NumWantMalformed
-            | Failure::FullScrapeOff => Retry::Never,
-            Failure::FullScrapeBusy | Failure::FullScrapeRepeated => Retry::Minutes(1),
-            Failure::TrackerFull => Retry::Minutes(30),
-            Failure::Internal => Retry::Minutes(5),
-        };
-        Refusal { status: 200, text: self.text(), retry }
+        Refusal { status: 200, text: self.text(), retry: self.retry() }
     }
 
     /// What an HTTP client is told when the store would not take its announce.
