@@ -20,9 +20,9 @@ use crate::{
 };
 use std::{net::IpAddr, sync::Arc};
 use tracker_common::{
-    memory::Memory as _,
+    id::InfoHash,
     outcome::{Counter, Event, RequestReason},
-    wire::InfoHash,
+    platform::Platform as _,
 };
 
 /// Replies to pipelined requests are collected up to this size before they are sent.
