@@ -3,11 +3,10 @@
 //! The program copies the beginning of the frame, as it came in; what is in it is found out by the reader, who has time.
 
 use crate::{
+    bep15::wire::{ACTION_ANNOUNCE, ACTION_SCRAPE, ANNOUNCE_LEN, HEADER_LEN},
+    id::InfoHash,
+    net::headers::{ETHER_IPV4, ETHER_IPV6, ETHER_VLAN, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan},
     outcome::{Counter, Event, FrameReason, Reason},
-    wire::{
-        ACTION_ANNOUNCE, ACTION_SCRAPE, ANNOUNCE_LEN, ETHER_IPV4, ETHER_IPV6, ETHER_VLAN, Ethernet, HEADER_LEN,
-        InfoHash, Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan,
-    },
 };
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

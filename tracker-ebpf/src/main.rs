@@ -47,9 +47,9 @@ mod programs {
         programs::XdpContext,
     };
     use tracker_common::{
-        memory::Memory,
         outcome::{Counter, FrameReason, Reason, RequestReason, StoreError},
-        store::{V4, V6},
+        platform::Platform,
+        store::family::{V4, V6},
     };
 
     /// The tracker: where every packet begins.

@@ -8,12 +8,12 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use tracker_common::{
-    memory::{Memory, Step},
     outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason, StoreError},
+    platform::{Platform, Rare, Step},
     programs::Program,
-    reply::Scratch,
+    scratch::Scratch,
     settings::Settings,
-    store::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Rare, Swarm},
+    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
     trace::RING_BYTES,
     word::opaque,
 };
@@ -57,7 +57,7 @@ pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(Progra
 pub(crate) struct Kernel;
 
 /// The same with what every request needs looked up once. A look-up of an array element is a dozen instructions that wait for
-/// each other. `HURRIED` is [`Memory::HURRIED`].
+/// each other. `HURRIED` is [`Platform::HURRIED`].
 pub(crate) struct Held<const HURRIED: bool> {
     scratch: &'static Scratch,
     settings: &'static Settings,
@@ -103,7 +103,7 @@ macro_rules! element {
 
 macro_rules! memory {
     ([$($parameters:tt)*] $name:ty, hurried $hurried:expr, scratch $scratch:expr, settings $settings:expr, counts $counts:expr) => {
-        impl $($parameters)* Memory for $name {
+        impl $($parameters)* Platform for $name {
             const BOUNDED: bool = true;
             const HURRIED: bool = $hurried;
             type Inner = Kernel;

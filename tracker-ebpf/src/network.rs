@@ -2,11 +2,13 @@
 
 use crate::packet::Packet;
 use tracker_common::{
-    checksum,
-    connection_id::Address,
+    bep15::connection_id::Address,
+    net::{
+        checksum,
+        headers::{ETHER_IPV4, ETHER_IPV6, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp},
+    },
     outcome::IpVersion,
-    store::{Family, V4, V6},
-    wire::{ETHER_IPV4, ETHER_IPV6, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp},
+    store::family::{Family, V4, V6},
 };
 
 /// Hops a reply may take.

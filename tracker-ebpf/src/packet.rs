@@ -11,10 +11,10 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use tracker_common::{
-    memory::Memory as _,
     outcome::{Reason, StoreError},
+    platform::Platform as _,
     programs::Program,
-    reply::{BLOCK, REPLY_BLOCKS, SCRATCH_BYTES, START_MASK, Scratch, Unaligned},
+    scratch::{BLOCK, REPLY_BLOCKS, SCRATCH_BYTES, START_MASK, Scratch, Unaligned},
     word::opaque,
 };
 

@@ -3,9 +3,12 @@
 
 use crate::maps::Kernel;
 use tracker_common::{
-    memory::Memory as _,
     outcome::StoreError,
-    store::{Family, Rare, V4, V6},
+    platform::{Platform as _, Rare},
+    store::{
+        cold,
+        family::{Family, V4, V6},
+    },
 };
 
 /// Calls the function that does the work.
@@ -47,7 +50,7 @@ macro_rules! rare {
             #[unsafe(no_mangle)]
             #[inline(never)]
             pub extern "C" fn $name($($argument: u32),*) -> u64 {
-                StoreError::pack($work.run(&Kernel))
+                StoreError::pack(cold::run($work, &Kernel))
             }
         )*
     };

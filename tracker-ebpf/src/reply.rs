@@ -8,11 +8,14 @@ use crate::{
 };
 use aya_ebpf::bindings::xdp_action::XDP_TX;
 use tracker_common::{
-    memory::Memory,
+    bep15::{
+        reply::Reply,
+        wire::{ANNOUNCE_REPLY_LEN, CONNECT_LEN},
+    },
     outcome::{Counter, Event, FrameReason, Reason, StoreError},
-    reply::{Reply, Unaligned},
+    platform::Platform,
+    scratch::Unaligned,
     settings::Settings,
-    wire::{ANNOUNCE_REPLY_LEN, CONNECT_LEN},
 };
 
 /// Shortest Ethernet frame, without its checksum: shorter ones are padded anyway.

@@ -8,20 +8,28 @@ use crate::{
     rare, reply,
 };
 use tracker_common::{
-    announce::{self, Asked},
-    checksum,
-    connect::{connect, error},
-    datagram::{Request, classify},
-    memory::Memory,
+    bep15::{
+        announce::{self, Asked},
+        connect::{connect, error},
+        datagram::{Request, classify},
+        reply::Reply,
+        scrape::{hashes, scrape},
+        wire::{ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader, SCRAPE_MAX},
+    },
+    net::{
+        checksum,
+        headers::{ETHER_IPV4, ETHER_IPV6, ETHER_QINQ, ETHER_VLAN, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan},
+    },
     outcome::{Counter, Event, FrameReason, Reason, RequestReason, StoreError},
+    platform::Platform,
     programs::Program,
-    reply::{Reply, Scratch},
-    scrape::{HASHES_AT, hashes, scrape},
+    scratch::{HASHES_AT, Scratch},
     settings::{LISTENERS, Settings},
-    store::{V4, V6, index::Place, refresh, store},
-    wire::{
-        ANNOUNCE_LEN, AnnounceRequest, ETHER_IPV4, ETHER_IPV6, ETHER_QINQ, ETHER_VLAN, Ethernet, HEADER_LEN, Ipv4,
-        Ipv6, PROTOCOL_UDP, RequestHeader, SCRAPE_MAX, Udp, Vlan,
+    store::{
+        family::{V4, V6},
+        index::Place,
+        refresh::refresh,
+        upsert::store,
     },
 };
 

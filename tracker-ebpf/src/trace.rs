@@ -9,8 +9,8 @@ use aya_ebpf::{
     helpers::{bpf_ktime_get_ns, bpf_xdp_load_bytes},
 };
 use tracker_common::{
-    memory::Memory as _,
     outcome::{Counter, Event},
+    platform::Platform as _,
     settings::Settings,
     trace::{CAPTURE, Record},
     word::opaque,

@@ -12,7 +12,7 @@ use tracker_common::{
     outcome::COUNTERS,
     programs::Program,
     settings::Settings,
-    store::{V4, V6},
+    store::family::{V4, V6},
 };
 use tracker_tests::{
     namespace::require_root,

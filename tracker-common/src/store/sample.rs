@@ -7,13 +7,15 @@
 //! partition's structure changed while they were read.
 
 use super::{
-    Family, PARTITION_CHUNKS, PARTITIONS_MAX, Partition, Swarm, V4, V6,
-    family::{self, Wanted},
-    partition::{self, chunks_for, lookup},
+    directory::{self, lookup},
+    family::{self, Family, V4, V6, Wanted},
+    layout::{self, PARTITION_CHUNKS, PARTITIONS_MAX, Partition, Swarm},
+    linear_hash,
+    partition::chunks_for,
 };
 use crate::{
-    memory::{Memory, Step},
-    reply::{PEERS_AT, SCRATCH_BYTES, SPREADS, Scratch, VERSIONS, Visit},
+    platform::{Platform, Step},
+    scratch::{PEERS_AT, SCRATCH_BYTES, SPREADS, Scratch, VERSIONS, Visit},
     settings::Settings,
     word::{Word, opaque},
 };
@@ -50,11 +52,11 @@ pub struct Sample {
 
 /// Collects up to `want` of the `wanted` peers of swarm `number`, without `own`.
 ///
-/// More than [`Family::WANT_LIMIT`] are not given. `None` only where [`Memory::HURRIED`], or [`Memory::BOUNDED`] and nearly all are too
+/// More than [`Family::WANT_LIMIT`] are not given. `None` only where [`Platform::HURRIED`], or [`Platform::BOUNDED`] and nearly all are too
 /// near.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
-pub fn sample<M: Memory, F: Family>(
+pub fn sample<M: Platform, F: Family>(
     memory: &M,
     settings: &Settings,
     scratch: &Scratch,
@@ -72,7 +74,7 @@ pub fn sample<M: Memory, F: Family>(
     scratch.sample.random.store(random);
     scratch.sample.visit.cursor.store(0);
     scratch.sample.sift.store(0);
-    if !family::is_root(F::root(swarm).load()) {
+    if !layout::is_root(F::root(swarm).load()) {
         if wanted.excludes(swarm.near()) {
             if M::HURRIED {
                 return None;
@@ -85,16 +87,16 @@ pub fn sample<M: Memory, F: Family>(
         }
     }
     let root = F::root(swarm).load();
-    let partitions = family::root_partitions(root);
+    let partitions = layout::root_partitions(root);
     let mut want = want;
-    if family::is_root(root) && partitions != 0 && partitions <= PARTITIONS_MAX {
+    if layout::is_root(root) && partitions != 0 && partitions <= PARTITIONS_MAX {
         // More than an average partition has, if there are others, takes more than one visit.
         if M::HURRIED && partitions > 1 && want > F::PER_PARTITION * 7 / 8 {
             return None;
         }
         want = scratch.forget(want);
         let partitions = scratch.forget(partitions);
-        let ring = partition::ring(partitions);
+        let ring = linear_hash::ring(partitions);
         if !M::HURRIED {
             begin(memory, scratch, number, partitions);
         }
@@ -109,7 +111,7 @@ pub fn sample<M: Memory, F: Family>(
             lap: 0,
             visits: 0,
             fruitful: 0,
-            own_place: partition::address(F::hash(settings, own), partitions),
+            own_place: linear_hash::address(F::hash(settings, own), partitions),
             wanted: wanted.number(),
             cursor: 0,
             enough: want * F::PEER_BYTES,
@@ -148,21 +150,21 @@ pub fn sample<M: Memory, F: Family>(
 /// From so many partitions on they do not stay in the processor's nearer caches.
 const FAR: u32 = 32;
 
-/// Where [`Memory::HURRIED`], decides where the next sample begins, and, if the family has the root word `root`, has the processor
+/// Where [`Platform::HURRIED`], decides where the next sample begins, and, if the family has the root word `root`, has the processor
 /// bring that nearer while the asker is looked for. Each of the two is a chain of two or three accesses that wait for each other;
 /// so they wait at the same time.
 #[inline(always)]
-pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, number: u32, swarm: &Swarm, root: u64) {
-    if !family::is_root(root) {
+pub(super) fn prepare<M: Platform, F: Family>(memory: &M, scratch: &Scratch, number: u32, swarm: &Swarm, root: u64) {
+    if !layout::is_root(root) {
         return;
     }
-    let partitions = scratch.forget(family::root_partitions(root));
+    let partitions = scratch.forget(layout::root_partitions(root));
     begin(memory, scratch, number, partitions);
     if partitions < FAR {
         return;
     }
-    let turn = scratch.sample.first_turn.load() & (partition::ring(partitions) - 1);
-    let place = partition::address(turn, partitions);
+    let turn = scratch.sample.first_turn.load() & (linear_hash::ring(partitions) - 1);
+    let place = linear_hash::address(turn, partitions);
     let Some(part) = lookup::<M, F>(memory, swarm, place, partitions) else { return };
     let Some(part) = memory.partition(scratch.forget(part)) else { return };
     let peers = part.peers.load();
@@ -188,7 +190,7 @@ pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, numbe
 /// sequence), points: every turn has its sample before one has a second, and the second begins half a partition from the first, the
 /// next two at the quarters. Swarms that share a counter skip some of it, which makes the beginnings random again.
 #[inline(always)]
-fn begin<M: Memory>(memory: &M, scratch: &Scratch, number: u32, partitions: u32) {
+fn begin<M: Platform>(memory: &M, scratch: &Scratch, number: u32, partitions: u32) {
     let counter = &scratch.spreads[number as usize % SPREADS];
     let mut count = counter.load();
     if count == 0 {
@@ -196,7 +198,7 @@ fn begin<M: Memory>(memory: &M, scratch: &Scratch, number: u32, partitions: u32)
         counter.store(count);
     }
     let count = scratch.forget(count);
-    let ring = partition::ring(partitions);
+    let ring = linear_hash::ring(partitions);
     // The turns of a partition that has two of them are half a ring apart: they come as late one after the other as can be.
     let half = if ring < 2 { 1 } else { ring / 2 };
     let point = u64::from(count.reverse_bits()) * u64::from(half);
@@ -247,7 +249,7 @@ fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
 }
 
 #[inline(always)]
-fn inline<M: Memory, F: Family>(
+fn inline<M: Platform, F: Family>(
     memory: &M,
     scratch: &Scratch,
     swarm: &Swarm,
@@ -295,7 +297,7 @@ fn pick_from_chunk<F: Family>(scratch: &Scratch, mut cursor: u32, words: &[Word]
 /// Leaves the peers who are too near out of what was collected, one after the other.
 struct Sift<F>(core::marker::PhantomData<F>);
 
-impl<M: Memory, F: Family> Step<M> for Sift<F> {
+impl<M: Platform, F: Family> Step<M> for Sift<F> {
     #[inline(always)]
     fn step(&mut self, memory: &M, turn: u32) -> bool {
         let Some(scratch) = memory.scratch() else { return false };
@@ -311,7 +313,7 @@ impl<M: Memory, F: Family> Step<M> for Sift<F> {
 
 /// Leaves out of what was collected who is too near, if somebody may be; what is kept begins anywhere.
 #[inline(always)]
-fn sift<M: Memory, F: Family>(memory: &M, scratch: &Scratch, wanted: Wanted) {
+fn sift<M: Platform, F: Family>(memory: &M, scratch: &Scratch, wanted: Wanted) {
     if scratch.sample.sift.load() == 0 {
         return;
     }
@@ -326,7 +328,7 @@ fn sift<M: Memory, F: Family>(memory: &M, scratch: &Scratch, wanted: Wanted) {
 /// One turn of the loop. What is known between two turns is in [`Scratch::sample`].
 struct Turn<F>(core::marker::PhantomData<F>);
 
-impl<M: Memory, F: Family> Step<M> for Turn<F> {
+impl<M: Platform, F: Family> Step<M> for Turn<F> {
     #[inline(always)]
     fn step(&mut self, memory: &M, _turn: u32) -> bool {
         let Some(scratch) = memory.scratch() else { return false };
@@ -342,13 +344,13 @@ impl<M: Memory, F: Family> Step<M> for Turn<F> {
 impl Visit {
     /// Visits a partition and takes some chunks of it. False if that was the last.
     #[inline(always)]
-    fn go<M: Memory, F: Family>(&mut self, memory: &M, scratch: &Scratch, swarm: &Swarm, number: u32) -> bool {
+    fn go<M: Platform, F: Family>(&mut self, memory: &M, scratch: &Scratch, swarm: &Swarm, number: u32) -> bool {
         if self.visits >= VISITS || self.lap * F::VISIT >= PARTITION_CHUNKS {
             return false;
         }
-        let ring = partition::ring(self.partitions);
+        let ring = linear_hash::ring(self.partitions);
         // Turns beyond the last partition belong to those that have not been split yet.
-        let place = partition::address(self.turn, self.partitions);
+        let place = linear_hash::address(self.turn, self.partitions);
         let second = if self.turn == place { 0 } else { 1 };
         // Of two turns for one partition, that kind comes first which the first turn of all is.
         let rank =
@@ -383,7 +385,7 @@ impl Visit {
         }
         // Had partitions been merged meanwhile, this one could hold peers that another one has given already.
         let root = F::root(swarm).load();
-        if !family::is_root(root) || family::root_partitions(root) < self.partitions {
+        if !layout::is_root(root) || layout::root_partitions(root) < self.partitions {
             return false;
         }
         self.cursor = scratch.sample.collected.load();
@@ -412,10 +414,10 @@ impl Visit {
         self.cursor < self.enough
     }
 
-    /// Takes the chunks of a partition from this rank on, and leaves the cursor behind them in [`Sampling::collected`](crate::reply::Sampling::collected). 0 if there is none.
+    /// Takes the chunks of a partition from this rank on, and leaves the cursor behind them in [`Sampling::collected`](crate::scratch::Sampling::collected). 0 if there is none.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
-    fn take<M: Memory, F: Family>(
+    fn take<M: Platform, F: Family>(
         &self,
         memory: &M,
         scratch: &Scratch,
@@ -427,7 +429,7 @@ impl Visit {
     ) -> u32 {
         let peers = part.peers.load();
         let chunks = chunks_for::<F>(peers);
-        if rank >= chunks || !partition::belongs::<F>(part, swarm, place) {
+        if rank >= chunks || !directory::belongs::<F>(part, swarm, place) {
             return 0;
         }
         let random = scratch.sample.random.load();

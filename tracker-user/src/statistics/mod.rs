@@ -25,7 +25,7 @@ use std::{
 };
 use tracker_common::{
     outcome::{COUNTERS, Counter, Event, REFRESH_AGES, Reason},
-    store::pool::Pool,
+    store::layout::Pool,
 };
 
 /// Returning peers by the minutes since their last announce.
@@ -311,8 +311,13 @@ pub(crate) mod tests {
         },
     };
     use tracker_common::{
-        memory::Memory as _,
-        store::{Announcement, Counts, PeerEvent, V4, update},
+        platform::Platform as _,
+        store::{
+            family::V4,
+            layout::Counts,
+            membership::{Announcement, PeerEvent},
+            upsert::update,
+        },
     };
 
     #[test]

@@ -8,9 +8,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use tracker_common::{
+    bep15::wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE},
     settings::Settings,
     trace::{Asked, Traced},
-    wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE},
 };
 
 const NANOSECONDS: u64 = 1_000_000_000;

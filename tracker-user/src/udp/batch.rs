@@ -16,9 +16,9 @@ use std::{
     time::Duration,
 };
 use tracker_common::{
-    datagram::{Source, respond},
-    memory::Memory as _,
+    bep15::datagram::{Source, respond},
     outcome::FrameReason,
+    platform::Platform as _,
 };
 
 /// Packets per system call.

@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tracker_common::{
-    memory::Memory as _,
+    bep15::wire::{ACTION_ANNOUNCE, ACTION_SCRAPE},
     outcome::{Counter, Event},
-    wire::{ACTION_ANNOUNCE, ACTION_SCRAPE},
+    platform::Platform as _,
 };
 
 /// Destinations whose MTU is remembered.

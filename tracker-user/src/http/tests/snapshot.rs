@@ -15,7 +15,7 @@ use crate::store::{
     Handle,
     sweep::{Timeouts, Walk},
 };
-use tracker_common::wire::InfoHash;
+use tracker_common::id::InfoHash;
 
 const TORRENTS: u32 = 1000;
 

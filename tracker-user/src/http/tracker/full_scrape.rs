@@ -25,11 +25,11 @@ use crate::{
 use bytes::Bytes;
 use std::{io, rc::Rc, sync::Arc, time::Duration};
 use tracker_common::{
-    memory::Memory as _,
     outcome::{Counter, Event},
+    platform::Platform as _,
     store::{
-        Counts,
-        count::{counts, find},
+        index::{counts, find_number},
+        layout::Counts,
     },
 };
 
@@ -173,7 +173,7 @@ fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
         }
     }
     // It may have come again, in another record; or this one has changed all the time.
-    find(memory, &entry.info_hash).map(|_| counts(memory, &entry.info_hash))
+    find_number(memory, &entry.info_hash).map(|_| counts(memory, &entry.info_hash))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use super::failure::Failure;
 use crate::http::target::{nibble, parameters};
-use tracker_common::{store::PeerEvent, wire::InfoHash};
+use tracker_common::{id::InfoHash, store::membership::PeerEvent};
 
 /// What an announce says. Everything else in its query (`peer_id`, `ip`, `uploaded`, `key`, …) is not used: a peer is its
 /// source address and its port.

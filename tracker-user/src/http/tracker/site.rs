@@ -22,9 +22,9 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 use tracker_common::{
-    memory::Memory as _,
+    id::InfoHash,
     outcome::{Counter, Event, RequestReason},
-    wire::InfoHash,
+    platform::Platform as _,
 };
 
 /// What all threads share of the tracker's site.

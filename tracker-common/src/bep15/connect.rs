@@ -1,11 +1,14 @@
 //! BEP 15 connect, and error replies.
 
 use crate::{
-    connection_id::{self, Address},
-    memory::Memory,
+    bep15::{
+        connection_id::{self, Address},
+        reply::Reply,
+        wire::{ACTION_CONNECT, CONNECT_LEN, PROTOCOL_ID, RequestHeader},
+    },
     outcome::{Event, Reason, RequestReason, StoreError},
-    reply::{Reply, Scratch},
-    wire::{ACTION_CONNECT, CONNECT_LEN, PROTOCOL_ID, RequestHeader},
+    platform::Platform,
+    scratch::Scratch,
 };
 
 /// Where the reply is built.
@@ -16,7 +19,7 @@ const AT: u32 = 128;
 /// # Errors
 /// [`RequestReason::BadMagic`].
 #[inline(always)]
-pub fn connect<M: Memory>(
+pub fn connect<M: Platform>(
     memory: &M,
     request: &RequestHeader,
     source: Address,
@@ -33,7 +36,7 @@ pub fn connect<M: Memory>(
 ///
 /// # Errors
 /// As above.
-pub fn connect_reply<M: Memory>(
+pub fn connect_reply<M: Platform>(
     memory: &M,
     scratch: &Scratch,
     request: &RequestHeader,
@@ -46,7 +49,7 @@ pub fn connect_reply<M: Memory>(
 
 /// An error reply with the text that belongs to the reason; `None` for reasons that clients are not told of.
 ///
-/// The longest one has 30 bytes, fewer than any request that can cause it ([`crate::datagram`]).
+/// The longest one has 30 bytes, fewer than any request that can cause it ([`crate::bep15::datagram`]).
 #[inline(always)]
 pub fn error(scratch: &Scratch, reason: Reason, transaction_id: [u8; 4], event: Event) -> Option<Reply> {
     // Constant lengths for the verifier: a text is written in words and cut.
@@ -57,7 +60,7 @@ pub fn error(scratch: &Scratch, reason: Reason, transaction_id: [u8; 4], event: 
         padded[i] = if i < text.len() { text.as_bytes()[i] } else { 0 };
         i += 1;
     }
-    scratch.put(AT as usize, crate::wire::ACTION_ERROR.to_be_bytes());
+    scratch.put(AT as usize, crate::bep15::wire::ACTION_ERROR.to_be_bytes());
     scratch.put(AT as usize + 4, transaction_id);
     scratch.put(AT as usize + 8, padded);
     Some(Reply { start: AT, length: 8 + text.len() as u32, peers: 0, event })

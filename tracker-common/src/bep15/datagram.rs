@@ -1,15 +1,20 @@
 //! What a UDP payload is, by its length and action; and, for sockets, its answer.
 
 use crate::{
-    announce::announce,
-    connect::{connect_reply, error},
-    connection_id::Address,
-    memory::Memory,
+    bep15::{
+        announce::announce,
+        connect::{connect_reply, error},
+        connection_id::Address,
+        reply::Reply,
+        scrape::{hashes, scrape},
+        wire::{
+            ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader,
+        },
+    },
     outcome::{Event, IpVersion, Reason, RequestReason, StoreError},
-    reply::{Reply, Scratch},
-    scrape::{HASHES_AT, hashes, scrape},
-    store::{V4, V6},
-    wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader},
+    platform::Platform,
+    scratch::{HASHES_AT, Scratch},
+    store::family::{V4, V6},
 };
 
 /// The requests of BEP 15.
@@ -82,7 +87,7 @@ impl Source {
 ///
 /// # Errors
 /// Why there is no answer; counted already.
-pub fn respond<M: Memory>(memory: &M, datagram: &[u8], source: Source) -> Result<Reply, Reason> {
+pub fn respond<M: Platform>(memory: &M, datagram: &[u8], source: Source) -> Result<Reply, Reason> {
     let Some(scratch) = memory.scratch() else { return Err(StoreError::Internal.into()) };
     let result = match datagram.first_chunk::<HEADER_LEN>() {
         Some(header) => {
@@ -114,7 +119,7 @@ fn header_of(bytes: &[u8; HEADER_LEN]) -> RequestHeader {
     unsafe { core::mem::transmute_copy(bytes) }
 }
 
-fn answer<M: Memory>(
+fn answer<M: Platform>(
     memory: &M,
     scratch: &Scratch,
     header: &RequestHeader,

@@ -1,13 +1,23 @@
 //! BEP 15 announce: from the 98 bytes of a request to the bytes of its reply.
 
 use crate::{
-    connection_id::{self, Address},
-    memory::Memory,
+    bep15::{
+        connection_id::{self, Address},
+        reply::Reply,
+        wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
+    },
     outcome::{Event, Reason, RequestReason, StoreError},
-    reply::{PEERS_AT, Reply, START_MASK, Scratch},
+    platform::Platform,
+    scratch::{PEERS_AT, START_MASK, Scratch},
     settings::Settings,
-    store::{Announcement, Counts, Family, PeerEvent, Sample, Swarm, Wanted, reach, sample, update},
-    wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
+    store::{
+        family::{Family, Wanted},
+        layout::{Counts, Swarm},
+        membership::{Announcement, PeerEvent},
+        sample::{Sample, sample},
+        scope as reach,
+        upsert::update,
+    },
 };
 
 /// How many peers to give: `num_want` as BEP 15 has it, negative for the default, cut to `max`; for a seeder, who is told of leechers
@@ -79,7 +89,7 @@ impl<'a, K: Copy> Asked<'a, K> {
 ///
 /// # Errors
 /// Those of [`Asked::verify`] and of [`update()`].
-pub fn announce<M: Memory, F: Family>(
+pub fn announce<M: Platform, F: Family>(
     memory: &M,
     scratch: &Scratch,
     request: &AnnounceRequest,
@@ -96,7 +106,7 @@ pub fn announce<M: Memory, F: Family>(
 
 /// The reply to an announce that has been stored, in this swarm if in any. `None` as from [`sample()`].
 #[inline(always)]
-pub fn reply<M: Memory, F: Family>(
+pub fn reply<M: Platform, F: Family>(
     memory: &M,
     settings: &Settings,
     scratch: &Scratch,

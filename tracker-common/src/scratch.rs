@@ -1,17 +1,16 @@
 //! The working space of one request: the reply, built where its headers can be put in front of it, and the few values that
 //! the verifier has to forget (what it does not follow, it does not multiply paths by).
 
-use crate::{
-    memory::Memory,
-    outcome::{Counter, Event},
-    word::{Word, Word32},
-};
+use crate::word::{Word, Word32};
 use core::cell::UnsafeCell;
 
 /// Where in [`Scratch::bytes`] the peers of an announce reply are collected. In front of it fits what the reply begins with.
 pub const PEERS_AT: usize = 128;
 
-/// Size of the reply space: more peers are collected than wanted, and some of them copied behind the last ([`crate::store::sample()`]).
+/// Where the info_hashes of a scrape are put before it is answered, and that of a new torrent.
+pub const HASHES_AT: usize = 1536;
+
+/// Size of the reply space: more peers are collected than wanted, and some of them copied behind the last ([`crate::store::sample`]).
 pub const SCRATCH_BYTES: usize = 6144;
 
 /// A reply starts at most here. All ones: a mask that changes nothing shows the verifier what it cannot follow.
@@ -31,7 +30,7 @@ const _: () = assert!(START_MASK + (REPLY_BLOCKS + 1) * BLOCK <= SCRATCH_BYTES);
 /// Partitions whose versions are remembered while a sample is taken.
 pub const VERSIONS: usize = 32;
 
-/// Counters by which the samples of one core are spread over each swarm ([`crate::store::sample()`]). A power of two.
+/// Counters by which the samples of one core are spread over each swarm ([`crate::store::sample`]). A power of two.
 pub const SPREADS: usize = 64;
 
 /// A word at any address. Read and written whole, where an array of bytes might become a call of memcpy.
@@ -69,7 +68,7 @@ macro_rules! kept_in_words {
 }
 
 kept_in_words! {
-    /// A sample being taken from a grown swarm ([`crate::store::sample()`]).
+    /// A sample being taken from a grown swarm ([`crate::store::sample`]).
     Visit,
     /// The same between two turns of its loop. Not on the stack, which is short in the kernel.
     VisitWords {
@@ -91,7 +90,7 @@ kept_in_words! {
         fruitful,
         /// The asker's partition.
         own_place,
-        /// Which peers are wanted ([`crate::store::Wanted`]).
+        /// Which peers are wanted ([`crate::store::family::Wanted`]).
         wanted,
         /// Bytes collected.
         cursor,
@@ -100,7 +99,7 @@ kept_in_words! {
     }
 }
 
-/// What a sample ([`crate::store::sample()`]) keeps besides.
+/// What a sample ([`crate::store::sample`]) keeps besides.
 #[repr(C)]
 #[derive(Default)]
 pub struct Sampling {
@@ -136,7 +135,7 @@ pub struct Handover {
     pub mtu: Word32,
     /// A scrape came over IPv6: 1, else 0.
     pub is_v6: Word32,
-    /// How many info_hashes of a scrape are at [`HASHES_AT`](crate::scrape::HASHES_AT).
+    /// How many info_hashes of a scrape are at [`HASHES_AT`].
     pub info_hashes: Word32,
     /// Number + 1 of the swarm that an announce was stored in; 0 for none.
     pub swarm: Word32,
@@ -256,28 +255,5 @@ impl Scratch {
         } else {
             None
         }
-    }
-}
-
-/// A reply in [`Scratch::bytes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Where it starts.
-    pub start: u32,
-    /// Its length in bytes.
-    pub length: u32,
-    /// Peers in it.
-    pub peers: u32,
-    /// What it is counted as.
-    pub event: Event,
-}
-
-impl Reply {
-    /// Counts it. Whoever sends it does so, when it is on its way: not every reply that was made fits into the packet.
-    #[inline(always)]
-    pub fn count<M: Memory>(&self, memory: &M) {
-        memory.event(self.event);
-        memory.count(Counter::Event(Event::PeersReturned), u64::from(self.peers));
-        memory.count(Counter::Event(Event::ReplyBytes), u64::from(self.length));
     }
 }
