@@ -21,7 +21,7 @@ pub struct Announce {
     /// The event. `paused` (BEP 21) and events this tracker does not know are none.
     pub event: PeerEvent,
     /// Peers wanted; `None` for the tracker's default.
-    pub want: Option<u32>,
+    pub num_want: Option<u32>,
     /// False for a client that asks for the list of dictionaries with `compact=0`.
     pub compact: bool,
 }
@@ -65,7 +65,7 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
     let mut port = None;
     let mut seeder = false;
     let mut event = PeerEvent::None;
-    let mut want = None;
+    let mut num_want = None;
     let mut compact = true;
     for (key, value) in parameters(query) {
         match key {
@@ -99,7 +99,7 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
                 }
             }
             b"numwant" => {
-                want = match value {
+                num_want = match value {
                     [] => None,
                     [b'-', digits @ ..] => {
                         decimal(digits).ok_or(Failure::NumWantMalformed)?;
@@ -119,7 +119,7 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
     match port {
         None => Err(Failure::PortMissing),
         Some(0) => Err(Failure::PortZero),
-        Some(port) => Ok(Announce { info_hash, port, seeder, event, want, compact }),
+        Some(port) => Ok(Announce { info_hash, port, seeder, event, num_want, compact }),
     }
 }
 
@@ -147,7 +147,14 @@ mod tests {
 
     /// What every row starts from.
     fn plain() -> Announce {
-        Announce { info_hash: HASH_BYTES, port: 6881, seeder: false, event: PeerEvent::None, want: None, compact: true }
+        Announce {
+            info_hash: HASH_BYTES,
+            port: 6881,
+            seeder: false,
+            event: PeerEvent::None,
+            num_want: None,
+            compact: true,
+        }
     }
 
     #[test]
@@ -176,11 +183,11 @@ mod tests {
             ("paused", "&event=paused", plain()),
             ("empty event", "&event=", plain()),
             ("unknown event", "&event=Started", plain()),
-            ("numwant 0", "&numwant=0", Announce { want: Some(0), ..plain() }),
-            ("numwant 1", "&numwant=1", Announce { want: Some(1), ..plain() }),
+            ("numwant 0", "&numwant=0", Announce { num_want: Some(0), ..plain() }),
+            ("numwant 1", "&numwant=1", Announce { num_want: Some(1), ..plain() }),
             ("numwant -1", "&numwant=-1", plain()),
             ("numwant empty", "&numwant=", plain()),
-            ("numwant beyond 32 bits", "&numwant=4294967297", Announce { want: Some(u32::MAX), ..plain() }),
+            ("numwant beyond 32 bits", "&numwant=4294967297", Announce { num_want: Some(u32::MAX), ..plain() }),
             ("compact 1", "&compact=1", plain()),
             ("compact 0", "&compact=0", Announce { compact: false, ..plain() }),
             ("the last port counts", "&port=1", Announce { port: 1, ..plain() }),

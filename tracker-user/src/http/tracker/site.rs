@@ -60,7 +60,7 @@ impl Tracker {
             memory: Rc::new(self.store.handle(Path::Http)),
             counters: self.counters.thread(),
             hashes: Vec::new(),
-            space: announce::Space::default(),
+            peers: announce::CompactPeers::default(),
             tracker: self.clone(),
         }
     }
@@ -72,7 +72,7 @@ pub struct TrackerSite {
     memory: Rc<Handle>,
     counters: Arc<TrackerCounters>,
     hashes: Vec<InfoHash>,
-    space: announce::Space,
+    peers: announce::CompactPeers,
 }
 
 /// A reply whose body has been written.
@@ -111,7 +111,7 @@ impl TrackerSite {
             self.counters.count(TrackerEvent::Proxied);
             self.tracker.proxy_warning.announce(header, source);
         }
-        let result = announce::answer(&self.memory, source, request.query, &mut self.space, body);
+        let result = announce::answer(&self.memory, source, request.query, &mut self.peers, body);
         if result == Err(Failure::PortZero) {
             self.memory.reason(RequestReason::PortZero);
         }
