@@ -97,10 +97,8 @@ impl HttpTotals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::tracker::{
-        bencode,
-        failure::{self, Failure},
-    };
+    use crate::http::tracker::failure::{self, Failure};
+    use tracker_tests::bencode::Value;
 
     #[test]
     fn requests_that_no_site_knows_are_among_the_others() {
@@ -131,11 +129,11 @@ mod tests {
         for (label, refusal) in all() {
             let mut out = Vec::new();
             failure::write(&refusal, &mut out);
-            let reply = bencode::reading::read(&out, true).unwrap_or_else(|| panic!("{label} is not bencode: {out:?}"));
-            assert_eq!(reply.bytes("failure reason"), Some(refusal.text.as_bytes()));
+            let reply = Value::parse(&out).expect(label);
+            assert_eq!(reply.bytes("failure reason").expect(label), refusal.text.as_bytes());
             match refusal.retry {
-                Retry::Never => assert_eq!(reply.bytes("retry in"), Some(&b"never"[..])),
-                Retry::Minutes(minutes) => assert_eq!(reply.number("retry in"), Some(minutes.into())),
+                Retry::Never => assert_eq!(reply.bytes("retry in").expect(label), b"never"),
+                Retry::Minutes(minutes) => assert_eq!(reply.integer("retry in").expect(label), minutes.into()),
                 Retry::Unspecified => assert_eq!(reply.get("retry in"), None),
             }
         }

@@ -15,12 +15,7 @@ use super::{
     counters::HttpEvent,
     failure::HttpFailure,
     responder::Responder,
-    tracker::{
-        FullScrapeLimits,
-        bencode::reading::{Value, read},
-        counters::TrackerEvent,
-        failure::Failure,
-    },
+    tracker::{FullScrapeLimits, counters::TrackerEvent, failure::Failure},
     *,
 };
 use crate::{
@@ -46,6 +41,26 @@ use tracker_common::store::{
     membership::{Announcement, PeerEvent},
     upsert::update,
 };
+use tracker_tests::bencode::Value;
+
+/// What is asked of a bencoded value.
+trait Lookup {
+    /// The number under a key of a dictionary; `None` for negative ones too, as a tracker has none to tell.
+    fn number(&self, key: &str) -> Option<u64>;
+
+    /// The bytes under a key of a dictionary.
+    fn string(&self, key: &str) -> Option<&[u8]>;
+}
+
+impl Lookup for Value {
+    fn number(&self, key: &str) -> Option<u64> {
+        self.integer(key).ok().and_then(|number| number.try_into().ok())
+    }
+
+    fn string(&self, key: &str) -> Option<&[u8]> {
+        self.bytes(key).ok()
+    }
+}
 
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -209,12 +224,12 @@ struct Response {
 
 impl Response {
     fn value(&self) -> Value {
-        read(&self.body, true).unwrap_or_else(|| panic!("not bencode: {}", String::from_utf8_lossy(&self.body)))
+        Value::parse(&self.body).expect("bencode")
     }
 
     fn failure(&self) -> String {
         let value = self.value();
-        String::from_utf8(value.bytes("failure reason").expect("a failure").to_vec()).expect("text")
+        String::from_utf8(value.string("failure reason").expect("a failure").to_vec()).expect("text")
     }
 
     fn text(&self) -> &str {
@@ -311,7 +326,7 @@ impl Client {
 const HASH: &str = "aaaaaaaaaaaaaaaaaaaa";
 
 fn peers(value: &Value, key: &str, stride: usize) -> BTreeSet<Vec<u8>> {
-    let bytes = value.bytes(key).unwrap_or_else(|| panic!("no {key} in {value:?}"));
+    let bytes = value.string(key).unwrap_or_else(|| panic!("no {key} in {value:?}"));
     assert!(bytes.len().is_multiple_of(stride));
     let peers: BTreeSet<_> = bytes.chunks(stride).map(<[u8]>::to_vec).collect();
     assert_eq!(peers.len(), bytes.len() / stride, "a peer appears twice");

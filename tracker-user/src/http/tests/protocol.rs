@@ -33,7 +33,7 @@ fn failures_are_bencoded() {
         assert_eq!(response.status, status, "{target}");
         assert_eq!(response.failure(), reason, "{target}");
         match retry {
-            Some(never) => assert_eq!(response.value().bytes("retry in"), Some(never.as_bytes()), "{target}"),
+            Some(never) => assert_eq!(response.value().string("retry in"), Some(never.as_bytes()), "{target}"),
             None => assert_eq!(response.value().number("retry in"), Some(30), "{target}"),
         }
     }

@@ -28,7 +28,7 @@ fn announces_through_a_proxy_are_counted_and_its_headers_not_believed() {
         let mut client = server.connect();
         let end = if line.is_empty() { "\r\n" } else { "\r\n\r\n" };
         client.send(format!("GET /announce?info_hash={HASH}&port=1 HTTP/1.1\r\n{line}{end}").as_bytes());
-        assert_eq!(client.response().value().bytes("external ip"), Some(&[127, 0, 0, 1][..]), "{line}");
+        assert_eq!(client.response().value().string("external ip"), Some(&[127, 0, 0, 1][..]), "{line}");
         counted += u64::from(is_counted);
         assert_eq!(server.counted_by_tracker(TrackerEvent::Proxied), counted, "{line}");
     }

@@ -54,7 +54,7 @@ fn full_scrapes_list_every_torrent_in_every_encoding() {
                 }
                 Some(_) => body = zstd::decode_all(&response.body[..]).expect("zstd"),
             }
-            let value = read(&body, true).expect("sorted bencode");
+            let value = Value::parse(&body).expect("sorted bencode");
             let Some(Value::Dictionary(files)) = value.get("files") else { panic!("no files") };
             assert_eq!(files.len(), count);
             let seeders: u64 = files.values().filter_map(|file| file.number("complete")).sum();
@@ -65,7 +65,7 @@ fn full_scrapes_list_every_torrent_in_every_encoding() {
         client.send(b"GET /scrape HTTP/1.0\r\n\r\n");
         let response = client.response();
         assert_eq!(response.headers.get("transfer-encoding"), None);
-        let value = read(&response.body, true).expect("sorted bencode until the connection is closed");
+        let value = Value::parse(&response.body).expect("sorted bencode until the connection is closed");
         assert!(matches!(value.get("files"), Some(Value::Dictionary(files)) if files.len() == count));
     }
 }
@@ -95,7 +95,7 @@ fn full_scrapes_are_limited_and_stall_nobody() {
         (1, "Other full scrapes are under way"),
     ] {
         let value = ask(last, "/scrape").response().value();
-        assert_eq!(value.bytes("failure reason"), Some(reason.as_bytes()), "127.0.0.{last}");
+        assert_eq!(value.string("failure reason"), Some(reason.as_bytes()), "127.0.0.{last}");
         assert_eq!(value.number("retry in"), Some(1));
     }
     for port in 1..100 {
