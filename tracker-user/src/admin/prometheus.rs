@@ -1,5 +1,6 @@
-//! The statistics for Prometheus: its text format 0.0.4, with names as Prometheus and OpenMetrics want them (base units,
-//! `_total` behind counters, one unit and one meaning per name, what differs in labels).
+//! The statistics for Prometheus: its text format 0.0.4, with names as Prometheus and OpenMetrics
+//! want them (base units, `_total` behind counters, one unit and one meaning per name, what differs
+//! in labels).
 
 use crate::{
     http::{counters::HttpEvent, tracker::counters::TrackerEvent},

@@ -12,8 +12,8 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-/// The tracker and the operator's pages, on the same listeners. An operator's site with listeners of its own would be another
-/// binding.
+/// The tracker and the operator's pages, on the same listeners. An operator's site with listeners
+/// of its own would be another binding.
 #[must_use]
 pub fn shared(
     listeners: Vec<Listener>,

@@ -1,5 +1,6 @@
-//! A connection that outlives its first moment: it stays open for further requests, its request comes in pieces, or its reply
-//! is not taken at once. Most connections never get here; see [`super::worker`].
+//! A connection that outlives its first moment: it stays open for further requests, its request
+//! comes in pieces, or its reply is not taken at once. Most connections never get here; see
+//! [`super::worker`].
 
 use super::{
     counters::HttpEvent,
@@ -31,8 +32,8 @@ use tokio::{
 /// What a client may still send after an error, in bytes, before the connection is cut.
 const LINGER_BYTES: usize = 256 << 10;
 
-/// How often the time limit for taking a reply is put off while the reply is not there yet.
-const RENEWAL: Duration = Duration::from_millis(100);
+/// While a reply is being made, the time limit for taking it is put off this often.
+const DEADLINE_RENEWAL: Duration = Duration::from_millis(100);
 
 /// A connection with its task.
 pub struct Connection {
@@ -149,9 +150,9 @@ impl Connection {
         }
     }
 
-    /// Sends a last reply, if that can be done at once: a client that takes nothing need not be told. The runtime may not know
-    /// yet that there is room. The kernel must not wait for the end of the connection, which is a reset if the client has sent
-    /// more meanwhile.
+    /// Sends a last reply, if that can be done at once: a client that takes nothing need not be
+    /// told. The runtime may not know yet that there is room. The kernel must not wait for the end
+    /// of the connection, which is a reset if the client has sent more meanwhile.
     fn reject(&self, failure: HttpFailure) {
         self.thread.reject(self.client, failure, SockRef::from(&self.stream), false);
     }
@@ -162,7 +163,8 @@ impl Connection {
             return Ok(());
         }
         self.thread.set_held(self.key, self.buffers.held());
-        // One deadline for all of it: a client must not hold it in memory by taking a byte now and then.
+        // One deadline for all of it: a client must not hold it in memory by taking a byte now and
+        // then.
         self.wait_for(Wait::Writing, true);
         let Self { thread, stream, key, buffers, .. } = self;
         let result = poll_fn(|context| {
@@ -200,7 +202,7 @@ impl Connection {
         // Meanwhile the client waits for us and not we for the client.
         let ready = loop {
             self.wait_for(Wait::Writing, true);
-            if let Ok(ready) = time::timeout(RENEWAL, body.ready()).await {
+            if let Ok(ready) = time::timeout(DEADLINE_RENEWAL, body.ready()).await {
                 break ready;
             }
         };
@@ -218,13 +220,13 @@ impl Connection {
         }
     }
 
-    /// Sees to it that the kernel does not go on trying to deliver what the client does not take.
+    /// Makes the kernel drop what the client does not take, instead of trying to deliver it.
     fn abort(&self) {
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
-    /// Waits until the client has closed its side. A connection that is closed while the client is still sending is reset, and
-    /// the reset may overtake the reply.
+    /// Waits until the client has closed its side. A connection that is closed while the client is
+    /// still sending is reset, and the reset may overtake the reply.
     async fn linger(&mut self) -> Result<(), End> {
         self.wait_for(Wait::Lingering, true);
         SockRef::from(&self.stream).shutdown(Shutdown::Write)?;

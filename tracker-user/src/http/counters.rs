@@ -1,8 +1,8 @@
 //! Counters of HTTP: a table of events and a table of failures, for the engine and for each site.
 //!
-//! Each thread has counters of its own, which it alone writes to, without locks. The [`Registry`] knows those of all threads
-//! and adds them up when somebody asks. What HTTP has in common with UDP (announces answered, peers stored, …) is counted by
-//! [`tracker_common::outcome::Event`] instead.
+//! Each thread has counters of its own, which it alone writes to, without locks. The [`Registry`]
+//! knows those of all threads and adds them up on demand. What HTTP has in common with UDP
+//! (announces answered, peers stored, …) is counted by [`tracker_common::outcome::Event`] instead.
 
 use super::failure::HttpFailure;
 use std::{

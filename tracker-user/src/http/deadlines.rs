@@ -1,8 +1,9 @@
 //! The open connections of a thread, and when each has been waiting for too long.
 //!
-//! What a connection waits for decides how long it may wait. All connections that wait for the same thing stand in one queue.
-//! They all may wait equally long, so the queue is in the order of their deadlines: the connection that is overdue, or has been
-//! idle for longest, stands at its head. A connection changes queues in constant time, without a timer of its own.
+//! What a connection waits for decides how long it may wait. All connections that wait for the same
+//! thing stand in one queue. They all may wait equally long, so the queue is in the order of their
+//! deadlines: the connection that is overdue, or has been idle for longest, stands at its head. A
+//! connection changes queues in constant time, without a timer of its own.
 
 use std::task::Waker;
 
@@ -38,7 +39,8 @@ pub enum EndReason {
 const NONE: u32 = u32::MAX;
 
 struct Slot {
-    /// `None`: the slot is free, or its connection has been told to end. Either way it is in no queue.
+    /// `None`: the slot is free, or its connection has been told to end. Either way it is in no
+    /// queue.
     wait: Option<Wait>,
     end: Option<EndReason>,
     since: u64,
@@ -98,8 +100,8 @@ impl Deadlines {
         self.free.push(key);
     }
 
-    /// From now on the connection waits for `wait`. It keeps its deadline if it has been waiting for that already, unless
-    /// `renew` is set.
+    /// From now on the connection waits for `wait`. It keeps its deadline if it has been waiting
+    /// for that already, unless `renew` is set.
     pub fn set(&mut self, key: u32, wait: Wait, renew: bool, now: u64) {
         let Some(present) = self.slots[key as usize].wait else { return };
         if present != wait || renew {
@@ -108,7 +110,8 @@ impl Deadlines {
         }
     }
 
-    /// Why the connection is to end, if it has been told to; if not, `waker` is woken when it is told.
+    /// Why the connection is to end, if it has been told to; if not, `waker` is woken when it is
+    /// told.
     pub fn poll_end(&mut self, key: u32, waker: &Waker) -> Option<EndReason> {
         let slot = &mut self.slots[key as usize];
         if slot.end.is_none() {
@@ -136,7 +139,8 @@ impl Deadlines {
         }
     }
 
-    /// The connection that has been waiting for `wait` the longest, if it began at `latest` or before.
+    /// The connection that has been waiting for `wait` the longest, if it began at `latest` or
+    /// before.
     #[must_use]
     pub fn oldest(&self, wait: Wait, latest: u64) -> Option<u32> {
         let key = self.queues[wait as usize].head;

@@ -28,7 +28,8 @@ impl BodyEncoder {
     /// # Errors
     /// When there is no memory for the compression.
     pub fn new(encoding: Encoding, chunks: bool) -> io::Result<Self> {
-        // The fastest levels: info_hashes do not compress, and what lies between them does at any level.
+        // The fastest levels: info_hashes do not compress, and what lies between them does at any
+        // level.
         let compressor = match encoding {
             Encoding::Identity => Compressor::Identity(Vec::new()),
             Encoding::Gzip => Compressor::Gzip(GzEncoder::new(Vec::new(), Compression::fast())),
@@ -37,8 +38,8 @@ impl BodyEncoder {
         Ok(Self { compressor, chunks, sending: BytesMut::new() })
     }
 
-    /// Takes the next part of the plain body, and gives what is to be sent now, which is empty if the compression keeps
-    /// everything back. `last` ends the body.
+    /// Takes the next part of the plain body, and gives what is to be sent now, which is empty if
+    /// the compression keeps everything back. `last` ends the body.
     ///
     /// # Errors
     /// When the compression fails; the body cannot be completed then.

@@ -1,12 +1,14 @@
 //! What the connections of a thread hold in memory, and which of them holds most.
 //!
-//! A reply that the client does not take at once, and the beginning of a request, are kept for the connection. That is bounded
-//! for each connection, but there may be thousands, so it is bounded for all of them together as well. When it is too much, the
-//! connection that holds most is ended first. Most connections hold nothing at any time and are not even known here.
+//! A reply that the client does not take at once, and the beginning of a request, are kept for the
+//! connection. That is bounded for each connection, but there may be thousands, so it is bounded
+//! for all of them together as well. When it is too much, the connection that holds most is ended
+//! first. Most connections hold nothing at any time and are not even known here.
 
 use std::collections::BTreeSet;
 
-/// See the module's text. Connections are known by their keys in [`Deadlines`](super::deadlines::Deadlines).
+/// See the module's text. Connections are known by their keys in
+/// [`Deadlines`](super::deadlines::Deadlines).
 pub struct HeldMemory {
     /// Bytes that each connection holds, by key.
     bytes: Vec<usize>,
@@ -42,7 +44,8 @@ impl HeldMemory {
         }
     }
 
-    /// If all together hold too much: takes the connection that holds most out, and returns its key.
+    /// If all together hold too much: takes the connection that holds most out, and returns its
+    /// key.
     pub fn pop_excess(&mut self) -> Option<u32> {
         if self.total <= self.limit {
             return None;
@@ -60,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_largest_holders_go_until_the_rest_fits() {
-        // (most, what connections 0, 1, 2, … hold, who goes)
+        // (most, what connections 0, 1, 2, … hold, which are ended)
         let rows: &[(usize, &[usize], &[u32])] = &[
             (100, &[], &[]),
             (100, &[0, 0], &[]),

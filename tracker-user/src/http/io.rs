@@ -19,8 +19,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes received at once, with the beginning of a request that was kept: there is always room behind one, as a request that
-/// fills all of it is refused. No more, since what is not used is kept for as long as the client does not take its replies.
+/// Bytes received at once, with the beginning of a request that was kept: there is always room
+/// behind one, as a request that fills all of it is refused. No more, since what is not used is
+/// kept for as long as the client does not take its replies.
 const RECEIVE_BYTES: usize = LONGEST;
 
 /// A client of one connection.
@@ -35,7 +36,8 @@ pub struct Client {
 /// What is kept for a connection.
 #[derive(Default)]
 pub struct Buffers {
-    /// Received and not used: the beginning of a request, or pipelined requests that wait for their turn.
+    /// Received and not used: the beginning of a request, or pipelined requests that wait for their
+    /// turn.
     pub input: Bytes,
     /// Replies not sent yet. While there are any, nothing is received and no request is answered.
     pub output: Bytes,
@@ -46,8 +48,8 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Bytes that are held in memory for the client. Where a reply waits, the kernel has as much as it may of those before it,
-    /// and of the requests behind it.
+    /// Bytes that are held in memory for the client. Where a reply waits, the kernel has as much as
+    /// it may of those before it, and of the requests behind it.
     #[must_use]
     pub fn held(&self) -> usize {
         let kernel = if self.output.is_empty() { 0 } else { 2 * socket_buffers::TAKEN };
@@ -106,7 +108,8 @@ impl ThreadState {
         &self.responders[client.binding]
     }
 
-    /// A connection holds so many bytes now. If that is too much for all together, those that hold most are ended.
+    /// A connection holds so many bytes now. If that is too much for all together, those that hold
+    /// most are ended.
     pub fn set_held(&self, key: u32, bytes: usize) {
         let mut deadlines = self.deadlines.borrow_mut();
         if deadlines.is_ending(key) {
@@ -120,7 +123,8 @@ impl ThreadState {
         }
     }
 
-    /// `count` bytes have been received behind those in `buffers.input`: answers what is complete now.
+    /// `count` bytes have been received behind those in `buffers.input`: answers what is complete
+    /// now.
     pub fn received(
         &self,
         buffers: &mut Buffers,
@@ -147,7 +151,8 @@ impl ThreadState {
         buffers.input = input;
     }
 
-    /// Answers the requests in `input` and tries to send the replies. Returns how much of it is done with.
+    /// Answers the requests in `input` and tries to send the replies. Returns how much of it is
+    /// done with.
     fn answer(
         &self,
         buffers: &mut Buffers,
@@ -188,8 +193,8 @@ impl ThreadState {
     }
 }
 
-/// Sends without waiting. `last`: the connection is closed right afterwards, and the kernel may put the end of the
-/// connection into the same packet; it holds the bytes back until then.
+/// Sends without waiting. `last`: the connection is closed right afterwards, and the kernel may put
+/// the end of the connection into the same packet; it holds the bytes back until then.
 ///
 /// # Errors
 /// Those of `send`.

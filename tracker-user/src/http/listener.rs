@@ -13,7 +13,8 @@ use std::{
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Seconds that the kernel waits for a client's first bytes before it hands over a connection without any.
+/// How many seconds the kernel waits for a client's first bytes before it hands over a connection
+/// without any.
 const DEFER_SECONDS: libc::c_int = 1;
 
 /// A listening address with a socket for each thread.
@@ -25,7 +26,8 @@ pub struct Listener {
     pub(super) sockets: Vec<TcpListener>,
 }
 
-/// Listens on all endpoints with a socket for each of `threads` threads; the kernel spreads the clients over them.
+/// Listens on all endpoints with a socket for each of `threads` threads; the kernel spreads the
+/// clients over them.
 ///
 /// # Errors
 /// As for [`listen::bind_all`].

@@ -1,7 +1,8 @@
-//! An HTTP server for short requests from very many clients. It knows no path and no reply: for these it asks a [`Site`].
+//! An HTTP server for short requests from very many clients. It knows no path and no reply: for
+//! these it asks a [`Site`].
 //!
-//! One thread per core, each with its own listening sockets, its own runtime and its own instance of every site; threads share
-//! nothing else. The way of a request:
+//! One thread per core, each with its own listening sockets, its own runtime and its own instance
+//! of every site; threads share nothing else. The way of a request:
 //!
 //! | module | does |
 //! |---|---|
@@ -19,8 +20,8 @@
 //! | [`proxy`] | the header by which a proxy in front gives itself away |
 //! | [`counters`] | what is counted |
 //!
-//! [`tracker`] is the site for BitTorrent clients; the operator's is [`crate::admin`]. Which of them answers on which listener
-//! is decided by [`crate::daemon::sites`].
+//! [`tracker`] is the site for BitTorrent clients; the operator's is [`crate::admin`]. Which of
+//! them answers on which listener is decided by [`crate::daemon::sites`].
 
 pub mod connection;
 pub mod counters;
@@ -57,12 +58,15 @@ use std::{net::TcpListener, sync::Arc, thread, time::Duration};
 /// What clients may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that stay open, all threads together. When they are that many, the one idle for longest makes room for a
-    /// new one. Connections that are answered at once and closed do not count.
+    /// Connections that stay open, all threads together. When they are that many, the one idle for
+    /// longest makes room for a new one. Connections that are answered at once and closed do not
+    /// count.
     pub connections: usize,
-    /// Bytes that all connections together may hold: replies that wait to be taken, requests that are not complete.
+    /// Bytes that all connections together may hold: replies that wait to be taken, requests that
+    /// are not complete.
     pub held_bytes: usize,
-    /// From the first byte of a request, or the beginning of the connection, until the request is complete.
+    /// From the first byte of a request, or the beginning of the connection, until the request is
+    /// complete.
     pub header_timeout: Duration,
     /// From one request to the next.
     pub idle_timeout: Duration,
@@ -94,7 +98,8 @@ pub struct Binding {
     pub not_found: &'static str,
 }
 
-/// Answers on the listeners of all bindings until shutdown, in as many threads as a listener has sockets.
+/// Answers on the listeners of all bindings until shutdown, in as many threads as a listener has
+/// sockets.
 ///
 /// # Errors
 /// When a thread cannot be started.

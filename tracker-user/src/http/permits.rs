@@ -1,11 +1,13 @@
-//! Permits for what only a few clients may have at a time: so many altogether, one for each client, and none for ever.
+//! Permits for what only a few clients may have at a time: so many altogether, one for each client,
+//! and none for ever.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Bits of an IPv6 address that tell networks apart. Whoever has one address of a network has them all.
+/// Bits of an IPv6 address that tell networks apart. A client with one address of a network has all
+/// of them.
 const NETWORK_BITS: u32 = 64;
 
 /// Why a client gets no permit.
@@ -22,7 +24,8 @@ pub enum Denied {
 pub struct Permits(Mutex<Vec<IpAddr>>);
 
 impl Permits {
-    /// One of `most` at a time, and one for each client. `source` must not be an IPv4-mapped address.
+    /// One of `most` at a time, and one for each client. `source` must not be an IPv4-mapped
+    /// address.
     ///
     /// # Errors
     /// Why there is none for the client.
@@ -70,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_client_has_one_and_all_together_as_many_as_there_are() {
-        // (who holds permits, who asks, what is said)
+        // (clients that hold permits, the client that asks, why it gets none)
         let (busy, repeated) = (Some(Denied::Busy), Some(Denied::Repeated));
         let rows: &[(&[&str], &str, Option<Denied>)] = &[
             (&[], "192.0.2.1", None),
@@ -84,13 +87,13 @@ mod tests {
             (&["2001:db8::1"], "192.0.2.1", None),
             (&["::1"], "0.0.0.1", None),
         ];
-        for (holders, asker, failure) in rows {
+        for (holders, requester, denied) in rows {
             let permits = Arc::new(Permits::default());
             let take = |address: &str| permits.take(address.parse().expect("an address"), 2);
             let held: Vec<_> = holders.iter().map(|holder| take(holder).expect("free")).collect();
-            assert_eq!(take(asker).err(), *failure, "{asker} while {holders:?} hold some");
+            assert_eq!(take(requester).err(), *denied, "{requester} while {holders:?} hold some");
             drop(held);
-            assert!(take(asker).is_ok(), "{asker} after all were given back");
+            assert!(take(requester).is_ok(), "{requester} after all were given back");
             assert!(permits.taken().is_empty());
         }
     }

@@ -1,6 +1,7 @@
 //! The header by which a reverse proxy in front of the server gives itself away.
 
-/// The header in which a proxy names the client that it asks for, under its usual name; `None` for any other header.
+/// The header in which a proxy names the client that it asks for, under its usual name; `None` for
+/// any other header.
 #[inline]
 #[must_use]
 pub fn header(name: &str, value: &[u8]) -> Option<&'static str> {

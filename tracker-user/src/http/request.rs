@@ -1,9 +1,10 @@
-//! What of an HTTP request matters to a tracker. The parsing itself is `httparse`'s.
+//! Requests, as far as they matter here. `httparse` does the parsing.
 
 use super::{failure::HttpFailure, proxy};
 use std::mem::MaybeUninit;
 
-/// Longest head of a request, in bytes. An announce has a few hundred; a scrape of a hundred torrents 7 000.
+/// Longest head of a request, in bytes. An announce has a few hundred; a scrape of a hundred
+/// torrents 7 000.
 pub const LONGEST: usize = 8192;
 
 /// Most header lines.
@@ -36,7 +37,7 @@ pub struct Request<'a> {
     pub keep_alive: bool,
     /// The best encoding the client takes.
     pub encoding: Encoding,
-    /// The header in which a proxy says for whom it asks.
+    /// The header in which a proxy names the client that it asks for.
     pub proxy: Option<&'static str>,
     /// Bytes of the request.
     pub length: usize,
@@ -45,7 +46,7 @@ pub struct Request<'a> {
 /// Reads the request that `input` begins with; `None` if it is not complete yet.
 ///
 /// # Errors
-/// What is wrong with it. What follows in the input then cannot be told apart from the rest of the request.
+/// What is wrong with it. It is not known then where in the input the next request begins.
 #[inline]
 pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, HttpFailure> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
@@ -91,7 +92,7 @@ pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, HttpFailure> {
     Ok(Some(request))
 }
 
-/// An incomplete request whose method is known to be wrong need not be waited for.
+/// Refuses an incomplete request at once if its method is known to be wrong.
 fn early<'a>(parsed: &httparse::Request<'_, '_>) -> Result<Option<Request<'a>>, HttpFailure> {
     match parsed.method {
         Some(_) => method(parsed).map(|_| None),
@@ -132,8 +133,8 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// The best encoding of an `Accept-Encoding`. A client that takes several has no reason to want the larger one, so weights
-/// other than 0 are not compared.
+/// The best encoding of an `Accept-Encoding`. A client that takes several encodings has no reason
+/// to want the larger body, so weights other than 0 are not compared.
 fn encoding(value: &[u8]) -> Encoding {
     let mut best = Encoding::Identity;
     for element in list(value) {

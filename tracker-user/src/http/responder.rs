@@ -1,4 +1,5 @@
-//! From the bytes that a client has sent to the bytes that it gets: everything about HTTP that needs no socket.
+//! From the bytes that a client has sent to the bytes that it gets: everything about HTTP that
+//! needs no socket.
 
 use super::{
     Binding,
@@ -23,7 +24,8 @@ pub enum Next {
     Continue,
     /// Close the connection.
     Close,
-    /// Close it, but see to it that the client can read the reply first, as it may not be done with sending.
+    /// Close it, but see to it that the client can read the reply first, as it may not be done with
+    /// sending.
     Linger,
     /// Send a body that is made meanwhile; then close the connection or continue.
     Stream(Box<dyn Stream>, Connection),
@@ -74,8 +76,8 @@ impl Responder {
         }
     }
 
-    /// Answers the requests that `input` begins with, in order; the replies are appended to `out`. `source` must not be an
-    /// IPv4-mapped address.
+    /// Answers the requests that `input` begins with, in order; the replies are appended to `out`.
+    /// `source` must not be an IPv4-mapped address.
     pub fn answer(&mut self, source: IpAddr, input: &[u8], out: &mut Vec<u8>) -> Answered {
         let before = out.len();
         let answered = self.answer_all(source, input, out);
@@ -145,7 +147,8 @@ impl Responder {
             }
             Some(Answer::Refused(refusal)) => self.refuse(&refusal, connection, request.head, out),
             Some(Answer::Stream { content_type, stream }) => {
-                // Without chunks nothing but the end of the connection tells the client where the body ends.
+                // Without chunks nothing but the end of the connection tells the client where the
+                // body ends.
                 let connection = if request.chunks { connection } else { Connection::Close };
                 let head = Head { status: 200, location: None, content_type, connection };
                 response::write_stream_head(out, &head, request.encoding, request.chunks);

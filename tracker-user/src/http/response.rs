@@ -1,7 +1,7 @@
 //! Writing the heads of HTTP responses.
 //!
-//! A response has the header lines that clients need and no others: a client that announces every half hour pays for each
-//! of them. `Date` is left out, as other trackers do.
+//! A response has the header lines that clients need and no others: a client that announces every
+//! half hour pays for each of them. `Date` is left out, as other trackers do.
 
 use super::request::Encoding;
 
@@ -76,7 +76,8 @@ pub fn write(out: &mut Vec<u8>, head: &Head, body: &[u8], head_only: bool) {
     }
 }
 
-/// Appends the head of a response whose length is not known yet: in chunks, or until the connection is closed.
+/// Appends the head of a response whose length is not known yet: in chunks, or until the connection
+/// is closed.
 pub fn write_stream_head(out: &mut Vec<u8>, head: &Head, encoding: Encoding, chunks: bool) {
     out.extend_from_slice(status_line(head.status));
     out.extend_from_slice(b"Content-Type: ");

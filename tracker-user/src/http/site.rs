@@ -1,4 +1,5 @@
-//! What the engine asks for replies: a site, which knows paths and bodies and nothing of connections.
+//! What the engine asks for replies: a site, which knows paths and bodies and nothing of
+//! connections.
 
 use super::request::Request;
 use bytes::Bytes;
@@ -34,8 +35,9 @@ pub enum Answer {
 
 /// A site, as one thread has it.
 pub trait Site {
-    /// Answers a request of a client at `source`, which is not an IPv4-mapped address; `None` if the path is none of this
-    /// site's. `body` is empty, and what is written there is sent with [`Answer::Body`] only.
+    /// Answers a request of a client at `source`, which is not an IPv4-mapped address; `None` if
+    /// the path is none of this site's. `body` is empty, and what is written there is sent with
+    /// [`Answer::Body`] only.
     fn respond(&mut self, request: &Request<'_>, source: IpAddr, body: &mut Vec<u8>) -> Option<Answer>;
 
     /// Bytes of replies, with their heads, that were made for the clients of this site's listeners.

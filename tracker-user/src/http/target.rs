@@ -1,4 +1,5 @@
-//! The parts of a request's target: the segments of its path, the parameters of its query, percent-encoding.
+//! The parts of a request's target: the segments of its path, the parameters of its query,
+//! percent-encoding.
 
 /// The parameters of a query, in order: key and value, both still encoded.
 pub fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {

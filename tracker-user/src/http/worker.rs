@@ -1,9 +1,9 @@
 //! An HTTP thread: it accepts connections, answers them, and watches over those that stay open.
 //!
-//! Most clients connect for one request, which has arrived by the time the connection is accepted (the listening sockets ask
-//! the kernel to wait for it). Such a connection is accepted, received from, answered and closed in four system calls: it
-//! is never made known to the runtime, gets no task and no memory of its own. Only what remains open becomes a
-//! [`Connection`].
+//! Most clients connect for one request, which has arrived by the time the connection is accepted:
+//! the listening sockets ask the kernel to wait for it. Such a connection is accepted, read,
+//! answered and closed in four system calls. It is never registered with the runtime, and has no
+//! task and no memory of its own. Only a connection that stays open becomes a [`Connection`].
 
 use super::{
     Binding, Limits,
@@ -32,13 +32,14 @@ use tokio::{
     time,
 };
 
-/// Bytes that the connections of a thread may hold however many threads there are: one reply of every kind.
+/// Bytes that the connections of a thread may hold however many threads there are: one reply of
+/// every kind.
 const MIN_HELD_BYTES: usize = 256 << 10;
 
 /// Connections accepted before others get their turn.
 const ACCEPT_BATCH: usize = 64;
 
-/// How exactly time limits are kept.
+/// The resolution of time limits.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Ticks between two calls of [`Responder::tick`]: a second.
@@ -71,8 +72,8 @@ struct Worker {
     shared: Arc<Shared>,
 }
 
-/// Runs thread number `number` until shutdown. It accepts connections from its listening sockets, of which each is of the
-/// binding of that number.
+/// Runs thread number `number` until shutdown. It accepts connections from its listening sockets,
+/// of which each is of the binding of that number.
 ///
 /// # Errors
 /// When the runtime cannot be made.
@@ -102,7 +103,8 @@ impl Worker {
     ) -> anyhow::Result<()> {
         let mut accepting = Vec::new();
         for (binding, listener) in listeners {
-            // SAFETY: the listener owns its descriptor, and is owned by the registration until that is dropped.
+            // SAFETY: the listener owns its descriptor, and is owned by the registration until that
+            // is dropped.
             let listener = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }
                 .context("cannot watch a listening HTTP socket for connections")?;
             accepting.push(tokio::task::spawn_local(self.clone().accept(listener, binding)));
@@ -154,7 +156,8 @@ impl Worker {
         }
     }
 
-    /// Ends the connection that has been waiting longest, if it began at `latest` or before. False if there is none.
+    /// Ends the connection that has been waiting longest, if it began at `latest` or before. False
+    /// if there is none.
     fn end_oldest(&self, wait: Wait, latest: u64, reason: EndReason) -> bool {
         let mut deadlines = self.state.deadlines.borrow_mut();
         let oldest = deadlines.oldest(wait, latest);
@@ -164,8 +167,8 @@ impl Worker {
         oldest.is_some()
     }
 
-    /// Ends the connection that is worth least: the one idle for longest, or, if none is, the one whose request has been
-    /// arriving for longest. False if there is neither.
+    /// Ends the connection that is worth least: the one idle for longest, or, if none is, the one
+    /// whose request has been arriving for longest. False if there is neither.
     fn evict(&self) -> bool {
         let evicted =
             [Wait::Idle, Wait::Reading].iter().any(|&wait| self.end_oldest(wait, u64::MAX, EndReason::Eviction));
@@ -175,7 +178,7 @@ impl Worker {
         evicted
     }
 
-    /// Accepts connections for ever.
+    /// Accepts connections until the task is aborted.
     async fn accept(self: Rc<Self>, listener: AsyncFd<TcpListener>, binding: usize) {
         let mut warned: Option<Instant> = None;
         loop {
@@ -189,7 +192,7 @@ impl Worker {
                             self.serve_new(socket, Client { source: address.ip().to_canonical(), binding });
                         }
                     }
-                    // Nobody is waiting any more; the guard has noted it.
+                    // No further connection waits; the guard has noted it.
                     Err(_) => break,
                     Ok(Err(error)) if is_of_the_connection(&error) => {}
                     Ok(Err(error)) => {
@@ -243,7 +246,8 @@ impl Worker {
         // How many connections this thread may keep open.
         let max_connections = (self.shared.limits.load().connections / self.shared.threads).max(1);
         if self.state.deadlines.borrow().waiting() >= max_connections && !self.evict() {
-            // All others are being sent to. A client that has had its reply can do without the connection.
+            // All others are being sent to. A client that has had its reply can do without the
+            // connection.
             if !buffers.answered {
                 self.state.counters.count(HttpEvent::Refused);
                 self.state.reject(client, HttpFailure::TooManyConnections, SockRef::from(&socket), true);
@@ -264,7 +268,8 @@ impl Worker {
     }
 }
 
-/// Errors of `accept` that say something about one connection, or about the network, and not about this process.
+/// Errors of `accept` that say something about one connection, or about the network, and not about
+/// this process.
 fn is_of_the_connection(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -74,7 +74,8 @@ pub struct HttpTotals {
 }
 
 impl HttpTotals {
-    /// Requests by kind, whatever became of them. The last kind holds those that no site knows as well.
+    /// Requests by kind, whatever became of them. The last kind holds those that no site knows as
+    /// well.
     #[must_use]
     pub fn requests(&self) -> Vec<Labelled> {
         let tracker = [TrackerEvent::Announce, TrackerEvent::Scrape, TrackerEvent::FullScrape]
@@ -133,7 +134,7 @@ mod tests {
             assert_eq!(reply.bytes("failure reason").expect(label), refusal.text.as_bytes());
             match refusal.retry {
                 Retry::Never => assert_eq!(reply.bytes("retry in").expect(label), b"never"),
-                Retry::Minutes(minutes) => assert_eq!(reply.integer("retry in").expect(label), minutes.into()),
+                Retry::Minutes(minutes) => assert_eq!(reply.integer("retry in").expect(label), i64::from(minutes)),
                 Retry::Unspecified => assert_eq!(reply.get("retry in"), None),
             }
         }

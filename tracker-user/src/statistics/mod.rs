@@ -1,8 +1,9 @@
-//! How the tracker is going: counters from everywhere, totals, fill and rates, gathered into one [`Snapshot`], which
-//! [`crate::admin`] writes in several ways.
+//! How the tracker is going: counters from everywhere, totals, fill and rates, gathered into one
+//! [`Snapshot`], which [`crate::admin`] writes in several ways.
 //!
-//! Whoever counts does so in memory of its own and without locks: the XDP program per core, each thread of the daemon in its
-//! [`Store::handle`], each HTTP thread in its [`Counters`](crate::http::counters::Counters). They are added up when somebody asks.
+//! Each thread counts in memory of its own and without locks: the XDP program per core, each thread
+//! of the daemon in its [`Store::handle`], each HTTP thread in its
+//! [`Counters`](crate::http::counters::Counters). They are added up on demand.
 
 pub mod http;
 pub mod process;
@@ -44,7 +45,8 @@ pub struct Statistics {
     /// What only HTTP counts.
     pub http: http::Registries,
     history: Mutex<History>,
-    /// Peers that were stored before anything was counted; `None` until a walk has shown how many they are.
+    /// Peers that were stored before anything was counted; `None` until a walk has shown how many
+    /// they are.
     inherited: Mutex<Option<Peers>>,
 }
 
@@ -153,8 +155,9 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Statistics {
-    /// Starts with everything at zero. `totals` are the results of the walks through the store, `xdp` reads the counters of
-    /// the XDP program, if one is loaded, and `interfaces` says where it runs.
+    /// Starts with everything at zero. `totals` are the results of the walks through the store,
+    /// `xdp` reads the counters of the XDP program, if one is loaded, and `interfaces` says where
+    /// it runs.
     #[must_use]
     pub fn new(
         store: Arc<Store>,
@@ -203,7 +206,8 @@ impl Statistics {
         let totals = self.totals.get();
         let inherited = locked(&self.inherited).unwrap_or_default();
         let counted = peers_counted(&paths);
-        // A peer may be counted as removed here and, on another core, as added just too late for this look.
+        // A peer may be counted as removed here and, on another core, as added just too late for
+        // this look.
         let sum = |inherited: u64, counted: u64| inherited.wrapping_add(counted).cast_signed().max(0).cast_unsigned();
         let (rates_10, rates_60) = {
             let history = locked(&self.history);

@@ -97,7 +97,8 @@ impl History {
         self.0.push_back((now, figures));
     }
 
-    /// Rates between `seconds` ago, or the start if that was later, and now; zeros while there is nothing to compare with.
+    /// Rates between `seconds` ago, or the start if that was later, and now; zeros while there is
+    /// nothing to compare with.
     #[must_use]
     pub fn rates(&self, now: Instant, figures: &Figures, seconds: u64) -> Rates {
         let age = |then: &Instant| now.saturating_duration_since(*then).as_secs_f64();

@@ -69,7 +69,8 @@ fn both_families_are_given_and_each_at_least_a_quarter() {
     let store = store(1000);
     let v4 = Server::start(Ipv4Addr::LOCALHOST.into(), store.clone(), Limits::default());
     let v6 = Server::start(Ipv6Addr::LOCALHOST.into(), store.clone(), Limits::default());
-    // (IPv4 peers, IPv6 peers, wanted, given to an IPv4 asker, given to an IPv6 asker); each row adds to the one before.
+    // (IPv4 peers, IPv6 peers, wanted, given to an IPv4 asker, given to an IPv6 asker); each row
+    // adds to the one before.
     let rows = [
         (0, 0, 40, (0, 0), (0, 0)),
         (2, 0, 40, (2, 0), (2, 0)),

@@ -1,4 +1,5 @@
-//! What clients that do not take their replies, or do not finish their requests, may hold in memory.
+//! What clients that do not take their replies, or do not finish their requests, may hold in
+//! memory.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! The HTTP threads as a client sees them: a real server on loopback with a store in ordinary memory.
+//! The HTTP threads as a client sees them: a real server on loopback with a store in ordinary
+//! memory.
 
 mod announce;
 mod bindings;
@@ -45,7 +46,8 @@ use tracker_tests::bencode::Value;
 
 /// What is asked of a bencoded value.
 trait Lookup {
-    /// The number under a key of a dictionary; `None` for negative ones too, as a tracker has none to tell.
+    /// The number under a key of a dictionary; `None` for negative ones too, as a tracker has none
+    /// to tell.
     fn number(&self, key: &str) -> Option<u64>;
 
     /// The bytes under a key of a dictionary.

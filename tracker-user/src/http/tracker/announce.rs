@@ -1,8 +1,8 @@
 //! Answering an announce by HTTP (BEP 3, 7, 23, 24).
 //!
-//! By UDP a peer is told of peers of its own address family; by HTTP every peer is told of both families, as the swarm is one.
-//! A peer's `peer id` is not kept, so the dictionaries of a reply that is not compact lack it, as if the client had asked for
-//! that with `no_peer_id=1`.
+//! By UDP a peer is told of peers of its own address family; by HTTP every peer is told of both
+//! families, as the swarm is one. A peer's `peer id` is not kept, so the dictionaries of a reply
+//! that is not compact lack it, as if the client had asked for that with `no_peer_id=1`.
 
 use super::{
     bencode::{digits, integer, string},
@@ -72,7 +72,8 @@ impl ReplyFamily for V6 {
     }
 }
 
-/// Stores the announce of a client at `source` and appends its reply to `out`. `source` must not be an IPv4-mapped address.
+/// Stores the announce of a client at `source` and appends its reply to `out`. `source` must not be
+/// an IPv4-mapped address.
 ///
 /// # Errors
 /// What is wrong with the query, or why the store does not take the peer. Nothing is appended then.
@@ -131,7 +132,8 @@ fn store_and_sample<Own: ReplyFamily, Other: ReplyFamily>(
         return Ok(counts);
     }
     let settings = memory.settings().ok_or(Failure::Internal)?;
-    // A reply by TCP need not fit a packet, so the larger of the two limits holds for both families together.
+    // A reply by TCP need not fit a packet, so the larger of the two limits holds for both families
+    // together.
     let max = V4::max_numwant(settings).max(V6::max_numwant(settings));
     let num_want = num_want.map_or(-1, |want| i32::try_from(want).unwrap_or(i32::MAX));
     let want = announce::wanted(settings, num_want, max, *seeder, &counts);
@@ -174,14 +176,16 @@ impl Sampling<'_> {
     }
 }
 
-/// How many peers of the requester's own family and of the other one to give, when so many are at hand: all if they are not more
-/// than wanted. Else the other family, which the requester perhaps cannot reach, gets a quarter, and what its own one leaves.
+/// How many peers of the requester's own family and of the other one to give, when so many are at
+/// hand: all if they are not more than wanted. Else the other family, which the requester perhaps
+/// cannot reach, gets a quarter, and what its own one leaves.
 fn share(want: usize, own: usize, other: usize) -> (usize, usize) {
     let other = other.min((want / 4).max(want.saturating_sub(own)));
     (own.min(want - other), other)
 }
 
-/// Leaves `count` peers of one family, from a random place on, as the order in a sample is not random throughout.
+/// Leaves `count` peers of one family, from a random place on, as the order in a sample is not
+/// random throughout.
 fn truncate<F: ReplyFamily>(memory: &Handle, count: usize, peers: &mut CompactPeers) {
     let bytes = F::PEER_BYTES as usize;
     let peers = F::of(peers);

@@ -1,6 +1,7 @@
 //! Writing bencode (BEP 3): the few shapes that tracker replies are made of.
 //!
-//! Dictionary keys have to be written in the order of their bytes; that is left to the caller, who knows them.
+//! Dictionary keys have to be written in the order of their bytes; that is left to the caller,
+//! which knows them.
 
 /// The media type of bencoded replies: trackers have always called them plain text.
 pub const MEDIA_TYPE: &str = "text/plain";

@@ -1,8 +1,9 @@
 //! Why an announce or a scrape is refused, and how a BitTorrent client is told (BEP 31).
 //!
-//! What is wrong with the tracker protocol is said in a bencoded dictionary with status 200, because clients show its
-//! `failure reason` to their user and many never look into a reply with another status. What is wrong with the HTTP itself
-//! has an HTTP status, and the same dictionary as its body.
+//! What is wrong with the tracker protocol is said in a bencoded dictionary with status 200,
+//! because clients show its `failure reason` to their user and many never look into a reply with
+//! another status. What is wrong with the HTTP itself has an HTTP status, and the same dictionary
+//! as its body.
 
 use super::bencode;
 use crate::http::{

@@ -1,10 +1,11 @@
 //! The full scrape: every torrent stored, in one reply that is made and sent slice by slice.
 //!
-//! The torrents come in the order of their info_hashes, as the keys of a bencoded dictionary must; the order is that of a
-//! [`snapshot`](super::snapshot). Their counts are read when they are sent, a few hundred at a time, and between two slices the
-//! thread does its other work. A torrent that has been removed since the snapshot is left out, one that has come since is not
-//! in it, and a record that has passed to another torrent is not mistaken for the old one; so the order stays, and no key comes
-//! twice.
+//! The torrents come in the order of their info_hashes, as the keys of a bencoded dictionary must;
+//! a [`snapshot`](super::snapshot) has that order. Counts are read when they are sent, a few
+//! hundred at a time, and between two slices the thread does its other work. A torrent that has
+//! been removed since the snapshot is left out, and one that has come since is not in it. A record
+//! that has passed to another torrent is not mistaken for the old one. So the order stays, and no
+//! key comes twice.
 
 use super::{
     announce::min_interval,
@@ -46,7 +47,8 @@ pub struct FullScrapeLimits {
     pub enabled: bool,
     /// How many clients are sent this list at a time.
     pub clients: usize,
-    /// How long a client may take for it; if it is long, as long as it takes at [`FullScrapeLimits::rate`].
+    /// How long a client may take for it; if it is long, as long as it takes at
+    /// [`FullScrapeLimits::rate`].
     pub timeout: Duration,
     /// Torrents per second that a client has to take of it.
     pub rate: u32,
@@ -58,8 +60,8 @@ impl Default for FullScrapeLimits {
     }
 }
 
-/// How long a client may take for a reply about so many torrents: as long as all of them need at `rate` a second, and `least` at
-/// any rate.
+/// How long a client may take for a reply about so many torrents: as long as all of them need at
+/// `rate` a second, and `least` at any rate.
 #[must_use]
 pub fn time_limit(torrents: u32, rate: u32, least: Duration) -> Duration {
     least.max(Duration::from_secs(torrents.into()) / rate.max(1))
@@ -91,8 +93,8 @@ impl FullScrape {
         progress.is_ok_and(|progress| matches!(*progress, Progress::Done(_)))
     }
 
-    /// The next slice of the body, which is empty if the compression keeps everything back, and whether it is the last. To be
-    /// called when it [is ready](Self::is_ready).
+    /// The next slice of the body, which is empty if the compression keeps everything back, and
+    /// whether it is the last. To be called when it [is ready](Self::is_ready).
     ///
     /// # Errors
     /// When the compression fails; the response cannot be completed then.
@@ -156,7 +158,7 @@ impl Stream for ScrapeStream {
     }
 }
 
-/// The counts of a torrent; `None` if it is stored no more.
+/// The counts of a torrent; `None` if it is no longer stored.
 fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
     for _ in 0..RETRIES {
         let swarm = memory.swarm(entry.number)?;

@@ -7,8 +7,9 @@ use crate::{
 };
 use std::fmt;
 
-/// Bytes that a connection which stays open takes of the process besides what it [holds](Limits::held_bytes): its task, its
-/// registration, its place among the others. Measured with thousands of them.
+/// Bytes that a connection which stays open takes of the process besides what it
+/// [holds](Limits::held_bytes): its task, its registration, its place among the others. Measured
+/// with thousands of them.
 const CONNECTION: u64 = 3 << 10;
 
 /// See the module's text.

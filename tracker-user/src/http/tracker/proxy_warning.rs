@@ -1,5 +1,6 @@
-//! Warns of a reverse proxy in front of the tracker. Its address is stored as that of every peer behind it, and given to all
-//! others; the headers in which it names its clients are not believed, since everybody can write them. So the operator is told.
+//! Warns of a reverse proxy in front of the tracker. Its address is stored as that of every peer
+//! behind it, and given to all others; the headers in which it names its clients are not believed,
+//! since everybody can write them. So the operator is told.
 
 use std::{
     net::IpAddr,

@@ -1,22 +1,23 @@
 //! Reading the query of an announce or a scrape.
 //!
-//! Written by hand, because general query parsers decode every value into a string of its own, and `info_hash` is not text.
-//! Keys are compared as they stand (BEP 3 writes them in lower case); parameters nobody asks for are skipped. `+` stands for
-//! itself: BEP 3 refers to RFC 1738, which knows no `+` for a space, and opentracker reads it so.
+//! This is written by hand, because general query parsers decode every value into a string of its
+//! own, and `info_hash` is not text. Keys are compared as they stand (BEP 3 writes them in lower
+//! case); other parameters are skipped. `+` stands for itself: BEP 3 refers to RFC 1738, which
+//! knows no `+` for a space, and opentracker reads it so.
 
 use super::failure::Failure;
 use crate::http::target::{nibble, parameters};
 use tracker_common::{id::InfoHash, store::membership::PeerEvent};
 
-/// What an announce says. Everything else in its query (`peer_id`, `ip`, `uploaded`, `key`, …) is not used: a peer is its
-/// source address and its port.
+/// What an announce says. Everything else in its query (`peer_id`, `ip`, `uploaded`, `key`, …) is
+/// not used: a peer is its source address and its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announce {
     /// The torrent.
     pub info_hash: InfoHash,
     /// The port the peer listens on; not 0.
     pub port: u16,
-    /// Whether the peer has everything: `left=0`. A peer that does not say so does not.
+    /// Whether the peer has everything: `left=0`. A peer that does not say `left` has not.
     pub seeder: bool,
     /// The event. `paused` (BEP 21) and events this tracker does not know are none.
     pub event: PeerEvent,
@@ -46,7 +47,8 @@ fn info_hash(value: &[u8]) -> Option<InfoHash> {
     rest.is_empty().then_some(hash)
 }
 
-/// Reads decimal digits; numbers beyond `u64` count as its largest, so that none wraps around to a small one.
+/// Reads decimal digits. Numbers beyond `u64` are read as the largest `u64`, so that none wraps
+/// around to a small one.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -81,7 +83,8 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
             }
             b"left" => {
                 seeder = match value {
-                    // A client that does not know yet, as with a magnet link, has not got everything.
+                    // A client that does not know yet, as with a magnet link, does not have
+                    // everything.
                     [] => false,
                     [b'-', digits @ ..] => {
                         decimal(digits).ok_or(Failure::LeftMalformed)?;
@@ -123,8 +126,8 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
     }
 }
 
-/// Reads the info_hashes of a scrape into `hashes`, which is emptied first: sorted and without repetitions, as the keys of the
-/// reply have to be. None means that everything is asked for.
+/// Reads the info_hashes of a scrape into `hashes`, which is emptied first: sorted and without
+/// repetitions, as the keys of the reply have to be. None means that everything is asked for.
 ///
 /// # Errors
 /// [`Failure::InfoHashMalformed`].
@@ -264,7 +267,8 @@ mod tests {
 
     #[test]
     fn no_query_makes_the_parser_stumble() {
-        // A fixed sequence of pseudo-random queries out of the bytes that mean something, and any others.
+        // A fixed sequence of pseudo-random queries out of the bytes that mean something, and any
+        // others.
         let alphabet = b"info_hash=port&%%%%0123456789abcdefGleft-numwant+event\x00\xff?# ";
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut next = || {

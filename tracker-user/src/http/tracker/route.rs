@@ -1,8 +1,9 @@
 //! From the path of a request to what is asked for.
 //!
-//! Announce URLs live in torrents for decades and outlive the tracker they were made for, so what trackers before this one
-//! answered is answered here: `/announce.php`, `/announce/KEY`, `/KEY/announce`, `//announce`, `/announc%65`, opentracker's `/a`
-//! and `/?info_hash=…`. A client makes the URL of the scrape from it by putting `scrape` in the place of `announce` (BEP 48).
+//! Announce URLs live in torrents for decades and outlive the tracker they were made for, so what
+//! trackers before this one answered is answered here: `/announce.php`, `/announce/KEY`,
+//! `/KEY/announce`, `//announce`, `/announc%65`, opentracker's `/a` and `/?info_hash=…`. A client
+//! makes the URL of the scrape from it by putting `scrape` in the place of `announce` (BEP 48).
 //! Keys are not looked at.
 
 use crate::http::target::{decoded, parameters, segments};
@@ -16,8 +17,8 @@ pub enum Route {
     Scrape,
 }
 
-/// Finds out; `None` if it is neither. `path` is still percent-encoded; of `query` it matters only whether a BitTorrent client
-/// has written it.
+/// Finds out; `None` if it is neither. `path` is still percent-encoded; of `query` it matters only
+/// whether a BitTorrent client has written it.
 #[inline]
 #[must_use]
 pub fn route(path: &[u8], query: &[u8]) -> Option<Route> {

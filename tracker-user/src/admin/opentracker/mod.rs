@@ -1,19 +1,19 @@
-//! `/stats?mode=…` in the formats of opentracker, so that what people have built on them goes on working. Most modes are for
-//! MRTG: two figures, the uptime, a title.
+//! `/stats?mode=…` in the formats of opentracker, so that what people have built on them goes on
+//! working. Most modes are for MRTG: two figures, the uptime, a title.
 //!
-//! Where the two trackers differ in what there is to count: `udp` counts the XDP program and the sockets together and both
-//! address families, as opentracker's does; an accept is a TCP connection or a UDP request; `top10` and `top100` rank the
-//! largest swarms of the last walk through the store; nothing is ever stalled by a mutex, and there is no livesync.
+//! Where the two trackers differ in what there is to count: `udp` counts the XDP program and the
+//! sockets together and both address families, as opentracker's does; an accept is a TCP connection
+//! or a UDP request; `top10` and `top100` rank the largest swarms of the last walk through the
+//! store; nothing is ever stalled by a mutex, and there is no livesync.
+
+mod errors;
 
 use crate::{
-    http::{
-        counters::HttpEvent,
-        failure::HttpFailure,
-        tracker::{counters::TrackerEvent, failure::Failure},
-    },
-    statistics::{Renewals, Snapshot, http::AdminFailure},
+    http::{counters::HttpEvent, tracker::counters::TrackerEvent},
+    statistics::{Renewals, Snapshot},
     store::sweep::TopSwarm,
 };
+use errors::http_errors;
 use std::fmt::Write as _;
 use tracker_common::outcome::{Event, Reason, RequestReason, StoreError};
 
@@ -207,7 +207,8 @@ fn version() -> String {
     format!("tracker {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// Lists by peers, seeders and leechers. All three draw on the swarms with the most peers, which is exact for the first list.
+/// Lists by peers, seeders and leechers. All three draw on the swarms with the most peers, which is
+/// exact for the first list.
 fn top(swarms: &[TopSwarm], amount: usize) -> String {
     let mut lines = String::new();
     for (name, seeders, leechers) in [("peers", 1, 1), ("seeds", 1, 0), ("leechers", 0, 1)] {
@@ -235,59 +236,6 @@ fn renew(renewals: &Renewals) -> String {
         let _ = writeln!(lines, "{minute:02} {count}");
     }
     lines
-}
-
-/// opentracker's nine kinds of HTTP errors, and how many of ours are of that kind.
-fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
-    let mut errors = [
-        ("302 Redirect", 0),
-        ("400 Parse Error", 0),
-        ("400 Invalid Parameter", 0),
-        ("400 Invalid Parameter (compact=0)", 0),
-        ("400 Not Modest", 0),
-        ("402 Payment Required", 0),
-        ("403 Access Denied", 0),
-        ("404 Not found", 0),
-        ("500 Internal Server Error", 0),
-    ];
-    let http = &snapshot.http;
-    for failure in HttpFailure::ALL {
-        let kind = match failure {
-            HttpFailure::RequestMalformed
-            | HttpFailure::RequestIncomplete
-            | HttpFailure::BodySent
-            | HttpFailure::MethodNotAllowed
-            | HttpFailure::HeaderTimeout
-            | HttpFailure::HeaderTooLarge
-            | HttpFailure::VersionUnsupported => 1,
-            HttpFailure::NotFound => 7,
-            HttpFailure::TooManyConnections => 8,
-        };
-        errors[kind].1 += http.engine.failure(*failure);
-    }
-    for failure in AdminFailure::ALL {
-        let kind = match failure {
-            AdminFailure::StatisticsModeUnknown => 2,
-        };
-        errors[kind].1 += http.admin.failure(*failure);
-    }
-    for failure in Failure::ALL {
-        let kind = match failure {
-            Failure::InfoHashMissing
-            | Failure::InfoHashMalformed
-            | Failure::InfoHashRepeated
-            | Failure::PortMissing
-            | Failure::PortMalformed
-            | Failure::PortZero
-            | Failure::LeftMalformed
-            | Failure::NumWantMalformed => 2,
-            Failure::FullScrapeBusy | Failure::FullScrapeRepeated => 4,
-            Failure::FullScrapeOff => 6,
-            Failure::TrackerFull | Failure::Internal => 8,
-        };
-        errors[kind].1 += http.tracker.failure(*failure);
-    }
-    errors
 }
 
 fn everything(snapshot: &Snapshot, figures: &Figures) -> String {
