@@ -9,7 +9,7 @@ use super::http::HttpEvent;
 use crate::{
     http::failure::Failure,
     statistics::{Renewals, Snapshot},
-    store::sweep::TopSwarm,
+    store::totals::TopSwarm,
 };
 use std::fmt::Write as _;
 use tracker_common::outcome::{Event, Reason};

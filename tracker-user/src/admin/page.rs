@@ -26,7 +26,7 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     row(page, snapshot.torrents, "torrents")?;
     row(page, snapshot.peers_v4, "IPv4 peers")?;
     row(page, snapshot.peers_v6, "IPv6 peers")?;
-    if totals.walks > 0 {
+    if totals.sweeps > 0 {
         writeln!(page, "\nSwarms, as counted within the last minute or two")?;
         row(page, totals.torrents_with_peers, "torrents with peers")?;
         row(page, totals.seeders, "seeders")?;
@@ -35,7 +35,7 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
         writeln!(
             page,
             "{:>20.3}  seconds of processor time for counting them and removing what has expired",
-            totals.walk_seconds
+            totals.sweep_seconds
         )?;
     }
 

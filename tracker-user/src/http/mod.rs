@@ -47,10 +47,14 @@ mod tests;
 
 pub use listener::{Http, Listener, bind, bind_all};
 
-use crate::{service::Shutdown, statistics::Statistics, store::Store};
+use crate::{
+    service::{Service, Services, Shutdown},
+    statistics::Statistics,
+    store::Store,
+};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use std::{net::TcpListener, sync::Arc, thread, time::Duration};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 /// What clients may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,16 +123,11 @@ impl Context {
     }
 }
 
-/// Answers on all listeners until shutdown, in as many threads as a listener has sockets. The first thread also takes the
-/// samples from which the statistics compute rates.
+/// Answers on all listeners, in as many threads as a listener has sockets.
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn serve(
-    listeners: Vec<Listener>,
-    context: &Arc<Context>,
-    shutdown: &Shutdown,
-) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
+pub fn serve(listeners: Vec<Listener>, context: &Arc<Context>, services: &mut Services) -> anyhow::Result<()> {
     let count = listeners.iter().map(|listener| listener.sockets.len()).max().unwrap_or(0);
     let mut threads: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for listener in listeners {
@@ -136,15 +135,28 @@ pub fn serve(
             thread.push(socket);
         }
     }
-    let start = |(number, sockets)| {
-        let context = context.clone();
-        let shutdown = shutdown.clone();
-        let run = move || {
-            if let Err(error) = worker::run(sockets, context, &shutdown, count, number == 0) {
-                tracing::error!("an HTTP thread failed: {error:#}");
-            }
-        };
-        thread::Builder::new().name(format!("http-{number}")).spawn(run).context("cannot start an HTTP thread")
-    };
-    threads.into_iter().enumerate().map(start).collect()
+    for (number, sockets) in threads.into_iter().enumerate() {
+        services.spawn(HttpThread { number, sockets, context: context.clone(), threads: count })?;
+    }
+    Ok(())
+}
+
+/// Answers on one socket of each listener.
+struct HttpThread {
+    number: usize,
+    sockets: Vec<TcpListener>,
+    context: Arc<Context>,
+    /// How many of these there are.
+    threads: usize,
+}
+
+impl Service for HttpThread {
+    fn name(&self) -> String {
+        format!("http-{}", self.number)
+    }
+
+    fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        worker::run(self.sockets, self.context, shutdown, self.threads, self.number == 0)
+            .context("an HTTP thread failed")
+    }
 }

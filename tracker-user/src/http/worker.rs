@@ -53,8 +53,8 @@ const ACCEPT_BATCH: usize = 64;
 /// How exactly time limits are kept.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Ticks between two samples of the statistics: a second.
-const TICKS_PER_SAMPLE: u32 = 4;
+/// Ticks between two looks at the snapshot of the full scrape: a second.
+const TICKS_PER_RELEASE: u32 = 4;
 
 /// How long requests under way may take when the tracker shuts down.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
@@ -91,7 +91,7 @@ pub fn run(
     context: Arc<Context>,
     shutdown: &Shutdown,
     threads: usize,
-    samples: bool,
+    releases: bool,
 ) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().context(
@@ -110,7 +110,7 @@ pub fn run(
         started: Instant::now(),
         now: Cell::new(0),
     });
-    LocalSet::new().block_on(&runtime, worker.serve(listeners, shutdown, samples))
+    LocalSet::new().block_on(&runtime, worker.serve(listeners, shutdown, releases))
 }
 
 impl Worker {
@@ -118,7 +118,7 @@ impl Worker {
         self: Rc<Self>,
         listeners: Vec<TcpListener>,
         shutdown: &Shutdown,
-        samples: bool,
+        releases: bool,
     ) -> anyhow::Result<()> {
         let mut accepting = Vec::new();
         for listener in listeners {
@@ -136,8 +136,7 @@ impl Worker {
                 () = shutdown.token().cancelled() => {}
             }
             self.tick();
-            if samples && count.is_multiple_of(TICKS_PER_SAMPLE) {
-                self.context.statistics.sample();
+            if releases && count.is_multiple_of(TICKS_PER_RELEASE) {
                 self.context.snapshots.release();
             }
             count = count.wrapping_add(1);

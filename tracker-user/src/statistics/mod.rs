@@ -7,12 +7,13 @@
 pub mod process;
 pub mod rates;
 
+use crate::service::{Service, Shutdown};
 pub use crate::xdp::status::{Interface, Interfaces};
 use crate::{
     admin::http,
     store::{
         Counters, Path, Store,
-        sweep::{LatestTotals, Totals},
+        totals::{LatestTotals, Totals},
     },
     udp::Drops,
     xdp::KernelCounters,
@@ -129,7 +130,7 @@ pub struct Snapshot {
     pub peers_v4: u64,
     /// IPv6 peers now.
     pub peers_v6: u64,
-    /// What the last walk through the store has found.
+    /// What the last sweep through the store has found.
     pub totals: Arc<Totals>,
     /// Fill of the store's parts.
     pub fill: Vec<Fill>,
@@ -152,7 +153,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Statistics {
-    /// Starts with everything at zero. `totals` are the results of the walks through the store, `xdp` reads the counters of
+    /// Starts with everything at zero. `totals` are the results of the sweeps through the store, `xdp` reads the counters of
     /// the XDP program, if one is loaded, and `interfaces` says where it runs.
     #[must_use]
     pub fn new(
@@ -185,13 +186,13 @@ impl Statistics {
         counters
     }
 
-    /// Remembers the present figures, from which rates are computed. To be called once a second.
+    /// Remembers the present figures, from which rates are computed. [`Sampler`] does it once a second.
     pub fn sample(&self) {
         let paths = self.paths();
         let http = self.http();
-        let totals = self.totals.get();
+        let totals = self.totals.load_full();
         let mut inherited = locked(&self.inherited);
-        if inherited.is_none() && totals.walks > 0 {
+        if inherited.is_none() && totals.sweeps > 0 {
             let counted = peers_counted(&paths);
             *inherited = Some(Peers {
                 v4: totals.peers_v4.wrapping_sub(counted.v4),
@@ -207,7 +208,7 @@ impl Statistics {
     pub fn snapshot(&self) -> Snapshot {
         let paths = self.paths();
         let http = self.http();
-        let totals = self.totals.get();
+        let totals = self.totals.load_full();
         let inherited = locked(&self.inherited).unwrap_or_default();
         let counted = peers_counted(&paths);
         // A peer may be counted as removed here and, on another core, as added just too late for this look.
@@ -227,7 +228,7 @@ impl Statistics {
             fill: self.fill(),
             store_bytes: self.store.sizes().bytes(),
             process: Process::read(),
-            interfaces: self.interfaces.get(),
+            interfaces: self.interfaces.load().to_vec(),
             udp_drops: self.udp_drops.total(),
             renewals: renewals(&paths),
             paths,
@@ -277,6 +278,23 @@ impl Statistics {
     }
 }
 
+/// Takes the samples from which rates are computed, in a thread of its own.
+pub struct Sampler(pub Arc<Statistics>);
+
+impl Service for Sampler {
+    fn name(&self) -> String {
+        "statistics".into()
+    }
+
+    fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        self.0.sample();
+        while shutdown.sleep(rates::INTERVAL) {
+            self.0.sample();
+        }
+        Ok(())
+    }
+}
+
 /// Peers added less peers removed, by family, as counted on all paths.
 fn peers_counted(paths: &[PathCounters]) -> Peers {
     let sum = |event| paths.iter().map(|path| path.event(event)).fold(0, u64::wrapping_add);
@@ -315,7 +333,7 @@ pub(crate) mod tests {
         http::failure::Failure,
         store::{
             sizes::{Limits, Sizes},
-            sweep::TopSwarm,
+            totals::TopSwarm,
         },
     };
     use tracker_common::{
@@ -345,7 +363,7 @@ pub(crate) mod tests {
         earlier.count(Counter::Event(Event::Peer4Added), u64::MAX);
         restarted.sample();
         assert_eq!(restarted.snapshot().peers_v4, 0);
-        totals.set(Totals { peers_v4: 1, walks: 1, ..Totals::default() });
+        totals.store(Arc::new(Totals { peers_v4: 1, sweeps: 1, ..Totals::default() }));
         restarted.sample();
         assert_eq!(restarted.snapshot().peers_v4, 1);
         announce(2);
@@ -377,8 +395,8 @@ pub(crate) mod tests {
             peers_v6: 1,
             completed: 4,
             top: vec![top(0xab, 4, 8), top(0x0c, 7, 0), top(0xff, 1, 1)],
-            walks: 5,
-            walk_seconds: 0.25,
+            sweeps: 5,
+            sweep_seconds: 0.25,
         };
         Snapshot {
             uptime: Duration::from_secs(2 * 86400 + 3 * 3600 + 61),

@@ -2,8 +2,14 @@
 
 use super::PathCounters;
 use crate::admin::http::{self, HttpEvent};
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 use tracker_common::outcome::Event;
+
+/// The time between two samples.
+pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Samples kept: enough to look back a minute.
 const SAMPLES: usize = 61;
@@ -110,7 +116,6 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn rates_look_back_as_far_as_asked() {

@@ -28,6 +28,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    thread,
     time::Instant,
 };
 use tracker_common::store::{Announcement, PeerEvent, V4, V6, update};
@@ -84,18 +85,18 @@ struct Server {
     address: SocketAddr,
     store: Arc<Store>,
     context: Arc<Context>,
-    shutdown: Shutdown,
-    threads: Vec<thread::JoinHandle<()>>,
+    /// Ends with this.
+    _services: Services,
 }
 
 impl Server {
     fn start(ip: IpAddr, store: Arc<Store>, limits: Limits) -> Self {
         let context = context(&store, limits);
-        let shutdown = Shutdown::default();
+        let mut services = Services::default();
         let listener = bind(SocketAddr::new(ip, 0), 1).expect("a free port");
         let address = listener.address;
-        let threads = serve(vec![listener], &context, &shutdown).expect("a thread");
-        Self { address, store, context, shutdown, threads }
+        serve(vec![listener], &context, &mut services).expect("a thread");
+        Self { address, store, context, _services: services }
     }
 
     fn plain() -> Self {
@@ -137,16 +138,6 @@ impl Server {
         while !so(self) {
             assert!(start.elapsed() < PATIENCE, "{what}");
             thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.shutdown.begin();
-        for thread in self.threads.drain(..) {
-            let result = thread.join();
-            assert!(thread::panicking() || result.is_ok(), "an HTTP thread panicked");
         }
     }
 }

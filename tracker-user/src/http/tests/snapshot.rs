@@ -11,7 +11,7 @@ use super::{
 };
 use crate::store::{
     Handle,
-    sweep::{Timeouts, Walk},
+    sweep::{Sweep, Timeouts},
 };
 use tracker_common::wire::InfoHash;
 
@@ -46,8 +46,8 @@ fn wait(share: &Share) {
 fn forget(handle: &Handle) {
     let timeouts = Timeouts { peer: 1, torrent: 1, torrent_completed: 1 };
     for _ in 0..2 {
-        let mut walk = Walk::default();
-        while walk.slice(handle, &timeouts) {}
+        let mut sweep = Sweep::default();
+        while sweep.batch(handle, &timeouts) {}
     }
 }
 
