@@ -12,9 +12,10 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
 use tracker_common::{
+    bep15::wire::{ANNOUNCE_REPLY_LEN, PEER_V4, PEER_V6},
+    net::headers::Udp,
     settings::Settings,
-    store::{Family as _, V4, V6},
-    wire::{ANNOUNCE_REPLY_LEN, PEER_V4, PEER_V6, Udp},
+    store::family::{Family as _, V4, V6},
 };
 
 /// See the module's text.

@@ -1,5 +1,5 @@
 //! Removes what has expired: sweeps through the whole store again and again, in batches so small that no request waits for
-//! one ([`tracker_common::store::expiry`] does a batch), and publishes what it counted on the way.
+//! one ([`tracker_common::store::sweep`] does a batch), and publishes what it counted on the way.
 
 use super::{
     Handle, Path, Store,
@@ -16,9 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 use tracker_common::{
-    memory::Memory as _,
-    store::{Counts, Swarm, expiry},
-    wire::InfoHash,
+    id::InfoHash,
+    platform::Platform as _,
+    store::{
+        layout::{Counts, Swarm},
+        sweep,
+    },
 };
 
 /// Processor time that a batch is to take. Other work on the same core waits no longer, unless a single swarm takes more.
@@ -137,14 +140,14 @@ impl Sweep {
         let begin = processor_time();
         let Self { next, totals, top, .. } = self;
         let (swarms, work) = batch_size(handle, *next, self.work);
-        let batch = expiry::Sweep {
+        let batch = sweep::Sweep {
             first: *next,
             swarms,
             peer_timeout: timeouts.peer,
             idle: timeouts.torrent,
             idle_completed: timeouts.torrent_completed,
         };
-        let report = expiry::sweep(handle, &batch, |swarm, counts| {
+        let report = sweep::sweep(handle, &batch, |swarm, counts| {
             totals.completed += u64::from(counts.completed);
             let peers = u64::from(counts.seeders) + u64::from(counts.leechers);
             if peers == 0 {
@@ -226,7 +229,11 @@ mod tests {
         clock, keys,
         sizes::{Limits, Sizes},
     };
-    use tracker_common::store::{Announcement, PeerEvent, V4, V6, update};
+    use tracker_common::store::{
+        family::{V4, V6},
+        membership::{Announcement, PeerEvent},
+        upsert::update,
+    };
 
     const TIMEOUTS: Timeouts = Timeouts { peer: 45, torrent: 60, torrent_completed: 120 };
     const START: u32 = 1_000_000 * 60;

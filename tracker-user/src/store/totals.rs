@@ -1,7 +1,7 @@
 //! What a sweep through the whole store counts on its way, for the statistics.
 
 use arc_swap::ArcSwap;
-use tracker_common::{store::Counts, wire::InfoHash};
+use tracker_common::{id::InfoHash, store::layout::Counts};
 
 /// How many of the largest swarms are remembered.
 pub const TOP: usize = 100;

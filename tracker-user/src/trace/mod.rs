@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tracker_common::{
-    outcome::Reason,
+    outcome::{FrameReason, Reason},
     settings::Settings,
     trace::{Outcome, Record, Traced},
 };
@@ -43,7 +43,8 @@ const PIECE: usize = 4096;
 
 /// What is not the tracker's business, and mostly is most of what comes. Shown only when it is asked for by name: what is shown over
 /// a network connection makes packets itself.
-const OTHERS: [Reason; 3] = [Reason::NotIp, Reason::NotUdp, Reason::NotForUs];
+const OTHERS: [Reason; 3] =
+    [Reason::Frame(FrameReason::NotIp), Reason::Frame(FrameReason::NotUdp), Reason::Frame(FrameReason::NotForUs)];
 
 /// Shows packets until there were as many as asked for, a signal comes, or nobody reads on.
 ///
@@ -212,7 +213,7 @@ impl Trace<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracker_common::outcome::Event;
+    use tracker_common::outcome::{Event, RequestReason};
 
     #[test]
     fn traffic_of_others_is_shown_by_name_only() {
@@ -221,7 +222,9 @@ mod tests {
             assert_eq!(wanted(&[]) & bit(reason), 0, "{reason:?}");
             assert_eq!(wanted(&[Outcome::Refused(reason)]), bit(reason));
         }
-        for reason in [Reason::ConnectionIdWrong, Reason::ChecksumWrong, Reason::NoRoom] {
+        for reason in
+            [RequestReason::ConnectionIdWrong.into(), FrameReason::ChecksumWrong.into(), FrameReason::NoRoom.into()]
+        {
             assert_ne!(wanted(&[]) & bit(reason), 0, "{reason:?}");
         }
         assert_ne!(wanted(&[]) & Outcome::Answered(Event::Announce6).bit(), 0);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use std::net::IpAddr;
-use tracker_common::{trace::Outcome, wire::InfoHash};
+use tracker_common::{id::InfoHash, trace::Outcome};
 
 const FORMAT: &str = "\
 A line for each packet, on standard output:
@@ -99,14 +99,14 @@ fn program(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracker_common::outcome::{Event, Reason};
+    use tracker_common::outcome::{Event, FrameReason, RequestReason};
 
     #[test]
     fn outcomes_are_named_as_in_metrics() {
         for (label, expected) in [
             ("announce_ipv4", Ok(Outcome::Answered(Event::Announce4))),
-            ("connection_id_wrong", Ok(Outcome::Refused(Reason::ConnectionIdWrong))),
-            ("not_udp", Ok(Outcome::Refused(Reason::NotUdp))),
+            ("connection_id_wrong", Ok(Outcome::Refused(RequestReason::ConnectionIdWrong.into()))),
+            ("not_udp", Ok(Outcome::Refused(FrameReason::NotUdp.into()))),
             ("connection_id_wron", Err("did you mean connection_id_wrong?")),
             ("zzz", Err("There are: connect_ipv4")),
             ("", Err("There are: connect_ipv4")),

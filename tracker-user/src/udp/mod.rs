@@ -30,7 +30,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tracker_common::datagram::Source;
+use tracker_common::bep15::datagram::Source;
 
 pub use batch::BATCH;
 pub use drops::Drops;

@@ -12,7 +12,7 @@ use super::{
 use std::net::{IpAddr, SocketAddr};
 use tracker_common::{
     settings::{LISTENERS, Settings},
-    store::{V4, V6},
+    store::family::{V4, V6},
 };
 
 /// What the kernel says, and what the operator wants.

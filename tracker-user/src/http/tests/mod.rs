@@ -31,7 +31,11 @@ use std::{
     thread,
     time::Instant,
 };
-use tracker_common::store::{Announcement, PeerEvent, V4, V6, update};
+use tracker_common::store::{
+    family::{V4, V6},
+    membership::{Announcement, PeerEvent},
+    upsert::update,
+};
 
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -13,7 +13,7 @@ use crate::store::{
     Handle,
     sweep::{Sweep, Timeouts},
 };
-use tracker_common::wire::InfoHash;
+use tracker_common::id::InfoHash;
 
 const TORRENTS: u32 = 1000;
 
