@@ -4,7 +4,7 @@ use super::http::{HttpEvent, REQUESTS};
 use crate::{
     http::failure::Failure,
     statistics::{Snapshot, rates::Rate},
-    store::Path,
+    store::CounterSet,
 };
 use std::fmt::{self, Write as _};
 use tracker_common::outcome::{Event, Reason};
@@ -70,7 +70,7 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
         writeln!(page, "\nSince the start, {}", path.name)?;
         let events = Event::ALL.iter().map(|event| (path.event(*event), event.text()));
         let reasons = Reason::all().map(|reason| (path.reason(reason), reason.text()));
-        let drops = if path.label == Path::Udp.label() { snapshot.udp_drops } else { 0 };
+        let drops = if path.label == CounterSet::Udp.label() { snapshot.udp_drops } else { 0 };
         nonzero(page, events.chain(reasons).chain([(drops, "packets that the kernel dropped at the sockets")]))?;
     }
 

@@ -16,7 +16,7 @@ use crate::{
         opentracker::{self, Mode},
         page, prometheus,
     },
-    store::{Handle, Path},
+    store::{CounterSet, Handle},
 };
 use std::{net::IpAddr, sync::Arc};
 use tracker_common::{
@@ -68,7 +68,7 @@ impl Service {
     #[must_use]
     pub fn new(context: Arc<Context>, counters: Arc<Counters>) -> Self {
         Self {
-            memory: context.store.handle(Path::Http),
+            memory: context.store.handle(CounterSet::Http),
             context,
             counters,
             closing: false,

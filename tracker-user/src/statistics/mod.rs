@@ -12,7 +12,7 @@ pub use crate::xdp::status::{Interface, Interfaces};
 use crate::{
     admin::http,
     store::{
-        Counters, Path, Store,
+        CounterSet, Counters, Store,
         totals::{LatestTotals, Totals},
     },
     udp::Drops,
@@ -248,9 +248,9 @@ impl Statistics {
         });
         let threads = self.store.counters().into_iter().map(|(path, counters)| {
             let name = match path {
-                Path::Udp => "UDP sockets",
-                Path::Http => "HTTP",
-                Path::Expiry => "expiry",
+                CounterSet::Udp => "UDP sockets",
+                CounterSet::Http => "HTTP",
+                CounterSet::Expiry => "expiry",
             };
             PathCounters::new(path.label(), name, &counters)
         });
@@ -313,7 +313,7 @@ impl Snapshot {
 
     /// The paths on which UDP is answered: the XDP program and the sockets.
     pub fn udp(&self) -> impl Iterator<Item = &PathCounters> {
-        self.paths.iter().filter(|path| path.label == XDP || path.label == Path::Udp.label())
+        self.paths.iter().filter(|path| path.label == XDP || path.label == CounterSet::Udp.label())
     }
 
     /// IPv4 and IPv6 peers.
@@ -352,7 +352,7 @@ pub(crate) mod tests {
         let store = Arc::new(Store::anonymous(&sizes).expect("a few pages"));
         let totals = Arc::new(LatestTotals::default());
         let announce = |port| {
-            let handle = store.handle(Path::Udp);
+            let handle = store.handle(CounterSet::Udp);
             let peer = V4::key([1, 2, 3, 4], port);
             let announcement = Announcement { info_hash: &[7; 20], peer, seeder: false, event: PeerEvent::None };
             update::<_, V4>(&handle, &announcement).expect("room");
@@ -408,9 +408,9 @@ pub(crate) mod tests {
             started_at: 1_700_000_000.5,
             paths: vec![
                 PathCounters::new(XDP, "XDP", &numbered(1000)),
-                PathCounters::new(Path::Udp.label(), "UDP sockets", &numbered(100)),
-                PathCounters::new(Path::Http.label(), "HTTP", &counted),
-                PathCounters::new(Path::Expiry.label(), "expiry", &NOTHING_COUNTED),
+                PathCounters::new(CounterSet::Udp.label(), "UDP sockets", &numbered(100)),
+                PathCounters::new(CounterSet::Http.label(), "HTTP", &counted),
+                PathCounters::new(CounterSet::Expiry.label(), "expiry", &NOTHING_COUNTED),
             ],
             http: http::Sums::of(&[Arc::new(http)]),
             udp_drops: 17,

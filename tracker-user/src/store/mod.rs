@@ -16,4 +16,4 @@ pub mod sizes;
 pub mod sweep;
 pub mod totals;
 
-pub use region::{Counters, Handle, Path, SharedSettings, Store};
+pub use region::{CounterSet, Counters, Handle, SharedSettings, Store};

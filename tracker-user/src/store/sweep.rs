@@ -2,7 +2,7 @@
 //! one ([`tracker_common::store::sweep`] does a batch), and publishes what it counted on the way.
 
 use super::{
-    Handle, Path, Store,
+    CounterSet, Handle, Store,
     totals::{LatestTotals, TOP, TopSwarm, Totals},
 };
 use crate::service::{Service, Shutdown};
@@ -71,7 +71,7 @@ impl Sweeper {
     /// Each sweep begins with the `timeouts` that hold then, and leaves its totals in `latest`.
     #[must_use]
     pub fn new(store: &Arc<Store>, timeouts: Arc<ArcSwap<Timeouts>>, latest: Arc<LatestTotals>) -> Self {
-        Self { handle: store.handle(Path::Expiry), timeouts, latest }
+        Self { handle: store.handle(CounterSet::Expiry), timeouts, latest }
     }
 }
 
@@ -243,7 +243,7 @@ mod tests {
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         keys::set(&store, None).expect("random numbers");
         clock::set(store.settings(), START);
-        store.handle(Path::Expiry)
+        store.handle(CounterSet::Expiry)
     }
 
     fn torrent(number: u16) -> InfoHash {

@@ -17,11 +17,11 @@ mod socket;
 use crate::{
     listen::{self, Bound, Endpoint},
     service::{Service, Services, Shutdown},
-    store::{Handle, Path, Store},
+    store::{CounterSet, Handle, Store},
     text::human_bytes,
 };
 use anyhow::Context as _;
-use io_uring::Ring;
+use io_uring::UringSocket;
 use socket::RECEIVE_BUFFER;
 use socket2::SockRef;
 use std::{
@@ -86,7 +86,12 @@ impl Listener {
     /// When a thread cannot be started.
     pub fn serve(self, store: &Arc<Store>, services: &mut Services) -> anyhow::Result<()> {
         for (number, socket) in self.sockets.into_iter().enumerate() {
-            services.spawn(Responder { number, address: self.address, socket, handle: store.handle(Path::Udp) })?;
+            services.spawn(Responder {
+                number,
+                address: self.address,
+                socket,
+                handle: store.handle(CounterSet::Udp),
+            })?;
         }
         Ok(())
     }
@@ -108,9 +113,9 @@ impl Service for Responder {
 
     fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let Self { address, socket, handle, .. } = self;
-        let by_ring = if address.ip().is_unspecified() { None } else { ring(&socket) };
-        let result = match by_ring {
-            Some(ring) => ring.serve(&handle, shutdown),
+        let by_uring = if address.ip().is_unspecified() { None } else { uring(&socket) };
+        let result = match by_uring {
+            Some(uring) => uring.serve(&handle, shutdown),
             None => batch::serve(&socket, &handle, shutdown),
         };
         result.with_context(|| format!("UDP socket {address} failed and is closed"))
@@ -118,8 +123,8 @@ impl Service for Responder {
 }
 
 /// An io_uring for a socket of one address, if the system allows it; containers often do not.
-fn ring(socket: &UdpSocket) -> Option<Ring<'_>> {
-    Ring::new(socket)
+fn uring(socket: &UdpSocket) -> Option<UringSocket<'_>> {
+    UringSocket::new(socket)
         .inspect_err(|error| tracing::info!("UDP by recvmmsg and sendmmsg, which is a little slower: {error:#}"))
         .ok()
 }

@@ -8,7 +8,7 @@
 use super::{
     XdpMode,
     attach::Permission,
-    destinations::{self, Served},
+    destinations::{self, Destinations},
     interfaces::Interfaces,
     netlink::{self, Interface},
     notifications::{Notifications, Woken},
@@ -56,7 +56,7 @@ pub struct Watch {
     interfaces: Interfaces,
     store: Arc<Store>,
     listen: Vec<SocketAddr>,
-    served: Served,
+    destinations: Destinations,
     shown: status::Interfaces,
 }
 
@@ -73,7 +73,7 @@ impl Watch {
         let mut interfaces = Interfaces::new(loaded, Permission { mode, force }, &names);
         let all = netlink::interfaces()?;
         interfaces.attach_first(&all, Instant::now())?;
-        let mut watch = Self { notifications, interfaces, store, listen, served: Served::default(), shown };
+        let mut watch = Self { notifications, interfaces, store, listen, destinations: Destinations::default(), shown };
         watch.tell(&all)?;
         Ok(watch)
     }
@@ -87,11 +87,11 @@ impl Watch {
     /// Tells the XDP program, the statistics and the operator.
     fn tell(&mut self, all: &[Interface]) -> anyhow::Result<()> {
         self.shown.store(Arc::new(self.interfaces.shown()));
-        let served = destinations::current(all, &self.interfaces.attached(), &self.listen)?;
-        if served != self.served {
-            served.store(self.store.settings());
-            served.tell(&self.served);
-            self.served = served;
+        let destinations = destinations::current(all, &self.interfaces.attached(), &self.listen)?;
+        if destinations != self.destinations {
+            destinations.store(self.store.settings());
+            destinations.tell(&self.destinations);
+            self.destinations = destinations;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::{
     admin::http::HttpEvent,
     statistics::Interfaces,
     store::{
-        Path,
+        CounterSet,
         sizes::{self, Sizes},
     },
 };
@@ -274,7 +274,7 @@ fn loopback(port: u16) -> Vec<u8> {
 }
 
 fn fill_v4(store: &Arc<Store>, count: u16, seeder: bool) {
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     for number in 0..count {
         let peer = V4::key([10, 0, (number >> 8) as u8, number as u8], 1000 + number);
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
@@ -283,7 +283,7 @@ fn fill_v4(store: &Arc<Store>, count: u16, seeder: bool) {
 }
 
 fn fill_v6(store: &Arc<Store>, count: u16, seeder: bool) {
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     for number in 0..count {
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number).octets();
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
@@ -294,7 +294,7 @@ fn fill_v6(store: &Arc<Store>, count: u16, seeder: bool) {
 
 fn many_torrents(count: u32) -> Arc<Store> {
     let store = store(count.into());
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     for number in 0..count {
         let mut info_hash = [0x5a; 20];
         info_hash[3..7].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes());
