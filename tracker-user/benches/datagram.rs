@@ -17,7 +17,7 @@ use tracker_common::{
 use tracker_user::{
     config::live::Announces,
     store::{
-        Handle, Path, Store,
+        CounterSet, Handle, Store,
         sizes::{Limits, Sizes},
     },
 };
@@ -43,7 +43,7 @@ impl Population {
             Limits { torrents: u64::from(torrents.max(16)), peers_v4: u64::from(peers.max(1000)), peers_v6: 0 };
         let store = Arc::new(Store::anonymous(&Sizes::new(&limits).expect("a possible size")).expect("memory"));
         configure(store.settings());
-        let population = Self { handle: store.handle(Path::Udp), torrents, peers, turn: Cell::new(0) };
+        let population = Self { handle: store.handle(CounterSet::Udp), torrents, peers, turn: Cell::new(0) };
         for peer in 0..peers {
             let request = population.announce(peer, 0);
             assert!(respond(&population.handle, &request, source(peer)).is_ok(), "peer {peer} was not stored");

@@ -7,7 +7,7 @@ use crate::{
         tracker::{counters::TrackerEvent, failure::NOT_FOUND},
     },
     statistics::{Snapshot, rates::Rate},
-    store::Path,
+    store::CounterSet,
     text::human_bytes,
 };
 use std::fmt::{self, Write as _};
@@ -30,7 +30,7 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     row(page, snapshot.torrents, "torrents")?;
     row(page, snapshot.peers_v4, "IPv4 peers")?;
     row(page, snapshot.peers_v6, "IPv6 peers")?;
-    if totals.walks > 0 {
+    if totals.sweeps > 0 {
         writeln!(page, "\nSwarms, as counted within the last minute or two")?;
         row(page, totals.torrents_with_peers, "torrents with peers")?;
         row(page, totals.seeders, "seeders")?;
@@ -39,7 +39,7 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
         writeln!(
             page,
             "{:>20.3}  seconds of processor time for counting them and removing what has expired",
-            totals.walk_seconds
+            totals.sweep_seconds
         )?;
     }
 
@@ -78,7 +78,7 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
         writeln!(page, "\nSince the start, {}", path.name)?;
         let events = Event::ALL.iter().map(|event| (path.event(*event), event.text()));
         let reasons = Reason::all().map(|reason| (path.reason(reason), reason.text()));
-        let drops = if path.label == Path::Udp.label() { snapshot.udp_drops } else { 0 };
+        let drops = if path.label == CounterSet::Udp.label() { snapshot.udp_drops } else { 0 };
         nonzero(page, events.chain(reasons).chain([(drops, "packets that the kernel dropped at the sockets")]))?;
     }
 

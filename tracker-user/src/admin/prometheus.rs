@@ -173,13 +173,13 @@ pub fn write(snapshot: &Snapshot) -> String {
         "tracker_store_walks_total",
         "counter",
         "Walks through the store that remove what has expired.",
-        totals.walks,
+        totals.sweeps,
     );
     page.single(
         "tracker_store_walk_cpu_seconds",
         "gauge",
         "Processor time of the last walk through the store.",
-        totals.walk_seconds,
+        totals.sweep_seconds,
     );
 
     page.begin("tracker_store_elements", "gauge", "Elements of the store in use.");

@@ -83,8 +83,4 @@ impl Site for AdminSite {
             Answer::Refused(failure.refusal())
         }))
     }
-
-    fn tick(&mut self) {
-        self.statistics.sample();
-    }
 }

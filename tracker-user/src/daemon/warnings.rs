@@ -5,14 +5,12 @@
 
 use crate::{
     listen,
-    service::Shutdown,
+    service::{Service, Shutdown},
     statistics::{PathCounters, Statistics},
 };
 use std::{
-    io,
     net::SocketAddr,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 use tracker_common::outcome::{Event, StoreError};
@@ -92,44 +90,51 @@ impl Watch {
     }
 }
 
-/// Starts the thread; it ends at shutdown. `missing` are the addresses that this host did not have at the start, with their
-/// protocols.
-///
-/// # Errors
-/// When no thread can be started.
-pub fn start(
+/// Looks at the counters and warns, in a thread of its own.
+pub struct Warnings {
     statistics: Arc<Statistics>,
     missing: Vec<(&'static str, SocketAddr)>,
-    shutdown: Shutdown,
-) -> io::Result<thread::JoinHandle<()>> {
-    let mut missing = missing;
-    let mut watches = Trouble::ALL.map(|trouble| Watch { trouble, said: 0, at: None });
-    let run = move || {
-        let mut looked = Instant::now();
-        while !shutdown.has_begun() {
-            // Short sleeps, so that nobody waits for this thread at the end.
-            thread::sleep(Duration::from_millis(250));
-            if looked.elapsed() < INTERVAL {
-                continue;
+    watches: [Watch; Trouble::ALL.len()],
+}
+
+impl Warnings {
+    /// `missing` are the addresses that this host did not have at the start, with their protocols.
+    #[must_use]
+    pub fn new(statistics: Arc<Statistics>, missing: Vec<(&'static str, SocketAddr)>) -> Self {
+        let watches = Trouble::ALL.map(|trouble| Watch { trouble, said: 0, at: None });
+        Self { statistics, missing, watches }
+    }
+
+    fn look(&mut self) {
+        let now = Instant::now();
+        let paths = self.statistics.paths();
+        let lost = self.statistics.udp_drops.total();
+        for watch in &mut self.watches {
+            if let Some(times) = watch.look(watch.trouble.total(&paths, lost), now) {
+                tracing::warn!("{}", watch.trouble.text(times));
             }
-            looked = Instant::now();
-            let paths = statistics.paths();
-            let lost = statistics.udp_drops.total();
-            for watch in &mut watches {
-                if let Some(times) = watch.look(watch.trouble.total(&paths, lost), looked) {
-                    tracing::warn!("{}", watch.trouble.text(times));
-                }
-            }
-            missing.retain(|(protocol, address)| {
-                let there = listen::address::is_there(*address);
-                if there {
-                    tracing::info!("{protocol} {address}: the address is there now");
-                }
-                !there
-            });
         }
-    };
-    thread::Builder::new().name("warnings".into()).spawn(run)
+        self.missing.retain(|(protocol, address)| {
+            let there = listen::address::is_there(*address);
+            if there {
+                tracing::info!("{protocol} {address}: the address is there now");
+            }
+            !there
+        });
+    }
+}
+
+impl Service for Warnings {
+    fn name(&self) -> String {
+        "warnings".into()
+    }
+
+    fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        while shutdown.sleep(INTERVAL) {
+            self.look();
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -48,12 +48,11 @@ mod tests;
 pub use listener::{Http, Listener, bind, bind_all};
 pub use site::{Answer, MakeSite, Site};
 
-use crate::service::Shutdown;
-use anyhow::Context as _;
+use crate::service::Services;
 use arc_swap::ArcSwap;
 use counters::HttpRegistry;
 use failure::RefusalFormat;
-use std::{net::TcpListener, sync::Arc, thread, time::Duration};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 /// What clients may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +97,7 @@ pub struct Binding {
     pub not_found: &'static str,
 }
 
-/// Answers on the listeners of all bindings until shutdown, in as many threads as a listener has
-/// sockets.
+/// Answers on the listeners of all bindings, in as many threads as a listener has sockets.
 ///
 /// # Errors
 /// When a thread cannot be started.
@@ -107,29 +105,22 @@ pub fn serve(
     mut bindings: Vec<Binding>,
     limits: Arc<ArcSwap<Limits>>,
     counters: HttpRegistry,
-    shutdown: &Shutdown,
-) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
-    let mut sockets: Vec<Vec<(usize, TcpListener)>> = Vec::new();
+    services: &mut Services,
+) -> anyhow::Result<()> {
+    let mut threads: Vec<Vec<(usize, TcpListener)>> = Vec::new();
     for (number, binding) in bindings.iter_mut().enumerate() {
         for listener in std::mem::take(&mut binding.listeners) {
-            if sockets.len() < listener.sockets.len() {
-                sockets.resize_with(listener.sockets.len(), Vec::new);
+            if threads.len() < listener.sockets.len() {
+                threads.resize_with(listener.sockets.len(), Vec::new);
             }
-            for (thread, socket) in sockets.iter_mut().zip(listener.sockets) {
+            for (thread, socket) in threads.iter_mut().zip(listener.sockets) {
                 thread.push((number, socket));
             }
         }
     }
-    let shared = Arc::new(worker::Shared { bindings, limits, counters, threads: sockets.len() });
-    let start = |(number, sockets)| {
-        let shared = shared.clone();
-        let shutdown = shutdown.clone();
-        let run = move || {
-            if let Err(error) = worker::run(sockets, shared, number, &shutdown) {
-                tracing::error!("an HTTP thread failed: {error:#}");
-            }
-        };
-        thread::Builder::new().name(format!("http-{number}")).spawn(run).context("cannot start an HTTP thread")
-    };
-    sockets.into_iter().enumerate().map(start).collect()
+    let shared = Arc::new(worker::Shared { bindings, limits, counters, threads: threads.len() });
+    for (number, listeners) in threads.into_iter().enumerate() {
+        services.spawn(worker::HttpThread { number, listeners, shared: shared.clone() })?;
+    }
+    Ok(())
 }

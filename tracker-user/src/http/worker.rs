@@ -14,7 +14,7 @@ use super::{
     io::{Buffers, Client, ThreadState, milliseconds, send},
     responder::{Next, Responder},
 };
-use crate::service::Shutdown;
+use crate::service::{Service, Shutdown};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use socket2::{SockRef, Socket};
@@ -66,21 +66,31 @@ pub struct Shared {
     pub threads: usize,
 }
 
-/// A thread.
-struct Worker {
-    state: Rc<ThreadState>,
-    shared: Arc<Shared>,
+/// A thread to be started.
+pub struct HttpThread {
+    /// Its number.
+    pub number: usize,
+    /// Its listening sockets, each with the number of the binding that it belongs to.
+    pub listeners: Vec<(usize, TcpListener)>,
+    /// What all threads are given.
+    pub shared: Arc<Shared>,
 }
 
-/// Runs thread number `number` until shutdown. It accepts connections from its listening sockets,
-/// of which each is of the binding of that number.
-///
-/// # Errors
-/// When the runtime cannot be made.
-pub fn run(
+impl Service for HttpThread {
+    fn name(&self) -> String {
+        format!("http-{}", self.number)
+    }
+
+    fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let Self { number, listeners, shared } = self;
+        run(listeners, shared, number == 0, shutdown).context("an HTTP thread failed")
+    }
+}
+
+fn run(
     listeners: Vec<(usize, TcpListener)>,
     shared: Arc<Shared>,
-    number: usize,
+    is_first: bool,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let runtime =
@@ -91,7 +101,13 @@ pub fn run(
     let counters = shared.counters.thread();
     let responders = shared.bindings.iter().map(|binding| Responder::new(binding, counters.clone())).collect();
     let worker = Rc::new(Worker { state: Rc::new(ThreadState::new(responders, counters, held_limit)), shared });
-    LocalSet::new().block_on(&runtime, worker.serve(listeners, number == 0, shutdown))
+    LocalSet::new().block_on(&runtime, worker.serve(listeners, is_first, shutdown))
+}
+
+/// A running thread.
+struct Worker {
+    state: Rc<ThreadState>,
+    shared: Arc<Shared>,
 }
 
 impl Worker {

@@ -9,11 +9,12 @@ pub mod http;
 pub mod process;
 pub mod rates;
 
+use crate::service::{Service, Shutdown};
 pub use crate::xdp::status::{Interface, Interfaces};
 use crate::{
     store::{
-        Counters, Path, Store,
-        sweep::{LatestTotals, Totals},
+        CounterSet, Counters, Store,
+        totals::{LatestTotals, Totals},
     },
     udp::Drops,
     xdp::KernelCounters,
@@ -132,7 +133,7 @@ pub struct Snapshot {
     pub peers_v4: u64,
     /// IPv6 peers now.
     pub peers_v6: u64,
-    /// What the last walk through the store has found.
+    /// What the last sweep through the store has found.
     pub totals: Arc<Totals>,
     /// Fill of the store's parts.
     pub fill: Vec<Fill>,
@@ -155,7 +156,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Statistics {
-    /// Starts with everything at zero. `totals` are the results of the walks through the store,
+    /// Starts with everything at zero. `totals` are the results of the sweeps through the store,
     /// `xdp` reads the counters of the XDP program, if one is loaded, and `interfaces` says where
     /// it runs.
     #[must_use]
@@ -181,13 +182,14 @@ impl Statistics {
         }
     }
 
-    /// Remembers the present figures, from which rates are computed. To be called once a second.
+    /// Remembers the present figures, from which rates are computed. [`Sampler`] does it once a
+    /// second.
     pub fn sample(&self) {
         let paths = self.paths();
         let http = self.http.sums();
-        let totals = self.totals.get();
+        let totals = self.totals.load_full();
         let mut inherited = locked(&self.inherited);
-        if inherited.is_none() && totals.walks > 0 {
+        if inherited.is_none() && totals.sweeps > 0 {
             let counted = peers_counted(&paths);
             *inherited = Some(Peers {
                 v4: totals.peers_v4.wrapping_sub(counted.v4),
@@ -203,7 +205,7 @@ impl Statistics {
     pub fn snapshot(&self) -> Snapshot {
         let paths = self.paths();
         let http = self.http.sums();
-        let totals = self.totals.get();
+        let totals = self.totals.load_full();
         let inherited = locked(&self.inherited).unwrap_or_default();
         let counted = peers_counted(&paths);
         // A peer may be counted as removed here and, on another core, as added just too late for
@@ -224,7 +226,7 @@ impl Statistics {
             fill: self.fill(),
             store_bytes: self.store.sizes().bytes(),
             process: Process::read(),
-            interfaces: self.interfaces.get(),
+            interfaces: self.interfaces.load().to_vec(),
             udp_drops: self.udp_drops.total(),
             renewals: renewals(&paths),
             paths,
@@ -244,9 +246,9 @@ impl Statistics {
         });
         let threads = self.store.counters().into_iter().map(|(path, counters)| {
             let name = match path {
-                Path::Udp => "UDP sockets",
-                Path::Http => "HTTP",
-                Path::Expiry => "expiry",
+                CounterSet::Udp => "UDP sockets",
+                CounterSet::Http => "HTTP",
+                CounterSet::Expiry => "expiry",
             };
             PathCounters::new(path.label(), name, &counters)
         });
@@ -270,6 +272,23 @@ impl Statistics {
     }
 }
 
+/// Takes the samples from which rates are computed, in a thread of its own.
+pub struct Sampler(pub Arc<Statistics>);
+
+impl Service for Sampler {
+    fn name(&self) -> String {
+        "statistics".into()
+    }
+
+    fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        self.0.sample();
+        while shutdown.sleep(rates::INTERVAL) {
+            self.0.sample();
+        }
+        Ok(())
+    }
+}
+
 /// Peers added less peers removed, by family, as counted on all paths.
 fn peers_counted(paths: &[PathCounters]) -> Peers {
     let sum = |event| paths.iter().map(|path| path.event(event)).fold(0, u64::wrapping_add);
@@ -288,7 +307,7 @@ impl Snapshot {
 
     /// The paths on which UDP is answered: the XDP program and the sockets.
     pub fn udp(&self) -> impl Iterator<Item = &PathCounters> {
-        self.paths.iter().filter(|path| path.label == XDP || path.label == Path::Udp.label())
+        self.paths.iter().filter(|path| path.label == XDP || path.label == CounterSet::Udp.label())
     }
 
     /// IPv4 and IPv6 peers.
@@ -311,7 +330,7 @@ pub(crate) mod tests {
         },
         store::{
             sizes::{Limits, Sizes},
-            sweep::TopSwarm,
+            totals::TopSwarm,
         },
     };
     use tracker_common::{
@@ -330,7 +349,7 @@ pub(crate) mod tests {
         let store = Arc::new(Store::anonymous(&sizes).expect("a few pages"));
         let totals = Arc::new(LatestTotals::default());
         let announce = |port| {
-            let handle = store.handle(Path::Udp);
+            let handle = store.handle(CounterSet::Udp);
             let peer = V4::key([1, 2, 3, 4], port);
             let announcement = Announcement { info_hash: &[7; 20], peer, seeder: false, event: PeerEvent::None };
             update::<_, V4>(&handle, &announcement).expect("room");
@@ -346,7 +365,7 @@ pub(crate) mod tests {
         earlier.count(Counter::Event(Event::Peer4Added), u64::MAX);
         restarted.sample();
         assert_eq!(restarted.snapshot().peers_v4, 0);
-        totals.set(Totals { peers_v4: 1, walks: 1, ..Totals::default() });
+        totals.store(Arc::new(Totals { peers_v4: 1, sweeps: 1, ..Totals::default() }));
         restarted.sample();
         assert_eq!(restarted.snapshot().peers_v4, 1);
         announce(2);
@@ -382,17 +401,17 @@ pub(crate) mod tests {
             peers_v6: 1,
             completed: 4,
             top: vec![top(0xab, 4, 8), top(0x0c, 7, 0), top(0xff, 1, 1)],
-            walks: 5,
-            walk_seconds: 0.25,
+            sweeps: 5,
+            sweep_seconds: 0.25,
         };
         Snapshot {
             uptime: Duration::from_secs(2 * 86400 + 3 * 3600 + 61),
             started_at: 1_700_000_000.5,
             paths: vec![
                 PathCounters::new(XDP, "XDP", &numbered(1000)),
-                PathCounters::new(Path::Udp.label(), "UDP sockets", &numbered(100)),
-                PathCounters::new(Path::Http.label(), "HTTP", &counted),
-                PathCounters::new(Path::Expiry.label(), "expiry", &NOTHING_COUNTED),
+                PathCounters::new(CounterSet::Udp.label(), "UDP sockets", &numbered(100)),
+                PathCounters::new(CounterSet::Http.label(), "HTTP", &counted),
+                PathCounters::new(CounterSet::Expiry.label(), "expiry", &NOTHING_COUNTED),
             ],
             http: http.sums(),
             udp_drops: 17,

@@ -1,10 +1,15 @@
 //! Rates per second over the last seconds, from samples taken once a second.
 
-use super::PathCounters;
-use super::http::HttpTotals;
+use super::{PathCounters, http::HttpTotals};
 use crate::http::counters::HttpEvent;
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 use tracker_common::outcome::Event;
+
+/// The time between two samples.
+pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Samples kept: enough to look back a minute.
 const SAMPLES: usize = 61;
@@ -112,7 +117,6 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn rates_look_back_as_far_as_asked() {

@@ -4,10 +4,10 @@
 //! It starts at the wall clock's time and then runs by the monotonic clock: a step of the wall clock neither expires all
 //! peers nor keeps them for ever, and after a restart it goes on where it would be anyhow.
 
-use crate::{service::Shutdown, store::Store};
+use super::Store;
+use crate::service::{Service, Shutdown};
 use std::{
     sync::Arc,
-    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tracker_common::settings::Settings;
@@ -26,21 +26,40 @@ pub fn set(settings: &Settings, second: u32) {
     }
 }
 
-/// Runs the clock of `store` in a thread until shutdown. The clock is set when this returns.
-///
-/// # Errors
-/// When no thread can be started.
-pub fn start(store: Arc<Store>, shutdown: Shutdown) -> std::io::Result<thread::JoinHandle<()>> {
-    let start = Instant::now();
-    // A wall clock before 1970 is broken; an hour of it keeps both words from being 0.
-    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(3600, |time| time.as_secs().max(3600));
-    // 32 bits of seconds last until 2106.
-    let now = move || (epoch + start.elapsed().as_secs()) as u32;
-    set(store.settings(), now());
-    thread::Builder::new().name("clock".into()).spawn(move || {
-        while !shutdown.has_begun() {
-            set(store.settings(), now());
-            thread::sleep(TICK);
+/// Moves the clock of a store.
+pub struct Clock {
+    store: Arc<Store>,
+    start: Instant,
+    /// The wall clock's seconds since 1970 at `start`.
+    epoch: u64,
+}
+
+impl Clock {
+    /// Sets the clock of `store`.
+    #[must_use]
+    pub fn new(store: Arc<Store>) -> Self {
+        // A wall clock before 1970 is broken; an hour of it keeps both words from being 0.
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(3600, |time| time.as_secs().max(3600));
+        let clock = Self { store, start: Instant::now(), epoch };
+        clock.tick();
+        clock
+    }
+
+    fn tick(&self) {
+        // 32 bits of seconds last until 2106.
+        set(self.store.settings(), (self.epoch + self.start.elapsed().as_secs()) as u32);
+    }
+}
+
+impl Service for Clock {
+    fn name(&self) -> String {
+        "clock".into()
+    }
+
+    fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        while shutdown.sleep(TICK) {
+            self.tick();
         }
-    })
+        Ok(())
+    }
 }

@@ -6,12 +6,14 @@
 //! | [`sizes`] | how many map elements the limits need, and their memory |
 //! | [`keys`] | hash keys, and the connection id key that survives a restart |
 //! | [`clock`] | the clock of the store |
-//! | [`sweep`] | removal of what has expired, and totals |
+//! | [`sweep`] | removal of what has expired |
+//! | [`totals`] | what a sweep counts |
 
 pub mod clock;
 pub mod keys;
 pub mod region;
 pub mod sizes;
 pub mod sweep;
+pub mod totals;
 
-pub use region::{Counters, Handle, Path, SharedSettings, Store};
+pub use region::{CounterSet, Counters, Handle, SharedSettings, Store};

@@ -122,9 +122,9 @@ impl Deref for SharedSettings {
     }
 }
 
-/// On whose behalf a thread counts.
+/// What a thread counts for: its counters are added up with those of the same set, and shown as a path of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
+pub enum CounterSet {
     /// UDP sockets.
     Udp,
     /// HTTP.
@@ -133,17 +133,17 @@ pub enum Path {
     Expiry,
 }
 
-impl Path {
+impl CounterSet {
     /// All of them.
-    pub const ALL: &'static [Path] = &[Path::Udp, Path::Http, Path::Expiry];
+    pub const ALL: &'static [CounterSet] = &[CounterSet::Udp, CounterSet::Http, CounterSet::Expiry];
 
     /// The metric label.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
-            Path::Udp => "udp_socket",
-            Path::Http => "http",
-            Path::Expiry => "expiry",
+            CounterSet::Udp => "udp_socket",
+            CounterSet::Http => "http",
+            CounterSet::Expiry => "expiry",
         }
     }
 }
@@ -163,7 +163,7 @@ pub struct Store {
     chunks_v4: Region<ChunkV4>,
     chunks_v6: Region<ChunkV6>,
     sizes: Sizes,
-    counters: Mutex<Vec<(Path, Arc<ThreadCounters>)>>,
+    counters: Mutex<Vec<(CounterSet, Arc<ThreadCounters>)>>,
 }
 
 impl Store {
@@ -243,11 +243,11 @@ impl Store {
         self.swarms.get(number)
     }
 
-    /// A handle for one thread, which counts for `path`.
+    /// A handle for one thread, which counts in `set`.
     #[must_use]
-    pub fn handle(self: &Arc<Self>, path: Path) -> Handle {
+    pub fn handle(self: &Arc<Self>, set: CounterSet) -> Handle {
         let counters: Arc<ThreadCounters> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push((path, counters.clone()));
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push((set, counters.clone()));
         Handle {
             store: self.clone(),
             // SAFETY: all zero bytes are a valid `Scratch`, as its documentation says.
@@ -258,20 +258,20 @@ impl Store {
         }
     }
 
-    /// What the threads have counted so far, added up by path; those of ended threads included.
+    /// What the threads have counted so far, added up by set; those of ended threads included.
     #[must_use]
-    pub fn counters(&self) -> Vec<(Path, Counters)> {
+    pub fn counters(&self) -> Vec<(CounterSet, Counters)> {
         let threads = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = |path: Path| {
+        let sum = |set: CounterSet| {
             let mut sum = [0u64; COUNTERS];
-            for (_, counters) in threads.iter().filter(|(of, _)| *of == path) {
+            for (_, counters) in threads.iter().filter(|(of, _)| *of == set) {
                 for (sum, counter) in sum.iter_mut().zip(counters.iter()) {
                     *sum = sum.wrapping_add(counter.load(Ordering::Relaxed));
                 }
             }
-            (path, sum)
+            (set, sum)
         };
-        Path::ALL.iter().copied().map(sum).collect()
+        CounterSet::ALL.iter().copied().map(sum).collect()
     }
 }
 
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn numbers_beyond_the_end_give_nothing() {
-        let handle = store().handle(Path::Udp);
+        let handle = store().handle(CounterSet::Udp);
         assert!(handle.swarm(2).is_some());
         assert!(handle.swarm(3).is_none());
         assert!(handle.bucket(16).is_none());
@@ -424,28 +424,28 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_threads_are_added_up_by_path_and_outlive_them() {
+    fn counters_of_threads_are_added_up_by_set_and_outlive_them() {
         let store = store();
-        for path in [Path::Udp, Path::Udp, Path::Http] {
+        for set in [CounterSet::Udp, CounterSet::Udp, CounterSet::Http] {
             let store = store.clone();
-            std::thread::spawn(move || store.handle(path).event(Event::Connect4)).join().expect("no panic");
+            std::thread::spawn(move || store.handle(set).event(Event::Connect4)).join().expect("no panic");
         }
         let index = Counter::Event(Event::Connect4).index();
         let counted: Vec<_> = store.counters().into_iter().map(|(path, sums)| (path, sums[index])).collect();
-        assert_eq!(counted, [(Path::Udp, 2), (Path::Http, 1), (Path::Expiry, 0)]);
+        assert_eq!(counted, [(CounterSet::Udp, 2), (CounterSet::Http, 1), (CounterSet::Expiry, 0)]);
     }
 
     #[test]
     fn threads_do_not_share_random_sequences() {
         let store = store();
-        let [one, two] = [(); 2].map(|()| store.handle(Path::Udp));
+        let [one, two] = [(); 2].map(|()| store.handle(CounterSet::Udp));
         let draw = |handle: &Handle| -> Vec<u32> { (0..8).map(|_| handle.random()).collect() };
         assert_ne!(draw(&one), draw(&two));
     }
 
     #[test]
     fn bytes_outside_the_working_space_are_refused() {
-        let handle = store().handle(Path::Udp);
+        let handle = store().handle(CounterSet::Udp);
         handle.scratch.put(SCRATCH_BYTES - 2, *b"ok");
         let end = SCRATCH_BYTES as u32;
         let mut copied = Vec::new();

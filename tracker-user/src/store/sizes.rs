@@ -201,7 +201,7 @@ impl fmt::Display for Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Handle, Path, Store, clock, keys};
+    use crate::store::{CounterSet, Handle, Store, clock, keys};
     use std::sync::Arc;
     use tracker_common::{
         id::InfoHash,
@@ -267,7 +267,7 @@ mod tests {
             let store = Arc::new(Store::anonymous(&sizes).expect("small"));
             keys::set(&store, None).expect("random numbers");
             clock::set(store.settings(), 60_000_000);
-            let handle = store.handle(Path::Udp);
+            let handle = store.handle(CounterSet::Udp);
             // All swarms grow at the same time.
             for member in 0..torrents.iter().copied().max().unwrap_or(0) {
                 for (number, _) in torrents.iter().enumerate().filter(|(_, size)| member < **size) {

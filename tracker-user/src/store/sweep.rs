@@ -1,19 +1,18 @@
-//! Drives the removal of what has expired ([`tracker_common::store::expiry`]): walks the whole store again and again, in slices
-//! so small that no request waits for one, and publishes what it counted on the way.
+//! Removes what has expired: sweeps through the whole store again and again, in batches so small that no request waits for
+//! one ([`tracker_common::store::sweep`] does a batch), and publishes what it counted on the way.
 
-use crate::{
-    service::Shutdown,
-    store::{Handle, Path, Store},
+use super::{
+    CounterSet, Handle, Store,
+    totals::{LatestTotals, TOP, TopSwarm, Totals},
 };
+use crate::service::{Service, Shutdown};
 use arc_swap::ArcSwap;
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    io,
     mem::MaybeUninit,
     ops::RangeInclusive,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracker_common::{
@@ -25,21 +24,20 @@ use tracker_common::{
     },
 };
 
-/// Processor time that a slice is to take. Whoever else has to run on that core waits no longer, unless a single swarm takes
-/// more.
-const SLICE: Duration = Duration::from_millis(1);
+/// Processor time that a batch is to take. Other work on the same core waits no longer, unless a single swarm takes more.
+const BATCH: Duration = Duration::from_millis(1);
 
-/// Bounds of what a slice looks at, in swarm records and peers together: what a walk begins with, before it knows how long
-/// that takes, and what it never exceeds, in case peers will expire where so far all stayed.
+/// Bounds of what a batch looks at, in swarm records and peers together. A sweep begins with the lower one, before it knows how
+/// long that takes, and never exceeds the upper one, in case peers expire where so far all stayed.
 const WORK: RangeInclusive<u32> = 1 << 12..=1 << 16;
 
-/// A walk begins this long after the one before at the earliest. Ages are counted in minutes, so expiry would do with less;
+/// A sweep begins this long after the one before at the earliest. Ages are counted in minutes, so expiry would do with less;
 /// the totals are shown to people.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// After every slice the thread rests this many times as long as the slice took of the processor: it never takes more than a
-/// twentieth of a core, however large the store is. Time that it spent waiting for the processor does not count, or it would
-/// fall behind just when the machine is busy.
+/// After every batch the thread rests this many times as long as the batch took of the processor: it never takes more than a
+/// twentieth of a core, however large the store is. Time spent waiting for the processor does not count: the thread would fall
+/// behind when the machine is busy.
 const REST: u32 = 19;
 
 /// When something goes.
@@ -62,97 +60,43 @@ impl Default for Timeouts {
 /// A peer's age is kept modulo 8192 minutes.
 pub const LONGEST_PEER_TIMEOUT: u32 = 8000;
 
-/// How many of the largest swarms are remembered.
-pub const TOP: usize = 100;
-
-/// One of the largest swarms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TopSwarm {
-    /// The torrent.
-    pub info_hash: InfoHash,
-    /// Its counts when the walk came by.
-    pub counts: Counts,
-}
-
-/// What a walk through the whole store has counted.
-#[derive(Clone, Debug, Default)]
-pub struct Totals {
-    /// Torrents stored.
-    pub torrents: u64,
-    /// Torrents with at least one peer.
-    pub torrents_with_peers: u64,
-    /// Seeders, both families.
-    pub seeders: u64,
-    /// Leechers, both families.
-    pub leechers: u64,
-    /// IPv4 peers.
-    pub peers_v4: u64,
-    /// IPv6 peers.
-    pub peers_v6: u64,
-    /// Downloads completed in the torrents stored now.
-    pub completed: u64,
-    /// The swarms with the most peers, largest first; [`TOP`] at most.
-    pub top: Vec<TopSwarm>,
-    /// Walks done since the start; 0 while these totals are all zeros because none is.
-    pub walks: u64,
-    /// Processor time the last walk took, in seconds.
-    pub walk_seconds: f64,
-}
-
-/// The latest totals, for whoever wants to show them.
-#[derive(Default)]
-pub struct LatestTotals(Mutex<Arc<Totals>>);
-
-impl LatestTotals {
-    /// The totals of the last complete walk.
-    #[must_use]
-    pub fn get(&self) -> Arc<Totals> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Replaces them.
-    pub fn set(&self, totals: Totals) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(totals);
-    }
-}
-
-/// Walks `store` in a thread until shutdown.
-///
-/// # Errors
-/// When no thread can be started.
-pub fn start(
-    store: &Arc<Store>,
+/// Sweeps through a store, in a thread of its own.
+pub struct Sweeper {
+    handle: Handle,
     timeouts: Arc<ArcSwap<Timeouts>>,
     latest: Arc<LatestTotals>,
-    shutdown: Shutdown,
-) -> io::Result<thread::JoinHandle<()>> {
-    let handle = store.handle(Path::Expiry);
-    let run = move || {
-        let mut walks = 0;
-        while !shutdown.has_begun() {
-            let begin = Instant::now();
-            let timeouts = timeouts.load_full();
-            let mut walk = Walk::default();
-            while walk.slice(&handle, &timeouts) && !shutdown.has_begun() {
-                rest(walk.last_slice * REST, &shutdown);
-            }
-            if shutdown.has_begun() {
-                break;
-            }
-            walks += 1;
-            latest.set(walk.totals(walks));
-            rest(PERIOD.saturating_sub(begin.elapsed()), &shutdown);
-        }
-    };
-    thread::Builder::new().name("expiry".into()).spawn(run)
 }
 
-/// Sleeps, but not past a shutdown.
-fn rest(mut time: Duration, shutdown: &Shutdown) {
-    while !time.is_zero() && !shutdown.has_begun() {
-        let nap = time.min(Duration::from_millis(250));
-        thread::sleep(nap);
-        time -= nap;
+impl Sweeper {
+    /// Each sweep begins with the `timeouts` that hold then, and leaves its totals in `latest`.
+    #[must_use]
+    pub fn new(store: &Arc<Store>, timeouts: Arc<ArcSwap<Timeouts>>, latest: Arc<LatestTotals>) -> Self {
+        Self { handle: store.handle(CounterSet::Expiry), timeouts, latest }
+    }
+}
+
+impl Service for Sweeper {
+    fn name(&self) -> String {
+        "expiry".into()
+    }
+
+    fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut sweeps = 0;
+        loop {
+            let begin = Instant::now();
+            let timeouts = self.timeouts.load_full();
+            let mut sweep = Sweep::default();
+            while sweep.batch(&self.handle, &timeouts) {
+                if !shutdown.sleep(sweep.last_batch * REST) {
+                    return Ok(());
+                }
+            }
+            sweeps += 1;
+            self.latest.store(Arc::new(sweep.totals(sweeps)));
+            if !shutdown.sleep(PERIOD.saturating_sub(begin.elapsed())) {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -167,43 +111,43 @@ pub(crate) fn processor_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// One walk through the store: call [`Walk::slice`] until it says false.
-pub struct Walk {
+/// One sweep through the store: call [`Sweep::batch`] until it says false.
+pub struct Sweep {
     next: u32,
-    /// Records and peers for the next slice.
+    /// Records and peers for the next batch.
     work: u32,
     totals: Totals,
     /// Smallest of the largest on top.
     top: BinaryHeap<Reverse<(u64, InfoHash, [u32; 3])>>,
-    last_slice: Duration,
+    last_batch: Duration,
 }
 
-impl Default for Walk {
+impl Default for Sweep {
     fn default() -> Self {
         Self {
             next: 0,
             work: *WORK.start(),
             totals: Totals::default(),
             top: BinaryHeap::new(),
-            last_slice: Duration::ZERO,
+            last_batch: Duration::ZERO,
         }
     }
 }
 
-impl Walk {
-    /// Sweeps the next slice. False if that was the last one.
-    pub fn slice(&mut self, handle: &Handle, timeouts: &Timeouts) -> bool {
+impl Sweep {
+    /// Does the next batch. False if that was the last one.
+    pub fn batch(&mut self, handle: &Handle, timeouts: &Timeouts) -> bool {
         let begin = processor_time();
         let Self { next, totals, top, .. } = self;
-        let (swarms, work) = extent(handle, *next, self.work);
-        let sweep = sweep::Sweep {
+        let (swarms, work) = batch_size(handle, *next, self.work);
+        let batch = sweep::Sweep {
             first: *next,
             swarms,
             peer_timeout: timeouts.peer,
             idle: timeouts.torrent,
             idle_completed: timeouts.torrent_completed,
         };
-        let report = sweep::sweep(handle, &sweep, |swarm, counts| {
+        let report = sweep::sweep(handle, &batch, |swarm, counts| {
             totals.completed += u64::from(counts.completed);
             let peers = u64::from(counts.seeders) + u64::from(counts.leechers);
             if peers == 0 {
@@ -230,26 +174,26 @@ impl Walk {
         }
         *next = next.saturating_add(swarms);
         let more = handle.pools().is_some_and(|pools| *next < pools.swarms.fresh());
-        self.last_slice = processor_time().saturating_sub(begin);
-        self.work = next_work(work, self.last_slice);
-        self.totals.walk_seconds += self.last_slice.as_secs_f64();
+        self.last_batch = processor_time().saturating_sub(begin);
+        self.work = next_work(work, self.last_batch);
+        self.totals.sweep_seconds += self.last_batch.as_secs_f64();
         more
     }
 
-    /// What was counted, as that of walk number `walks`.
+    /// What was counted, as that of sweep number `sweeps`.
     #[must_use]
-    pub fn totals(self, walks: u64) -> Totals {
+    pub fn totals(self, sweeps: u64) -> Totals {
         let top = self.top.into_sorted_vec().into_iter().map(|Reverse((_, info_hash, counts))| {
             let [seeders, leechers, completed] = counts;
             TopSwarm { info_hash, counts: Counts { seeders, leechers, completed } }
         });
-        Totals { top: top.collect(), walks, ..self.totals }
+        Totals { top: top.collect(), sweeps, ..self.totals }
     }
 }
 
-/// How many records, from number `first` on, make a slice of `work` records and peers, and how many of both they have. One
+/// How many records, from number `first` on, make a batch of `work` records and peers, and how many of both they have. One
 /// record at least, however large its swarm is.
-fn extent(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
+fn batch_size(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
     let end = handle.pools().map_or(0, |pools| pools.swarms.fresh());
     let (mut swarms, mut sum) = (0, 0);
     for number in first..end {
@@ -264,9 +208,9 @@ fn extent(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
     (swarms.max(1), sum)
 }
 
-/// How much the next slice is to look at when so much took `time`.
+/// How much the next batch is to look at when so much took `time`.
 fn next_work(work: u32, time: Duration) -> u32 {
-    let fitting = u128::from(work) * SLICE.as_nanos() / time.as_nanos().max(1);
+    let fitting = u128::from(work) * BATCH.as_nanos() / time.as_nanos().max(1);
     u32::try_from(fitting).unwrap_or(u32::MAX).clamp(*WORK.start(), *WORK.end())
 }
 
@@ -299,7 +243,7 @@ mod tests {
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         keys::set(&store, None).expect("random numbers");
         clock::set(store.settings(), START);
-        store.handle(Path::Expiry)
+        store.handle(CounterSet::Expiry)
     }
 
     fn torrent(number: u16) -> InfoHash {
@@ -313,14 +257,14 @@ mod tests {
         update::<_, V4>(handle, &announcement).expect("stored");
     }
 
-    fn walk(handle: &Handle) -> Totals {
-        let mut walk = Walk::default();
-        while walk.slice(handle, &TIMEOUTS) {}
-        walk.totals(1)
+    fn sweep(handle: &Handle) -> Totals {
+        let mut sweep = Sweep::default();
+        while sweep.batch(handle, &TIMEOUTS) {}
+        sweep.totals(1)
     }
 
     #[test]
-    fn totals_are_those_of_all_slices() {
+    fn totals_are_those_of_all_batches() {
         let handle = handle();
         for number in 0..5000 {
             announce(&handle, &torrent(number), 1, number % 2 == 0, PeerEvent::Started);
@@ -331,7 +275,7 @@ mod tests {
             let announcement = Announcement { info_hash, peer, seeder: true, event: PeerEvent::None };
             update::<_, V6>(&handle, &announcement).expect("stored");
         }
-        let totals = walk(&handle);
+        let totals = sweep(&handle);
         assert_eq!((totals.torrents, totals.torrents_with_peers), (5000, 5000));
         assert_eq!((totals.peers_v4, totals.peers_v6), (5000, 10));
         assert_eq!((totals.seeders, totals.leechers), (2510, 2500));
@@ -341,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_end_where_their_work_is_reached_and_never_before_the_first_record() {
+    fn batches_end_where_their_work_is_reached_and_never_before_the_first_record() {
         let handle = handle();
         // Records 0, 1, 2, 3 of 1, 20, 1 and 1 peers.
         for (number, peers) in [(0, 1), (1, 20), (2, 1), (3, 1)] {
@@ -350,7 +294,7 @@ mod tests {
             }
         }
         // (first record, work) -> (records, work that they are)
-        for (slice, expected) in [
+        for (batch, expected) in [
             ((0, 1), (1, 2)),
             ((0, 2), (1, 2)),
             ((0, 22), (1, 2)),
@@ -362,12 +306,12 @@ mod tests {
             ((4, 1000), (1, 0)),
             ((u32::MAX, 1000), (1, 0)),
         ] {
-            assert_eq!(extent(&handle, slice.0, slice.1), expected, "{slice:?}");
+            assert_eq!(batch_size(&handle, batch.0, batch.1), expected, "{batch:?}");
         }
     }
 
     #[test]
-    fn work_of_the_next_slice_fits_the_pace_of_the_last() {
+    fn work_of_the_next_batch_fits_the_pace_of_the_last() {
         // (work, microseconds it took, work that follows)
         for (work, micros, expected) in [
             (10_000, 1_000, 10_000),
@@ -388,7 +332,7 @@ mod tests {
         let (before, begin) = (processor_time(), Instant::now());
         while processor_time() == before {}
         let used = processor_time();
-        thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         let waited = processor_time() - used;
         assert!(begin.elapsed() >= Duration::from_millis(50) && waited < Duration::from_millis(25), "{waited:?}");
     }
@@ -403,7 +347,7 @@ mod tests {
             [(0, 2, 2), (44, 2, 2), (45, 2, 0), (59, 2, 0), (60, 1, 0), (119, 1, 0), (120, 0, 0)]
         {
             clock::set(handle.store().settings(), START + minutes * 60);
-            let totals = walk(&handle);
+            let totals = sweep(&handle);
             assert_eq!((totals.torrents, totals.peers_v4), (torrents, peers), "{minutes} minutes after the start");
         }
     }

@@ -155,7 +155,7 @@ fn path_mtu(local: Option<IpAddr>, client: SocketAddr) -> io::Result<usize> {
 mod tests {
     use super::*;
     use crate::store::{
-        Path, Store,
+        CounterSet, Store,
         sizes::{Limits, Sizes},
     };
     use std::sync::Arc;
@@ -215,7 +215,7 @@ mod tests {
     fn what_fits_every_way_is_tried_when_the_kernel_knows_no_better() {
         let sizes = Sizes::new(&Limits { torrents: 1, peers_v4: 1, peers_v6: 1 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
-        let handle = store.handle(Path::Udp);
+        let handle = store.handle(CounterSet::Udp);
         let mut shortener = Shortener::default();
         let reply = announce_reply(200, true);
         // The loopback interface says 65536 bytes, which is no less than was refused.

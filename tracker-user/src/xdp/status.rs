@@ -1,6 +1,7 @@
 //! How XDP runs on the interfaces, for people.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
 
 /// An interface and how XDP runs on it, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,19 +14,5 @@ pub struct Interface {
     pub note: String,
 }
 
-/// Interfaces as they are now: written by whoever follows them. Clones share their contents.
-#[derive(Clone, Debug, Default)]
-pub struct Interfaces(Arc<Mutex<Vec<Interface>>>);
-
-impl Interfaces {
-    /// Replaces all of them.
-    pub fn set(&self, interfaces: Vec<Interface>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = interfaces;
-    }
-
-    /// All of them.
-    #[must_use]
-    pub fn get(&self) -> Vec<Interface> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+/// Interfaces as they are now: written by whoever follows them.
+pub type Interfaces = Arc<ArcSwap<Vec<Interface>>>;

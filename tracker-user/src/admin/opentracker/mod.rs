@@ -11,7 +11,7 @@ mod errors;
 use crate::{
     http::{counters::HttpEvent, tracker::counters::TrackerEvent},
     statistics::{Renewals, Snapshot},
-    store::sweep::TopSwarm,
+    store::totals::TopSwarm,
 };
 use errors::http_errors;
 use std::fmt::Write as _;
@@ -96,7 +96,7 @@ impl Figures {
     fn of(snapshot: &Snapshot) -> Self {
         let http = &snapshot.http;
         let tcp = |events: [Event; 2]| {
-            let of_http = snapshot.paths.iter().filter(|path| path.label == crate::store::Path::Http.label());
+            let of_http = snapshot.paths.iter().filter(|path| path.label == crate::store::CounterSet::Http.label());
             of_http.flat_map(|path| events.map(|event| path.event(event))).sum::<u64>()
         };
         let udp =

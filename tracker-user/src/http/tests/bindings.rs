@@ -40,9 +40,8 @@ fn each_listener_has_its_own_sites_and_words() {
         refusal_format: plain_text,
         not_found: "nothing here",
     });
-    let shutdown = Shutdown::default();
-    let threads = serve(bindings, Arc::default(), statistics.http.engine.clone(), &shutdown).expect("two threads");
-    assert_eq!(threads.len(), 2);
+    let mut services = Services::default();
+    serve(bindings, Arc::default(), statistics.http.engine.clone(), &mut services).expect("two threads");
     let get = |address: SocketAddr, target: &str| {
         let mut client = Client::connect(address);
         client.send(format!("GET {target} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes());
@@ -62,8 +61,7 @@ fn each_listener_has_its_own_sites_and_words() {
     assert_eq!((response.status, response.text()), (404, "nothing here"));
     let response = get(private, "/stats?mode=nothing");
     assert_eq!((response.status, response.text()), (400, AdminFailure::StatisticsModeUnknown.text()));
-    shutdown.begin();
-    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    drop(services);
     // The engine counts for both together.
     let http = statistics.http.sums();
     assert_eq!(http.engine.event(HttpEvent::Accepted), 10);

@@ -21,12 +21,13 @@ use super::{
 };
 use crate::{
     daemon::sites,
+    service::Shutdown,
     statistics::{
         Interfaces, Statistics,
         http::{AdminFailure, HttpTotals},
     },
     store::{
-        Path, Store,
+        CounterSet, Store,
         sizes::{self, Sizes},
     },
 };
@@ -35,6 +36,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    thread,
     time::Instant,
 };
 use tracker_common::store::{
@@ -131,8 +133,8 @@ struct Server {
     address: SocketAddr,
     store: Arc<Store>,
     statistics: Arc<Statistics>,
-    shutdown: Shutdown,
-    threads: Vec<thread::JoinHandle<()>>,
+    /// Ends with this.
+    _services: Services,
 }
 
 impl Server {
@@ -141,13 +143,13 @@ impl Server {
     }
 
     fn with(ip: IpAddr, store: Arc<Store>, limits: Limits, full_scrape: FullScrapeLimits) -> Self {
-        let shutdown = Shutdown::default();
+        let mut services = Services::default();
         let listener = bind(SocketAddr::new(ip, 0), 1).expect("a free port");
         let address = listener.address;
         let Context { statistics, bindings } = Context::new(vec![listener], &store, full_scrape);
         let limits = Arc::new(ArcSwap::from_pointee(limits));
-        let threads = serve(bindings, limits, statistics.http.engine.clone(), &shutdown).expect("a thread");
-        Self { address, store, statistics, shutdown, threads }
+        serve(bindings, limits, statistics.http.engine.clone(), &mut services).expect("a thread");
+        Self { address, store, statistics, _services: services }
     }
 
     /// What HTTP has counted.
@@ -198,16 +200,6 @@ impl Server {
         while !so(self) {
             assert!(start.elapsed() < PATIENCE, "{what}");
             thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.shutdown.begin();
-        for thread in self.threads.drain(..) {
-            let result = thread.join();
-            assert!(thread::panicking() || result.is_ok(), "an HTTP thread panicked");
         }
     }
 }
@@ -340,7 +332,7 @@ fn loopback(port: u16) -> Vec<u8> {
 }
 
 fn fill_v4(store: &Arc<Store>, count: u16, seeder: bool) {
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     for number in 0..count {
         let peer = V4::key([10, 0, (number >> 8) as u8, number as u8], 1000 + number);
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
@@ -349,7 +341,7 @@ fn fill_v4(store: &Arc<Store>, count: u16, seeder: bool) {
 }
 
 fn fill_v6(store: &Arc<Store>, count: u16, seeder: bool) {
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     for number in 0..count {
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number).octets();
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
@@ -360,7 +352,7 @@ fn fill_v6(store: &Arc<Store>, count: u16, seeder: bool) {
 
 fn many_torrents(count: u32) -> Arc<Store> {
     let store = store(count.into());
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     for number in 0..count {
         let mut info_hash = [0x5a; 20];
         info_hash[3..7].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes());

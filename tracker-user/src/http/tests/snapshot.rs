@@ -13,7 +13,7 @@ use super::{
 };
 use crate::store::{
     Handle,
-    sweep::{Timeouts, Walk},
+    sweep::{Sweep, Timeouts},
 };
 use tracker_common::id::InfoHash;
 
@@ -48,8 +48,8 @@ fn wait(share: &Share) {
 fn forget(handle: &Handle) {
     let timeouts = Timeouts { peer: 1, torrent: 1, torrent_completed: 1 };
     for _ in 0..2 {
-        let mut walk = Walk::default();
-        while walk.slice(handle, &timeouts) {}
+        let mut sweep = Sweep::default();
+        while sweep.batch(handle, &timeouts) {}
     }
 }
 
@@ -80,7 +80,7 @@ fn torrents_that_come_and_go_while_it_is_sent_leave_a_full_scrape_in_order() {
     ];
     for (name, again, expected) in rows {
         let store = store(u64::from(TORRENTS));
-        let handle = store.handle(Path::Http);
+        let handle = store.handle(CounterSet::Http);
         (0..TORRENTS).for_each(|number| announce(&handle, number));
         let share = Snapshots::default().share(&store).expect("a thread");
         wait(&share);
@@ -119,7 +119,7 @@ fn a_full_scrape_is_valid_while_others_announce_and_expire() {
         .map(|thread| {
             let (store, end) = (store.clone(), end.clone());
             thread::spawn(move || {
-                let handle = store.handle(Path::Http);
+                let handle = store.handle(CounterSet::Http);
                 let mut random = Random(thread + 1);
                 while !end.has_begun() {
                     for _ in 0..100 {
@@ -146,7 +146,7 @@ fn a_full_scrape_is_valid_while_others_announce_and_expire() {
 #[test]
 fn clients_share_a_snapshot_as_long_as_it_is_fresh_or_in_use() {
     let store = store(10_000);
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     (0..10_000).for_each(|number| announce(&handle, number));
     let snapshots = Snapshots::default();
     let share = || snapshots.share(&store).expect("a share");

@@ -17,7 +17,7 @@ use crate::{
         request::Request,
         site::{Answer, Site, Stream},
     },
-    store::{Handle, Path, Store},
+    store::{CounterSet, Handle, Store},
 };
 use arc_swap::ArcSwap;
 use std::{net::IpAddr, rc::Rc, sync::Arc};
@@ -57,7 +57,7 @@ impl Tracker {
     #[must_use]
     pub fn site(self: &Arc<Self>) -> TrackerSite {
         TrackerSite {
-            memory: Rc::new(self.store.handle(Path::Http)),
+            memory: Rc::new(self.store.handle(CounterSet::Http)),
             counters: self.counters.thread(),
             hashes: Vec::new(),
             peers: announce::CompactPeers::default(),
