@@ -170,7 +170,7 @@ impl<E: Counted, F: Counted> Sums<E, F> {
 
 /// A count with the metric label and the words for people of what is counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Labelled {
+pub struct LabelledCount {
     /// The metric label.
     pub label: &'static str,
     /// A few words for people.
@@ -182,15 +182,15 @@ pub struct Labelled {
 impl<E: Counted, F: Counted> Sums<E, F> {
     /// An event's count with its label.
     #[must_use]
-    pub fn labelled(&self, event: E) -> Labelled {
-        Labelled { label: event.label(), text: event.text(), count: self.event(event) }
+    pub fn labelled(&self, event: E) -> LabelledCount {
+        LabelledCount { label: event.label(), text: event.text(), count: self.event(event) }
     }
 
     /// All failures.
     #[must_use]
-    pub fn failures(&self) -> Vec<Labelled> {
+    pub fn failures(&self) -> Vec<LabelledCount> {
         let labelled =
-            |failure: &F| Labelled { label: failure.label(), text: failure.text(), count: self.failure(*failure) };
+            |failure: &F| LabelledCount { label: failure.label(), text: failure.text(), count: self.failure(*failure) };
         F::ALL.iter().map(labelled).collect()
     }
 }

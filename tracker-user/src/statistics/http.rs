@@ -1,7 +1,7 @@
 //! What HTTP has counted: the engine, the tracker's site and the operator's.
 
 use crate::http::{
-    counters::{Counters, HttpRegistry, HttpSums, Labelled, Registry, Sums, counted},
+    counters::{Counters, HttpRegistry, HttpSums, LabelledCount, Registry, Sums, counted},
     failure::{HttpFailure, Refusal, Retry},
     tracker::counters::{TrackerEvent, TrackerRegistry, TrackerSums},
 };
@@ -77,7 +77,7 @@ impl HttpTotals {
     /// Requests by kind, whatever became of them. The last kind holds those that no site knows as
     /// well.
     #[must_use]
-    pub fn requests(&self) -> Vec<Labelled> {
+    pub fn requests(&self) -> Vec<LabelledCount> {
         let tracker = [TrackerEvent::Announce, TrackerEvent::Scrape, TrackerEvent::FullScrape]
             .map(|event| self.tracker.labelled(event));
         let admin = AdminEvent::ALL.iter().map(|event| self.admin.labelled(*event));
@@ -90,7 +90,7 @@ impl HttpTotals {
 
     /// Requests not answered as asked, by reason.
     #[must_use]
-    pub fn failures(&self) -> Vec<Labelled> {
+    pub fn failures(&self) -> Vec<LabelledCount> {
         [self.engine.failures(), self.admin.failures(), self.tracker.failures()].concat()
     }
 }
@@ -111,7 +111,7 @@ mod tests {
         let totals = registries.sums();
         let other = totals.requests().pop().expect("six kinds");
         assert_eq!((other.label, other.count), ("other", 2));
-        let labels = |counted: &[Labelled]| {
+        let labels = |counted: &[LabelledCount]| {
             counted.iter().filter(|counted| counted.count > 0).map(|counted| counted.label).collect::<Vec<_>>()
         };
         assert_eq!(labels(&totals.requests()), ["other"]);

@@ -11,14 +11,14 @@
 //! | [`bencode`] | how answers are written |
 //! | [`proxy_warning`] | tells the operator that a proxy is stored in the place of peers |
 //! | [`counters`] | what is counted |
-//! | [`memory`] | what HTTP takes of memory, for people |
+//! | [`footprint`] | what HTTP takes of memory, for people |
 
 pub mod announce;
 pub mod bencode;
 pub mod counters;
 pub mod failure;
+pub mod footprint;
 pub mod full_scrape;
-pub mod memory;
 pub mod proxy_warning;
 pub mod query;
 pub mod route;

@@ -13,7 +13,7 @@ use std::fmt;
 const CONNECTION: u64 = 3 << 10;
 
 /// See the module's text.
-pub struct Memory<'a> {
+pub struct Footprint<'a> {
     /// What clients may take.
     pub limits: &'a Limits,
     /// What they may take of full scrapes.
@@ -22,7 +22,7 @@ pub struct Memory<'a> {
     pub torrents: u64,
 }
 
-impl Memory<'_> {
+impl Footprint<'_> {
     /// Bytes of the connections themselves.
     fn connections(&self) -> u64 {
         self.limits.connections as u64 * CONNECTION
@@ -34,7 +34,7 @@ impl Memory<'_> {
     }
 }
 
-impl fmt::Display for Memory<'_> {
+impl fmt::Display for Footprint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Limits { connections, held_bytes, .. } = self.limits;
         let rows = [
@@ -64,7 +64,7 @@ mod tests {
     fn memory_follows_the_limits() {
         let limits = Limits { connections: 2048, held_bytes: 8 << 20, ..Limits::default() };
         let full_scrape = FullScrapeLimits::default();
-        let text = Memory { limits: &limits, full_scrape: &full_scrape, torrents: 2_000_000 }.to_string();
+        let text = Footprint { limits: &limits, full_scrape: &full_scrape, torrents: 2_000_000 }.to_string();
         for part in [
             "6.0 MiB  2048 connections",
             "8.0 MiB  replies not taken",
@@ -74,7 +74,7 @@ mod tests {
             assert!(text.contains(part), "{part}:\n{text}");
         }
         let off = FullScrapeLimits { enabled: false, ..full_scrape };
-        let text = Memory { limits: &limits, full_scrape: &off, torrents: 2_000_000 }.to_string();
+        let text = Footprint { limits: &limits, full_scrape: &off, torrents: 2_000_000 }.to_string();
         assert!(text.contains(" 0 B  the order"), "{text}");
     }
 }
