@@ -15,19 +15,28 @@
 //! | [`tracker`] | the daemon as a child process |
 //! | [`client`] | UDP and HTTP clients |
 //! | [`bencode`] | what HTTP replies are written in |
+//! | [`command`] | other programs, with errors that say what was run |
+//! | [`workspace`] | where things are in this workspace |
+//! | [`println`], [`eprintln`] | printing that does not panic when nobody reads |
 //!
 //! The tests themselves are in `tests/`; what needs root or BPF fails without it and says so.
+
+// First, and textually before what uses its macros.
+#[macro_use]
+mod output;
 
 pub mod bencode;
 pub mod bep15;
 pub mod cards;
 pub mod client;
+pub mod command;
 pub mod namespace;
 pub mod packet;
 pub mod pass;
 pub mod raw;
 pub mod rows;
 pub mod tracker;
+pub mod workspace;
 
 /// How long to wait where this machine would take `usual`. Tests in an emulated machine are told by `TRACKER_TESTS_PATIENCE` how
 /// many times as long: the guests of `cargo xtask kernels` are.

@@ -3,15 +3,14 @@
 //! One module per command. To add a command, write its module with an `Options` struct and a `run` function, and give it
 //! an arm in [`Task`] and one in `main`.
 
-// First, and textually before what uses its macros.
-#[macro_use]
-mod output;
+// In place of the standard macros, everywhere in this program.
+#[macro_use(println, eprintln)]
+extern crate tracker_tests;
 
 mod bench;
 mod budget;
 mod build_ebpf;
 mod clippy_ebpf;
-mod command;
 mod debian;
 mod ebpf_cargo;
 mod ebpf_package;
@@ -28,11 +27,11 @@ mod toolchain;
 mod verification;
 mod verifier;
 mod verify;
-mod workspace;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracker_tests::{command, workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer tasks of the tracker")]

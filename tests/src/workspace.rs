@@ -10,10 +10,10 @@ pub const OBJECT_VARIABLE: &str = "TRACKER_EBPF_OBJECT";
 
 /// The workspace root.
 pub fn root() -> PathBuf {
-    // Cargo sets the variable for `cargo run`, so the tree may be moved or mounted elsewhere after xtask was built.
+    // Cargo sets the variable for `cargo run`, so the tree may be moved or mounted elsewhere after this was built.
     let manifest_dir =
         env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    manifest_dir.parent().expect("xtask is a directory of the workspace").to_owned()
+    manifest_dir.parent().expect("every package is a directory of the workspace").to_owned()
 }
 
 /// Cargo's target directory.
