@@ -67,7 +67,7 @@ pub fn build(package: EbpfPackage, output: &Path) -> anyhow::Result<()> {
     object_file::ensure_without_paths(&object, machine_paths.chain(home).chain([toolchain::cargo_home()]))?;
 
     let record = Record {
-        source_hash: source_hash(&workspace::root(), package.name())?,
+        source_hash: source_hash(&workspace::root(), package.directory())?,
         object_hash: sha256(&object),
         rustc: toolchain.rustc_version,
         llvm: toolchain.llvm_version,
@@ -98,7 +98,7 @@ pub fn check_committed(package: EbpfPackage) -> anyhow::Result<()> {
         "{} is not the object that its record describes: {REMEDY}",
         package.object()
     );
-    let source_hash = source_hash(&workspace::root(), package.name())?;
+    let source_hash = source_hash(&workspace::root(), package.directory())?;
     if record.source_hash != source_hash {
         bail!(
             "{} is stale: it was built from other sources (recorded hash {}, sources now {source_hash}): {REMEDY}",

@@ -42,7 +42,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measure this tracker against others on one core, in network namespaces (root)
+    /// Measure this tracker against others on one core, in network namespaces (root); --help tells its options
     Bench(bench::Options),
     /// Build the eBPF programs from source, or check that the committed objects are up to date
     BuildEbpf(build_ebpf::Options),

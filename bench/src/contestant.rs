@@ -12,8 +12,9 @@ use std::{
 use anyhow::{Context as _, bail};
 use bench_ebpf::info_hash;
 use clap::ValueEnum;
+use tracker_tests::{command, workspace};
 
-use super::{
+use crate::{
     arena::{Arena, Family, TRACKER_PORT},
     buffers,
     contest::Plan,
@@ -21,7 +22,6 @@ use super::{
     object::Object,
     scenario::{Kind, Scenario, WANT},
 };
-use crate::{command, workspace};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Contestant {

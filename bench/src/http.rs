@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use bench_ebpf::{Visit, info_hash};
 
-use super::{
+use crate::{
     arena::{Family, TRACKER_PORT},
     interrupt,
     scenario::WANT,

@@ -2,7 +2,7 @@
 
 use bench_ebpf::Visit;
 
-use super::{
+use crate::{
     arena::Family,
     request::{Event, Request},
 };

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::cores::Thread;
+use crate::cores::Thread;
 
 /// Bytes. The kernel doubles it.
 const SIZE: libc::c_int = 8 << 20;

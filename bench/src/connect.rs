@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use bench_ebpf::Client;
 
-use super::{
+use crate::{
     arena::{Arena, Family, TRACKER_PORT},
     interrupt,
     request::Request,

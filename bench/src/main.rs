@@ -20,6 +20,10 @@
 //! All contestants of a scenario are started and filled with the same peers first; then they are measured in turn, round
 //! after round, each round beginning with another one. The table has medians and the spread.
 
+// In place of the standard macros, everywhere in this program.
+#[macro_use(println, eprintln)]
+extern crate tracker_tests;
+
 mod arena;
 mod buffers;
 mod connect;
@@ -38,10 +42,11 @@ mod scenario;
 mod socket;
 mod stages;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use tracker_tests::workspace;
 
 use self::{
     contest::{Method, Plan},
@@ -51,19 +56,11 @@ use self::{
     report::Report,
     scenario::{SCENARIOS, Scenario},
 };
-use crate::{
-    command, debian,
-    requirements::{self, Requirement},
-    workspace,
-};
 
-/// What the benchmark runs besides trackers. It installs none of the other trackers: which of them, and how it is built,
-/// is for whoever compares.
-const REQUIREMENTS: [Requirement; 1] = [requirements::NAMESPACES];
-
-#[derive(Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct Options {
+/// Measure this tracker against others on one core, in network namespaces (root)
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
+struct Options {
     #[command(subcommand)]
     task: Option<Task>,
     #[command(flatten)]
@@ -135,7 +132,18 @@ struct ContestOptions {
     programs: Programs,
 }
 
-pub fn run(options: &Options) -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not `{error:?}`, which adds a backtrace: the errors say themselves what failed.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
     match &options.task {
         None => contest(&options.contest),
         Some(Task::Stages(options)) => stages(options),
@@ -171,7 +179,6 @@ fn stages(options: &ContestOptions) -> anyhow::Result<()> {
         chosen => chosen.to_vec(),
     };
     let scenarios = find_scenarios(&scenarios)?;
-    provide()?;
     begin(&plan)?;
     for scenario in scenarios {
         stages::run(scenario, &plan)?;
@@ -222,18 +229,6 @@ impl Setup {
     }
 }
 
-/// Makes sure that everything is there but other trackers.
-fn provide() -> anyhow::Result<()> {
-    ensure!(
-        debian::is_root(),
-        "the benchmark loads eBPF programs and creates network namespaces: run this as root, for example with \
-         `sudo --preserve-env=PATH,HOME cargo xtask bench` (`cargo xtask bench socket` needs no privileges)"
-    );
-    requirements::install(&REQUIREMENTS, "the benchmarks")?;
-    // What is measured has to be what is in the source tree.
-    command::run(command::cargo().args(["build", "--release", "--package", "tracker-user"]))
-}
-
 /// Prepares this process.
 fn begin(plan: &Plan) -> anyhow::Result<()> {
     interrupt::catch()?;
@@ -246,7 +241,6 @@ fn contest(options: &ContestOptions) -> anyhow::Result<()> {
     let scenarios = chosen_scenarios(options)?;
     let plan = plan(options)?;
     let directory = options.setup.output();
-    provide()?;
     let contestants = present_contestants(options);
     ensure!(!contestants.is_empty(), "none of the contestants chosen is installed; above is said how to install each");
     begin(&plan)?;

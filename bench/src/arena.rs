@@ -13,12 +13,11 @@ use std::{
 
 use anyhow::Context as _;
 use tracker_tests::{
-    client,
+    client, command,
     namespace::{Namespace, Offload, mac_text},
 };
 
-use super::cores::{self, Cores, Thread};
-use crate::command;
+use crate::cores::{self, Cores, Thread};
 
 /// The port of all trackers here.
 pub const TRACKER_PORT: u16 = 6969;

@@ -18,7 +18,7 @@ use bench_ebpf::{
     latency_of_bucket,
 };
 
-use super::{
+use crate::{
     arena::{self, Arena, Family, TRACKER_PORT},
     cores::{self, Accounts, Cores, Thread, Usage},
     interrupt,

@@ -15,7 +15,7 @@ use aya::{
 };
 use bench_ebpf::{Client, LATENCY_BUCKETS, Load, Progress, Replies, Visit};
 
-use crate::{ebpf_package::EbpfPackage, workspace};
+use tracker_tests::workspace;
 
 /// A record of the maps: plain integers without padding.
 pub trait Record: Copy + 'static {}
@@ -54,7 +54,7 @@ pub struct Maps {
 impl Object {
     /// Creates the maps, for so many source addresses and peers.
     pub fn load(clients: u32, visits: u32) -> anyhow::Result<Self> {
-        let path = EbpfPackage::BenchEbpf.committed_object();
+        let path = workspace::root().join("bench/bpf/bench.bpf.o");
         let object = fs::read(&path)
             .with_context(|| format!("cannot read {} (cargo xtask build-ebpf makes it)", workspace::display(&path)))?;
         let mut ebpf = EbpfLoader::new()

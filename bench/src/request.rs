@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, ensure};
 use bench_ebpf::{REQUEST_ANNOUNCE, REQUEST_CONNECT, REQUEST_SCRAPE, SCRAPE_MAX, checksum_words};
 
-use super::{
+use crate::{
     arena::{Family, TRACKER_PORT},
     generator::CLIENT_PORT,
 };

@@ -17,7 +17,7 @@ use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, loaded_program
 use bench_ebpf::{Client, Load, Progress, Visit};
 use tracker_tests::{client, tracker::Metrics};
 
-use super::{
+use crate::{
     arena::{self, Arena},
     contest::{Entrant, Plan, Spread},
     contestant::Contestant,
@@ -76,7 +76,7 @@ pub fn run(scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
     let tracker = program(number)?;
 
     let mut bench = Stages::new(arena, scenario, *generator.load(), generator.maps().population())?;
-    let clients = super::connect::connect(arena, scenario.family, CLIENTS, Duration::from_secs(20))?;
+    let clients = crate::connect::connect(arena, scenario.family, CLIENTS, Duration::from_secs(20))?;
     bench.object.maps.set_clients(&clients)?;
 
     println!("{} ({}), nanoseconds per request", scenario.title, scenario.name);

@@ -4,13 +4,13 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::Context as _;
 use serde::Serialize;
+use tracker_tests::{command, workspace};
 
-use super::{
+use crate::{
     contest::{Method, Outcome, Plan, Spread},
     contestant::Contestant,
     scenario::Scenario,
 };
-use crate::{command, workspace};
 
 /// Everything that was measured, and on what.
 #[derive(Serialize)]
@@ -168,22 +168,22 @@ impl Results {
 impl Row {
     fn new(outcome: &Outcome) -> Self {
         let runs = &outcome.runs;
-        let median = |figure: fn(&super::generator::Run) -> f64| Spread::of(runs.iter().map(figure)).median;
+        let median = |figure: fn(&crate::generator::Run) -> f64| Spread::of(runs.iter().map(figure)).median;
         Self {
             contestant: outcome.contestant,
             name: outcome.contestant.name(),
             answered_per_second: outcome.rate(),
             answered_per_core_second: outcome.per_core_second(),
-            rounds: runs.iter().map(super::generator::Run::per_core_second).collect(),
+            rounds: runs.iter().map(crate::generator::Run::per_core_second).collect(),
             process_share: median(|run| {
                 let all = run.usage.process_time + run.usage.receive_time;
                 run.usage.process_time as f64 / all.max(1) as f64
             }),
             core_busy: median(|run| run.usage.core_busy),
-            answered_share: median(super::generator::Run::answered_share),
-            peers_per_reply: median(super::generator::Run::peers_per_reply),
+            answered_share: median(crate::generator::Run::answered_share),
+            peers_per_reply: median(crate::generator::Run::peers_per_reply),
             reply_bytes: median(|run| run.replies.bytes as f64 / run.replies.answered.max(1) as f64),
-            invalid: runs.iter().map(super::generator::Run::invalid).sum(),
+            invalid: runs.iter().map(crate::generator::Run::invalid).sum(),
             prefilled: outcome.prefilled,
             largest_swarm: runs.iter().map(|run| run.replies.largest_swarm).max().unwrap_or(0),
             stored_peers: outcome.stored,

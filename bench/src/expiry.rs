@@ -29,8 +29,9 @@ use anyhow::{Context as _, bail, ensure};
 use bench_ebpf::{Replies, Visit};
 use clap::Args;
 use serde::Serialize;
+use tracker_tests::workspace;
 
-use super::{
+use crate::{
     Setup,
     arena::Arena,
     contest::{Entrant, Plan, Spread},
@@ -40,7 +41,6 @@ use super::{
     report::{Machine, count},
     scenario::{self, Scenario, shuffle},
 };
-use crate::workspace;
 
 /// At most so many swarms have peers that go on announcing, each at most so many: twice as many as a reply holds.
 const LIVE_TORRENTS: u32 = 100;
@@ -108,8 +108,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             .collect(),
         ..options.setup.plan()?
     };
-    super::provide()?;
-    super::begin(&plan)?;
+    crate::begin(&plan)?;
 
     await_room_in_minute(Duration::from_secs_f64(5.0 + f64::from(scenario.peers) / FILL_RATE))?;
     let first = minute()?;

@@ -17,7 +17,7 @@ use anyhow::{Context as _, bail, ensure};
 use bench_ebpf::{LATENCY_BUCKETS, Visit, info_hash, latency_bucket};
 use clap::{Args, ValueEnum};
 
-use super::{
+use crate::{
     connect::is_passing,
     interrupt,
     report::count,
@@ -304,7 +304,7 @@ impl Client {
         let each = |number: u64| number as f64 / counts.answered.max(1) as f64;
         println!("per reply  {:>12.1} peers, {:.0} bytes", each(counts.peers), each(counts.bytes));
         let quantile = |share: f64| {
-            super::generator::quantile(&self.latency, share)
+            crate::generator::quantile(&self.latency, share)
                 .map_or_else(|| "–".to_owned(), |time| format!("{:.0} µs", time as f64 / 1e3))
         };
         println!("latency    {:>12} median, {} p99, {} p99.9", quantile(0.5), quantile(0.99), quantile(0.999));

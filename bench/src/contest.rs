@@ -11,7 +11,7 @@ use bench_ebpf::{Replies, Visit};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{
+use crate::{
     arena::Arena,
     connect,
     contestant::{Contestant, Programs, Running},
