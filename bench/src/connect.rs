@@ -14,9 +14,9 @@ use anyhow::{Context as _, ensure};
 use bench_ebpf::Client;
 
 use crate::{
-    arena::{Arena, Family, TRACKER_PORT},
     interrupt,
     request::Request,
+    testbed::{Arena, Family, TRACKER_PORT},
 };
 
 /// How many connects are on their way at a time.

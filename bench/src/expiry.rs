@@ -33,13 +33,13 @@ use tracker_tests::workspace;
 
 use crate::{
     Setup,
-    arena::Arena,
-    contest::{Entrant, Plan, Spread},
-    contestant::{Contestant, Running},
+    comparison::{Entrant, Plan, Spread},
     cores::{self, Thread},
     interrupt,
     report::{Machine, count},
     scenario::{self, Scenario, shuffle},
+    system::{Contestant, Running},
+    testbed::Arena,
 };
 
 /// At most so many swarms have peers that go on announcing, each at most so many: twice as many as a reply holds.

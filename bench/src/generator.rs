@@ -19,11 +19,11 @@ use bench_ebpf::{
 };
 
 use crate::{
-    arena::{self, Arena, Family, TRACKER_PORT},
     cores::{self, Accounts, Cores, Thread, Usage},
     interrupt,
     object::{Maps, Object, Programs},
     request::{self, Request},
+    testbed::{self, Arena, Family, TRACKER_PORT},
 };
 
 /// The port that generated requests come from. Others, such as those of the connects before, are not counted as load.
@@ -115,7 +115,7 @@ impl Generator {
         let interface = arena.client.enter(|| {
             programs.get("generate")?;
             programs.attach("hear", &arena.client_interface)?;
-            arena::interface_number(&arena.client_interface)
+            testbed::interface_number(&arena.client_interface)
         })?;
         let load = Load {
             template: [0; TEMPLATE_BYTES],

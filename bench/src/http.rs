@@ -15,9 +15,9 @@ use anyhow::{Context as _, bail};
 use bench_ebpf::{Visit, info_hash};
 
 use crate::{
-    arena::{Family, TRACKER_PORT},
     interrupt,
     scenario::WANT,
+    testbed::{Family, TRACKER_PORT},
 };
 
 /// Connections at a time. Each has a source address of its own.

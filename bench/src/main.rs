@@ -3,7 +3,7 @@
 //! # What is measured
 //!
 //! Every contestant runs in a network namespace of its own, joined to the client's namespace by a veth pair
-//! ([`arena`]). One core belongs to the contestant: its process and the kernel thread that polls its end of the pair.
+//! ([`testbed`]). One core belongs to the contestant: its process and the kernel thread that polls its end of the pair.
 //! Another core makes the load and hears the replies. Nothing else is tied to the first core, so *per core-second* counts
 //! the whole way of a packet through the machine, not just the tracker's own part of it.
 //!
@@ -24,11 +24,9 @@
 #[macro_use(println, eprintln)]
 extern crate tracker_tests;
 
-mod arena;
 mod buffers;
+mod comparison;
 mod connect;
-mod contest;
-mod contestant;
 mod cores;
 mod expiry;
 mod generator;
@@ -36,11 +34,13 @@ mod http;
 mod interrupt;
 mod object;
 mod plot;
+mod profile;
 mod report;
 mod request;
 mod scenario;
 mod socket;
-mod stages;
+mod system;
+mod testbed;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -49,17 +49,17 @@ use clap::{Args, Parser, Subcommand};
 use tracker_tests::workspace;
 
 use self::{
-    contest::{Method, Plan},
-    contestant::{Contestant, Programs},
+    comparison::{Method, Plan},
     cores::Cores,
     generator::Times,
     report::Report,
     scenario::{SCENARIOS, Scenario},
+    system::{Contestant, Programs},
 };
 
 /// Measure this tracker against others on one core, in network namespaces (root)
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
 struct Options {
     #[command(subcommand)]
     task: Option<Task>,
@@ -173,7 +173,7 @@ fn list(programs: &Programs) {
 }
 
 fn stages(options: &ContestOptions) -> anyhow::Result<()> {
-    let plan = Plan { spare: stages::SPARE, ..plan(options)? };
+    let plan = Plan { spare: profile::SPARE, ..plan(options)? };
     let scenarios = match options.scenarios.as_slice() {
         [] => ["small", "zipf", "swarm-1k", "swarm-64k", "swarm-1m"].map(str::to_owned).to_vec(),
         chosen => chosen.to_vec(),
@@ -181,7 +181,7 @@ fn stages(options: &ContestOptions) -> anyhow::Result<()> {
     let scenarios = find_scenarios(&scenarios)?;
     begin(&plan)?;
     for scenario in scenarios {
-        stages::run(scenario, &plan)?;
+        profile::run(scenario, &plan)?;
     }
     Ok(())
 }
@@ -254,7 +254,7 @@ fn contest(options: &ContestOptions) -> anyhow::Result<()> {
         for contestant in absent {
             eprintln!("  {}: left out: it has no part in HTTP", contestant.name());
         }
-        match contest::run(scenario, &playing, &plan) {
+        match comparison::run(scenario, &playing, &plan) {
             Ok(outcomes) => report.add(scenario, &outcomes),
             Err(error) => {
                 // What has been measured so far is worth keeping.

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use crate::{
-    contestant::Contestant,
     report::{Report, count},
+    system::Contestant,
 };
 
 const LEFT: f64 = 190.0;

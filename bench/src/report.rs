@@ -7,9 +7,9 @@ use serde::Serialize;
 use tracker_tests::{command, workspace};
 
 use crate::{
-    contest::{Method, Outcome, Plan, Spread},
-    contestant::Contestant,
+    comparison::{Method, Outcome, Plan, Spread},
     scenario::Scenario,
+    system::Contestant,
 };
 
 /// Everything that was measured, and on what.

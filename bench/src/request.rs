@@ -6,8 +6,8 @@ use anyhow::{Context as _, ensure};
 use bench_ebpf::{REQUEST_ANNOUNCE, REQUEST_CONNECT, REQUEST_SCRAPE, SCRAPE_MAX, checksum_words};
 
 use crate::{
-    arena::{Family, TRACKER_PORT},
     generator::CLIENT_PORT,
+    testbed::{Family, TRACKER_PORT},
 };
 
 /// BEP 15's protocol id, the connection id of a connect.

@@ -3,8 +3,8 @@
 use bench_ebpf::Visit;
 
 use crate::{
-    arena::Family,
     request::{Event, Request},
+    testbed::Family,
 };
 
 /// Peers asked for in every announce, and the most every contestant is told to give.

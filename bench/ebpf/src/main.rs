@@ -15,19 +15,19 @@
 #[cfg(target_arch = "bpf")]
 mod frame;
 #[cfg(target_arch = "bpf")]
-mod hear;
-#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod reflect;
 #[cfg(target_arch = "bpf")]
 mod request;
+#[cfg(target_arch = "bpf")]
+mod validate;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 
-    use crate::{frame, hear, maps, reflect, request};
+    use crate::{frame, maps, reflect, request, validate};
 
     #[xdp]
     fn generate(ctx: XdpContext) -> u32 {
@@ -37,12 +37,12 @@ mod programs {
 
     #[xdp]
     fn hear(ctx: XdpContext) -> u32 {
-        match hear::reply(&ctx) {
-            Some(hear::Heard::NotAReply) => xdp_action::XDP_PASS,
+        match validate::reply(&ctx) {
+            Some(validate::Heard::NotAReply) => xdp_action::XDP_PASS,
             // Not XDP_TX: between veth ends that works only when the other one has an XDP program, and not every tracker has.
             // SAFETY: a helper that takes numbers.
-            Some(hear::Heard::NextRequest) => unsafe { bpf_redirect(ctx.ingress_ifindex() as u32, 0) as u32 },
-            Some(hear::Heard::Counted) | None => xdp_action::XDP_DROP,
+            Some(validate::Heard::NextRequest) => unsafe { bpf_redirect(ctx.ingress_ifindex() as u32, 0) as u32 },
+            Some(validate::Heard::Counted) | None => xdp_action::XDP_DROP,
         }
     }
 

@@ -12,15 +12,15 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::{
-    arena::Arena,
     connect,
-    contestant::{Contestant, Programs, Running},
     cores::{Accounts, Cores, Footprint, Thread, Urgency},
     generator::{CLIENTS, Generator, Run, Times},
     http::{self, HttpLoad},
     interrupt,
     request::{Event, Request},
     scenario::{Kind, Scenario, WANT},
+    system::{Contestant, Programs, Running},
+    testbed::Arena,
 };
 
 /// Connection ids are renewed when they are older: BEP 15 lets trackers forget them after two minutes.

@@ -15,12 +15,12 @@ use clap::ValueEnum;
 use tracker_tests::{command, workspace};
 
 use crate::{
-    arena::{Arena, Family, TRACKER_PORT},
     buffers,
-    contest::Plan,
+    comparison::Plan,
     cores::{self, Footprint, Thread, Urgency},
     object::Object,
     scenario::{Kind, Scenario, WANT},
+    testbed::{Arena, Family, TRACKER_PORT},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -18,9 +18,7 @@ use bench_ebpf::{Client, Load, Progress, Visit};
 use tracker_tests::{client, tracker::Metrics};
 
 use crate::{
-    arena::{self, Arena},
-    contest::{Entrant, Plan, Spread},
-    contestant::Contestant,
+    comparison::{Entrant, Plan, Spread},
     cores::{self, Urgency},
     generator::{self, CLIENTS, Times},
     interrupt,
@@ -28,6 +26,8 @@ use crate::{
     request::{Event, Request},
     scenario::{Scenario, WANT},
     socket,
+    system::Contestant,
+    testbed::{self, Arena},
 };
 
 /// What the XDP program returns for a packet that goes on to the network stack.
@@ -72,7 +72,7 @@ pub fn run(scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
     let in_place = in_place(&mut entrant, scenario, plan)?;
     let (arena, generator, running) = entrant.parts(scenario)?;
     running.set_urgency(Urgency::Idle)?;
-    let number = arena::attached_program(&arena.tracker, &arena.tracker_interface)?;
+    let number = testbed::attached_program(&arena.tracker, &arena.tracker_interface)?;
     let tracker = program(number)?;
 
     let mut bench = Stages::new(arena, scenario, *generator.load(), generator.maps().population())?;
@@ -186,7 +186,7 @@ impl Joined {
 fn in_place(entrant: &mut Entrant, scenario: &Scenario, plan: &Plan) -> anyhow::Result<f64> {
     let (arena, generator, running) = entrant.parts(scenario)?;
     running.set_urgency(Urgency::Measured)?;
-    let number = arena::attached_program(&arena.tracker, &arena.tracker_interface)?;
+    let number = testbed::attached_program(&arena.tracker, &arena.tracker_interface)?;
     let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)
         .context("cannot switch the kernel's statistics on BPF programs on (Linux 5.8)")?;
     let look = || -> anyhow::Result<(f64, u64)> {
@@ -214,7 +214,7 @@ impl<'a> Stages<'a> {
         object.maps.population()[..population.len()].copy_from_slice(population);
         object.programs.get("stage")?;
         object.programs.get("nothing")?;
-        let interface = arena.tracker.enter(|| arena::interface_number(&arena.tracker_interface))?;
+        let interface = arena.tracker.enter(|| testbed::interface_number(&arena.tracker_interface))?;
         Ok(Self { object, arena, scenario, load, interface })
     }
 
