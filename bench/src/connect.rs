@@ -16,7 +16,7 @@ use bench_ebpf::Client;
 use crate::{
     interrupt,
     request::Request,
-    testbed::{Arena, Family, TRACKER_PORT},
+    testbed::{Family, TRACKER_PORT, Testbed},
 };
 
 /// How many connects are on their way at a time.
@@ -25,8 +25,8 @@ const WINDOW: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Gets connection ids for the first `count` clients, within `limit`.
-pub fn connect(arena: &Arena, family: Family, count: u32, limit: Duration) -> anyhow::Result<Vec<Client>> {
-    let socket = arena.client.enter(|| socket(family))?;
+pub fn connect(testbed: &Testbed, family: Family, count: u32, limit: Duration) -> anyhow::Result<Vec<Client>> {
+    let socket = testbed.client.enter(|| socket(family))?;
     let tracker = SocketAddr::new(family.tracker_address(), TRACKER_PORT);
     let mut clients: Vec<Option<Client>> = vec![None; count as usize];
     let mut missing: Vec<u32> = (0..count).collect();

@@ -1,6 +1,6 @@
 //! Which core does what, and how much of it was used.
 //!
-//! The tracker's core runs the contestant's process and the thread in which the kernel polls the tracker's network
+//! The tracker's core runs the system's process and the thread in which the kernel polls the tracker's network
 //! interface (threaded NAPI); the load's core runs everything else. Processor time is taken from the scheduler's own
 //! nanosecond accounts of these threads.
 
@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 /// The two cores.
 #[derive(Clone, Copy, Debug)]
 pub struct Cores {
-    /// Core of the contestant and its receive path.
+    /// Core of the system and its receive path.
     pub tracker: usize,
     /// Core of load generation and reply reception.
     pub load: usize,
@@ -74,7 +74,7 @@ pub fn prefer(thread: Thread) -> io::Result<()> {
 }
 
 /// Sets the nice value of a thread (0: the calling one, and what it starts from now on). With -20 it gets most of the time
-/// when others want to run too; every contestant gets the same, so it changes nothing on a quiet machine.
+/// when others want to run too; every system gets the same, so it changes nothing on a quiet machine.
 pub fn set_nice(thread: Thread, nice: i32) -> io::Result<()> {
     // SAFETY: a system call without pointers.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, thread.cast_unsigned(), nice) } == 0 {
@@ -185,7 +185,7 @@ pub struct Accounts {
 pub struct Usage {
     /// Time that has passed.
     pub seconds: f64,
-    /// Processor time of the contestant's process, in nanoseconds.
+    /// Processor time of the system's process, in nanoseconds.
     pub process_time: u64,
     /// Processor time of the thread that polls the tracker's interface, in nanoseconds.
     pub receive_time: u64,

@@ -1,6 +1,6 @@
 //! `cargo xtask bench expiry`: whether the removal of millions of peers keeps up, and what announces notice of it.
 //!
-//! The daemon runs in an arena as in a contest, with XDP in the driver and a peer timeout of two minutes, and is filled with
+//! The daemon runs in a testbed as in a comparison, with XDP in the driver and a peer timeout of two minutes, and is filled with
 //! peers. Then only a few of them go on announcing, in a closed loop, a hundred in each of a hundred swarms, so that replies
 //! are as long before as after, and announces go to swarms that are being swept. All others become too old within one tick
 //! of the tracker's clock, which counts ages in minutes: in earnest a tracker has the whole timeout for them. Expiry keeps
@@ -8,7 +8,7 @@
 //!
 //! # Where the daemon runs
 //!
-//! A contest ties the daemon to the tracker's core, because processor time per answer is what is compared. Nobody ties a
+//! A comparison ties the daemon to the tracker's core, because processor time per answer is what is compared. Nobody ties a
 //! daemon down in earnest: the XDP program runs where the network card's interrupts are, and the scheduler puts the daemon's
 //! threads where there is time. So here the daemon has all cores. It has ordinary priority, and so has the thread that
 //! receives for the tracker, as the kernel's own ksoftirqd has on a core that does nothing but receive. That thread stays on
@@ -33,13 +33,13 @@ use tracker_tests::workspace;
 
 use crate::{
     Setup,
-    comparison::{Entrant, Plan, Spread},
+    comparison::{BenchPlan, Session, Summary},
     cores::{self, Thread},
     interrupt,
     report::{Machine, count},
     scenario::{self, Scenario, shuffle},
-    system::{Contestant, Running},
-    testbed::Arena,
+    system::{Running, System},
+    testbed::Testbed,
 };
 
 /// At most so many swarms have peers that go on announcing, each at most so many: twice as many as a reply holds.
@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         around.as_secs_f64() < (minutes as f64 - 1.0) * 60.0,
         "peers would expire before the {around:?} are over that are to be measured before; give a longer --peer-timeout"
     );
-    let plan = Plan {
+    let plan = BenchPlan {
         tracker_options: ["--interval", "60", "--interval-jitter", "0", "--peer-timeout"]
             .map(str::to_owned)
             .into_iter()
@@ -112,13 +112,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
     await_room_in_minute(Duration::from_secs_f64(5.0 + f64::from(scenario.peers) / FILL_RATE))?;
     let first = minute()?;
-    let mut entrant = Entrant::prepare(Contestant::Native, &scenario, 0, &plan, None)?;
+    let mut session = Session::prepare(System::Native, &scenario, 0, &plan, None)?;
     let last = minute()?;
     if first != last {
         eprintln!("  the peers were announced in {} different minutes, and will expire in as many", last - first + 1);
     }
     let timeout = Timeout { first: at_minute(first + minutes)?, last: at_minute(last + minutes)? };
-    let samples = watch(&mut entrant, &scenario, &live, &plan, options, &timeout, around)?;
+    let samples = watch(&mut session, &scenario, &live, &plan, options, &timeout, around)?;
     let result = Expired::new(&scenario, live.len(), minutes * 60, options.share_core, samples)?;
     println!("{}", result.text());
     let path = options.setup.output().join("expiry.json");
@@ -191,15 +191,15 @@ fn live(scenario: &Scenario) -> Vec<Visit> {
 /// Lets the live ones announce from `around` before the first peers become too old until `around` after the last of them are
 /// gone.
 fn watch(
-    entrant: &mut Entrant,
+    session: &mut Session,
     scenario: &Scenario,
     live: &[Visit],
-    plan: &Plan,
+    plan: &BenchPlan,
     options: &Options,
     timeout: &Timeout,
     around: Duration,
 ) -> anyhow::Result<Vec<Sample>> {
-    let (_, generator, running) = entrant.parts(scenario)?;
+    let (_, generator, running) = session.parts(scenario)?;
     let process = running.process().context("the tracker is not running")?;
     let expiry = cores::thread_named(process, "expiry")?;
     cores::release(process)?;
@@ -219,15 +219,15 @@ fn watch(
     let mut gone: Option<Instant> = None;
     let enough = |gone: Option<Instant>| gone.map_or(limit, |gone| gone + around);
     while Instant::now() < enough(gone) {
-        entrant.connect_anew(scenario)?;
-        let (arena, generator, running) = entrant.parts(scenario)?;
-        let polling = arena.pin()?;
+        session.connect_anew(scenario)?;
+        let (testbed, generator, running) = session.parts(scenario)?;
+        let polling = testbed.pin()?;
         for &thread in &polling {
             cores::set_nice(thread, 0).context("cannot set the nice value of a polling thread")?;
         }
         let start = Instant::now();
         let mut before: Option<Reading> = None;
-        generator.watch_closed(arena, plan.window, |replies| {
+        generator.watch_closed(testbed, plan.window, |replies| {
             let now = Instant::now();
             let since = before.map_or(start, |before| before.time);
             let due = if before.is_none() { WARM_UP } else { interval };
@@ -236,7 +236,7 @@ fn watch(
             }
             let reading = read(&replies, process, expiry, &polling);
             if let Some(before) = before {
-                let peers = stored(running, arena)?;
+                let peers = stored(running, testbed)?;
                 samples.push(Sample {
                     at: seconds_between(timeout.last, reading.time),
                     before: reading.time <= timeout.first,
@@ -268,8 +268,8 @@ fn read(replies: &Replies, process: Thread, expiry: Thread, polling: &[Thread]) 
     }
 }
 
-fn stored(running: &Running, arena: &Arena) -> anyhow::Result<u64> {
-    running.stored_peers(arena).context("the tracker does not say by HTTP how many peers it has")
+fn stored(running: &Running, testbed: &Testbed) -> anyhow::Result<u64> {
+    running.stored_peers(testbed).context("the tracker does not say by HTTP how many peers it has")
 }
 
 /// Seconds from `from` to `to`, negative if that was earlier.
@@ -327,9 +327,9 @@ struct Expired {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Phase {
     intervals: usize,
-    answered_per_second: Spread,
+    answered_per_second: Summary,
     /// Per second of the tracker's receive path.
-    answered_per_core_second: Spread,
+    answered_per_core_second: Summary,
     peers_per_reply: f64,
     /// Share of a core that the expiry thread used: of all the time, and of the interval in which it was the largest.
     expiry_share: f64,
@@ -344,8 +344,8 @@ impl Phase {
         let used = sum(|sample| sample.expiry_time);
         Self {
             intervals: samples.len(),
-            answered_per_second: Spread::of(samples.iter().map(Sample::rate)),
-            answered_per_core_second: Spread::of(samples.iter().map(Sample::per_core_second)),
+            answered_per_second: Summary::of(samples.iter().map(Sample::rate)),
+            answered_per_core_second: Summary::of(samples.iter().map(Sample::per_core_second)),
             peers_per_reply: given as f64 / answered.max(1) as f64,
             expiry_share: if seconds > 0.0 { used as f64 / 1e9 / seconds } else { 0.0 },
             largest_expiry_share: samples.iter().map(Sample::share).fold(0.0, f64::max),

@@ -23,7 +23,7 @@ use crate::{
     interrupt,
     object::{Maps, Object, Programs},
     request::{self, Request},
-    testbed::{self, Arena, Family, TRACKER_PORT},
+    testbed::{self, Family, TRACKER_PORT, Testbed},
 };
 
 /// The port that generated requests come from. Others, such as those of the connects before, are not counted as load.
@@ -109,13 +109,13 @@ pub fn quantile(histogram: &[u64], share: f64) -> Option<u64> {
 }
 
 impl Generator {
-    /// Attaches the reply counter to the client's end of `arena`.
-    pub fn new(arena: &Arena, cores: Cores, visits: u32) -> anyhow::Result<Self> {
+    /// Attaches the reply counter to the client's end of `testbed`.
+    pub fn new(testbed: &Testbed, cores: Cores, visits: u32) -> anyhow::Result<Self> {
         let Object { mut programs, maps } = Object::load(CLIENTS, visits)?;
-        let interface = arena.client.enter(|| {
+        let interface = testbed.client.enter(|| {
             programs.get("generate")?;
-            programs.attach("hear", &arena.client_interface)?;
-            testbed::interface_number(&arena.client_interface)
+            programs.attach("validate", &testbed.client_interface)?;
+            testbed::interface_number(&testbed.client_interface)
         })?;
         let load = Load {
             template: [0; TEMPLATE_BYTES],
@@ -152,8 +152,8 @@ impl Generator {
     }
 
     /// What is sent from now on.
-    pub fn set_request(&mut self, arena: &Arena, family: Family, request: &Request) -> anyhow::Result<()> {
-        self.source.load = request_load(&self.source.load, arena, family, request)?;
+    pub fn set_request(&mut self, testbed: &Testbed, family: Family, request: &Request) -> anyhow::Result<()> {
+        self.source.load = request_load(&self.source.load, testbed, family, request)?;
         Ok(())
     }
 
@@ -170,14 +170,14 @@ impl Generator {
     /// Sends at `rate` requests per second, or as fast as possible without one.
     pub fn run_open(
         &mut self,
-        arena: &Arena,
+        testbed: &Testbed,
         process: Option<Thread>,
         rate: Option<f64>,
         times: Times,
     ) -> anyhow::Result<Run> {
-        let polling = arena.pin()?;
+        let polling = testbed.pin()?;
         self.source.start(rate, u64::MAX, false)?;
-        self.sending(arena, u32::MAX, |source| {
+        self.sending(testbed, u32::MAX, |source| {
             let mut measuring = Measuring::new(times, process, polling);
             while measuring.go_on(source)? {
                 interrupt::sleep(LOOK_AFTER)?;
@@ -189,33 +189,33 @@ impl Generator {
     /// Keeps `window` requests on their way, each reply being turned into the next request.
     pub fn run_closed(
         &mut self,
-        arena: &Arena,
+        testbed: &Testbed,
         process: Option<Thread>,
         window: u32,
         times: Times,
     ) -> anyhow::Result<Run> {
-        let polling = arena.pin()?;
+        let polling = testbed.pin()?;
         if !self.source.can_turn_replies() {
-            return self.run_windowed(arena, process, window, times);
+            return self.run_windowed(testbed, process, window, times);
         }
         self.source.start(None, u64::MAX, true)?;
         let mut measuring = Measuring::new(times, process, polling);
-        let result = self.closed_loop(arena, window, |source| measuring.go_on(source));
+        let result = self.closed_loop(testbed, window, |source| measuring.go_on(source));
         self.source.stop()?;
         result?;
         measuring.run()
     }
 
     /// Keeps `window` requests on their way as long as `look` says so; it is called every few milliseconds with what was
-    /// heard so far.
+    /// received so far.
     pub fn watch_closed(
         &mut self,
-        arena: &Arena,
+        testbed: &Testbed,
         window: u32,
         mut look: impl FnMut(Replies) -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
         self.source.start(None, u64::MAX, true)?;
-        let result = self.closed_loop(arena, window, |source| look(source.replies()?));
+        let result = self.closed_loop(testbed, window, |source| look(source.replies()?));
         self.source.stop()?;
         result
     }
@@ -231,15 +231,15 @@ impl Generator {
     /// The other closed loop; see [`Load::window`].
     fn run_windowed(
         &mut self,
-        arena: &Arena,
+        testbed: &Testbed,
         process: Option<Thread>,
         window: u32,
         times: Times,
     ) -> anyhow::Result<Run> {
-        let polling = arena.pin()?;
+        let polling = testbed.pin()?;
         self.source.load.window = window;
         self.source.start(None, u64::MAX, false)?;
-        let result = self.sending(arena, u32::MAX, |source| {
+        let result = self.sending(testbed, u32::MAX, |source| {
             let mut measuring = Measuring::new(times, process, polling);
             while measuring.go_on(source)? {
                 interrupt::sleep(LOOK_AFTER)?;
@@ -252,8 +252,14 @@ impl Generator {
 
     /// Walks through the population from `position` to its end in a closed loop of `window` requests, but not for longer than
     /// `limit`. Moves `position` to where it got, and returns how many were answered.
-    pub fn prefill(&mut self, arena: &Arena, window: u32, position: &mut u32, limit: Duration) -> anyhow::Result<u64> {
-        arena.pin()?;
+    pub fn prefill(
+        &mut self,
+        testbed: &Testbed,
+        window: u32,
+        position: &mut u32,
+        limit: Duration,
+    ) -> anyhow::Result<u64> {
+        testbed.pin()?;
         let mut before = self.source.progress()?;
         before.position = *position;
         self.source.maps.set_progress(|_| before)?;
@@ -261,7 +267,7 @@ impl Generator {
         let end = before.sequence + u64::from(self.source.load.visits - *position);
         self.source.start(None, end, true)?;
         let deadline = Instant::now() + limit;
-        self.closed_loop(arena, window, |source| Ok(source.progress()?.sequence < end && Instant::now() < deadline))?;
+        self.closed_loop(testbed, window, |source| Ok(source.progress()?.sequence < end && Instant::now() < deadline))?;
         self.source.stop()?;
         *position += u32::try_from(self.source.progress()?.sequence - before.sequence)?;
         Ok(self.source.replies()?.answered - answered_before)
@@ -270,14 +276,14 @@ impl Generator {
     /// Keeps `window` requests on their way as long as `go_on` says so.
     fn closed_loop(
         &mut self,
-        arena: &Arena,
+        testbed: &Testbed,
         window: u32,
         mut go_on: impl FnMut(&mut Source) -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
         let Self { programs, source, interface } = self;
         let program: &Xdp = programs.get("generate")?;
         let (interface, length) = (*interface, source.load.frame_length);
-        let make = |frames| arena.client.enter(|| make_frames(program, interface, length, frames));
+        let make = |frames| testbed.client.enter(|| make_frames(program, interface, length, frames));
         make(window)?;
         let mut answered_before = 0;
         while go_on(source)? {
@@ -298,7 +304,7 @@ impl Generator {
     /// Calls `body` while frames are made; at most `frames`, but the kernel is asked again when these are used up.
     fn sending<T>(
         &mut self,
-        arena: &Arena,
+        testbed: &Testbed,
         frames: u32,
         body: impl FnOnce(&mut Source) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
@@ -313,7 +319,7 @@ impl Generator {
                 thread_id.store(unsafe { libc::gettid() }, Ordering::Release);
                 // The thread that controls it runs on the same core, and has to come first.
                 cores::set_nice(0, cores::FAVOURED / 2).context("cannot set the generator's nice value")?;
-                arena.client.enter(|| {
+                testbed.client.enter(|| {
                     while !finished.load(Ordering::Acquire) {
                         make_frames(program, interface, length, frames)?;
                     }
@@ -407,8 +413,8 @@ impl Measuring {
 }
 
 /// `load` with another request.
-pub fn request_load(load: &Load, arena: &Arena, family: Family, request: &Request) -> anyhow::Result<Load> {
-    let frame = request::template(request, &arena.request_ethernet(family), family)?;
+pub fn request_load(load: &Load, testbed: &Testbed, family: Family, request: &Request) -> anyhow::Result<Load> {
+    let frame = request::template(request, &testbed.request_ethernet(family), family)?;
     let mut template = [0; TEMPLATE_BYTES];
     // Scrape hashes come after the template.
     let fixed = frame.bytes.len().min(TEMPLATE_BYTES);

@@ -25,9 +25,9 @@ pub const CONNECTIONS: usize = 128;
 /// A connection on which nothing has happened for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What was heard.
+/// What was answered, and what was not.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Heard {
+pub struct Counts {
     /// Valid announce replies.
     pub answered: u64,
     /// Peers in them.
@@ -50,7 +50,7 @@ pub struct HttpLoad {
     connections: Vec<Connection>,
     keep_alive: bool,
     population: Vec<Visit>,
-    pub heard: Heard,
+    pub counts: Counts,
     /// The first reply that was not valid, to be shown.
     pub example: Option<String>,
 }
@@ -90,11 +90,11 @@ impl HttpLoad {
                 last: Instant::now(),
             });
         }
-        Ok(Self { epoll, connections, keep_alive, population, heard: Heard::default(), example: None })
+        Ok(Self { epoll, connections, keep_alive, population, counts: Counts::default(), example: None })
     }
 
     /// Keeps every connection busy until `until` says that it is enough; it is asked every few milliseconds.
-    pub fn run(&mut self, mut until: impl FnMut(&Heard) -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    pub fn run(&mut self, mut until: impl FnMut(&Counts) -> anyhow::Result<bool>) -> anyhow::Result<()> {
         const EVENTS: usize = 128;
         // SAFETY: all zero bytes are valid events.
         let mut events: [libc::epoll_event; EVENTS] = unsafe { mem::zeroed() };
@@ -119,14 +119,14 @@ impl HttpLoad {
             if looked.elapsed() > Duration::from_millis(5) {
                 looked = Instant::now();
                 interrupt::check()?;
-                self.heard.rounds = self.connections.iter().map(|connection| connection.rounds).min().unwrap_or(0);
-                if until(&self.heard)? {
+                self.counts.rounds = self.connections.iter().map(|connection| connection.rounds).min().unwrap_or(0);
+                if until(&self.counts)? {
                     return Ok(());
                 }
                 for connection in &mut self.connections {
                     if connection.socket.is_some() && connection.last.elapsed() > PATIENCE {
                         connection.socket = None;
-                        self.heard.broken += 1;
+                        self.counts.broken += 1;
                     }
                 }
             }
@@ -183,7 +183,7 @@ impl HttpLoad {
         connection.socket = Some(socket);
         connection.reused = false;
         connection.last = Instant::now();
-        self.heard.connections += 1;
+        self.counts.connections += 1;
         Ok(())
     }
 
@@ -250,7 +250,7 @@ impl HttpLoad {
         let connection = &mut self.connections[number];
         connection.socket = None;
         if !connection.reused || !connection.received.is_empty() {
-            self.heard.broken += 1;
+            self.counts.broken += 1;
         }
     }
 
@@ -258,12 +258,12 @@ impl HttpLoad {
         let connection = &self.connections[number];
         match reply.peers {
             Some(peers) => {
-                self.heard.answered += 1;
-                self.heard.peers += peers;
-                self.heard.bytes += connection.received.len() as u64;
+                self.counts.answered += 1;
+                self.counts.peers += peers;
+                self.counts.bytes += connection.received.len() as u64;
             }
             None => {
-                self.heard.invalid += 1;
+                self.counts.invalid += 1;
                 self.example
                     .get_or_insert_with(|| String::from_utf8_lossy(&connection.received).chars().take(400).collect());
             }

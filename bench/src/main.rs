@@ -2,10 +2,10 @@
 //!
 //! # What is measured
 //!
-//! Every contestant runs in a network namespace of its own, joined to the client's namespace by a veth pair
-//! ([`testbed`]). One core belongs to the contestant: its process and the kernel thread that polls its end of the pair.
-//! Another core makes the load and hears the replies. Nothing else is tied to the first core, so *per core-second* counts
-//! the whole way of a packet through the machine, not just the tracker's own part of it.
+//! Every system under test runs in a network namespace of its own, joined to the client's namespace by a veth pair
+//! ([`testbed`]). One core belongs to it: its process and the kernel thread that polls its end of the pair. Another core
+//! makes the load and validates the replies. Nothing else is tied to the first core, so *per core-second* counts the
+//! whole way of a packet through the machine, not just the tracker's own part of it.
 //!
 //! Clients connect as BEP 15 says, through sockets ([`connect`]). Announces are built by an XDP program ([`generator`]), and
 //! replies are validated by another: action, transaction id, length, of one in 64 also the checksum where it is computed.
@@ -14,10 +14,10 @@
 //! # How
 //!
 //! By default in a closed loop: a fixed number of requests is always on its way, and each reply is turned into the next
-//! request at once. Nothing is lost, no contestant is starved by a flood, and each is as busy as it can be. The alternative
+//! request at once. Nothing is lost, no system is starved by a flood, and each is as busy as it can be. The alternative
 //! (`--method search`) looks for the highest steady rate at which 99 % are answered.
 //!
-//! All contestants of a scenario are started and filled with the same peers first; then they are measured in turn, round
+//! All systems of a scenario are started and filled with the same peers first; then they are measured in turn, round
 //! after round, each round beginning with another one. The table has medians and the spread.
 
 // In place of the standard macros, everywhere in this program.
@@ -49,12 +49,12 @@ use clap::{Args, Parser, Subcommand};
 use tracker_tests::workspace;
 
 use self::{
-    comparison::{Method, Plan},
+    comparison::{BenchPlan, Method},
     cores::Cores,
     generator::Times,
     report::Report,
     scenario::{SCENARIOS, Scenario},
-    system::{Contestant, Programs},
+    system::{Programs, System},
 };
 
 /// Measure this tracker against others on one core, in network namespaces (root)
@@ -64,15 +64,16 @@ struct Options {
     #[command(subcommand)]
     task: Option<Task>,
     #[command(flatten)]
-    contest: Box<ContestOptions>,
+    comparison: Box<ComparisonOptions>,
 }
 
 #[derive(Subcommand)]
 enum Task {
-    /// List scenarios and contestants, and how to get those that are missing
+    /// List scenarios and the systems to compare, and how to get those that are missing
     List,
     /// What an announce costs inside the XDP program, step by step, and on two cores at once
-    Stages(Box<ContestOptions>),
+    #[command(alias = "stages")]
+    Profile(Box<ComparisonOptions>),
     /// Whether the removal of millions of peers keeps up, and what announces notice of it
     Expiry(expiry::Options),
     /// Load through ordinary sockets, against any tracker and without privileges
@@ -89,7 +90,7 @@ struct Setup {
     /// it every reply costs the tracker's core an interrupt of the other core
     #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
     moderation: u64,
-    /// The contestant's core
+    /// The core of the system under test
     #[arg(long, default_value_t = 0, value_name = "CORE")]
     tracker_core: usize,
     /// The core of everything else
@@ -101,17 +102,17 @@ struct Setup {
 }
 
 #[derive(Args)]
-struct ContestOptions {
+struct ComparisonOptions {
     /// Only this scenario; may be given several times
     #[arg(long = "scenario", value_name = "NAME")]
     scenarios: Vec<String>,
-    /// Only this contestant; may be given several times
-    #[arg(long = "contestant", value_enum, value_name = "NAME")]
-    contestants: Vec<Contestant>,
+    /// Only this system; may be given several times
+    #[arg(long = "system", alias = "contestant", value_enum, value_name = "NAME")]
+    systems: Vec<System>,
     /// Fewer and shorter rounds, and only the scenarios that fill quickly
     #[arg(long)]
     quick: bool,
-    /// How often every contestant is measured [default: 5, quick 2]
+    /// How often every system is measured [default: 5, quick 2]
     #[arg(long)]
     rounds: Option<usize>,
     /// How long a measurement takes [default: 2, quick 0.5]
@@ -145,12 +146,12 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     match &options.task {
-        None => contest(&options.contest),
-        Some(Task::Stages(options)) => stages(options),
+        None => compare(&options.comparison),
+        Some(Task::Profile(options)) => profile(options),
         Some(Task::Expiry(options)) => expiry::run(options),
         Some(Task::Socket(options)) => socket::run(options),
         Some(Task::List) => {
-            list(&options.contest.programs);
+            list(&options.comparison.programs);
             Ok(())
         }
     }
@@ -161,19 +162,19 @@ fn list(programs: &Programs) {
     for scenario in SCENARIOS {
         println!("  {:<10} {}", scenario.name, scenario.title);
     }
-    println!("contestants:");
-    for contestant in Contestant::ALL {
-        let state = match contestant.find(programs, None) {
+    println!("systems:");
+    for system in System::ALL {
+        let state = match system.find(programs, None) {
             Ok(Some(path)) => workspace::display(&path),
             Ok(None) => "part of the benchmark".to_owned(),
             Err(remedy) => remedy,
         };
-        println!("  {:<14} {}: {state}", contestant.identifier(), contestant.name());
+        println!("  {:<14} {}: {state}", system.identifier(), system.name());
     }
 }
 
-fn stages(options: &ContestOptions) -> anyhow::Result<()> {
-    let plan = Plan { spare: profile::SPARE, ..plan(options)? };
+fn profile(options: &ComparisonOptions) -> anyhow::Result<()> {
+    let plan = BenchPlan { spare: profile::SPARE, ..plan(options)? };
     let scenarios = match options.scenarios.as_slice() {
         [] => ["small", "zipf", "swarm-1k", "swarm-64k", "swarm-1m"].map(str::to_owned).to_vec(),
         chosen => chosen.to_vec(),
@@ -186,9 +187,9 @@ fn stages(options: &ContestOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn plan(options: &ContestOptions) -> anyhow::Result<Plan> {
+fn plan(options: &ComparisonOptions) -> anyhow::Result<BenchPlan> {
     let (rounds, seconds) = if options.quick { (2, 0.5) } else { (5, 2.0) };
-    Ok(Plan {
+    Ok(BenchPlan {
         rounds: options.rounds.unwrap_or(rounds),
         times: Times {
             warm_up: Duration::from_millis(200),
@@ -205,10 +206,10 @@ fn plan(options: &ContestOptions) -> anyhow::Result<Plan> {
 
 impl Setup {
     /// A plan in which everything else is as it is by default.
-    fn plan(&self) -> anyhow::Result<Plan> {
+    fn plan(&self) -> anyhow::Result<BenchPlan> {
         let cores = Cores { tracker: self.tracker_core, load: self.load_core };
         ensure!(cores.tracker != cores.load, "the tracker's core and the load's core must not be the same");
-        Ok(Plan {
+        Ok(BenchPlan {
             cores,
             rounds: 1,
             times: Times { warm_up: Duration::from_millis(200), measured: Duration::from_secs(1) },
@@ -217,7 +218,7 @@ impl Setup {
             moderation: Duration::from_micros(self.moderation),
             seeders: 0,
             latency: false,
-            directory: self.output().join("contestants"),
+            directory: self.output().join("systems"),
             programs: Programs::default(),
             spare: (0, 0),
             tracker_options: Vec::new(),
@@ -230,29 +231,29 @@ impl Setup {
 }
 
 /// Prepares this process.
-fn begin(plan: &Plan) -> anyhow::Result<()> {
+fn begin(plan: &BenchPlan) -> anyhow::Result<()> {
     interrupt::catch()?;
     cores::pin(0, plan.cores.load)
         .with_context(|| format!("cannot tie the benchmark to core {}: it needs two cores", plan.cores.load))?;
     cores::set_nice(0, cores::FAVOURED).context("cannot set the benchmark's nice value (run as root)")
 }
 
-fn contest(options: &ContestOptions) -> anyhow::Result<()> {
+fn compare(options: &ComparisonOptions) -> anyhow::Result<()> {
     let scenarios = chosen_scenarios(options)?;
     let plan = plan(options)?;
     let directory = options.setup.output();
-    let contestants = present_contestants(options);
-    ensure!(!contestants.is_empty(), "none of the contestants chosen is installed; above is said how to install each");
+    let systems = installed_systems(options);
+    ensure!(!systems.is_empty(), "none of the systems chosen is installed; above is said how to install each");
     begin(&plan)?;
 
     let mut report = Report::new(&plan);
     let mut result = Ok(());
     for scenario in scenarios {
         eprintln!("{}: {}", scenario.name, scenario.title);
-        let (playing, absent): (Vec<Contestant>, Vec<Contestant>) =
-            contestants.iter().partition(|contestant| contestant.plays(scenario));
-        for contestant in absent {
-            eprintln!("  {}: left out: it has no part in HTTP", contestant.name());
+        let (playing, absent): (Vec<System>, Vec<System>) =
+            systems.iter().partition(|system| system.supports(scenario));
+        for system in absent {
+            eprintln!("  {}: left out: it has no part in HTTP", system.name());
         }
         match comparison::run(scenario, &playing, &plan) {
             Ok(outcomes) => report.add(scenario, &outcomes),
@@ -265,7 +266,7 @@ fn contest(options: &ContestOptions) -> anyhow::Result<()> {
     }
     if !report.has_results() {
         result?;
-        bail!("nothing was measured: no contestant took part in any scenario; above is said why each was left out");
+        bail!("nothing was measured: no system took part in any scenario; above is said why each was left out");
     }
     println!("{}", report.table());
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", workspace::display(&directory)))?;
@@ -276,7 +277,7 @@ fn contest(options: &ContestOptions) -> anyhow::Result<()> {
     result
 }
 
-fn chosen_scenarios(options: &ContestOptions) -> anyhow::Result<Vec<&'static Scenario>> {
+fn chosen_scenarios(options: &ComparisonOptions) -> anyhow::Result<Vec<&'static Scenario>> {
     if options.scenarios.is_empty() {
         return Ok(SCENARIOS.iter().filter(|scenario| !options.quick || scenario.peers <= 1_000_000).collect());
     }
@@ -295,12 +296,12 @@ fn find_scenarios(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
 }
 
 /// Those chosen, without those that are not installed.
-fn present_contestants(options: &ContestOptions) -> Vec<Contestant> {
-    let chosen = if options.contestants.is_empty() { Contestant::ALL } else { &options.contestants };
-    let is_here = |contestant: &&Contestant| match contestant.find(&options.programs, None) {
+fn installed_systems(options: &ComparisonOptions) -> Vec<System> {
+    let chosen = if options.systems.is_empty() { System::ALL } else { &options.systems };
+    let is_here = |system: &&System| match system.find(&options.programs, None) {
         Ok(_) => true,
         Err(remedy) => {
-            eprintln!("without {}: {remedy}", contestant.name());
+            eprintln!("without {}: {remedy}", system.name());
             false
         }
     };

@@ -31,7 +31,7 @@ struct Plain<T>(T);
 // SAFETY: `Record`s consist of integers without padding between them, so every byte of them may be read and copied.
 unsafe impl<T: Record> Pod for Plain<T> {}
 
-/// The programs and maps of one end of an arena.
+/// The programs and maps of one end of a testbed.
 pub struct Object {
     pub programs: Programs,
     pub maps: Maps,
@@ -133,7 +133,7 @@ impl Maps {
         Ok(self.progress.get(&0, 0).context("cannot read the map PROGRESS")?[cpu].0)
     }
 
-    /// What one CPU heard.
+    /// The replies that one CPU has validated.
     pub fn replies(&self, cpu: usize) -> anyhow::Result<Replies> {
         Ok(self.replies.get(&0, 0).context("cannot read the map REPLIES")?[cpu].0)
     }
@@ -145,7 +145,7 @@ impl Maps {
             .collect()
     }
 
-    /// Makes `program` the one that `stage` calls.
+    /// Makes `program` the one that `harness` calls.
     pub fn set_target(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
         self.target.set(0, program, 0).context("cannot put the program into the map TARGET")
     }

@@ -1,11 +1,11 @@
-//! The results as a picture: one group of bars per scenario, one bar per contestant, answers per core-second on a
+//! The results as a picture: one group of bars per scenario, one bar per system, answers per core-second on a
 //! logarithmic axis. Written as SVG by hand: bars and labels need no library.
 
 use std::fmt::Write as _;
 
 use crate::{
     report::{Report, count},
-    system::Contestant,
+    system::System,
 };
 
 const LEFT: f64 = 190.0;
@@ -18,7 +18,7 @@ const TOP: f64 = 70.0;
 /// The picture's text.
 pub fn svg(report: &Report) -> String {
     let rates = || {
-        let rows = report.scenarios.iter().flat_map(|results| &results.contestants);
+        let rows = report.scenarios.iter().flat_map(|results| &results.systems);
         rows.map(|row| row.answered_per_core_second.median).filter(|&rate| rate > 0.0)
     };
     let lowest = rates().fold(f64::INFINITY, f64::min).log10().floor();
@@ -26,7 +26,7 @@ pub fn svg(report: &Report) -> String {
     let decades = (highest - lowest).max(1.0);
     let place = |rate: f64| LEFT + WIDTH * ((rate.max(1.0).log10() - lowest) / decades).clamp(0.0, 1.0);
 
-    let bars: usize = report.scenarios.iter().map(|results| results.contestants.len()).sum();
+    let bars: usize = report.scenarios.iter().map(|results| results.systems.len()).sum();
     let bottom = TOP + bars as f64 * BAR + report.scenarios.len() as f64 * (GAP + 14.0);
     let (width, height) = (LEFT + WIDTH + RIGHT, bottom + 40.0);
     let mut svg = format!(
@@ -62,7 +62,7 @@ pub fn svg(report: &Report) -> String {
             escaped(results.title)
         );
         y += 14.0;
-        for row in &results.contestants {
+        for row in &results.systems {
             let rate = row.answered_per_core_second;
             let (end, middle) = (place(rate.median), y + BAR / 2.0);
             let _infallible = write!(
@@ -77,7 +77,7 @@ pub fn svg(report: &Report) -> String {
                 y + 1.0,
                 (end - LEFT).max(0.5),
                 BAR - 2.0,
-                colour(row.contestant),
+                colour(row.system),
                 place(rate.lowest),
                 place(rate.highest),
                 place(rate.highest).max(end) + 5.0,
@@ -92,15 +92,15 @@ pub fn svg(report: &Report) -> String {
     svg
 }
 
-fn colour(contestant: Contestant) -> &'static str {
-    match contestant {
-        Contestant::Reflector => "#b0b0b0",
-        Contestant::Native => "#0b6e4f",
-        Contestant::Generic => "#3fa37c",
-        Contestant::Sockets => "#8fd0b3",
-        Contestant::Opentracker => "#c2571a",
-        Contestant::Aquatic => "#2f6fb0",
-        Contestant::AquaticUring => "#7fb0dc",
+fn colour(system: System) -> &'static str {
+    match system {
+        System::Reflector => "#b0b0b0",
+        System::Native => "#0b6e4f",
+        System::Generic => "#3fa37c",
+        System::Sockets => "#8fd0b3",
+        System::Opentracker => "#c2571a",
+        System::Aquatic => "#2f6fb0",
+        System::AquaticUring => "#7fb0dc",
     }
 }
 

@@ -1,7 +1,7 @@
-//! `cargo xtask bench stages`: what an announce costs inside the XDP program, without a network.
+//! `cargo xtask bench profile`: what an announce costs inside the XDP program, without a network.
 //!
-//! The daemon runs in an arena as in a contest, with XDP in the driver and all peers announced. But then its program is
-//! called by another program, `stage`, in the kernel's test mode (BPF_PROG_TEST_RUN): that one builds the next request into
+//! The daemon runs in a testbed as in a comparison, with XDP in the driver and all peers announced. But then its program is
+//! called by another program, `harness`, in the kernel's test mode (BPF_PROG_TEST_RUN): that one builds the next request into
 //! the test's packet and tail-calls the tracker's. Requests that the tracker gives up at different points tell what the
 //! steps up to there cost; the time of building the request and calling an empty program is subtracted.
 //!
@@ -18,7 +18,7 @@ use bench_ebpf::{Client, Load, Progress, Visit};
 use tracker_tests::{client, tracker::Metrics};
 
 use crate::{
-    comparison::{Entrant, Plan, Spread},
+    comparison::{BenchPlan, Session, Summary},
     cores::{self, Urgency},
     generator::{self, CLIENTS, Times},
     interrupt,
@@ -26,8 +26,8 @@ use crate::{
     request::{Event, Request},
     scenario::{Scenario, WANT},
     socket,
-    system::Contestant,
-    testbed::{self, Arena},
+    system::System,
+    testbed::{self, Testbed},
 };
 
 /// What the XDP program returns for a packet that goes on to the network stack.
@@ -38,11 +38,11 @@ const XDP_TX: u32 = 3;
 const REPEAT: u32 = 200_000;
 /// New peers that each of two cores announces into a new swarm.
 const NEW_PEERS: u32 = 100_000;
-/// Room for new swarms and the peers in them, see [`Plan::spare`].
+/// Room for new swarms and the peers in them, see [`BenchPlan::spare`].
 pub const SPARE: (u32, u32) = (2, 3 * NEW_PEERS);
 
 /// A request that the tracker answers after some of the steps only.
-struct Stage {
+struct Step {
     title: &'static str,
     request: Request,
     /// Clients show connection ids that the tracker did not give.
@@ -51,13 +51,13 @@ struct Stage {
     unknown_torrents: bool,
 }
 
-const fn announce(title: &'static str, want: i32, event: Event) -> Stage {
-    Stage { title, request: Request::Announce { want, event }, wrong_connection: false, unknown_torrents: false }
+const fn announce(title: &'static str, want: i32, event: Event) -> Step {
+    Step { title, request: Request::Announce { want, event }, wrong_connection: false, unknown_torrents: false }
 }
 
-const STAGES: &[Stage] = &[
-    Stage { wrong_connection: true, ..announce("headers, checksum, connection id; refused", WANT, Event::None) },
-    Stage {
+const STEPS: &[Step] = &[
+    Step { wrong_connection: true, ..announce("headers, checksum, connection id; refused", WANT, Event::None) },
+    Step {
         unknown_torrents: true, ..announce("… and index look-up; stopped, torrent unknown", WANT, Event::Stopped)
     },
     announce("… and peer found and refreshed; no peers wanted", 0, Event::None),
@@ -67,28 +67,28 @@ const STAGES: &[Stage] = &[
 ];
 
 /// Measures one scenario and prints its table.
-pub fn run(scenario: &Scenario, plan: &Plan) -> anyhow::Result<()> {
-    let mut entrant = Entrant::prepare(Contestant::Native, scenario, 0, plan, None)?;
-    let in_place = in_place(&mut entrant, scenario, plan)?;
-    let (arena, generator, running) = entrant.parts(scenario)?;
+pub fn run(scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<()> {
+    let mut session = Session::prepare(System::Native, scenario, 0, plan, None)?;
+    let in_place = in_place(&mut session, scenario, plan)?;
+    let (testbed, generator, running) = session.parts(scenario)?;
     running.set_urgency(Urgency::Idle)?;
-    let number = testbed::attached_program(&arena.tracker, &arena.tracker_interface)?;
+    let number = testbed::attached_program(&testbed.tracker, &testbed.tracker_interface)?;
     let tracker = program(number)?;
 
-    let mut bench = Stages::new(arena, scenario, *generator.load(), generator.maps().population())?;
-    let clients = crate::connect::connect(arena, scenario.family, CLIENTS, Duration::from_secs(20))?;
+    let mut bench = Profiler::new(testbed, scenario, *generator.load(), generator.maps().population())?;
+    let clients = crate::connect::connect(testbed, scenario.family, CLIENTS, Duration::from_secs(20))?;
     bench.object.maps.set_clients(&clients)?;
 
     println!("{} ({}), nanoseconds per request", scenario.title, scenario.name);
     println!("  {:<52} {:>8} {:>8}", "", "so far", "step");
     let mut before = 0.0;
-    for stage in STAGES {
+    for step in STEPS {
         interrupt::check()?;
-        let so_far = bench.cost(stage, &clients, &tracker, plan)?;
-        println!("  {:<52} {:>8.0} {:>8.0}", stage.title, so_far.median, so_far.median - before);
+        let so_far = bench.cost(step, &clients, &tracker, plan)?;
+        println!("  {:<52} {:>8.0} {:>8.0}", step.title, so_far.median, so_far.median - before);
         before = so_far.median;
     }
-    let connect = Stage { title: "", request: Request::Connect, wrong_connection: false, unknown_torrents: false };
+    let connect = Step { title: "", request: Request::Connect, wrong_connection: false, unknown_torrents: false };
     println!("  {:<52} {:>8.0}", "connect", bench.cost(&connect, &clients, &tracker, plan)?.median);
     println!("  {:<52} {in_place:>8.0}", "announce on the veth pair, as the kernel counts it");
 
@@ -125,8 +125,8 @@ struct Counters {
 }
 
 impl Counters {
-    fn read(arena: &Arena) -> anyhow::Result<Self> {
-        let metrics = Metrics::parse(&arena.get("/metrics")?)?;
+    fn read(testbed: &Testbed) -> anyhow::Result<Self> {
+        let metrics = Metrics::parse(&testbed.get("/metrics")?)?;
         let sum = |name: &str, labels: &[(&str, &str)]| metrics.sum(name, labels) as u64;
         Ok(Self {
             answered: sum("tracker_requests_answered_total", &[("path", "xdp"), ("request", "announce")]),
@@ -183,10 +183,10 @@ impl Joined {
 
 /// Mean run time of the tracker's program under a full load, by the kernel's own statistics. Reading the clock twice per
 /// packet is part of it.
-fn in_place(entrant: &mut Entrant, scenario: &Scenario, plan: &Plan) -> anyhow::Result<f64> {
-    let (arena, generator, running) = entrant.parts(scenario)?;
+fn in_place(session: &mut Session, scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<f64> {
+    let (testbed, generator, running) = session.parts(scenario)?;
     running.set_urgency(Urgency::Measured)?;
-    let number = testbed::attached_program(&arena.tracker, &arena.tracker_interface)?;
+    let number = testbed::attached_program(&testbed.tracker, &testbed.tracker_interface)?;
     let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)
         .context("cannot switch the kernel's statistics on BPF programs on (Linux 5.8)")?;
     let look = || -> anyhow::Result<(f64, u64)> {
@@ -195,52 +195,58 @@ fn in_place(entrant: &mut Entrant, scenario: &Scenario, plan: &Plan) -> anyhow::
     };
     let before = look()?;
     let times = Times { warm_up: Duration::from_millis(50), measured: plan.times.measured };
-    generator.run_closed(arena, running.process(), plan.window, times)?;
+    generator.run_closed(testbed, running.process(), plan.window, times)?;
     let after = look()?;
     Ok((after.0 - before.0) / (after.1 - before.1).max(1) as f64)
 }
 
-struct Stages<'a> {
+struct Profiler<'a> {
     object: Object,
-    arena: &'a Arena,
+    testbed: &'a Testbed,
     scenario: &'a Scenario,
     load: Load,
     interface: u32,
 }
 
-impl<'a> Stages<'a> {
-    fn new(arena: &'a Arena, scenario: &'a Scenario, load: Load, population: &[Visit]) -> anyhow::Result<Self> {
+impl<'a> Profiler<'a> {
+    fn new(testbed: &'a Testbed, scenario: &'a Scenario, load: Load, population: &[Visit]) -> anyhow::Result<Self> {
         let mut object = Object::load(CLIENTS, u32::try_from(population.len())?.max(2 * NEW_PEERS))?;
         object.maps.population()[..population.len()].copy_from_slice(population);
-        object.programs.get("stage")?;
-        object.programs.get("nothing")?;
-        let interface = arena.tracker.enter(|| testbed::interface_number(&arena.tracker_interface))?;
-        Ok(Self { object, arena, scenario, load, interface })
+        object.programs.get("harness")?;
+        object.programs.get("noop")?;
+        let interface = testbed.tracker.enter(|| testbed::interface_number(&testbed.tracker_interface))?;
+        Ok(Self { object, testbed, scenario, load, interface })
     }
 
-    /// What a stage costs beyond building the request.
-    fn cost(&mut self, stage: &Stage, clients: &[Client], tracker: &ProgramFd, plan: &Plan) -> anyhow::Result<Spread> {
+    /// What a step costs beyond building the request.
+    fn cost(
+        &mut self,
+        step: &Step,
+        clients: &[Client],
+        tracker: &ProgramFd,
+        plan: &BenchPlan,
+    ) -> anyhow::Result<Summary> {
         const UNKNOWN: u32 = 1 << 31;
-        let load = generator::request_load(&self.load, self.arena, self.scenario.family, &stage.request)?;
+        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &step.request)?;
         self.object.maps.set_load(&load)?;
-        if stage.wrong_connection {
+        if step.wrong_connection {
             let strangers: Vec<Client> =
                 clients.iter().map(|client| Client { connection_id: [1, 2], ..*client }).collect();
             self.object.maps.set_clients(&strangers)?;
         }
         let set_unknown = |visits: &mut [Visit]| visits.iter_mut().for_each(|visit| visit.torrent ^= UNKNOWN);
-        if stage.unknown_torrents {
+        if step.unknown_torrents {
             set_unknown(self.object.maps.population());
         }
         self.object.maps.set_progress(|_| Progress::default())?;
-        let nothing = self.object.programs.get("nothing")?.fd()?.try_clone()?;
+        let noop = self.object.programs.get("noop")?.fd()?.try_clone()?;
         let mut costs = Vec::new();
-        let before = Counters::read(self.arena)?;
+        let before = Counters::read(self.testbed)?;
         cores::pin(0, plan.cores.tracker).context("cannot move to the tracker's core")?;
         // A first run warms up.
         for round in 0..=plan.rounds {
             interrupt::check()?;
-            self.object.maps.set_target(&nothing)?;
+            self.object.maps.set_target(&noop)?;
             let empty = self.time(load.frame_length)?;
             self.object.maps.set_target(tracker)?;
             let full = self.time(load.frame_length)?;
@@ -249,31 +255,31 @@ impl<'a> Stages<'a> {
             }
         }
         cores::pin(0, plan.cores.load).context("cannot move back to the load's core")?;
-        let passed_on = Counters::read(self.arena)?.since(before).rejected;
-        if passed_on > 0 && !stage.wrong_connection {
+        let passed_on = Counters::read(self.testbed)?.since(before).rejected;
+        if passed_on > 0 && !step.wrong_connection {
             let calls = (plan.rounds as u64 + 1) * u64::from(REPEAT);
-            println!("  {passed_on} of {calls} requests were not answered: {}", stage.title);
+            println!("  {passed_on} of {calls} requests were not answered: {}", step.title);
         }
-        if stage.unknown_torrents {
+        if step.unknown_torrents {
             set_unknown(self.object.maps.population());
         }
-        if stage.wrong_connection {
+        if step.wrong_connection {
             self.object.maps.set_clients(clients)?;
         }
-        Ok(Spread::of(costs))
+        Ok(Summary::of(costs))
     }
 
-    /// Mean nanoseconds per call of `stage`.
+    /// Mean nanoseconds per call of `harness`.
     fn time(&mut self, frame_length: u32) -> anyhow::Result<f64> {
-        let (arena, interface) = (self.arena, self.interface);
-        let program: &Xdp = self.object.programs.get("stage")?;
-        arena.tracker.enter(|| time(program, interface, frame_length, REPEAT))
+        let (testbed, interface) = (self.testbed, self.interface);
+        let program: &Xdp = self.object.programs.get("harness")?;
+        testbed.tracker.enter(|| time(program, interface, frame_length, REPEAT))
     }
 
     /// Calls per second on one core, and on two at the same time, and the share of the latter that was passed on.
-    fn scaling(&mut self, tracker: &ProgramFd, plan: &Plan) -> anyhow::Result<(f64, f64, f64)> {
+    fn scaling(&mut self, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<(f64, f64, f64)> {
         let request = Request::Announce { want: WANT, event: Event::None };
-        let load = generator::request_load(&self.load, self.arena, self.scenario.family, &request)?;
+        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
         self.object.maps.set_load(&load)?;
         self.object.maps.set_target(tracker)?;
         // Each goes through the population from another place on.
@@ -288,18 +294,18 @@ impl<'a> Stages<'a> {
         for _ in 0..plan.rounds {
             interrupt::check()?;
             one.push(self.at_once(&[plan.cores.tracker], load.frame_length, calls)?);
-            let before = Counters::read(self.arena)?;
+            let before = Counters::read(self.testbed)?;
             two.push(self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, calls)?);
-            passed_on += Counters::read(self.arena)?.since(before).rejected;
+            passed_on += Counters::read(self.testbed)?.since(before).rejected;
         }
         let all = two.len() as f64 * 2.0 * f64::from(calls);
-        Ok((Spread::of(one).median, Spread::of(two).median, passed_on as f64 / all))
+        Ok((Summary::of(one).median, Summary::of(two).median, passed_on as f64 / all))
     }
 
     /// Lets two cores announce [`NEW_PEERS`] each into a swarm that is not there yet, different peers or the same ones.
-    fn join(&mut self, torrent: u32, same: bool, tracker: &ProgramFd, plan: &Plan) -> anyhow::Result<Joined> {
+    fn join(&mut self, torrent: u32, same: bool, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<Joined> {
         let request = Request::Announce { want: WANT, event: Event::Started };
-        let load = generator::request_load(&self.load, self.arena, self.scenario.family, &request)?;
+        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
         let peers = if same { NEW_PEERS } else { 2 * NEW_PEERS };
         for (member, visit) in (0..peers).zip(self.object.maps.population()) {
             *visit = Visit { torrent, member };
@@ -311,10 +317,10 @@ impl<'a> Stages<'a> {
             position: if same || cpu == first { 0 } else { NEW_PEERS },
             ..Progress::default()
         })?;
-        let before = Counters::read(self.arena)?;
+        let before = Counters::read(self.testbed)?;
         self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, NEW_PEERS)?;
-        let counters = Counters::read(self.arena)?.since(before);
-        let counts = client::http_scrape(&self.arena.tracker, Arena::HTTP, &[socket::hash_bytes(torrent)])?;
+        let counters = Counters::read(self.testbed)?.since(before);
+        let counts = client::http_scrape(&self.testbed.tracker, Testbed::HTTP, &[socket::hash_bytes(torrent)])?;
         Ok(Joined {
             announces: 2 * u64::from(NEW_PEERS),
             peers: peers.into(),
@@ -323,17 +329,17 @@ impl<'a> Stages<'a> {
         })
     }
 
-    /// Calls `stage` on each of `cores` at the same time; returns calls per second, of all together.
+    /// Calls `harness` on each of `cores` at the same time; returns calls per second, of all together.
     fn at_once(&mut self, cores: &[usize], frame_length: u32, calls: u32) -> anyhow::Result<f64> {
-        let (arena, interface) = (self.arena, self.interface);
-        let program: &Xdp = self.object.programs.get("stage")?;
+        let (testbed, interface) = (self.testbed, self.interface);
+        let program: &Xdp = self.object.programs.get("harness")?;
         let start = Barrier::new(cores.len());
         let on = |core: usize| -> anyhow::Result<f64> {
             let pinned = cores::pin(0, core).context("cannot tie a thread to its core");
             // Whatever happened: the other one waits.
             start.wait();
             pinned?;
-            Ok(1e9 / arena.tracker.enter(|| time(program, interface, frame_length, calls))?)
+            Ok(1e9 / testbed.tracker.enter(|| time(program, interface, frame_length, calls))?)
         };
         thread::scope(|scope| {
             let threads: Vec<_> = cores.iter().map(|&core| scope.spawn(move || on(core))).collect();

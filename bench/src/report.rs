@@ -7,9 +7,9 @@ use serde::Serialize;
 use tracker_tests::{command, workspace};
 
 use crate::{
-    comparison::{Method, Outcome, Plan, Spread},
+    comparison::{BenchPlan, Method, Outcome, Summary},
     scenario::Scenario,
-    system::Contestant,
+    system::System,
 };
 
 /// Everything that was measured, and on what.
@@ -41,22 +41,23 @@ pub struct Results {
     pub title: &'static str,
     pub torrents: u32,
     pub peers: u32,
-    pub contestants: Vec<Row>,
+    #[serde(rename = "contestants")]
+    pub systems: Vec<Row>,
 }
 
-/// One contestant in one scenario.
+/// One system in one scenario.
 #[derive(Serialize)]
 pub struct Row {
     #[serde(skip)]
-    pub contestant: Contestant,
+    pub system: System,
     pub name: &'static str,
     /// Valid replies per second.
-    pub answered_per_second: Spread,
+    pub answered_per_second: Summary,
     /// Valid replies per second of processor time, receive path included.
-    pub answered_per_core_second: Spread,
+    pub answered_per_core_second: Summary,
     /// The same, round by round.
     pub rounds: Vec<f64>,
-    /// How much of that processor time was spent in the contestant's own process.
+    /// How much of that processor time was spent in the system's own process.
     pub process_share: f64,
     /// How much of the tracker's core was in use.
     pub core_busy: f64,
@@ -78,7 +79,7 @@ pub struct Row {
     pub half_load: Option<HalfLoad>,
 }
 
-/// A steady load of half of what a contestant can do in a closed loop, or of less if that much was not answered.
+/// A steady load of half of what a system can do in a closed loop, or of less if that much was not answered.
 #[derive(Serialize)]
 pub struct HalfLoad {
     pub requests_per_second: f64,
@@ -89,7 +90,7 @@ pub struct HalfLoad {
 }
 
 impl Report {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &BenchPlan) -> Self {
         Self {
             machine: Machine::this(),
             method: plan.method,
@@ -108,13 +109,13 @@ impl Report {
             title: scenario.title,
             torrents: scenario.torrents,
             peers: scenario.peers,
-            contestants: outcomes.iter().map(Row::new).collect(),
+            systems: outcomes.iter().map(Row::new).collect(),
         });
     }
 
-    /// Whether any contestant was measured.
+    /// Whether any system was measured.
     pub fn has_results(&self) -> bool {
-        self.scenarios.iter().any(|results| !results.contestants.is_empty())
+        self.scenarios.iter().any(|results| !results.systems.is_empty())
     }
 
     pub fn write_json(&self, path: &Path) -> anyhow::Result<()> {
@@ -127,7 +128,7 @@ impl Report {
         let mut lines = vec![
             [
                 "scenario",
-                "contestant",
+                "system",
                 "answered/s",
                 "spread",
                 "per core-second",
@@ -142,7 +143,7 @@ impl Report {
             .to_vec(),
         ];
         for results in &self.scenarios {
-            for (number, row) in results.contestants.iter().enumerate() {
+            for (number, row) in results.systems.iter().enumerate() {
                 let title = if number == 0 { results.title } else { "" };
                 lines.push(row.cells(title, results));
             }
@@ -153,14 +154,14 @@ impl Report {
 
 impl Results {
     fn reflector(&self) -> Option<&Row> {
-        self.contestants.iter().find(|row| row.contestant == Contestant::Reflector)
+        self.systems.iter().find(|row| row.system == System::Reflector)
     }
 
     /// The best of the trackers that are not ours, per core-second.
     fn best_other(&self) -> Option<&Row> {
-        self.contestants
+        self.systems
             .iter()
-            .filter(|row| row.contestant.is_other())
+            .filter(|row| row.system.is_other())
             .max_by(|a, b| a.answered_per_core_second.median.total_cmp(&b.answered_per_core_second.median))
     }
 }
@@ -168,10 +169,10 @@ impl Results {
 impl Row {
     fn new(outcome: &Outcome) -> Self {
         let runs = &outcome.runs;
-        let median = |figure: fn(&crate::generator::Run) -> f64| Spread::of(runs.iter().map(figure)).median;
+        let median = |figure: fn(&crate::generator::Run) -> f64| Summary::of(runs.iter().map(figure)).median;
         Self {
-            contestant: outcome.contestant,
-            name: outcome.contestant.name(),
+            system: outcome.system,
+            name: outcome.system.name(),
             answered_per_second: outcome.rate(),
             answered_per_core_second: outcome.per_core_second(),
             rounds: runs.iter().map(crate::generator::Run::per_core_second).collect(),
@@ -204,7 +205,7 @@ impl Row {
         let per_core = self.answered_per_core_second.median;
         let ratio =
             |of: Option<&Row>| of.map_or(String::new(), |of| format!("{:.2}", paired_ratio(&self.rounds, &of.rounds)));
-        let is_reflector = self.contestant == Contestant::Reflector;
+        let is_reflector = self.system == System::Reflector;
         let memory = self.memory_process + self.memory_maps;
         let peers = self.stored_peers.map_or(f64::from(results.peers), |stored| stored as f64);
         vec![
@@ -214,7 +215,7 @@ impl Row {
             format!("{} – {}", count(rate.lowest), count(rate.highest)),
             count(per_core),
             if is_reflector { String::new() } else { ratio(results.reflector()) },
-            if is_reflector || self.contestant.is_other() { String::new() } else { ratio(results.best_other()) },
+            if is_reflector || self.system.is_other() { String::new() } else { ratio(results.best_other()) },
             format!("{:.1}", self.peers_per_reply),
             if is_reflector { String::new() } else { format!("{:.1} MiB", memory as f64 / f64::from(1 << 20)) },
             if is_reflector || results.peers < 1_000 {
@@ -253,9 +254,9 @@ impl Machine {
 }
 
 /// The median of the ratios within each round: machines shared with others are fast and slow in turns that last longer than a
-/// round, and what one of two contestants was lucky with would otherwise be in the ratio.
+/// round, and what one of two systems was lucky with would otherwise be in the ratio.
 fn paired_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
-    Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs)).median
+    Summary::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs)).median
 }
 
 /// A number with its thousands apart.

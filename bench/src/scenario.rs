@@ -7,12 +7,12 @@ use crate::{
     testbed::Family,
 };
 
-/// Peers asked for in every announce, and the most every contestant is told to give.
+/// Peers asked for in every announce, and the most every system is told to give.
 pub const WANT: i32 = 50;
 
-/// How the peers are spread over the torrents.
+/// How popular torrents are: how the peers are spread over them.
 #[derive(Clone, Copy, Debug)]
-pub enum Spread {
+pub enum Popularity {
     /// Every torrent has as many.
     Even,
     /// The n-th torrent has a share in proportion to 1/n, and at least one peer.
@@ -29,7 +29,7 @@ pub struct Scenario {
     pub family: Family,
     pub torrents: u32,
     pub peers: u32,
-    pub spread: Spread,
+    pub popularity: Popularity,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,14 +42,17 @@ const ANNOUNCE: Kind = Kind::Udp(Request::Announce { want: WANT, event: Event::N
 
 /// Announces of IPv4 peers in torrents of one size.
 pub const fn announce(name: &'static str, title: &'static str, torrents: u32, peers: u32) -> Scenario {
-    Scenario { name, title, load: ANNOUNCE, family: Family::V4, torrents, peers, spread: Spread::Even }
+    Scenario { name, title, load: ANNOUNCE, family: Family::V4, torrents, peers, popularity: Popularity::Even }
 }
 
 /// All scenarios, in the order of the table.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { load: Kind::Udp(Request::Connect), ..announce("connect", "connect", 1, 1) },
     announce("small", "100 000 torrents of 4 peers", 100_000, 400_000),
-    Scenario { spread: Spread::Zipf, ..announce("zipf", "100 000 torrents, 1 M peers, Zipf", 100_000, 1_000_000) },
+    Scenario {
+        popularity: Popularity::Zipf,
+        ..announce("zipf", "100 000 torrents, 1 M peers, Zipf", 100_000, 1_000_000)
+    },
     announce("swarm-1k", "one swarm of 1 000", 1, 1_000),
     announce("swarm-64k", "one swarm of 65 536", 1, 65_536),
     announce("swarm-1m", "one swarm of 1 000 000", 1, 1_000_000),
@@ -98,13 +101,13 @@ impl Scenario {
 
     /// Fills in the population, in random order: every peer once.
     pub fn populate(&self, visits: &mut [Visit]) {
-        match self.spread {
-            Spread::Even => {
+        match self.popularity {
+            Popularity::Even => {
                 for (number, visit) in (0..).zip(visits.iter_mut()) {
                     *visit = Visit { torrent: number % self.torrents, member: number / self.torrents };
                 }
             }
-            Spread::Zipf => {
+            Popularity::Zipf => {
                 let mut place = visits.iter_mut();
                 for (torrent, size) in (0..).zip(zipf_sizes(self.torrents, self.peers)) {
                     for (member, visit) in (0..size).zip(&mut place) {

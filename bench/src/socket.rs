@@ -125,7 +125,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was sent and heard.
+/// What was sent and received.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     sent: u64,
@@ -214,11 +214,11 @@ impl Client {
                 let requests = (0..due.min(BATCH as u64)).map(|_| self.next(socket.connection_id)).collect();
                 sent += batch.send(&socket.socket, requests)?;
             }
-            let mut heard = 0;
+            let mut received = 0;
             for socket in sockets.iter_mut() {
-                heard += batch.receive(&socket.socket, |reply| self.count(reply))?;
+                received += batch.receive(&socket.socket, |reply| self.count(reply))?;
             }
-            if heard == 0 && due == 0 {
+            if received == 0 && due == 0 {
                 wait(sockets)?;
             }
             if looked.elapsed() > PATIENCE / 10 {

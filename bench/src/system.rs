@@ -16,15 +16,15 @@ use tracker_tests::{command, workspace};
 
 use crate::{
     buffers,
-    comparison::Plan,
+    comparison::BenchPlan,
     cores::{self, Footprint, Thread, Urgency},
     object::Object,
     scenario::{Kind, Scenario, WANT},
-    testbed::{Arena, Family, TRACKER_PORT},
+    testbed::{Family, TRACKER_PORT, Testbed},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Contestant {
+pub enum System {
     /// Turns requests into replies of the same size without any thought: the ceiling
     Reflector,
     /// This tracker, XDP in the driver
@@ -41,7 +41,7 @@ pub enum Contestant {
     AquaticUring,
 }
 
-impl Contestant {
+impl System {
     pub const ALL: &'static [Self] = &[
         Self::Reflector,
         Self::Native,
@@ -75,7 +75,7 @@ impl Contestant {
     }
 
     /// Whether it can take part in a scenario.
-    pub fn plays(self, scenario: &Scenario) -> bool {
+    pub fn supports(self, scenario: &Scenario) -> bool {
         match scenario.load {
             Kind::Udp(_) => true,
             // XDP has no part in HTTP, and aquatic_http knows no io_uring.
@@ -132,11 +132,11 @@ pub struct Programs {
     opentracker_workers: u32,
 }
 
-/// A contestant that has been started in the tracker's namespace of an arena.
+/// A system that has been started in the tracker's namespace of a testbed.
 pub struct Running {
     child: Option<Child>,
     log: PathBuf,
-    /// Files for this contestant alone.
+    /// Files for this system alone.
     directory: PathBuf,
     _reflector: Option<Object>,
 }
@@ -144,30 +144,30 @@ pub struct Running {
 impl Running {
     /// `directory` is a new one, for logs and configuration.
     pub fn start(
-        contestant: Contestant,
+        system: System,
         scenario: &Scenario,
-        arena: &Arena,
-        plan: &Plan,
+        testbed: &Testbed,
+        plan: &BenchPlan,
         directory: &Path,
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", workspace::display(directory)))?;
-        let path = contestant.find(&plan.programs, Some(scenario)).map_err(anyhow::Error::msg)?;
+        let path = system.find(&plan.programs, Some(scenario)).map_err(anyhow::Error::msg)?;
         let log = directory.join("log.txt");
         let mut running = Self { child: None, log, directory: directory.to_owned(), _reflector: None };
         let Some(path) = path else {
             return Ok(running);
         };
-        let mut command = arena.tracker.command(&path);
-        match contestant {
-            Contestant::Reflector => {}
-            Contestant::Native => tracker_arguments(&mut command, "native", scenario, arena, plan),
-            Contestant::Generic => tracker_arguments(&mut command, "generic", scenario, arena, plan),
-            Contestant::Sockets => tracker_arguments(&mut command, "off", scenario, arena, plan),
-            Contestant::Opentracker => opentracker_arguments(&mut command, scenario, &plan.programs, directory)?,
-            Contestant::Aquatic | Contestant::AquaticUring => {
+        let mut command = testbed.tracker.command(&path);
+        match system {
+            System::Reflector => {}
+            System::Native => tracker_arguments(&mut command, "native", scenario, testbed, plan),
+            System::Generic => tracker_arguments(&mut command, "generic", scenario, testbed, plan),
+            System::Sockets => tracker_arguments(&mut command, "off", scenario, testbed, plan),
+            System::Opentracker => opentracker_arguments(&mut command, scenario, &plan.programs, directory)?,
+            System::Aquatic | System::AquaticUring => {
                 let configuration = match scenario.load {
                     Kind::Http { .. } => aquatic_http_configuration(),
-                    Kind::Udp(_) => aquatic_udp_configuration(scenario.family, contestant == Contestant::AquaticUring),
+                    Kind::Udp(_) => aquatic_udp_configuration(scenario.family, system == System::AquaticUring),
                 };
                 let file = directory.join("aquatic.toml");
                 write(&file, &configuration)?;
@@ -179,10 +179,10 @@ impl Running {
     }
 
     /// Attaches the bare reflector. Its replies have `payload` bytes.
-    pub fn reflect(&mut self, arena: &Arena, load: &bench_ebpf::Load, payload: u32) -> anyhow::Result<()> {
+    pub fn reflect(&mut self, testbed: &Testbed, load: &bench_ebpf::Load, payload: u32) -> anyhow::Result<()> {
         let mut object = Object::load(1, 1)?;
         object.maps.set_load(&bench_ebpf::Load { reflected_payload: payload, ..*load })?;
-        arena.tracker.enter(|| object.programs.attach("reflect", &arena.tracker_interface))?;
+        testbed.tracker.enter(|| object.programs.attach("reflect", &testbed.tracker_interface))?;
         self._reflector = Some(object);
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Running {
     /// An error, with the end of its log, when the program has ended by itself.
     pub fn ensure_alive(&mut self) -> anyhow::Result<()> {
         let Some(child) = &mut self.child else { return Ok(()) };
-        if let Some(status) = child.try_wait().context("cannot wait for the contestant")? {
+        if let Some(status) = child.try_wait().context("cannot wait for the system")? {
             bail!("it ended by itself ({status}); the end of its log {}:\n{}", self.log.display(), self.log_end());
         }
         Ok(())
@@ -207,8 +207,8 @@ impl Running {
     }
 
     /// How many peers it says that it has. opentracker's format, which this tracker speaks too; aquatic does not.
-    pub fn stored_peers(&self, arena: &Arena) -> Option<u64> {
-        let text = arena.get("/stats?mode=peer").ok()?;
+    pub fn stored_peers(&self, testbed: &Testbed) -> Option<u64> {
+        let text = testbed.get("/stats?mode=peer").ok()?;
         text.lines().next()?.trim().parse().ok()
     }
 
@@ -261,7 +261,7 @@ fn spawn(command: &mut Command, core: usize, log: &Path) -> anyhow::Result<Child
         command.pre_exec(move || {
             cores::pin(0, core)?;
             cores::set_nice(0, cores::FAVOURED)?;
-            // When the benchmark is killed its contestants go with it.
+            // When the benchmark is killed its systems go with it.
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             Ok(())
         });
@@ -269,11 +269,11 @@ fn spawn(command: &mut Command, core: usize, log: &Path) -> anyhow::Result<Child
     command.spawn().with_context(|| format!("cannot start {command:?}"))
 }
 
-fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, arena: &Arena, plan: &Plan) {
+fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, testbed: &Testbed, plan: &BenchPlan) {
     let (v4, v6) = (Family::V4.tracker_address(), Family::V6.tracker_address());
     command.args(["run", "--xdp-mode", mode]);
     if mode != "off" {
-        command.args(["--interface", &arena.tracker_interface]);
+        command.args(["--interface", &testbed.tracker_interface]);
     }
     command
         .args(["--udp", &format!("{v4}:{TRACKER_PORT}"), "--udp", &format!("[{v6}]:{TRACKER_PORT}")])

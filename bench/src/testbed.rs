@@ -1,4 +1,4 @@
-//! Where a contest takes place: two network namespaces joined by a veth pair. The client's end belongs to the load's core,
+//! Where systems are measured: two network namespaces joined by a veth pair. The client's end belongs to the load's core,
 //! the tracker's end to the tracker's core.
 //!
 //! The client owns whole networks of addresses (local routes), so that any number of clients can be played; the tracker
@@ -57,7 +57,7 @@ impl Family {
     }
 }
 
-pub struct Arena {
+pub struct Testbed {
     pub client: Namespace,
     pub tracker: Namespace,
     pub client_interface: String,
@@ -65,16 +65,16 @@ pub struct Arena {
     cores: Cores,
 }
 
-impl Arena {
-    /// `number` tells arenas apart that exist at the same time.
+impl Testbed {
+    /// `number` tells testbeds apart that exist at the same time.
     pub fn create(number: usize, cores: Cores) -> anyhow::Result<Self> {
         let (client, tracker) = (Namespace::new()?, Namespace::new()?);
-        // The kernel names its polling threads after these, so they must differ from arena to arena.
+        // The kernel names its polling threads after these, so they must differ from testbed to testbed.
         let client_interface = format!("tb{number}c");
         let tracker_interface = format!("tb{number}t");
-        let arena = Self { client, tracker, client_interface, tracker_interface, cores };
-        arena.connect().context("cannot join the namespaces by a veth pair")?;
-        Ok(arena)
+        let testbed = Self { client, tracker, client_interface, tracker_interface, cores };
+        testbed.connect().context("cannot join the namespaces by a veth pair")?;
+        Ok(testbed)
     }
 
     fn connect(&self) -> anyhow::Result<()> {

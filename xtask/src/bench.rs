@@ -59,13 +59,13 @@ mod tests {
         for (line, needs) in [
             ("", true),
             ("--quick --scenario small", true),
-            ("stages --quick", true),
+            ("profile --quick", true),
             ("expiry", true),
             ("list", false),
             ("socket --target localhost:6969", false),
-            ("help stages", false),
+            ("help profile", false),
             ("--help", false),
-            ("stages -h", false),
+            ("profile -h", false),
         ] {
             let options: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             assert_eq!(needs_testbed(&options), needs, "{line}");

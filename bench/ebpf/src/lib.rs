@@ -115,7 +115,7 @@ pub struct Progress {
 
 const _: () = assert!(size_of::<Load>().is_multiple_of(8) && size_of::<Progress>().is_multiple_of(8));
 
-/// What was heard, on one CPU.
+/// The replies that one CPU has validated.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Replies {

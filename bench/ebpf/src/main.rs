@@ -2,11 +2,14 @@
 //!
 //! * `generate` runs in live-frames mode (`BPF_F_TEST_XDP_LIVE_FRAMES`) at the client's end of a veth pair and builds one
 //!   request after the other into recycled pages, at a set pace.
-//! * `hear` is attached there. It validates and counts the replies, and drops them, or, in a closed loop, turns each
+//! * `validate` is attached there. It checks and counts the replies, and drops them, or, in a closed loop, turns each
 //!   into the next request.
-//! * `reflect` is attached to the tracker's end when the contestant is the bare reflector.
-//! * `stage` runs in plain test mode: it builds a request and calls the tracker's program with it, without any network.
-//!   `nothing` takes the tracker's place to find out what the rest of that costs.
+//! * `reflect` is attached to the tracker's end when the system under test is the bare reflector.
+//! * `harness` runs in plain test mode: it builds a request and calls the tracker's program with it, without any network.
+//!   `noop` takes the tracker's place to find out what the rest of that costs.
+//!
+//! What they know of Ethernet, IP, UDP and BEP 15 is written a second time here and shares no code with the tracker: a
+//! mistake in the tracker must not be hidden by the same one in its benchmark.
 //!
 //! They exist on the eBPF target only. On the host this is an empty binary, so that the workspace builds without an eBPF
 //! toolchain.
@@ -36,13 +39,13 @@ mod programs {
     }
 
     #[xdp]
-    fn hear(ctx: XdpContext) -> u32 {
+    fn validate(ctx: XdpContext) -> u32 {
         match validate::reply(&ctx) {
-            Some(validate::Heard::NotAReply) => xdp_action::XDP_PASS,
+            Some(validate::Verdict::NotAReply) => xdp_action::XDP_PASS,
             // Not XDP_TX: between veth ends that works only when the other one has an XDP program, and not every tracker has.
             // SAFETY: a helper that takes numbers.
-            Some(validate::Heard::NextRequest) => unsafe { bpf_redirect(ctx.ingress_ifindex() as u32, 0) as u32 },
-            Some(validate::Heard::Counted) | None => xdp_action::XDP_DROP,
+            Some(validate::Verdict::NextRequest) => unsafe { bpf_redirect(ctx.ingress_ifindex() as u32, 0) as u32 },
+            Some(validate::Verdict::Counted) | None => xdp_action::XDP_DROP,
         }
     }
 
@@ -56,7 +59,7 @@ mod programs {
     }
 
     #[xdp]
-    fn stage(ctx: XdpContext) -> u32 {
+    fn harness(ctx: XdpContext) -> u32 {
         if frame::set_length(&ctx, maps::load().map_or(0, |load| load.frame_length)).is_some()
             && request::unpaced(&ctx).is_some()
         {
@@ -67,7 +70,7 @@ mod programs {
     }
 
     #[xdp]
-    fn nothing(_ctx: XdpContext) -> u32 {
+    fn noop(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_TX
     }
 }

@@ -34,7 +34,7 @@ static LATENCY: PerCpuArray<u64> = PerCpuArray::with_max_entries(LATENCY_BUCKETS
 #[map]
 static COPY: PerCpuArray<[u32; COPY_WORDS]> = PerCpuArray::with_max_entries(1, 0);
 
-/// The program that `stage` calls.
+/// The program that `harness` calls.
 #[map]
 pub static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 

@@ -114,7 +114,7 @@ fn announce<const LENGTH: usize>(ctx: &XdpContext, load: &Load, progress: &mut P
     let client = maps::client(place.client)?;
     let frame = Bytes::<LENGTH>::of(ctx)?;
     copy_template(frame, load);
-    let mut sum = header(frame, load, progress, client, at, true);
+    let mut sum = header(frame, load, progress, client, at) + put_connection_id(frame, client, at);
     sum += put_info_hash(frame, at.payload + INFO_HASH, visit.torrent);
     if !is_seeder(visit, load.seeders) {
         frame.put(at.payload + LEFT_LOW_WORD, LEFT);
@@ -132,7 +132,7 @@ fn connect<const LENGTH: usize>(ctx: &XdpContext, load: &Load, progress: &mut Pr
     let client = maps::client(progress.sequence as u32 & load.addresses.wrapping_sub(1))?;
     let frame = Bytes::<LENGTH>::of(ctx)?;
     copy_template(frame, load);
-    let sum = header(frame, load, progress, client, at, false);
+    let sum = header(frame, load, progress, client, at);
     put_checksum(frame, at, sum);
     Some(())
 }
@@ -142,7 +142,7 @@ fn scrape<const LENGTH: usize>(ctx: &XdpContext, load: &Load, progress: &mut Pro
     let client = maps::client(progress.sequence as u32 & load.addresses.wrapping_sub(1))?;
     let frame = Bytes::<LENGTH>::of(ctx)?;
     copy_template(frame, load);
-    let mut sum = header(frame, load, progress, client, at, true);
+    let mut sum = header(frame, load, progress, client, at) + put_connection_id(frame, client, at);
     let mut hash_at = ctx.data() + LENGTH;
     let end = ctx.data_end();
     for turn in 0..SCRAPE_MAX {
@@ -187,7 +187,7 @@ fn copy_template<const LENGTH: usize>(frame: Bytes<LENGTH>, load: &Load) {
     }
 }
 
-/// Source address, IPv4 checksum, connection id and transaction id. Returns the UDP checksum's sum so far.
+/// Writes source address, IPv4 checksum and transaction id. Returns the UDP checksum's sum so far.
 #[inline(always)]
 fn header<const LENGTH: usize>(
     frame: Bytes<LENGTH>,
@@ -195,7 +195,6 @@ fn header<const LENGTH: usize>(
     progress: &Progress,
     client: &Client,
     at: Layout,
-    with_connection_id: bool,
 ) -> u64 {
     let mut sum = u64::from(load.udp_sum);
     if at.udp == V4.udp {
@@ -209,16 +208,21 @@ fn header<const LENGTH: usize>(
             sum += u64::from(word);
         }
     }
-    if with_connection_id {
-        frame.put(at.payload, client.connection_id[0]);
-        frame.put(at.payload + 4, client.connection_id[1]);
-        sum += u64::from(client.connection_id[0]) + u64::from(client.connection_id[1]);
-    }
     let transaction_id = (progress.sequence as u32).to_be();
     frame.put(at.payload + TRANSACTION_ID, transaction_id);
     sum + u64::from(transaction_id)
 }
 
+/// Writes the client's connection id. Returns what it adds to the UDP checksum's sum.
+#[inline(always)]
+fn put_connection_id<const LENGTH: usize>(frame: Bytes<LENGTH>, client: &Client, at: Layout) -> u64 {
+    let [high, low] = client.connection_id;
+    frame.put(at.payload, high);
+    frame.put(at.payload + 4, low);
+    u64::from(high) + u64::from(low)
+}
+
+/// Writes a torrent's info_hash. Returns what it adds to the UDP checksum's sum.
 #[inline(always)]
 fn put_info_hash<const LENGTH: usize>(frame: Bytes<LENGTH>, at: usize, torrent: u32) -> u64 {
     let mut sum = 0;

@@ -1,4 +1,4 @@
-//! Hearing replies: what is not a valid answer to a request sent lately does not count.
+//! Validates replies: only a valid answer to a request that was sent lately counts.
 
 use core::ptr;
 
@@ -19,25 +19,29 @@ const WINDOW: u32 = 1 << 22;
 const ACTION_ERROR: u32 = 3;
 const PROTOCOL_UDP: u8 = 17;
 
-pub enum Heard {
+/// What a frame that came to the client's end turned out to be.
+pub enum Verdict {
+    /// Something else than a reply to the generator.
     NotAReply,
+    /// A valid reply, which was counted.
     Counted,
+    /// A valid reply, which was counted and turned into the next request.
     NextRequest,
 }
 
 #[inline(always)]
-pub fn reply(ctx: &XdpContext) -> Option<Heard> {
+pub fn reply(ctx: &XdpContext) -> Option<Verdict> {
     let load = maps::load()?;
     // Everything up to the transaction id; the shortest packets of other protocols are shorter and pass.
     if load.family == 4 { in_family::<50>(ctx, load, V4) } else { in_family::<70>(ctx, load, V6) }
 }
 
 #[inline(always)]
-fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> Option<Heard> {
+fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> Option<Verdict> {
     let replies = maps::replies()?;
     let Some(frame) = Bytes::<LENGTH>::of(ctx) else {
         replies.passed += 1;
-        return Some(Heard::NotAReply);
+        return Some(Verdict::NotAReply);
     };
     let is_v4 = at.udp == V4.udp;
     let ether_type: u16 = frame.get(ETHER_TYPE);
@@ -50,7 +54,7 @@ fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> 
         || destination_port != load.client_port
     {
         replies.passed += 1;
-        return Some(Heard::NotAReply);
+        return Some(Verdict::NotAReply);
     }
 
     let udp_length = u32::from(u16::from_be(frame.get(at.udp + 4)));
@@ -112,7 +116,7 @@ fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> 
         }
     }
     if load.closed_loop == 0 {
-        return Some(Heard::Counted);
+        return Some(Verdict::Counted);
     }
     // The time of the reply is the time of the next request; sampled are others than those whose time is known.
     let now = if now == 0 && progress.sequence as u32 & (SAMPLE_EVERY - 1) == 0 {
@@ -122,7 +126,7 @@ fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> 
         now
     };
     request::next(ctx, load, now)?;
-    Some(Heard::NextRequest)
+    Some(Verdict::NextRequest)
 }
 
 /// Remembers the largest swarm that was told of.
