@@ -31,7 +31,6 @@ mod cores;
 mod expiry;
 mod generator;
 mod http;
-mod interrupt;
 mod object;
 mod plot;
 mod profile;
@@ -46,7 +45,7 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser, Subcommand};
-use tracker_tests::workspace;
+use tracker_tests::{interrupt, workspace};
 
 use self::{
     comparison::{BenchPlan, Method},

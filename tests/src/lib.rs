@@ -12,10 +12,12 @@
 //! | [`cards`] | the pairs of network cards that the guests of `cargo xtask kernels` have |
 //! | [`pass`] | the XDP program that the far end of a veth pair needs |
 //! | [`raw`] | sockets that send and receive whole frames |
+//! | [`supervised`] | child processes: started, waited for, ended, and what they print |
 //! | [`tracker`] | the daemon as a child process |
 //! | [`client`] | UDP and HTTP clients |
 //! | [`bencode`] | what HTTP replies are written in |
 //! | [`command`] | other programs, with errors that say what was run |
+//! | [`interrupt`] | what signals do to a program that has to clear away before it ends |
 //! | [`workspace`] | where things are in this workspace |
 //! | [`println`], [`eprintln`] | printing that does not panic when nobody reads |
 //!
@@ -30,11 +32,13 @@ pub mod bep15;
 pub mod cards;
 pub mod client;
 pub mod command;
+pub mod interrupt;
 pub mod namespace;
 pub mod packet;
 pub mod pass;
 pub mod raw;
 pub mod rows;
+pub mod supervised;
 pub mod tracker;
 pub mod workspace;
 

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM end the benchmark early, but not at once: everything it made is taken away first.
+//! Ctrl-C, SIGTERM and SIGHUP end a program early, but not at once: it first takes away what it has made. For programs that
+//! make network namespaces and start others: the playground and the benchmark.
 
 use std::{
     io,
@@ -17,7 +18,10 @@ extern "C" fn remember(_signal: libc::c_int) {
 
 extern "C" fn ignore(_signal: libc::c_int) {}
 
-/// From here on Ctrl-C and SIGTERM are remembered instead of killing the process, and [`wake`] can be used.
+/// From here on Ctrl-C, SIGTERM and SIGHUP are remembered instead of killing the process, and [`wake`] can be used.
+///
+/// # Errors
+/// When the kernel does not take a handler.
 pub fn catch() -> anyhow::Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         handle(signal, remember)?;
@@ -49,12 +53,16 @@ fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> anyhow::R
     Ok(())
 }
 
-/// Whether somebody wants the benchmark to end.
+/// Whether somebody wants this process to end.
+#[must_use]
 pub fn is_set() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// An error once somebody wants the benchmark to end; called in every loop that may take long.
+/// To be called in every loop that may take long.
+///
+/// # Errors
+/// When somebody wants this process to end.
 pub fn check() -> anyhow::Result<()> {
     if is_set() {
         bail!("interrupted");
@@ -62,7 +70,10 @@ pub fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sleeps, unless somebody wants the benchmark to end.
+/// Sleeps.
+///
+/// # Errors
+/// As soon as somebody wants this process to end.
 pub fn sleep(duration: Duration) -> anyhow::Result<()> {
     const SLICE: Duration = Duration::from_millis(100);
     let end = Instant::now() + duration;
