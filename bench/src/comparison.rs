@@ -273,30 +273,19 @@ impl Session {
     }
 
     fn wait_for_answer(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
-        let start = Instant::now();
-        loop {
-            self.running.ensure_alive()?;
-            let result = match &mut self.load {
-                Load::Udp(..) => {
-                    connect::connect(&self.testbed, scenario.family, 1, Duration::from_millis(200)).map(|_| ())
-                }
-                Load::Http(http) => self.testbed.client.enter(|| {
-                    let start = Instant::now();
-                    http.run(|counts| Ok(counts.answered > 0 || start.elapsed() > Duration::from_millis(200)))?;
-                    ensure!(http.counts.answered > 0, "no answer by HTTP: {:?} {:?}", http.counts, http.example);
-                    http.counts = http::Counts::default();
-                    http.example = None;
-                    Ok(())
-                }),
-            };
-            match result {
-                Ok(()) => return Ok(()),
-                Err(error) if start.elapsed() > START_LIMIT => {
-                    return Err(error.context(format!("the end of its log:\n{}", self.running.log_end())));
-                }
-                Err(_) => interrupt::sleep(Duration::from_millis(50))?,
-            }
-        }
+        const TRY: Duration = Duration::from_millis(200);
+        let Self { running, load, testbed, .. } = self;
+        running.wait_until_ready(START_LIMIT, || match load {
+            Load::Udp(..) => connect::connect(testbed, scenario.family, 1, TRY).map(|_| ()),
+            Load::Http(http) => testbed.client.enter(|| {
+                let start = Instant::now();
+                http.run(|counts| Ok(counts.answered > 0 || start.elapsed() > TRY))?;
+                ensure!(http.counts.answered > 0, "no answer by HTTP: {:?} {:?}", http.counts, http.example);
+                http.counts = http::Counts::default();
+                http.example = None;
+                Ok(())
+            }),
+        })
     }
 
     fn renew_connections(&mut self, scenario: &Scenario) -> anyhow::Result<()> {

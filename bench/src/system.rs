@@ -1,18 +1,22 @@
-//! Who is measured, and how each is started: on one core, with one worker, giving as many peers as the others.
+//! The systems under test, and how each is started: on one core, with one worker, giving as many peers as the others.
 
 use std::{
     fs::{self, File},
     io::Write as _,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use bench_ebpf::info_hash;
 use clap::ValueEnum;
-use tracker_tests::{command, workspace};
+use tracker_tests::{
+    command,
+    supervised::{Ending, Printing, Supervised},
+    workspace,
+};
 
 use crate::{
     buffers,
@@ -118,6 +122,9 @@ impl System {
     }
 }
 
+/// How a system is made to end. When the benchmark is killed its systems go with it.
+const ENDING: Ending = Ending { orphaned: libc::SIGKILL, grace: Duration::from_secs(2) };
+
 /// Programs to be used instead of those found in PATH.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Programs {
@@ -134,8 +141,8 @@ pub struct Programs {
 
 /// A system that has been started in the tracker's namespace of a testbed.
 pub struct Running {
-    child: Option<Child>,
-    log: PathBuf,
+    /// The reflector has none.
+    child: Option<Supervised>,
     /// Files for this system alone.
     directory: PathBuf,
     _reflector: Option<Object>,
@@ -152,8 +159,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", workspace::display(directory)))?;
         let path = system.find(&plan.programs, Some(scenario)).map_err(anyhow::Error::msg)?;
-        let log = directory.join("log.txt");
-        let mut running = Self { child: None, log, directory: directory.to_owned(), _reflector: None };
+        let mut running = Self { child: None, directory: directory.to_owned(), _reflector: None };
         let Some(path) = path else {
             return Ok(running);
         };
@@ -174,7 +180,7 @@ impl Running {
                 command.arg("-c").arg(file);
             }
         }
-        running.child = Some(spawn(&mut command, plan.cores.tracker, &running.log)?);
+        running.child = Some(spawn(command, plan.cores.tracker, directory.join("log.txt"))?);
         Ok(running)
     }
 
@@ -193,17 +199,16 @@ impl Running {
 
     /// An error, with the end of its log, when the program has ended by itself.
     pub fn ensure_alive(&mut self) -> anyhow::Result<()> {
-        let Some(child) = &mut self.child else { return Ok(()) };
-        if let Some(status) = child.try_wait().context("cannot wait for the system")? {
-            bail!("it ended by itself ({status}); the end of its log {}:\n{}", self.log.display(), self.log_end());
-        }
-        Ok(())
+        self.child.as_mut().map_or(Ok(()), Supervised::ensure_running)
     }
 
-    pub fn log_end(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+    /// Waits until `answers` succeeds, for `limit` at most.
+    pub fn wait_until_ready(
+        &mut self,
+        limit: Duration,
+        answers: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.child.as_mut().map_or(Ok(()), |child| child.wait_until_ready(limit, answers))
     }
 
     /// How many peers it says that it has. opentracker's format, which this tracker speaks too; aquatic does not.
@@ -225,48 +230,26 @@ impl Running {
     pub fn enlarge_buffers(&self) -> anyhow::Result<()> {
         self.process().map_or(Ok(()), buffers::enlarge)
     }
-
-    fn terminate(&self) {
-        if let Some(process) = self.process() {
-            // SAFETY: a system call without pointers; the process is a child that has not been waited for.
-            unsafe { libc::kill(process, libc::SIGTERM) };
-        }
-    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Whoever runs only when nobody else wants to does not come to its end.
         let _gone_already = self.set_urgency(Urgency::Measured);
-        self.terminate();
-        if let Some(child) = &mut self.child {
-            for _ in 0..200 {
-                if !matches!(child.try_wait(), Ok(None)) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            let _already_gone = child.kill();
-            let _status = child.wait();
-        }
         // Whitelists take tens of megabytes.
         let _kept = fs::remove_file(self.directory.join("whitelist.txt"));
     }
 }
 
-fn spawn(command: &mut Command, core: usize, log: &Path) -> anyhow::Result<Child> {
-    let output = File::create(log).with_context(|| format!("cannot create {}", workspace::display(log)))?;
-    command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
+fn spawn(mut command: Command, core: usize, log: PathBuf) -> anyhow::Result<Supervised> {
     // SAFETY: between fork and exec only system calls are made.
     unsafe {
         command.pre_exec(move || {
             cores::pin(0, core)?;
-            cores::set_nice(0, cores::FAVOURED)?;
-            // When the benchmark is killed its systems go with it.
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            Ok(())
+            cores::set_nice(0, cores::FAVOURED)
         });
     }
-    command.spawn().with_context(|| format!("cannot start {command:?}"))
+    Supervised::start(command, Printing::File(log), ENDING)
 }
 
 fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, testbed: &Testbed, plan: &BenchPlan) {

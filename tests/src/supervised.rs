@@ -269,7 +269,11 @@ impl Supervised {
         status
     }
 
-    fn end(&mut self) -> Result<ExitStatus> {
+    /// Ends it, and waits for that.
+    ///
+    /// # Errors
+    /// When it had to be killed although it had its time; with what it has printed.
+    pub fn end(&mut self) -> Result<ExitStatus> {
         if !self.ending.grace.is_zero() {
             self.signal(libc::SIGTERM)?;
             let deadline = Instant::now() + self.ending.grace;
@@ -279,6 +283,9 @@ impl Supervised {
                 }
                 thread::sleep(INTERVAL / 2);
             }
+        }
+        if let Some(status) = self.status()? {
+            return Ok(status);
         }
         self.child.kill().context("cannot kill a child process")?;
         let status = self.child.wait().context("cannot wait for a child process")?;
@@ -300,6 +307,10 @@ impl Drop for Supervised {
             && let Err(error) = self.end()
         {
             eprintln!("{error:#}");
+        }
+        let output = if thread::panicking() { self.output() } else { String::new() };
+        if !output.is_empty() {
+            eprintln!("a child process of the test that failed said:\n{output}");
         }
     }
 }
