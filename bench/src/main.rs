@@ -58,7 +58,12 @@ use self::{
 
 /// Measure this tracker against others on one core, in network namespaces (root)
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
+#[command(
+    name = "cargo xtask bench",
+    bin_name = "cargo xtask bench",
+    args_conflicts_with_subcommands = true,
+    after_help = "With --no-install, wherever it is given, nothing is installed: what is missing is listed"
+)]
 struct Options {
     #[command(subcommand)]
     task: Option<Task>,

@@ -17,9 +17,9 @@ mod ebpf_package;
 #[cfg(test)]
 mod features;
 mod kernels;
+mod needs;
 mod object_file;
 mod record;
-mod requirements;
 mod run;
 mod source_hash;
 mod test;
@@ -47,7 +47,7 @@ enum Task {
     /// Build the eBPF programs from source, or check that the committed objects are up to date
     BuildEbpf(build_ebpf::Options),
     /// Run clippy on the eBPF programs for their real target
-    ClippyEbpf,
+    ClippyEbpf(clippy_ebpf::Options),
     /// Run the XDP program on Debian's kernels, in virtual machines
     Kernels(kernels::Options),
     /// Run the tracker in a playground that touches no real interface (root), or with the options given
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench(options) => bench::run(&options),
         Task::BuildEbpf(options) => build_ebpf::run(&options),
-        Task::ClippyEbpf => clippy_ebpf::run(),
+        Task::ClippyEbpf(options) => clippy_ebpf::run(&options),
         Task::Kernels(options) => kernels::run(&options),
         Task::Run(options) => run::run(&options),
         Task::Verify(options) => verify::run(&options),

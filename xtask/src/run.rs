@@ -23,7 +23,11 @@ use tracker_tests::{
     supervised::{Ending, Printing, Supervised},
 };
 
-use crate::{command, debian, requirements, workspace};
+use crate::{
+    command, debian,
+    needs::{self, InstallOptions},
+    workspace,
+};
 
 /// What the names of playgrounds begin with, in namespaces; the number of this process follows.
 const NAMESPACE: &str = "tracker-playground-";
@@ -45,9 +49,8 @@ const NO_URLS: &str = "url=off";
 
 #[derive(Args)]
 pub struct Options {
-    /// Install nothing: where something is missing, say what, and end
-    #[arg(long)]
-    no_install: bool,
+    #[command(flatten)]
+    install: InstallOptions,
     /// Options of `tracker run`, on the machine itself. Without any: a playground in a network namespace (root)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
     options: Vec<String>,
@@ -61,11 +64,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
          `sudo --preserve-env=PATH,HOME cargo xtask run`. Without root, `cargo xtask run --xdp-mode off` runs the tracker on \
          ordinary sockets"
     );
-    if options.no_install {
-        debian::forbid_installing();
-    }
     if in_playground {
-        requirements::install(&[requirements::NAMESPACES], "the playground's network namespaces")?;
+        needs::provide("the playground's network namespaces", &[needs::NAMESPACES], &[], options.install)?;
     }
     command::run(command::cargo().args(["build", "--release", "--package", "tracker-user", "--bin", "tracker"]))?;
     let tracker = workspace::target_dir().join("release/tracker");
