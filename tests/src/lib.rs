@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`packet`] | Ethernet frames: a builder with knobs, a parser that checks everything |
 //! | [`bep15`] | requests and replies of the UDP tracker protocol |
-//! | [`rows`] | the table of decisions: packet in, expected outcome, counter, store before and after |
+//! | [`decision_table`] | the table of decisions: packet in, expected outcome, counter, store before and after |
 //! | [`namespace`] | network namespaces and the veth pairs between them |
 //! | [`cards`] | the pairs of network cards that the guests of `cargo xtask kernels` have |
 //! | [`pass`] | the XDP program that the far end of a veth pair needs |
@@ -32,12 +32,12 @@ pub mod bep15;
 pub mod cards;
 pub mod client;
 pub mod command;
+pub mod decision_table;
 pub mod interrupt;
 pub mod namespace;
 pub mod packet;
 pub mod pass;
 pub mod raw;
-pub mod rows;
 pub mod supervised;
 pub mod tracker;
 pub mod workspace;

@@ -57,7 +57,7 @@ impl Part {
     pub fn tests(self) -> Option<Tests> {
         let (binary, names): (_, &[&str]) = match self {
             Self::Verify => return None,
-            Self::Rows => ("rows", &["rows_hold_for_the_xdp_program"]),
+            Self::Rows => ("conformance", &["rows_hold_for_the_xdp_program"]),
             Self::Veth => (
                 "veth",
                 &[

@@ -14,8 +14,8 @@ use tracker_common::{
 };
 use tracker_tests::{
     bep15::{self, Announce, Reply},
+    decision_table::{CLIENT_MAC, Expected, Family, Id, Peer, Row, Scope, TRACKER_MAC, Verdict},
     packet::Frame,
-    rows::{CLIENT_MAC, Expected, Family, Id, Peer, Row, Scope, TRACKER_MAC, Verdict},
 };
 
 /// What came of a frame.

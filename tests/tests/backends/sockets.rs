@@ -8,7 +8,7 @@ use std::{
 };
 use tracker_common::{outcome::Reason, settings::Settings};
 use tracker_tests::{
-    bep15, client::PATIENCE, namespace::Namespace, packet::Frame, patience, rows::TRACKER, tracker::Tracker,
+    bep15, client::PATIENCE, decision_table::TRACKER, namespace::Namespace, packet::Frame, patience, tracker::Tracker,
 };
 
 /// Transaction id of the requests that tell when there is nothing more to come; no row uses it.

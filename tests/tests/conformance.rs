@@ -1,8 +1,9 @@
 //! Every row of the table, on every way a request can take; and all ways have to give the same answers, to the rows as well as
 //! to whatever else may come.
 
-mod ways;
+mod backends;
 
+use backends::{Outcome, Runner, Way, host::Host, sockets::Sockets, xdp::XdpProgram};
 use proptest::{prelude::*, test_runner::TestRunner};
 use std::{
     cell::{Cell, RefCell},
@@ -11,11 +12,10 @@ use std::{
 };
 use tracker_tests::{
     bep15::{self, Announce, Counts, Reply},
+    decision_table::{self, CLIENT_MAC, Family, TRACKER_MAC},
     packet::Frame,
-    rows::{self, CLIENT_MAC, Family, TRACKER_MAC},
 };
 use tracker_user::sizes::Sizes;
-use ways::{Outcome, Runner, Way, host::Host, sockets::Sockets, xdp::XdpProgram};
 
 /// Enough for all rows.
 const SIZES: Sizes = Sizes { index_buckets: 1024, swarms: 2000, partitions: 1000, chunks_v4: 4000, chunks_v6: 4000 };
@@ -24,7 +24,7 @@ const SIZES: Sizes = Sizes { index_buckets: 1024, swarms: 2000, partitions: 1000
 type Answers = BTreeMap<String, String>;
 
 fn run(mut way: impl Way) -> Answers {
-    Runner::new(&mut way).run(&rows::all())
+    Runner::new(&mut way).run(&decision_table::all())
 }
 
 fn through_xdp() -> Answers {
@@ -59,7 +59,7 @@ fn all_ways_give_the_same_answers() {
     let (host, sockets, xdp) = (through_host_build(), through_sockets(), through_xdp());
     assert_eq!(host, sockets);
     let left_to_sockets: Vec<_> =
-        rows::all().into_iter().filter(|row| row.left_to_sockets.is_some()).map(|row| row.name).collect();
+        decision_table::all().into_iter().filter(|row| row.left_to_sockets.is_some()).map(|row| row.name).collect();
     for (name, answer) in host.iter().filter(|(name, _)| !left_to_sockets.contains(name)) {
         assert_eq!(xdp.get(name), Some(answer), "{name}");
     }
@@ -197,7 +197,7 @@ impl Datagram {
 fn normal(reply: &[u8], ipv4: bool, wanted: i32) -> Reply {
     let mut reply = Reply::parse(reply, ipv4).expect("a reply");
     if let Reply::Announce { interval, peers, .. } = &mut reply {
-        assert!(rows::INTERVAL.contains(&i64::from(*interval)), "interval {interval}");
+        assert!(decision_table::INTERVAL.contains(&i64::from(*interval)), "interval {interval}");
         *interval = 0;
         let unique: BTreeSet<_> = peers.iter().copied().collect();
         assert_eq!(unique.len(), peers.len(), "a peer twice");

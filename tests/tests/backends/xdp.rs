@@ -15,9 +15,9 @@ use tracker_common::{
     store::{V4, V6},
 };
 use tracker_tests::{
+    decision_table::{TRACKER, TRACKER_MAC, TRACKER_PORT, Verdict},
     namespace::require_root,
     packet::{Datagram, Frame},
-    rows::{TRACKER, TRACKER_MAC, TRACKER_PORT, Verdict},
 };
 use tracker_user::{memory::Store, object, sizes::Sizes};
 
