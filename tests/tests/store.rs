@@ -12,22 +12,26 @@ use std::{
     },
 };
 use tracker_common::{
-    memory::{Memory, Step as LoopStep},
-    outcome::{Counter, Event, RENEWALS, Reason},
-    reply::Scratch,
+    id::InfoHash,
+    outcome::{Counter, Event, REFRESH_AGES, StoreError},
+    platform::{Platform, Rare, Step as LoopStep},
+    scratch::Scratch,
     settings::Settings,
     store::{
-        Announcement, Bucket, ChunkV4, ChunkV6, Counts, Family, Partition, PeerEvent, Pools, Sample, Swarm, V4, V6,
-        Wanted,
-        count::{counts, find},
-        expiry::{Sweep, SweepReport, sweep},
-        family::{COMPLETED, LEECHER, OCCUPIED, is_root, root_peers},
-        index::Place,
+        family::{Family, V4, V6, Wanted},
+        index::{Place, counts, find_number},
+        layout::{
+            Bucket, COMPLETED, ChunkV4, ChunkV6, Counts, LEECHER, OCCUPIED, Partition, Pools, Swarm, is_root,
+            root_peers,
+        },
+        membership::{Announcement, PeerEvent},
         partition::{capacity, chunks_for},
-        reach::{self, NEAREST},
-        refresh, sample, update,
+        refresh::refresh,
+        sample::{Sample, VISITS, sample},
+        scope::{self, NEAREST},
+        sweep::{Sweep, SweepReport, sweep},
+        upsert::update,
     },
-    wire::InfoHash,
 };
 use tracker_user::{
     memory::{Handle, Path, Store},
@@ -48,7 +52,7 @@ const ROOMY: Sizes = Sizes { index_buckets: 64, swarms: 64, partitions: 2048, ch
 trait Peers: Family<Key: Ord + Debug + Send + Sync> {
     /// Peer number so and so.
     fn peer(number: u32) -> Self::Key;
-    /// Peer number so and so with an address that is so near ([`reach::nearness`]).
+    /// Peer number so and so with an address that is so near ([`scope::nearness`]).
     fn near_peer(nearness: u32, number: u32) -> Self::Key;
     /// The peer in the compact form.
     fn read(compact: &[u8]) -> Self::Key;
@@ -231,14 +235,14 @@ impl World {
                 return;
             }
             Ok(Some(_)) => assert!(known_torrent || event != PeerEvent::Stopped, "a stop has created a torrent"),
-            Err(Reason::TorrentsFull) => {
+            Err(StoreError::TorrentsFull) => {
                 assert!(self.tight && !known_torrent, "a torrent was refused");
                 return;
             }
             Err(reason) => {
-                assert!(self.tight && reason == Reason::MemoryFull, "refused: {reason:?}");
+                assert!(self.tight && reason == StoreError::MemoryFull, "refused: {reason:?}");
                 // The torrent may have been made before there was no room for the peer.
-                if find(&self.handle, &info_hash).is_some() {
+                if find_number(&self.handle, &info_hash).is_some() {
                     self.model.entry(info_hash).or_default().active = minute;
                 }
                 return;
@@ -268,7 +272,7 @@ impl World {
     /// newcomer.
     fn forget_evicted<F: Peers>(&mut self, info_hash: InfoHash, newcomer: F::Key, evicted: u64) {
         assert!(self.tight && evicted == 1, "{evicted} peers evicted");
-        let number = find(&self.handle, &info_hash).expect("stored");
+        let number = find_number(&self.handle, &info_hash).expect("stored");
         let there = stored::<F>(&self.handle, number);
         let peers = F::of(self.model.get_mut(&info_hash).expect("stored"));
         let gone: Vec<_> = peers.keys().filter(|peer| !there.contains_key(peer)).copied().collect();
@@ -306,7 +310,7 @@ impl World {
             let limit = if torrent.completed == 0 { IDLE } else { IDLE_COMPLETED };
             let idle = torrent.v4.is_empty() && torrent.v6.is_empty() && minute - torrent.active >= limit;
             // A swarm that was big shrinks step by step, so its record may go with a later sweep.
-            let gone = find(&self.handle, info_hash).is_none();
+            let gone = find_number(&self.handle, info_hash).is_none();
             assert!(idle || !gone, "a torrent is gone that nobody had to remove");
             removed += u64::from(gone);
             !gone
@@ -317,7 +321,7 @@ impl World {
     }
 
     fn sample<F: Peers>(&mut self, info_hash: InfoHash, asker: F::Key, want: u32, seeders: bool) {
-        let Some(number) = find(&self.handle, &info_hash) else { return };
+        let Some(number) = find_number(&self.handle, &info_hash) else { return };
         let given = given::<F>(&self.handle, number, want, seeders, asker);
         let peers = F::of(self.model.get_mut(&info_hash).expect("stored"));
         let mut seen = BTreeSet::new();
@@ -333,7 +337,7 @@ impl World {
         // As long as all chunks can be looked at, nobody who could be given is missing.
         let chunks = partitions::<F>(&self.handle, number).map(|partition| chunks_for::<F>(partition.peers.load()));
         let (count, longest) = chunks.fold((0, 0), |(count, longest), chunks| (count + 1, chunks.max(longest)));
-        if count * longest.div_ceil(F::VISIT) <= sample::VISITS {
+        if count * longest.div_ceil(F::VISIT) <= VISITS {
             assert_eq!(given.len(), possible, "{count} partitions of up to {longest} chunks");
         }
     }
@@ -342,7 +346,7 @@ impl World {
     fn check(&mut self) {
         for (info_hash, torrent) in &mut self.model {
             assert_eq!(counts(&self.handle, info_hash), torrent.counts());
-            let number = find(&self.handle, info_hash).expect("a torrent of the model is stored");
+            let number = find_number(&self.handle, info_hash).expect("a torrent of the model is stored");
             check_peers::<V4>(&self.handle, number, torrent);
             check_peers::<V6>(&self.handle, number, torrent);
         }
@@ -581,7 +585,7 @@ fn torrent_beyond_the_limit_is_refused_and_those_there_live_on() {
     for number in 0..3 {
         assert!(announce(number).is_ok());
     }
-    assert_eq!(announce(3), Err(Reason::TorrentsFull));
+    assert_eq!(announce(3), Err(StoreError::TorrentsFull));
     assert!(announce(2).is_ok());
     assert_eq!(counts(&world.handle, &torrent(3)), Counts::default());
 }
@@ -683,7 +687,7 @@ fn nearness<F: Peers, const HURRIED: bool>(size: u32) {
     }
     for near in 0..=NEAREST {
         let asker = F::near_peer(near, 0);
-        assert_eq!(reach::nearness(F::near(asker)), near);
+        assert_eq!(scope::nearness(F::near(asker)), near);
         let allowed = members.values().filter(|of| **of <= near).count() - 1;
         let mut seen = BTreeSet::new();
         for _ in 0..60 {
@@ -747,13 +751,13 @@ fn nobody_is_given_much_more_or_less_often_than_others() {
     }
 }
 
-/// A handle of a store in which something happens between two turns of a loop, or which is [`Memory::HURRIED`].
+/// A handle of a store in which something happens between two turns of a loop, or which is [`Platform::HURRIED`].
 struct Double<'a, const HURRIED: bool> {
     handle: &'a Handle,
     between: &'a dyn Fn(),
 }
 
-impl<const HURRIED: bool> Memory for Double<'_, HURRIED> {
+impl<const HURRIED: bool> Platform for Double<'_, HURRIED> {
     const BOUNDED: bool = false;
     const HURRIED: bool = HURRIED;
     type Inner = Handle;
@@ -787,6 +791,9 @@ impl<const HURRIED: bool> Memory for Double<'_, HURRIED> {
     }
     fn count(&self, counter: Counter, by: u64) {
         self.handle.count(counter, by);
+    }
+    fn rarely(&self, work: Rare) -> Result<u32, StoreError> {
+        self.handle.rarely(work)
     }
     fn pause(&self, tries: u32) {
         self.handle.pause(tries);
@@ -883,7 +890,7 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
                 sweep(&watcher, &slice, |_, _| {}).expect("all records are there");
                 for swarm in 0..swarms {
                     turn += 1;
-                    let Some(number) = find(&watcher, &torrent(swarm)) else { continue };
+                    let Some(number) = find_number(&watcher, &torrent(swarm)) else { continue };
                     let asker = F::peer(turn % (threads * peers));
                     let given = given::<F>(&watcher, number, 50, true, asker);
                     assert!(!given.contains(&asker), "the asker itself");
@@ -906,7 +913,7 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
         let expected: BTreeMap<F::Key, bool> = (0..threads * peers)
             .filter_map(|peer| state(swarm, peer, rounds).map(|seeder| (F::peer(peer), seeder)))
             .collect();
-        let number = find(&handle, &torrent(swarm)).expect("stored");
+        let number = find_number(&handle, &torrent(swarm)).expect("stored");
         let there: BTreeMap<F::Key, bool> =
             stored::<F>(&handle, number).into_iter().map(|(peer, flags)| (peer, flags & LEECHER == 0)).collect();
         assert!(there == expected, "swarm {swarm}: {} peers instead of {}", there.len(), expected.len());
@@ -986,7 +993,7 @@ fn counters_add_up_to_what_is_stored() {
     assert_eq!((event(Event::Peer4Added), event(Event::Peer4Removed)), (1000, 500));
     assert_eq!((event(Event::Peer6Added), event(Event::Peer6Removed)), (1000, 1000));
     assert_eq!((event(Event::Expired), event(Event::TorrentCreated)), (1000, 7));
-    let renewed: Vec<_> = (0..RENEWALS).map(|minutes| world.counter(Counter::Renewed(minutes as u32))).collect();
+    let renewed: Vec<_> = (0..REFRESH_AGES).map(|minutes| world.counter(Counter::Refreshed(minutes as u32))).collect();
     assert_eq!((renewed[PEER_TIMEOUT as usize - 1], renewed.iter().sum()), (500, 500_u64));
     assert!(partitions::<V4>(&world.handle, 0).all(|partition| partition.peers.load() <= capacity::<V4>()));
 }

@@ -3,20 +3,21 @@
 //!
 //! # Layout
 //!
+//! From the ground up; a module uses those above it in this table and none below.
+//!
 //! | module | holds |
 //! |---|---|
-//! | [`wire`] | headers and BEP 15 packets as byte arrays |
-//! | [`checksum`] | Internet checksums |
-//! | [`siphash`], [`connection_id`] | stateless connection ids |
-//! | [`outcome`] | every event and every reason, with label, sentence and counter |
-//! | [`settings`] | the record by which the daemon steers the XDP program |
 //! | [`word`] | the door to shared memory |
-//! | [`memory`] | what the two worlds have to provide: map elements, a random number, loops, counters |
-//! | [`store`] | the swarm store |
-//! | [`announce`], [`scrape`], [`connect`] | the three requests: from parsed request to reply bytes |
-//! | [`datagram`] | which request a payload is; answers for sockets |
-//! | [`programs`] | which XDP program goes on in which |
-//! | [`reply`] | the scratch space in which replies are built |
+//! | [`outcome`] | every event and every reason, with label, sentence and counter |
+//! | [`id`] | what torrents are called |
+//! | [`programs`] | which XDP programs there are |
+//! | [`settings`] | the record by which the daemon steers the XDP program |
+//! | [`scratch`] | the working space of a request |
+//! | [`net`] | headers and checksums below BEP 15 |
+//! | [`store::layout`], [`store::lock`] | the store's records |
+//! | [`platform`] | what the kernel and the daemon each have to provide |
+//! | [`store`] | the swarm store's algorithms |
+//! | [`bep15`] | connect, announce, scrape: from request to reply |
 //! | [`trace`] | what the XDP program tells of a single packet, when somebody asks |
 
 #![cfg_attr(not(test), no_std)]
@@ -26,19 +27,14 @@
     expect(internal_features, reason = "BPF has no compare-and-swap in core::sync::atomic")
 )]
 
-pub mod announce;
-pub mod checksum;
-pub mod connect;
-pub mod connection_id;
-pub mod datagram;
-pub mod memory;
+pub mod bep15;
+pub mod id;
+pub mod net;
 pub mod outcome;
+pub mod platform;
 pub mod programs;
-pub mod reply;
-pub mod scrape;
+pub mod scratch;
 pub mod settings;
-pub mod siphash;
 pub mod store;
 pub mod trace;
-pub mod wire;
 pub mod word;

@@ -1,38 +1,72 @@
 //! What became of a request, and what happened in the store: every outcome has a name, a sentence and a counter.
 //!
-//! The XDP program and every thread of the daemon count in an array of [`COUNTERS`] 64-bit numbers of their own:
-//! first the [`Event`]s, then the [`Reason`]s, then [`RENEWALS`] for known peers that announced again. The daemon adds them up.
+//! The XDP program and every thread of the daemon count in an array of [`COUNTERS`] 64-bit numbers of their own: first the
+//! [`Event`]s, then the [`Reason`]s, then [`REFRESH_AGES`] for known peers that announced again. The daemon adds them up.
 
-/// Declares an enum whose variants carry a metric label and a sentence for people.
-macro_rules! outcomes {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal, $text:literal;)* }) => {
+/// Declares an enum whose variants carry a metric label and a sentence for people, and optionally one value more. The
+/// discriminants count from the given number on.
+#[macro_export]
+macro_rules! labelled {
+    (
+        $(#[$doc:meta])*
+        $name:ident from ($start:expr), $(#[$value_doc:meta])* $column:ident: $type:ty {
+            $($variant:ident = $label:literal, $text:literal, $value:expr;)*
+        }
+    ) => {
+        $crate::labelled! { $(#[$doc])* $name from ($start) { $($variant = $label, $text;)* } }
+
+        impl $name {
+            $(#[$value_doc])*
+            #[must_use]
+            pub const fn $column(self) -> $type {
+                match self { $(Self::$variant => $value,)* }
+            }
+        }
+    };
+    (
+        $(#[$doc:meta])*
+        $name:ident from ($start:expr) {
+            $first:ident = $first_label:literal, $first_text:literal;
+            $($variant:ident = $label:literal, $text:literal;)*
+        }
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum $name { $(#[doc = $text] $variant,)* }
+        pub enum $name {
+            #[doc = $first_text]
+            $first = $start,
+            $(#[doc = $text] $variant,)*
+        }
 
         impl $name {
             /// All of them, in the order of their counters.
-            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+            pub const ALL: &'static [Self] = &[Self::$first, $(Self::$variant,)*];
 
             /// The metric label.
             #[must_use]
             pub const fn label(self) -> &'static str {
-                match self { $($name::$variant => $label,)* }
+                match self {
+                    Self::$first => $first_label,
+                    $(Self::$variant => $label,)*
+                }
             }
 
             /// One sentence for people.
             #[must_use]
             pub const fn text(self) -> &'static str {
-                match self { $($name::$variant => $text,)* }
+                match self {
+                    Self::$first => $first_text,
+                    $(Self::$variant => $text,)*
+                }
             }
         }
     };
 }
 
-outcomes! {
+labelled! {
     /// Something that was done.
-    Event {
+    Event from (0) {
         Connect4 = "connect_ipv4", "IPv4 connect answered";
         Connect6 = "connect_ipv6", "IPv6 connect answered";
         Announce4 = "announce_ipv4", "IPv4 announce answered";
@@ -42,7 +76,7 @@ outcomes! {
         Error4 = "error_ipv4", "IPv4 request answered with an error";
         Error6 = "error_ipv6", "IPv6 request answered with an error";
         ReplyBytes = "reply_bytes", "bytes of BEP 15 or HTTP replies, without their headers below";
-        PeersGiven = "peers_given", "peers handed out";
+        PeersReturned = "peers_given", "peers handed out";
         RepliesShortened = "replies_shortened", "replies that carried fewer peers because no more fitted the packet or the link";
         TorrentCreated = "torrent_created", "torrent stored for the first time";
         TorrentRemoved = "torrent_removed", "idle torrent removed";
@@ -59,9 +93,65 @@ outcomes! {
     }
 }
 
-outcomes! {
-    /// Why a request was not answered as asked.
-    Reason {
+/// The version of IP that a request came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpVersion {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
+}
+
+/// Events that are counted for each version of IP.
+impl Event {
+    /// A connect was answered.
+    #[must_use]
+    pub const fn connect(version: IpVersion) -> Self {
+        Self::of(version, Self::Connect4, Self::Connect6)
+    }
+
+    /// An announce was answered.
+    #[must_use]
+    pub const fn announce(version: IpVersion) -> Self {
+        Self::of(version, Self::Announce4, Self::Announce6)
+    }
+
+    /// A scrape was answered.
+    #[must_use]
+    pub const fn scrape(version: IpVersion) -> Self {
+        Self::of(version, Self::Scrape4, Self::Scrape6)
+    }
+
+    /// A request was answered with an error.
+    #[must_use]
+    pub const fn error(version: IpVersion) -> Self {
+        Self::of(version, Self::Error4, Self::Error6)
+    }
+
+    /// A peer was stored.
+    #[must_use]
+    pub const fn peer_added(version: IpVersion) -> Self {
+        Self::of(version, Self::Peer4Added, Self::Peer6Added)
+    }
+
+    /// A peer was removed.
+    #[must_use]
+    pub const fn peer_removed(version: IpVersion) -> Self {
+        Self::of(version, Self::Peer4Removed, Self::Peer6Removed)
+    }
+
+    #[inline(always)]
+    const fn of(version: IpVersion, v4: Self, v6: Self) -> Self {
+        match version {
+            IpVersion::V4 => v4,
+            IpVersion::V6 => v6,
+        }
+    }
+}
+
+labelled! {
+    /// Why the XDP program left a frame to the kernel: it is not for us, not understood, or has no room for the reply.
+    FrameReason from (0) {
         NotIp = "not_ip", "not an IPv4 or IPv6 packet";
         VlanStack = "vlan_stack", "more than one VLAN tag";
         NotUdp = "not_udp", "not a UDP packet";
@@ -73,24 +163,186 @@ outcomes! {
         SourceUnusable = "source_unusable", "source address or port that no answer can be sent to";
         TooLong = "too_long", "longer than any request that the XDP program looks into";
         ChecksumWrong = "checksum_wrong", "wrong, missing or unfinished IP or UDP checksum";
+        NoRoom = "no_room", "no room for the peers that are usual, so the sockets answer";
+    }
+}
+
+labelled! {
+    /// What is wrong with a BEP 15 request.
+    RequestReason from (FrameReason::ALL.len() as u8) {
         TooShort = "too_short", "shorter than the BEP 15 request it claims to be";
         BadMagic = "bad_magic", "connect without the BEP 15 protocol id";
         UnknownAction = "unknown_action", "an action that BEP 15 does not define for requests";
         ConnectionIdWrong = "connection_id_wrong", "connection id that is wrong or too old";
         PortZero = "port_zero", "announce with port 0";
+    }
+}
+
+labelled! {
+    /// Why the store could not do what it was asked for.
+    StoreError from ((FrameReason::ALL.len() + RequestReason::ALL.len()) as u8) {
         TorrentsFull = "torrents_full", "new torrent, but the configured number of torrents is reached";
         MemoryFull = "memory_full", "new peer, but no memory and nobody to evict";
         Contended = "contended", "somebody else held what this request needs";
-        NoRoom = "no_room", "no room for the peers that are usual, so the sockets answer";
         Internal = "internal", "a map element that has to be there was not";
     }
 }
 
-/// How many counters there are.
-pub const COUNTERS: usize = Event::ALL.len() + Reason::ALL.len() + RENEWALS;
+/// Why a request was not answered as asked. The discriminants of the three layers do not overlap: each is the number of the
+/// reason's counter behind those of the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The frame was left to the kernel.
+    Frame(FrameReason),
+    /// The request is wrong.
+    Request(RequestReason),
+    /// The store could not do it.
+    Store(StoreError),
+}
 
-/// Known peers that announce again are counted by whole minutes since their last announce, up to this many less one, and more.
-pub const RENEWALS: usize = 45;
+impl From<FrameReason> for Reason {
+    #[inline(always)]
+    fn from(reason: FrameReason) -> Self {
+        Self::Frame(reason)
+    }
+}
+
+impl From<RequestReason> for Reason {
+    #[inline(always)]
+    fn from(reason: RequestReason) -> Self {
+        Self::Request(reason)
+    }
+}
+
+impl From<StoreError> for Reason {
+    #[inline(always)]
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = FrameReason::ALL.len() + RequestReason::ALL.len() + StoreError::ALL.len();
+
+    /// All of them, in the order of their counters.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let frames = FrameReason::ALL.iter().copied().map(Self::Frame);
+        let requests = RequestReason::ALL.iter().copied().map(Self::Request);
+        frames.chain(requests).chain(StoreError::ALL.iter().copied().map(Self::Store))
+    }
+
+    /// The metric label.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Frame(reason) => reason.label(),
+            Self::Request(reason) => reason.label(),
+            Self::Store(error) => error.label(),
+        }
+    }
+
+    /// One sentence for people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Frame(reason) => reason.text(),
+            Self::Request(reason) => reason.text(),
+            Self::Store(error) => error.text(),
+        }
+    }
+
+    /// What a client is told (BEP 15 error text), for the reasons that clients are told of.
+    #[inline(always)]
+    #[must_use]
+    pub const fn message(self) -> Option<&'static str> {
+        match self {
+            Self::Frame(_) => None,
+            Self::Request(reason) => reason.message(),
+            Self::Store(error) => error.message(),
+        }
+    }
+
+    #[inline(always)]
+    const fn number(self) -> usize {
+        match self {
+            Self::Frame(reason) => reason as usize,
+            Self::Request(reason) => reason as usize,
+            Self::Store(error) => error as usize,
+        }
+    }
+}
+
+impl RequestReason {
+    /// What a client is told.
+    #[inline(always)]
+    #[must_use]
+    pub const fn message(self) -> Option<&'static str> {
+        match self {
+            Self::ConnectionIdWrong => Some("Connection ID mismatch"),
+            Self::PortZero => Some("Port 0 is not valid"),
+            Self::TooShort | Self::BadMagic | Self::UnknownAction => None,
+        }
+    }
+}
+
+impl StoreError {
+    /// What a client is told.
+    #[inline(always)]
+    #[must_use]
+    pub const fn message(self) -> Option<&'static str> {
+        match self {
+            Self::TorrentsFull | Self::MemoryFull => Some("Tracker is full"),
+            Self::Contended | Self::Internal => None,
+        }
+    }
+
+    /// A result in one 64-bit number, as functions of the XDP program have to return it: the value in the low half; in the
+    /// high half 0, or 1 and up for the errors in their order.
+    ///
+    /// Also for results that are kept on the stack. LLVM writes the part of a `Result` that does not apply from whatever
+    /// register, and the verifier refuses registers that were never written.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(result: Result<u32, Self>) -> u64 {
+        match result {
+            Ok(value) => value as u64,
+            Err(error) => Self::packed(error),
+        }
+    }
+
+    /// An error alone, likewise.
+    #[inline(always)]
+    #[must_use]
+    pub const fn packed(self) -> u64 {
+        (self as u64 - Self::TorrentsFull as u64 + 1) << 32
+    }
+
+    /// The reverse of [`StoreError::pack`].
+    ///
+    /// # Errors
+    /// The one that was packed.
+    #[inline(always)]
+    pub const fn unpack(packed: u64) -> Result<u32, Self> {
+        const TORRENTS_FULL: u64 = StoreError::TorrentsFull.packed();
+        const MEMORY_FULL: u64 = StoreError::MemoryFull.packed();
+        const CONTENDED: u64 = StoreError::Contended.packed();
+        const INTERNAL: u64 = StoreError::Internal.packed();
+        match packed {
+            TORRENTS_FULL => Err(Self::TorrentsFull),
+            MEMORY_FULL => Err(Self::MemoryFull),
+            CONTENDED => Err(Self::Contended),
+            INTERNAL => Err(Self::Internal),
+            value => Ok(value as u32),
+        }
+    }
+}
+
+/// How many counters there are.
+pub const COUNTERS: usize = Event::ALL.len() + Reason::COUNT + REFRESH_AGES;
+
+/// Known peers that announce again are counted by whole minutes since their last announce: 0 to this many less two, and more.
+pub const REFRESH_AGES: usize = 45;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +352,7 @@ pub enum Counter {
     /// Something not done.
     Reason(Reason),
     /// A known peer announced again, so many minutes after its last announce.
-    Renewed(u32),
+    Refreshed(u32),
 }
 
 impl Counter {
@@ -109,43 +361,46 @@ impl Counter {
     #[must_use]
     pub const fn index(self) -> usize {
         match self {
-            Counter::Event(event) => event as usize,
-            Counter::Reason(reason) => Event::ALL.len() + reason as usize,
-            Counter::Renewed(minutes) => {
-                let minutes = if minutes as usize >= RENEWALS { RENEWALS - 1 } else { minutes as usize };
-                Event::ALL.len() + Reason::ALL.len() + minutes
+            Self::Event(event) => event as usize,
+            Self::Reason(reason) => Event::ALL.len() + reason.number(),
+            Self::Refreshed(minutes) => {
+                let minutes = if minutes as usize >= REFRESH_AGES { REFRESH_AGES - 1 } else { minutes as usize };
+                Event::ALL.len() + Reason::COUNT + minutes
             }
         }
     }
 }
 
-impl Reason {
-    /// What a client is told (BEP 15 error text, HTTP failure reason), for the reasons that clients are told of.
-    #[inline(always)]
-    #[must_use]
-    pub const fn message(self) -> Option<&'static str> {
-        match self {
-            Reason::ConnectionIdWrong => Some("Connection ID mismatch"),
-            Reason::PortZero => Some("Port 0 is not valid"),
-            Reason::TorrentsFull => Some("Tracker is full"),
-            Reason::MemoryFull => Some("Tracker is full"),
-            Reason::NotIp
-            | Reason::VlanStack
-            | Reason::NotUdp
-            | Reason::HeaderTruncated
-            | Reason::IpOptions
-            | Reason::Fragment
-            | Reason::LengthMismatch
-            | Reason::NotForUs
-            | Reason::SourceUnusable
-            | Reason::ChecksumWrong
-            | Reason::TooLong
-            | Reason::TooShort
-            | Reason::BadMagic
-            | Reason::UnknownAction
-            | Reason::Contended
-            | Reason::NoRoom
-            | Reason::Internal => None,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_a_counter_of_its_own_and_they_are_in_order() {
+        let events = Event::ALL.iter().map(|event| Counter::Event(*event));
+        let reasons = Reason::all().map(Counter::Reason);
+        let ages = (0..REFRESH_AGES as u32).map(Counter::Refreshed);
+        let indexes: Vec<_> = events.chain(reasons).chain(ages).map(Counter::index).collect();
+        assert_eq!(indexes, (0..COUNTERS).collect::<Vec<_>>());
+        assert_eq!(Counter::Refreshed(u32::MAX).index(), COUNTERS - 1);
+    }
+
+    #[test]
+    fn labels_are_unique_and_fit_metrics() {
+        let mut labels: Vec<_> =
+            Event::ALL.iter().map(|event| event.label()).chain(Reason::all().map(Reason::label)).collect();
+        for label in &labels {
+            assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{label}");
+        }
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Event::ALL.len() + Reason::COUNT);
+    }
+
+    #[test]
+    fn packed_results_come_back() {
+        for result in [Ok(0), Ok(7), Ok(u32::MAX)].into_iter().chain(StoreError::ALL.iter().map(|error| Err(*error))) {
+            assert_eq!(StoreError::unpack(StoreError::pack(result)), result);
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What the daemon tells the XDP program: clock, keys, limits, addresses. One record, written by the daemon, read by
 //! everybody, word by word.
 
-use crate::word::{Word, Word32};
+use crate::{
+    outcome::IpVersion,
+    word::{Word, Word32},
+};
 
 /// How many addresses per family, and how many interfaces, the XDP program can answer for. Requests to further addresses
 /// are passed on to the daemon's sockets.
@@ -28,17 +31,17 @@ pub struct Settings {
     pub interval_jitter: Word32,
     /// Peers given when the client does not say how many it wants.
     pub want_default: Word32,
-    /// At most this many IPv4 peers in a UDP reply ([`crate::store::Family::WANT_LIMIT`] at most).
+    /// At most this many IPv4 peers in a UDP reply ([`crate::store::family::Family::WANT_LIMIT`] at most).
     pub want_max_v4: Word32,
-    /// At most this many IPv6 peers in a UDP reply ([`crate::store::Family::WANT_LIMIT`] at most).
+    /// At most this many IPv6 peers in a UDP reply ([`crate::store::family::Family::WANT_LIMIT`] at most).
     pub want_max_v6: Word32,
-    /// Not 0: peers with private and other local addresses are given to everybody ([`crate::store::reach`]).
+    /// Not 0: peers with private and other local addresses are given to everybody ([`crate::store::scope`]).
     pub give_near_peers: Word32,
     /// Padding.
     pub unused: Word32,
     /// Buckets of the swarm index that are in use.
     pub index_buckets: Word32,
-    /// Swarm records, partitions, IPv4 chunks and IPv6 chunks that may be used ([`crate::store::Pools`]).
+    /// Swarm records, partitions, IPv4 chunks and IPv6 chunks that may be used ([`crate::store::layout::Pools`]).
     pub pool_limits: [Word32; 4],
     /// How many of `interfaces` are set.
     pub interface_count: Word32,
@@ -58,10 +61,22 @@ pub struct Settings {
     /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest), with the MTU in bytes above
     /// them, cut to 16 bits.
     pub interfaces: [[Word; 2]; LISTENERS],
-    /// IPv4 address (bytes 0 to 3) and port (bytes 4 and 5, network order) as in [`crate::store::V4`]'s keys.
+    /// IPv4 address (bytes 0 to 3) and port (bytes 4 and 5, network order) as in [`crate::store::family::V4`]'s keys.
     pub listeners_v4: [Word; LISTENERS],
     /// IPv6 address as two words in memory order, then the port (network order in the low 16 bits).
     pub listeners_v6: [[Word; 3]; LISTENERS],
+}
+
+impl Settings {
+    /// At most this many peers in a UDP reply over that version of IP.
+    #[inline(always)]
+    #[must_use]
+    pub fn want_max(&self, version: IpVersion) -> u32 {
+        match version {
+            IpVersion::V4 => self.want_max_v4.load(),
+            IpVersion::V6 => self.want_max_v6.load(),
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Settings>().is_multiple_of(8));

@@ -3,11 +3,10 @@
 //! The program copies the beginning of the frame, as it came in; what is in it is found out by the reader, who has time.
 
 use crate::{
-    outcome::{Counter, Event, Reason},
-    wire::{
-        ACTION_ANNOUNCE, ACTION_SCRAPE, ANNOUNCE_LEN, ETHER_IPV4, ETHER_IPV6, ETHER_VLAN, Ethernet, HEADER_LEN,
-        InfoHash, Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan,
-    },
+    bep15::wire::{ACTION_ANNOUNCE, ACTION_SCRAPE, ANNOUNCE_LEN, HEADER_LEN},
+    id::InfoHash,
+    net::headers::{ETHER_IPV4, ETHER_IPV6, ETHER_VLAN, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan},
+    outcome::{Counter, Event, FrameReason, Reason},
 };
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -52,7 +51,7 @@ impl Outcome {
     pub fn all() -> impl Iterator<Item = Self> {
         const ANSWERS: [Event; 6] =
             [Event::Connect4, Event::Connect6, Event::Announce4, Event::Announce6, Event::Scrape4, Event::Scrape6];
-        ANSWERS.into_iter().map(Self::Answered).chain(Reason::ALL.iter().copied().map(Self::Refused))
+        ANSWERS.into_iter().map(Self::Answered).chain(Reason::all().map(Self::Refused))
     }
 
     /// Its name, as metrics have it.
@@ -78,7 +77,7 @@ impl Outcome {
     }
 }
 
-const _: () = assert!(Event::ALL.len() + Reason::ALL.len() <= u64::BITS as usize);
+const _: () = assert!(Event::ALL.len() + Reason::COUNT <= u64::BITS as usize);
 
 /// What the program did with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +157,7 @@ impl Record {
             None => (None, None),
         };
         // Others speak other protocols.
-        let ours = outcome != Outcome::Refused(Reason::NotForUs);
+        let ours = outcome != Outcome::Refused(Reason::Frame(FrameReason::NotForUs));
         let request = datagram.filter(|_| ours).map(|(length, payload)| request(length, payload));
         Some(Traced { time: u64::from_ne_bytes(*time), outcome, action, interface, flow, request })
     }
@@ -324,13 +323,14 @@ mod tests {
             ("IP options beyond the end", v4(&[(0, 0x4f)], &[1; 8]), Some("192.0.2.7:0")),
             ("a UDP length below 8", v4(&[], &wrong_length), Some("192.0.2.7:7000")),
         ] {
-            let bytes = record(Outcome::Refused(Reason::NotUdp), 2, &frame);
+            let bytes = record(Outcome::Refused(Reason::Frame(FrameReason::NotUdp)), 2, &frame);
             let traced = Record::read(&bytes).expect(name);
             assert_eq!(traced.request, None, "{name}");
             assert_eq!(traced.flow.map(|[source, _]| source.to_string()).as_deref(), source, "{name}");
         }
         // Another protocol, to another port.
-        let bytes = record(Outcome::Refused(Reason::NotForUs), 2, &v4(&[], &udp(&payload(1, &HASH))));
+        let bytes =
+            record(Outcome::Refused(Reason::Frame(FrameReason::NotForUs)), 2, &v4(&[], &udp(&payload(1, &HASH))));
         assert_eq!(Record::read(&bytes).expect("a record").request, None);
     }
 
@@ -349,7 +349,7 @@ mod tests {
             ("half", whole[..20].to_vec()),
             ("a byte less", whole[..whole.len() - 1].to_vec()),
             ("a byte more", [&whole[..], &[0]].concat()),
-            ("an outcome that is no packet's", changed(8, Event::PeersGiven as u32)),
+            ("an outcome that is no packet's", changed(8, Event::PeersReturned as u32)),
             ("an outcome that there is not", changed(8, 1000)),
             ("XDP_ABORTED", changed(12, 0)),
             ("XDP_REDIRECT", changed(12, 4)),
@@ -363,6 +363,6 @@ mod tests {
     fn every_outcome_has_a_bit_of_its_own() {
         let outcomes: Vec<_> = Outcome::all().collect();
         assert_eq!(outcomes.iter().fold(0, |bits, outcome| bits | outcome.bit()).count_ones() as usize, outcomes.len());
-        assert_eq!(outcomes.len(), Reason::ALL.len() + 6);
+        assert_eq!(outcomes.len(), Reason::COUNT + 6);
     }
 }

@@ -47,9 +47,9 @@ mod programs {
         programs::XdpContext,
     };
     use tracker_common::{
-        memory::Memory,
-        outcome::{Counter, Reason},
-        store::{V4, V6},
+        outcome::{Counter, FrameReason, Reason, RequestReason, StoreError},
+        platform::Platform,
+        store::family::{V4, V6},
     };
 
     /// The tracker: where every packet begins.
@@ -124,24 +124,29 @@ mod programs {
         Kernel.reason(reason);
         let action = match reason {
             // Not ours, or not understood, or nothing that we can do: the kernel and the daemon have a look.
-            Reason::NotIp
-            | Reason::VlanStack
-            | Reason::NotUdp
-            | Reason::HeaderTruncated
-            | Reason::IpOptions
-            | Reason::Fragment
-            | Reason::LengthMismatch
-            | Reason::TooLong
-            | Reason::NotForUs
-            | Reason::SourceUnusable
-            | Reason::ChecksumWrong
-            | Reason::Contended
-            | Reason::NoRoom
-            | Reason::Internal => XDP_PASS,
+            Reason::Frame(
+                FrameReason::NotIp
+                | FrameReason::VlanStack
+                | FrameReason::NotUdp
+                | FrameReason::HeaderTruncated
+                | FrameReason::IpOptions
+                | FrameReason::Fragment
+                | FrameReason::LengthMismatch
+                | FrameReason::TooLong
+                | FrameReason::NotForUs
+                | FrameReason::SourceUnusable
+                | FrameReason::ChecksumWrong
+                | FrameReason::NoRoom,
+            )
+            | Reason::Store(StoreError::Contended | StoreError::Internal) => XDP_PASS,
             // For us, understood, and not worth an answer: the daemon would drop it as well.
-            Reason::TooShort | Reason::BadMagic | Reason::UnknownAction => XDP_DROP,
-            // These are answered with an error text.
-            Reason::ConnectionIdWrong | Reason::PortZero | Reason::TorrentsFull | Reason::MemoryFull => XDP_DROP,
+            Reason::Request(RequestReason::TooShort | RequestReason::BadMagic | RequestReason::UnknownAction) => {
+                XDP_DROP
+            }
+            // Told to the client with an error text. They come here only from a scrape of nothing, which an error would be longer
+            // than.
+            Reason::Request(RequestReason::ConnectionIdWrong | RequestReason::PortZero)
+            | Reason::Store(StoreError::TorrentsFull | StoreError::MemoryFull) => XDP_DROP,
         };
         if let Some(settings) = Kernel.settings() {
             trace::packet(settings, &packet, Counter::Reason(reason), action, Place::Beginning);

@@ -8,12 +8,12 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use tracker_common::{
-    memory::{Memory, Step},
-    outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason},
-    programs::COUNT as PROGRAM_COUNT,
-    reply::Scratch,
+    outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason, StoreError},
+    platform::{Platform, Rare, Step},
+    programs::Program,
+    scratch::Scratch,
     settings::Settings,
-    store::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Rare, Swarm},
+    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
     trace::RING_BYTES,
     word::opaque,
 };
@@ -50,14 +50,14 @@ pub(crate) static TRACE: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 
 /// The programs that the first one goes on in; the daemon fills it ([`tracker_common::programs`]).
 #[map]
-pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(PROGRAM_COUNT, 0);
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(Program::ALL.len() as u32, 0);
 
 /// The handle of the core that runs the program. Whatever is asked for is looked up: for functions and loop bodies that need
 /// little.
 pub(crate) struct Kernel;
 
 /// The same with what every request needs looked up once. A look-up of an array element is a dozen instructions that wait for
-/// each other. `HURRIED` is [`Memory::HURRIED`].
+/// each other. `HURRIED` is [`Platform::HURRIED`].
 pub(crate) struct Held<const HURRIED: bool> {
     scratch: &'static Scratch,
     settings: &'static Settings,
@@ -67,14 +67,14 @@ pub(crate) struct Held<const HURRIED: bool> {
 impl<const HURRIED: bool> Held<HURRIED> {
     /// Looks everything up.
     #[inline(always)]
-    pub(crate) fn new() -> Result<Self, Reason> {
+    pub(crate) fn new() -> Result<Self, StoreError> {
         match (SCRATCH.get_ptr(0), SETTINGS.get_ptr(0), COUNTERS.get_ptr_mut(0)) {
             (Some(scratch), Some(settings), Some(counts)) => {
                 // SAFETY: map elements live as long as the program, and all that is in them is accessed by word; this core's own
                 // scratch space is used by no other XDP program meanwhile.
                 Ok(unsafe { Self { scratch: &*scratch, settings: &*settings, counts } })
             }
-            _ => Err(Reason::Internal),
+            _ => Err(StoreError::Internal),
         }
     }
 
@@ -103,7 +103,7 @@ macro_rules! element {
 
 macro_rules! memory {
     ([$($parameters:tt)*] $name:ty, hurried $hurried:expr, scratch $scratch:expr, settings $settings:expr, counts $counts:expr) => {
-        impl $($parameters)* Memory for $name {
+        impl $($parameters)* Platform for $name {
             const BOUNDED: bool = true;
             const HURRIED: bool = $hurried;
             type Inner = Kernel;
@@ -141,9 +141,9 @@ macro_rules! memory {
             }
 
             #[inline(always)]
-            fn reason(&self, reason: Reason) {
+            fn reason(&self, reason: impl Into<Reason>) {
                 // The compiler knows that a reason is in range, the verifier does not.
-                let index = opaque(Counter::Reason(reason).index() as u64) as usize;
+                let index = opaque(Counter::Reason(reason.into()).index() as u64) as usize;
                 if index < COUNTER_COUNT {
                     add($counts(self), index, 1);
                 }
@@ -163,7 +163,7 @@ macro_rules! memory {
             fn pause(&self, _tries: u32) {}
 
             #[inline(always)]
-            fn rarely(&self, work: Rare) -> Result<u32, Reason> {
+            fn rarely(&self, work: Rare) -> Result<u32, StoreError> {
                 rare::call(work)
             }
         }

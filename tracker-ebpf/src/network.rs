@@ -2,40 +2,26 @@
 
 use crate::packet::Packet;
 use tracker_common::{
-    announce::Asker,
-    checksum,
-    connection_id::Address,
-    outcome::Event,
-    programs,
-    store::{V4, V6},
-    wire::{ETHER_IPV4, ETHER_IPV6, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp},
+    bep15::connection_id::Address,
+    net::{
+        checksum,
+        headers::{ETHER_IPV4, ETHER_IPV6, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp},
+    },
+    outcome::IpVersion,
+    store::family::{Family, V4, V6},
 };
 
 /// Hops a reply may take.
 const TTL: u8 = 64;
 
 /// An address family on the wire.
-pub(crate) trait Network: Asker {
+pub(crate) trait Network: Family {
     /// Bytes of IP and UDP header.
     const HEADERS: usize;
     /// Bytes of a peer in a reply.
     const PEER: usize = Self::PEER_BYTES as usize;
     /// Whether it is IPv6.
-    const IS_V6: bool;
-    /// Counted when a connect is answered.
-    const CONNECTED: Event;
-    /// Counted when a scrape is answered.
-    const SCRAPED: Event;
-    /// Counted when an error is told.
-    const REFUSED: Event;
-    /// Place of the announce program.
-    const ANNOUNCE: u32;
-    /// Place of the program that replies to announces that were stored.
-    const REPLY: u32;
-    /// Place of the program that stores announces.
-    const STORE: u32;
-    /// Place of the program that splits partitions.
-    const SPLIT: u32;
+    const IS_V6: bool = matches!(Self::VERSION, IpVersion::V6);
     /// IP and UDP header, alignment 1.
     type Headers: Copy;
 
@@ -73,14 +59,6 @@ const NO_UDP: Udp = Udp { source: [0; 2], destination: [0; 2], length: [0; 2], c
 
 impl Network for V4 {
     const HEADERS: usize = size_of::<Headers4>();
-    const IS_V6: bool = false;
-    const CONNECTED: Event = Event::Connect4;
-    const SCRAPED: Event = Event::Scrape4;
-    const REFUSED: Event = Event::Error4;
-    const ANNOUNCE: u32 = programs::ANNOUNCE_V4;
-    const REPLY: u32 = programs::REPLY_V4;
-    const STORE: u32 = programs::STORE_V4;
-    const SPLIT: u32 = programs::SPLIT_V4;
     type Headers = Headers4;
 
     #[inline(always)]
@@ -136,14 +114,6 @@ impl Network for V4 {
 
 impl Network for V6 {
     const HEADERS: usize = size_of::<Headers6>();
-    const IS_V6: bool = true;
-    const CONNECTED: Event = Event::Connect6;
-    const SCRAPED: Event = Event::Scrape6;
-    const REFUSED: Event = Event::Error6;
-    const ANNOUNCE: u32 = programs::ANNOUNCE_V6;
-    const REPLY: u32 = programs::REPLY_V6;
-    const STORE: u32 = programs::STORE_V6;
-    const SPLIT: u32 = programs::SPLIT_V6;
     type Headers = Headers6;
 
     #[inline(always)]

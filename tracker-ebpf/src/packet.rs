@@ -4,16 +4,17 @@
 //! of a short reply together, so there is none where plain loads and stores do. Nothing read in place may be used after the
 //! packet changed its length.
 
-use crate::maps::Kernel;
+use crate::maps::{Kernel, PROGRAMS};
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
-    maps::ProgramArray,
     programs::XdpContext,
 };
 use tracker_common::{
-    memory::Memory as _,
-    reply::{BLOCK, REPLY_BLOCKS, SCRATCH_BYTES, START_MASK, Scratch, Unaligned},
+    outcome::{Reason, StoreError},
+    platform::Platform as _,
+    programs::Program,
+    scratch::{BLOCK, REPLY_BLOCKS, SCRATCH_BYTES, START_MASK, Scratch, Unaligned},
     word::opaque,
 };
 
@@ -46,13 +47,14 @@ impl Packet {
         unsafe { (*self.0).ingress_ifindex }
     }
 
-    /// Goes on in another program. Returns only if there is none at `index`.
+    /// Goes on in another program. Returns only if that is not possible, with the reason for it.
     #[inline(always)]
-    pub(crate) fn continue_in(&self, programs: &ProgramArray, index: u32) {
+    pub(crate) fn tail_call(&self, program: Program) -> Reason {
         // SAFETY: the context is that of this run.
         unsafe {
-            programs.tail_call(&XdpContext::new(self.0), index);
+            PROGRAMS.tail_call(&XdpContext::new(self.0), program as u32);
         }
+        StoreError::Internal.into()
     }
 
     /// Where it begins and ends.
@@ -216,7 +218,7 @@ pub extern "C" fn rare_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 
     let packet = Packet(context);
     let Some(scratch) = Kernel.scratch() else { return 0 };
     // In memory, so that the verifier does not follow every sum of steps that fitted.
-    let left = &scratch.left;
+    let left = &scratch.growth_left;
     left.store(more);
     if more > HEADROOM && packet.head(HEADROOM) {
         left.store(more - HEADROOM);
@@ -229,7 +231,7 @@ pub extern "C" fn rare_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 
         step /= 2;
     }
     let behind = left.load();
-    scratch.place.store((scratch.place.load() & FRONT_MASK) + (more.wrapping_sub(behind) << FRONT_SHIFT));
+    scratch.handover.front_growth.store(more.wrapping_sub(behind));
     if behind > 0 && packet.tail(behind as i32) {
         return more;
     }
@@ -248,10 +250,6 @@ pub extern "C" fn rare_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 
     }
     grown
 }
-
-/// Where in [`Scratch::place`] the program keeps by how much the packet has grown in front.
-pub(crate) const FRONT_SHIFT: u32 = 16;
-const FRONT_MASK: u32 = (1 << FRONT_SHIFT) - 1;
 
 /// By how much at most a packet grows at once in front, and then by its halves, down to a 16th.
 const FRONT_STEP: u32 = 128;

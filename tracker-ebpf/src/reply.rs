@@ -8,11 +8,14 @@ use crate::{
 };
 use aya_ebpf::bindings::xdp_action::XDP_TX;
 use tracker_common::{
-    memory::Memory,
-    outcome::{Counter, Event, Reason},
-    reply::{Reply, Unaligned},
+    bep15::{
+        reply::Reply,
+        wire::{ANNOUNCE_REPLY_LEN, CONNECT_LEN},
+    },
+    outcome::{Counter, Event, FrameReason, Reason, StoreError},
+    platform::Platform,
+    scratch::Unaligned,
     settings::Settings,
-    wire::{ANNOUNCE_REPLY_LEN, CONNECT_LEN},
 };
 
 /// Shortest Ethernet frame, without its checksum: shorter ones are padded anyway.
@@ -21,7 +24,7 @@ const FRAME_MIN: usize = 60;
 /// Turns the packet into one that carries the reply.
 ///
 /// # Errors
-/// [`Reason::NoRoom`].
+/// [`FrameReason::NoRoom`].
 #[inline(always)]
 pub(crate) fn send<N: Network, const HURRIED: bool>(
     held: &Held<HURRIED>,
@@ -29,14 +32,14 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
     l2: usize,
     mut reply: Reply,
 ) -> Result<(), Reason> {
-    let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(Reason::HeaderTruncated) };
+    let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(FrameReason::HeaderTruncated.into()) };
     let headers = l2 + N::HEADERS;
     let scratch = held.space();
     let mut room = packet.length() - headers;
     let mut length = reply.length as usize;
     // Only announce replies are longer than their requests.
     if length > room {
-        let link = (scratch.mtu.load() as usize).wrapping_sub(N::HEADERS);
+        let link = (scratch.handover.mtu.load() as usize).wrapping_sub(N::HEADERS);
         let most = if length > link { link } else { length };
         if most > room {
             let more = (most - room) as u32;
@@ -44,7 +47,7 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
                 more as usize
             } else {
                 let least = enough::<N>(held.known(), most).saturating_sub(room as u32);
-                let Some(grown) = packet.grow_at_both_ends(more, least) else { return Err(Reason::NoRoom) };
+                let Some(grown) = packet.grow_at_both_ends(more, least) else { return Err(FrameReason::NoRoom.into()) };
                 grown as usize
             };
         }
@@ -64,7 +67,7 @@ pub(crate) fn send<N: Network, const HURRIED: bool>(
     // However the numbers came about, to the verifier there is one way on from here.
     let (start, length) = (scratch.forget(reply.start) as usize, scratch.forget(reply.length) as usize);
     let room = scratch.forget(room as u32) as usize;
-    let Some(sum) = packet.write(headers, scratch, start, length) else { return Err(Reason::Internal) };
+    let Some(sum) = packet.write(headers, scratch, start, length) else { return Err(StoreError::Internal.into()) };
     finish(packet, &flow, l2, length, sum, headers + room)
 }
 
@@ -79,7 +82,7 @@ fn enough<N: Network>(settings: &Settings, most: usize) -> u32 {
 /// Turns the packet into the reply to a connect request.
 ///
 /// # Errors
-/// [`Reason::NoRoom`].
+/// [`FrameReason::NoRoom`].
 #[inline(always)]
 pub(crate) fn send_connect<N: Network>(
     held: &Held<false>,
@@ -87,12 +90,12 @@ pub(crate) fn send_connect<N: Network>(
     l2: usize,
     reply: [u64; CONNECT_LEN / 8],
 ) -> Result<(), Reason> {
-    let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(Reason::HeaderTruncated) };
-    trace::packet(held.known(), packet, Counter::Event(N::CONNECTED), XDP_TX, Place::Beginning);
-    let Some(payload) = packet.at_mut(l2 + N::HEADERS) else { return Err(Reason::Internal) };
+    let Some(flow) = Flow::<N>::read(packet, l2) else { return Err(FrameReason::HeaderTruncated.into()) };
+    trace::packet(held.known(), packet, Counter::Event(Event::connect(N::VERSION)), XDP_TX, Place::Beginning);
+    let Some(payload) = packet.at_mut(l2 + N::HEADERS) else { return Err(StoreError::Internal.into()) };
     *payload = reply.map(Unaligned);
     let sum = reply.iter().fold(0, |sum, word| sum + (word & 0xffff_ffff) + (word >> 32));
-    held.event(N::CONNECTED);
+    held.event(Event::connect(N::VERSION));
     held.count(Counter::Event(Event::ReplyBytes), CONNECT_LEN as u64);
     finish(packet, &flow, l2, CONNECT_LEN, sum, packet.length())
 }
@@ -107,10 +110,10 @@ fn finish<N: Network>(
     sum: u64,
     frame: usize,
 ) -> Result<(), Reason> {
-    let Some(()) = flow.write_reply(packet, l2, length, sum) else { return Err(Reason::Internal) };
+    let Some(()) = flow.write_reply(packet, l2, length, sum) else { return Err(StoreError::Internal.into()) };
     let end = l2 + N::HEADERS + length;
     if frame > end && frame > FRAME_MIN && !packet.shrink((frame - end) as u32) {
-        return Err(Reason::NoRoom);
+        return Err(FrameReason::NoRoom.into());
     }
     Ok(())
 }

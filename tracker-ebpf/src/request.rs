@@ -2,26 +2,34 @@
 //! kernel would not have delivered.
 
 use crate::{
-    maps::{Held, PROGRAMS},
+    maps::Held,
     network::Network,
     packet::{Packet, sum},
     rare, reply,
 };
 use tracker_common::{
-    announce::{self, Asked},
-    checksum,
-    connect::{connect, error},
-    datagram::{Request, classify},
-    memory::Memory,
-    outcome::{Counter, Reason},
-    programs::SCRAPE,
-    reply::{Reply, Scratch},
-    scrape::{HASHES_AT, hashes, scrape},
+    bep15::{
+        announce::{self, Asked},
+        connect::{connect, error},
+        datagram::{Request, classify},
+        reply::Reply,
+        scrape::{hashes, scrape},
+        wire::{ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader, SCRAPE_MAX},
+    },
+    net::{
+        checksum,
+        headers::{ETHER_IPV4, ETHER_IPV6, ETHER_QINQ, ETHER_VLAN, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan},
+    },
+    outcome::{Counter, Event, FrameReason, Reason, RequestReason, StoreError},
+    platform::Platform,
+    programs::Program,
+    scratch::{HASHES_AT, Scratch},
     settings::{LISTENERS, Settings},
-    store::{V4, V6, index::Place, refresh, store},
-    wire::{
-        ANNOUNCE_LEN, AnnounceRequest, ETHER_IPV4, ETHER_IPV6, ETHER_QINQ, ETHER_VLAN, Ethernet, HEADER_LEN, Ipv4,
-        Ipv6, PROTOCOL_UDP, RequestHeader, SCRAPE_MAX, Udp, Vlan,
+    store::{
+        family::{V4, V6},
+        index::Place,
+        refresh::refresh,
+        upsert::store,
     },
 };
 
@@ -32,71 +40,73 @@ const REST_MAX: usize = SCRAPE_MAX * 20;
 /// Answers a frame; the packet is then ready to be sent back.
 #[inline(always)]
 pub(crate) fn answer(packet: &Packet) -> Result<(), Reason> {
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(Reason::HeaderTruncated) };
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(FrameReason::HeaderTruncated.into()) };
     let mut l2 = size_of::<Ethernet>();
     let mut ether_type = ethernet.ether_type;
     if ether_type == ETHER_VLAN {
-        let Some(vlan) = packet.at::<Vlan>(size_of::<Ethernet>()) else { return Err(Reason::HeaderTruncated) };
+        let Some(vlan) = packet.at::<Vlan>(size_of::<Ethernet>()) else {
+            return Err(FrameReason::HeaderTruncated.into());
+        };
         l2 += size_of::<Vlan>();
         ether_type = vlan.ether_type;
     }
     match ether_type {
         ETHER_IPV4 => ipv4(packet, l2),
         ETHER_IPV6 => ipv6(packet, l2),
-        ETHER_VLAN | ETHER_QINQ => Err(Reason::VlanStack),
-        _ => Err(Reason::NotIp),
+        ETHER_VLAN | ETHER_QINQ => Err(FrameReason::VlanStack.into()),
+        _ => Err(FrameReason::NotIp.into()),
     }
 }
 
 #[inline(always)]
 fn ipv4(packet: &Packet, l2: usize) -> Result<(), Reason> {
-    let Some(ip) = packet.at::<Ipv4>(l2) else { return Err(Reason::HeaderTruncated) };
+    let Some(ip) = packet.at::<Ipv4>(l2) else { return Err(FrameReason::HeaderTruncated.into()) };
     if ip.protocol != PROTOCOL_UDP {
-        return Err(Reason::NotUdp);
+        return Err(FrameReason::NotUdp.into());
     }
     if ip.version_ihl != 0x45 {
-        return Err(Reason::IpOptions);
+        return Err(FrameReason::IpOptions.into());
     }
     // "More fragments" and the offset; "don't fragment" may be set or not.
     if u16::from_be_bytes(ip.fragment) & 0x3fff != 0 {
-        return Err(Reason::Fragment);
+        return Err(FrameReason::Fragment.into());
     }
     let length = usize::from(u16::from_be_bytes(ip.total_length));
     // The frame may be longer: Ethernet pads.
     if l2 + length > packet.length() || length < size_of::<Ipv4>() + size_of::<Udp>() {
-        return Err(Reason::LengthMismatch);
+        return Err(FrameReason::LengthMismatch.into());
     }
     // 0.0.0.0/8, loopback, multicast and broadcast are no sources.
     if ip.source[0] == 0 || ip.source[0] == 127 || ip.source[0] >= 224 {
-        return Err(Reason::SourceUnusable);
+        return Err(FrameReason::SourceUnusable.into());
     }
     // SAFETY: an Ipv4 is 20 bytes with alignment 1.
     let bytes: &[u8; size_of::<Ipv4>()] = unsafe { &*(&raw const *ip).cast() };
     if checksum::fold(checksum::add(0, bytes)) != 0xffff {
-        return Err(Reason::ChecksumWrong);
+        return Err(FrameReason::ChecksumWrong.into());
     }
     udp::<V4>(packet, l2, length - size_of::<Ipv4>())
 }
 
 #[inline(always)]
 fn ipv6(packet: &Packet, l2: usize) -> Result<(), Reason> {
-    let Some(ip) = packet.at::<Ipv6>(l2) else { return Err(Reason::HeaderTruncated) };
+    let Some(ip) = packet.at::<Ipv6>(l2) else { return Err(FrameReason::HeaderTruncated.into()) };
     // Extension headers are no UDP either.
     if ip.next_header != PROTOCOL_UDP {
-        return Err(Reason::NotUdp);
+        return Err(FrameReason::NotUdp.into());
     }
     if ip.version_flow[0] >> 4 != 6 {
-        return Err(Reason::IpOptions);
+        return Err(FrameReason::IpOptions.into());
     }
     let length = usize::from(u16::from_be_bytes(ip.payload_length));
     if l2 + size_of::<Ipv6>() + length > packet.length() || length < size_of::<Udp>() {
-        return Err(Reason::LengthMismatch);
+        return Err(FrameReason::LengthMismatch.into());
     }
     let source = V6::key(ip.source, 0);
     // Multicast, ::/96 with :: and ::1, and IPv4-mapped addresses are no sources.
     let mapped = source[0] == 0 && (source[1] as u32 == 0 || source[1] as u32 == 0xffff_0000);
     if ip.source[0] == 0xff || mapped {
-        return Err(Reason::SourceUnusable);
+        return Err(FrameReason::SourceUnusable.into());
     }
     udp::<V6>(packet, l2, length)
 }
@@ -106,27 +116,27 @@ fn ipv6(packet: &Packet, l2: usize) -> Result<(), Reason> {
 fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reason> {
     let held = &Held::<false>::new()?;
     let scratch = held.space();
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(Reason::HeaderTruncated) };
-    let Some(headers) = packet.at::<N::Headers>(l2) else { return Err(Reason::HeaderTruncated) };
+    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(FrameReason::HeaderTruncated.into()) };
+    let Some(headers) = packet.at::<N::Headers>(l2) else { return Err(FrameReason::HeaderTruncated.into()) };
     let udp = N::udp(headers);
     let [source, destination] = N::addresses(headers);
     let port = u64::from(u16::from_ne_bytes(udp.destination));
     let Some(mtu) = for_us::<N>(held.known(), packet, destination, port, mac(&ethernet.destination)) else {
-        return Err(Reason::NotForUs);
+        return Err(FrameReason::NotForUs.into());
     };
     if usize::from(u16::from_be_bytes(udp.length)) != length {
-        return Err(Reason::LengthMismatch);
+        return Err(FrameReason::LengthMismatch.into());
     }
     // Neither port 0, nor a group of Ethernet addresses, nor ourselves.
     if udp.source == [0, 0] || ethernet.source[0] & 1 != 0 || source == destination {
-        return Err(Reason::SourceUnusable);
+        return Err(FrameReason::SourceUnusable.into());
     }
     let payload = length - size_of::<Udp>();
     if payload < HEADER_LEN {
-        return Err(Reason::TooShort);
+        return Err(RequestReason::TooShort.into());
     }
     let at = l2 + N::HEADERS;
-    let Some(header) = packet.at::<RequestHeader>(at) else { return Err(Reason::HeaderTruncated) };
+    let Some(header) = packet.at::<RequestHeader>(at) else { return Err(FrameReason::HeaderTruncated.into()) };
     let request = classify(header.action, payload)?;
 
     // The pseudo header (RFC 768, RFC 8200) and the UDP header; then the fixed part and the rest of the payload.
@@ -139,12 +149,16 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
     }
     let fixed = match request {
         Request::Announce => {
-            let Some(bytes) = packet.at::<[u8; ANNOUNCE_LEN]>(at) else { return Err(Reason::HeaderTruncated) };
+            let Some(bytes) = packet.at::<[u8; ANNOUNCE_LEN]>(at) else {
+                return Err(FrameReason::HeaderTruncated.into());
+            };
             total = checksum::add(total, bytes);
             ANNOUNCE_LEN
         }
         Request::Connect | Request::Scrape => {
-            let Some(bytes) = packet.at::<[u8; HEADER_LEN]>(at) else { return Err(Reason::HeaderTruncated) };
+            let Some(bytes) = packet.at::<[u8; HEADER_LEN]>(at) else {
+                return Err(FrameReason::HeaderTruncated.into());
+            };
             total = checksum::add(total, bytes);
             HEADER_LEN
         }
@@ -153,15 +167,17 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
     let rest = payload - fixed;
     if rest > 0 {
         if rest > REST_MAX {
-            return Err(Reason::TooLong);
+            return Err(FrameReason::TooLong.into());
         }
-        let Some(()) = packet.load(at + fixed, scratch, HASHES_AT, rest) else { return Err(Reason::HeaderTruncated) };
+        let Some(()) = packet.load(at + fixed, scratch, HASHES_AT, rest) else {
+            return Err(FrameReason::HeaderTruncated.into());
+        };
         total = sum(scratch, HASHES_AT, rest, total);
     }
     // Without a checksum over IPv4: the sender did not want one. A wrong one may also be one that is still to be computed
     // (veth); the kernel knows.
     if (unsummed && N::IS_V6) || (!unsummed && checksum::fold(total) != 0xffff) {
-        return Err(Reason::ChecksumWrong);
+        return Err(FrameReason::ChecksumWrong.into());
     }
 
     match request {
@@ -171,17 +187,19 @@ fn udp<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reas
             reply::send_connect::<N>(held, packet, l2, reply)
         }
         Request::Announce => {
-            scratch.place.store((l2 - size_of::<Ethernet>()) as u32);
-            scratch.mtu.store(mtu);
-            packet.continue_in(&PROGRAMS, N::ANNOUNCE);
-            Err(Reason::Internal)
+            let handover = &scratch.handover;
+            handover.vlan_tag_len.store((l2 - size_of::<Ethernet>()) as u32);
+            handover.front_growth.store(0);
+            handover.mtu.store(mtu);
+            Err(packet.tail_call(Program::announce(N::VERSION)))
         }
         Request::Scrape => {
-            scratch.place.store((l2 - size_of::<Ethernet>()) as u32);
-            scratch.found.store(hashes(payload));
-            scratch.moved.store(u32::from(N::IS_V6));
-            packet.continue_in(&PROGRAMS, SCRAPE);
-            Err(Reason::Internal)
+            let handover = &scratch.handover;
+            handover.vlan_tag_len.store((l2 - size_of::<Ethernet>()) as u32);
+            handover.front_growth.store(0);
+            handover.info_hashes.store(hashes(payload));
+            handover.is_v6.store(u32::from(N::IS_V6));
+            Err(packet.tail_call(Program::Scrape))
         }
     }
 }
@@ -246,7 +264,7 @@ fn for_us<N: Network>(settings: &Settings, packet: &Packet, destination: [u64; 2
 #[inline(always)]
 fn network_layer(scratch: &Scratch) -> usize {
     // For the verifier, which no longer knows what was stored there: with or without a VLAN tag.
-    size_of::<Ethernet>() + (scratch.place.load() as usize & size_of::<Vlan>())
+    size_of::<Ethernet>() + (scratch.handover.vlan_tag_len.load() as usize & size_of::<Vlan>())
 }
 
 /// An announce whose headers were checked. A known peer's that is still there is answered, if one partition has enough peers for the
@@ -262,17 +280,15 @@ pub(crate) fn announce<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let result = match asked.verify(settings, request, N::source(headers)) {
         Ok(()) => {
             let Some((number, swarm)) = refresh::<_, N>(held, &torrent, &asked.announcement) else {
-                packet.continue_in(&PROGRAMS, N::STORE);
-                return Err(Reason::Internal);
+                return Err(packet.tail_call(Program::store(N::VERSION)));
             };
             let Some(reply) = announce::reply::<_, N>(held, settings, scratch, &asked, Some((number, swarm))) else {
-                scratch.stored.store(number + 1);
-                packet.continue_in(&PROGRAMS, N::REPLY);
-                return Err(Reason::Internal);
+                scratch.handover.swarm.store(number + 1);
+                return Err(packet.tail_call(Program::reply(N::VERSION)));
             };
             Ok(reply)
         }
-        Err(reason) => Err(reason),
+        Err(reason) => Err(reason.into()),
     };
     answer_with::<N, true>(held, packet, l2, result, request.header.transaction_id)
 }
@@ -285,10 +301,10 @@ pub(crate) fn reply_stored<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let l2 = network_layer(scratch);
     let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
     let asked = Asked::new(request, N::peer(headers, request.port));
-    let number = scratch.stored.load().wrapping_sub(1);
+    let number = scratch.handover.swarm.load().wrapping_sub(1);
     let swarm = held.swarm(number).map(|swarm| (number, swarm));
     let Some(reply) = announce::reply::<_, N>(held, settings, scratch, &asked, swarm) else {
-        return Err(Reason::NoRoom);
+        return Err(FrameReason::NoRoom.into());
     };
     reply::send::<N, false>(held, packet, l2, reply)
 }
@@ -301,18 +317,15 @@ pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> 
     let l2 = network_layer(scratch);
     let (headers, request) = parts::<N, AnnounceRequest>(packet, l2)?;
     let asked = Asked::new(request, N::peer(headers, request.port));
-    scratch.split_later.store(0);
+    scratch.handover.split.store(0);
     let torrent = Place::new(held.known(), &request.info_hash);
     match store::<_, N>(held, &torrent, &asked.announcement) {
         Ok(number) => {
-            scratch.stored.store(number.map_or(0, |number| number + 1));
-            if scratch.split_later.load() != 0 {
-                packet.continue_in(&PROGRAMS, N::SPLIT);
-            }
-            packet.continue_in(&PROGRAMS, N::REPLY);
-            Err(Reason::Internal)
+            scratch.handover.swarm.store(number.map_or(0, |number| number + 1));
+            let split = scratch.handover.split.load() != 0;
+            Err(packet.tail_call(if split { Program::split(N::VERSION) } else { Program::reply(N::VERSION) }))
         }
-        Err(reason) => answer_with::<N, false>(held, packet, l2, Err(reason), request.header.transaction_id),
+        Err(error) => answer_with::<N, false>(held, packet, l2, Err(error.into()), request.header.transaction_id),
     }
 }
 
@@ -320,8 +333,7 @@ pub(crate) fn store_announce<N: Network>(packet: &Packet) -> Result<(), Reason> 
 #[inline(always)]
 pub(crate) fn split<N: Network>(packet: &Packet) -> Result<(), Reason> {
     rare::split_now(N::TAG);
-    packet.continue_in(&PROGRAMS, N::REPLY);
-    Err(Reason::Internal)
+    Err(packet.tail_call(Program::reply(N::VERSION)))
 }
 
 /// Headers and the fixed part of what they carry: looked at as one, because the verifier does not conclude from a bound that was
@@ -337,17 +349,21 @@ struct Carrying<N: Network, T> {
 fn parts<N: Network, T>(packet: &Packet, l2: usize) -> Result<(&N::Headers, &T), Reason> {
     match packet.at::<Carrying<N, T>>(l2) {
         Some(parts) => Ok((&parts.headers, &parts.request)),
-        None => Err(Reason::HeaderTruncated),
+        None => Err(FrameReason::HeaderTruncated.into()),
     }
 }
 
-/// A scrape, whose headers were checked and whose info_hashes are in the scratch space, their number in `found`.
+/// A scrape, whose headers were checked and whose info_hashes are in the scratch space, their number in the handover.
 #[inline(always)]
 pub(crate) fn scrape_any(packet: &Packet) -> Result<(), Reason> {
     let held = &Held::<false>::new()?;
     let scratch = held.space();
     let l2 = network_layer(scratch);
-    if scratch.moved.load() == 0 { scrape_in::<V4>(held, packet, l2) } else { scrape_in::<V6>(held, packet, l2) }
+    if scratch.handover.is_v6.load() == 0 {
+        scrape_in::<V4>(held, packet, l2)
+    } else {
+        scrape_in::<V6>(held, packet, l2)
+    }
 }
 
 #[inline(always)]
@@ -355,8 +371,8 @@ fn scrape_in<N: Network>(held: &Held<false>, packet: &Packet, l2: usize) -> Resu
     let (headers, header) = parts::<N, RequestHeader>(packet, l2)?;
     let transaction_id = header.transaction_id;
     let scratch = held.space();
-    let count = scratch.found.load();
-    let result = scrape(held, scratch, header, N::source(headers), count, N::SCRAPED);
+    let count = scratch.handover.info_hashes.load();
+    let result = scrape(held, scratch, header, N::source(headers), count, Event::scrape(N::VERSION));
     if count == 0
         && let Err(reason) = result
     {
@@ -377,7 +393,7 @@ fn answer_with<N: Network, const HURRIED: bool>(
 ) -> Result<(), Reason> {
     let reply = match result {
         Ok(reply) => reply,
-        Err(reason) => match error(held.space(), reason, transaction_id, N::REFUSED) {
+        Err(reason) => match error(held.space(), reason, transaction_id, Event::error(N::VERSION)) {
             Some(reply) => {
                 held.reason(reason);
                 held.space().refused.store(Counter::Reason(reason).index() as u32);

@@ -2,15 +2,15 @@
 
 use crate::{
     maps::{Kernel, TRACE},
-    packet::{FRONT_SHIFT, Packet},
+    packet::Packet,
 };
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_ktime_get_ns, bpf_xdp_load_bytes},
 };
 use tracker_common::{
-    memory::Memory as _,
     outcome::{Counter, Event},
+    platform::Platform as _,
     settings::Settings,
     trace::{CAPTURE, Record},
     word::opaque,
@@ -21,7 +21,7 @@ use tracker_common::{
 pub(crate) enum Place {
     /// With the packet.
     Beginning,
-    /// Where [`Scratch::place`](tracker_common::reply::Scratch::place) says, which was set for this very packet.
+    /// Where [`Handover::front_growth`](tracker_common::reply::Handover::front_growth) says, which was set for this very packet.
     Checked,
 }
 
@@ -49,7 +49,7 @@ pub extern "C" fn rare_trace(context: *mut xdp_md, outcome: u32, action: u32, pl
         return 0;
     }
     let packet = Packet::new(context);
-    let front = if place == Place::Checked as u32 { scratch.place.load() >> FRONT_SHIFT } else { 0 };
+    let front = if place == Place::Checked as u32 { scratch.handover.front_growth.load() } else { 0 };
     let there = packet.length().wrapping_sub(front as usize);
     let captured = if there > CAPTURE { CAPTURE } else { there };
     // As in `Packet::load`: both bounds of the very number that is handed over.

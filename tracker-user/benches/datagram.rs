@@ -7,10 +7,12 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::{cell::Cell, hint::black_box, sync::Arc};
 use tracker_common::{
-    connection_id::{self, Address},
-    datagram::{Source, respond},
+    bep15::{
+        connection_id::{self, Address},
+        datagram::{Source, respond},
+        wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, PROTOCOL_ID},
+    },
     settings::Settings,
-    wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, PROTOCOL_ID},
 };
 use tracker_user::{
     memory::{Handle, Path, Store},

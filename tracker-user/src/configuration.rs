@@ -22,8 +22,9 @@ use std::{
     time::Duration,
 };
 use tracker_common::{
-    store::{Family as _, V4, V6},
-    wire::{ANNOUNCE_REPLY_LEN, PEER_V4, PEER_V6, Udp},
+    bep15::wire::{ANNOUNCE_REPLY_LEN, PEER_V4, PEER_V6},
+    net::headers::Udp,
+    store::family::{Family as _, V4, V6},
 };
 
 /// The port trackers have always had.

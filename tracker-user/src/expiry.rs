@@ -16,9 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 use tracker_common::{
-    memory::Memory as _,
-    store::{Counts, Swarm, expiry},
-    wire::InfoHash,
+    id::InfoHash,
+    platform::Platform as _,
+    store::{
+        layout::{Counts, Swarm},
+        sweep,
+    },
 };
 
 /// Processor time that a slice is to take. Whoever else has to run on that core waits no longer, unless a single swarm takes
@@ -185,14 +188,14 @@ impl Walk {
         let begin = processor_time();
         let Self { next, totals, top, .. } = self;
         let (swarms, work) = extent(handle, *next, self.work);
-        let sweep = expiry::Sweep {
+        let sweep = sweep::Sweep {
             first: *next,
             swarms,
             peer_timeout: timeouts.peer,
             idle: timeouts.torrent,
             idle_completed: timeouts.torrent_completed,
         };
-        let report = expiry::sweep(handle, &sweep, |swarm, counts| {
+        let report = sweep::sweep(handle, &sweep, |swarm, counts| {
             totals.completed += u64::from(counts.completed);
             let peers = u64::from(counts.seeders) + u64::from(counts.leechers);
             if peers == 0 {
@@ -274,7 +277,11 @@ mod tests {
         clock, keys,
         sizes::{Limits, Sizes},
     };
-    use tracker_common::store::{Announcement, PeerEvent, V4, V6, update};
+    use tracker_common::store::{
+        family::{V4, V6},
+        membership::{Announcement, PeerEvent},
+        upsert::update,
+    };
 
     const TIMEOUTS: Timeouts = Timeouts { peer: 45, torrent: 60, torrent_completed: 120 };
     const START: u32 = 1_000_000 * 60;

@@ -19,11 +19,14 @@ use std::{
     },
 };
 use tracker_common::{
-    memory::{Memory, Step},
-    outcome::{COUNTERS, Counter},
-    reply::{SCRATCH_BYTES, Scratch},
+    outcome::{COUNTERS, Counter, StoreError},
+    platform::{Platform, Rare, Step},
+    scratch::{SCRATCH_BYTES, Scratch},
     settings::Settings,
-    store::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
+    store::{
+        cold,
+        layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
+    },
 };
 
 /// Types that a region may be made of.
@@ -305,7 +308,7 @@ impl Handle {
     }
 }
 
-impl Memory for Handle {
+impl Platform for Handle {
     // Whoever holds a lock is an XDP program, which cannot be put to sleep, or a thread that will be scheduled again.
     const BOUNDED: bool = false;
     type Inner = Self;
@@ -374,6 +377,11 @@ impl Memory for Handle {
                 break;
             }
         }
+    }
+
+    #[inline(always)]
+    fn rarely(&self, work: Rare) -> Result<u32, StoreError> {
+        cold::run(work, self)
     }
 
     fn pause(&self, tries: u32) {

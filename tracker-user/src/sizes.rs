@@ -8,7 +8,10 @@ use anyhow::{Context as _, ensure};
 use std::fmt;
 use tracker_common::{
     settings::Settings,
-    store::{Bucket, ChunkV4, ChunkV6, Family, NODE_REFS, Partition, Pools, ROOT_REFS, Swarm, V4, V6},
+    store::{
+        family::{Family, V4, V6},
+        layout::{Bucket, ChunkV4, ChunkV6, NODE_REFS, Partition, Pools, ROOT_REFS, Swarm},
+    },
 };
 
 /// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in its home bucket.
@@ -219,9 +222,12 @@ mod tests {
     };
     use std::sync::Arc;
     use tracker_common::{
+        id::InfoHash,
         outcome::{Counter, Event},
-        store::{Announcement, PeerEvent, update},
-        wire::InfoHash,
+        store::{
+            membership::{Announcement, PeerEvent},
+            upsert::update,
+        },
     };
 
     #[test]

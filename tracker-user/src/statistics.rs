@@ -24,12 +24,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tracker_common::{
-    outcome::{COUNTERS, Counter, Event, RENEWALS, Reason},
-    store::pool::Pool,
+    outcome::{COUNTERS, Counter, Event, REFRESH_AGES, Reason},
+    store::layout::Pool,
 };
 
 /// Returning peers by the minutes since their last announce.
-pub type Renewals = [u64; RENEWALS];
+pub type Renewals = [u64; REFRESH_AGES];
 
 /// An interface and how XDP runs on it, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,15 +107,15 @@ impl PathCounters {
 
     /// How often something was not done.
     #[must_use]
-    pub fn reason(&self, reason: Reason) -> u64 {
-        self.counters[Counter::Reason(reason).index()]
+    pub fn reason(&self, reason: impl Into<Reason>) -> u64 {
+        self.counters[Counter::Reason(reason.into()).index()]
     }
 }
 
 /// Returning peers of all paths together.
 fn renewals(paths: &[PathCounters]) -> Renewals {
     std::array::from_fn(|minutes| {
-        let index = Counter::Renewed(minutes as u32).index();
+        let index = Counter::Refreshed(minutes as u32).index();
         paths.iter().map(|path| path.counters[index]).sum()
     })
 }
@@ -345,8 +345,13 @@ pub(crate) mod tests {
         sizes::{Limits, Sizes},
     };
     use tracker_common::{
-        memory::Memory as _,
-        store::{Announcement, Counts, PeerEvent, V4, update},
+        platform::Platform as _,
+        store::{
+            family::V4,
+            layout::Counts,
+            membership::{Announcement, PeerEvent},
+            upsert::update,
+        },
     };
 
     #[test]
@@ -429,7 +434,7 @@ pub(crate) mod tests {
                 mode: "generic".into(),
                 note: "the driver has no native XDP".into(),
             }],
-            renewals: [0; RENEWALS],
+            renewals: [0; REFRESH_AGES],
             rates_10: Rates::default(),
             rates_60: Rates::default(),
         }

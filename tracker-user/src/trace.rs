@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tracker_common::{
-    outcome::Reason,
+    outcome::{FrameReason, Reason},
     settings::Settings,
     trace::{Outcome, Record, Traced},
 };
@@ -40,7 +40,8 @@ const PIECE: usize = 4096;
 
 /// What is not the tracker's business, and mostly is most of what comes. Shown only when it is asked for by name: what is shown over
 /// a network connection makes packets itself.
-const OTHERS: [Reason; 3] = [Reason::NotIp, Reason::NotUdp, Reason::NotForUs];
+const OTHERS: [Reason; 3] =
+    [Reason::Frame(FrameReason::NotIp), Reason::Frame(FrameReason::NotUdp), Reason::Frame(FrameReason::NotForUs)];
 
 /// Shows packets until there were as many as asked for, a signal comes, or nobody reads on.
 ///
@@ -272,14 +273,14 @@ pub fn program(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracker_common::outcome::Event;
+    use tracker_common::outcome::{Event, RequestReason};
 
     #[test]
     fn outcomes_are_named_as_in_metrics() {
         for (label, expected) in [
             ("announce_ipv4", Ok(Outcome::Answered(Event::Announce4))),
-            ("connection_id_wrong", Ok(Outcome::Refused(Reason::ConnectionIdWrong))),
-            ("not_udp", Ok(Outcome::Refused(Reason::NotUdp))),
+            ("connection_id_wrong", Ok(Outcome::Refused(RequestReason::ConnectionIdWrong.into()))),
+            ("not_udp", Ok(Outcome::Refused(FrameReason::NotUdp.into()))),
             ("connection_id_wron", Err("did you mean connection_id_wrong?")),
             ("zzz", Err("There are: connect_ipv4")),
             ("", Err("There are: connect_ipv4")),
@@ -304,7 +305,9 @@ mod tests {
             assert_eq!(wanted(&[]) & bit(reason), 0, "{reason:?}");
             assert_eq!(wanted(&[Outcome::Refused(reason)]), bit(reason));
         }
-        for reason in [Reason::ConnectionIdWrong, Reason::ChecksumWrong, Reason::NoRoom] {
+        for reason in
+            [RequestReason::ConnectionIdWrong.into(), FrameReason::ChecksumWrong.into(), FrameReason::NoRoom.into()]
+        {
             assert_ne!(wanted(&[]) & bit(reason), 0, "{reason:?}");
         }
         assert_ne!(wanted(&[]) & Outcome::Answered(Event::Announce6).bit(), 0);

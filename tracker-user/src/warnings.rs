@@ -15,7 +15,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tracker_common::outcome::{Event, Reason};
+use tracker_common::outcome::{Event, StoreError};
 
 /// How often the counters are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -39,8 +39,8 @@ impl Trouble {
     fn total(self, paths: &[PathCounters], lost: u64) -> u64 {
         let sum = |of: &dyn Fn(&PathCounters) -> u64| paths.iter().map(of).fold(0, u64::wrapping_add);
         match self {
-            Trouble::TorrentsFull => sum(&|path| path.reason(Reason::TorrentsFull)),
-            Trouble::MemoryFull => sum(&|path| path.reason(Reason::MemoryFull)),
+            Trouble::TorrentsFull => sum(&|path| path.reason(StoreError::TorrentsFull)),
+            Trouble::MemoryFull => sum(&|path| path.reason(StoreError::MemoryFull)),
             Trouble::Evicted => sum(&|path| path.event(Event::Evicted)),
             Trouble::Lost => lost,
         }
@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn every_path_is_looked_at() {
         for (counter, trouble) in [
-            (Counter::Reason(Reason::TorrentsFull), Trouble::TorrentsFull),
-            (Counter::Reason(Reason::MemoryFull), Trouble::MemoryFull),
+            (Counter::Reason(StoreError::TorrentsFull.into()), Trouble::TorrentsFull),
+            (Counter::Reason(StoreError::MemoryFull.into()), Trouble::MemoryFull),
             (Counter::Event(Event::Evicted), Trouble::Evicted),
         ] {
             let mut counters = NOTHING_COUNTED;

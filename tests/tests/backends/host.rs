@@ -3,7 +3,7 @@
 use super::{Outcome, Way, configure, labelled};
 use std::{collections::BTreeMap, sync::Arc};
 use tracker_common::{
-    datagram::{Source, respond},
+    bep15::datagram::{Source, respond},
     settings::Settings,
 };
 use tracker_tests::packet::Frame;

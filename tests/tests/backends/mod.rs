@@ -60,7 +60,7 @@ pub(crate) fn configure(settings: &Settings) {
 
 /// The labels of all counters with their values.
 pub(crate) fn labelled(counters: &[u64]) -> BTreeMap<String, u64> {
-    let labels = Event::ALL.iter().map(|event| event.label()).chain(Reason::ALL.iter().map(|reason| reason.label()));
+    let labels = Event::ALL.iter().map(|event| event.label()).chain(Reason::all().map(Reason::label));
     labels.map(str::to_owned).zip(counters.iter().copied()).collect()
 }
 

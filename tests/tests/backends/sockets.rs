@@ -87,7 +87,7 @@ impl Way for Sockets {
             counters.insert(format!("announce_{family}"), answered("announce", family));
             counters.insert(format!("scrape_{family}"), answered("scrape", family));
         }
-        for reason in Reason::ALL {
+        for reason in Reason::all() {
             let label = reason.label();
             let labels = [("path", "udp_socket"), ("reason", label)];
             counters.insert(label.to_owned(), metrics.sum("tracker_requests_rejected_total", &labels) as u64);

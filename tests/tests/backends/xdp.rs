@@ -10,9 +10,9 @@ use aya::{
 use std::{collections::BTreeMap, net::IpAddr, os::fd::AsFd as _};
 use tracker_common::{
     outcome::COUNTERS,
-    programs::NAMES,
+    programs::Program,
     settings::Settings,
-    store::{V4, V6},
+    store::family::{V4, V6},
 };
 use tracker_tests::{
     decision_table::{TRACKER, TRACKER_MAC, TRACKER_PORT, Verdict},
@@ -64,7 +64,7 @@ impl XdpProgram {
         let map = ebpf.take_map("PROGRAMS").context("the object has no map PROGRAMS")?;
         let mut programs: ProgramArray<MapData> = map.try_into()?;
         load(&mut ebpf, PROGRAM)?;
-        for (place, name) in (0..).zip(NAMES) {
+        for (place, name) in Program::ALL.iter().map(|program| (*program as u32, program.name())) {
             programs.set(place, load(&mut ebpf, name)?.fd()?, 0)?;
         }
         let store = Store::from_maps(sizes, |name| match ebpf.map(name) {

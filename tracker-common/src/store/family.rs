@@ -12,68 +12,20 @@
 //! hold the flags of the first peer is the root word: bit 63 clear, bit 62 set, then 30 bits counting the family's peers and
 //! 32 bits counting its partitions.
 
-use super::{ChunkV4, ChunkV6, Swarm, pool, reach};
+use super::{
+    allocator as pool,
+    hash::scramble,
+    layout::{ChunkV4, ChunkV6, FLAGS, IDENTITY, MINUTE_SHIFT, OCCUPIED, Swarm},
+    scope as reach,
+};
 use crate::{
-    memory::Memory,
-    reply::{PEERS_AT, Scratch},
+    bep15::wire,
+    outcome::IpVersion,
+    platform::Platform,
+    scratch::{PEERS_AT, Scratch},
     settings::Settings,
-    wire,
     word::{Word, opaque},
 };
-
-/// The slot holds a peer.
-pub const OCCUPIED: u64 = 1 << 63;
-/// The peer is a leecher.
-pub const LEECHER: u64 = 1 << 62;
-/// The peer's completed download was counted.
-pub const COMPLETED: u64 = 1 << 61;
-/// Where the minute of the last announce begins.
-pub const MINUTE_SHIFT: u32 = 48;
-/// Minutes are kept modulo this + 1.
-pub const MINUTE_MASK: u32 = 0x1fff;
-/// The bits of the minute.
-pub const MINUTE: u64 = (MINUTE_MASK as u64) << MINUTE_SHIFT;
-const FLAGS: u64 = !IDENTITY;
-const IDENTITY: u64 = (1 << MINUTE_SHIFT) - 1;
-const ROOT: u64 = LEECHER;
-
-/// One more peer in a root word.
-pub const ROOT_PEER: u64 = 1 << 32;
-
-/// Whether a flags word is a root word.
-#[inline(always)]
-#[must_use]
-pub fn is_root(word: u64) -> bool {
-    word >> 62 == 1
-}
-
-/// A root word.
-#[inline(always)]
-#[must_use]
-pub fn root_word(peers: u32, partitions: u32) -> u64 {
-    ROOT | u64::from(peers) << 32 | u64::from(partitions)
-}
-
-/// Partitions counted in a root word.
-#[inline(always)]
-#[must_use]
-pub fn root_partitions(word: u64) -> u32 {
-    word as u32
-}
-
-/// Peers counted in a root word.
-#[inline(always)]
-#[must_use]
-pub fn root_peers(word: u64) -> u32 {
-    (word >> 32) as u32 & 0x3fff_ffff
-}
-
-/// Minutes since the peer's last announce.
-#[inline(always)]
-#[must_use]
-pub fn age(flags: u64, minute: u32) -> u32 {
-    minute.wrapping_sub((flags >> MINUTE_SHIFT) as u32) & MINUTE_MASK
-}
 
 /// A word of an area. The one place where an index into shared memory is not checked at run time.
 #[inline(always)]
@@ -173,13 +125,15 @@ pub trait Family: Copy + 'static {
     /// Slots in a swarm record.
     const INLINE: usize;
     /// A partition is split off, somewhere in the swarm, for every so many peers. The partitions whose turn has not come yet hold up
-    /// to twice as many, and that has to be well below the slots of [`super::PARTITION_CHUNKS`] chunks.
+    /// to twice as many, and that has to be well below the slots of [`super::layout::PARTITION_CHUNKS`] chunks.
     const PER_PARTITION: u32;
     /// Bytes of a peer in a compact reply.
     const PEER_BYTES: u32;
     /// Most peers in a reply.
     const WANT_LIMIT: u32;
-    /// Distinguishes the families in [`super::Partition::place`].
+    /// Which it is.
+    const VERSION: IpVersion;
+    /// Distinguishes the families in [`super::layout::Partition::place`].
     const TAG: u32;
     /// Which inline word is the flags word of the first slot, or the root word.
     const ROOT_WORD: usize;
@@ -189,7 +143,7 @@ pub trait Family: Copy + 'static {
     type Pool: pool::Kind;
 
     /// The words of a chunk.
-    fn chunk<M: Memory>(memory: &M, number: u32) -> Option<&[Word]>;
+    fn chunk<M: Platform>(memory: &M, number: u32) -> Option<&[Word]>;
     /// The words in a swarm record.
     fn inline(swarm: &Swarm) -> &[Word];
     /// Which inline word holds the directory entries `pair` * 2 and `pair` * 2 + 1, for `pair` below 4.
@@ -261,15 +215,6 @@ impl V6 {
     }
 }
 
-/// The last step of a keyed multilinear hash. By itself such a hash is universal, but linear: addresses in a row become
-/// hashes in equal steps, which crowd together for an unlucky key.
-#[inline(always)]
-#[must_use]
-pub(super) fn scramble(sum: u64) -> u32 {
-    let once = (sum ^ sum >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    ((once ^ once >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
-}
-
 #[inline(always)]
 fn put<T: Copy>(scratch: &Scratch, cursor: u32, value: T) {
     // SAFETY: `cursor` was masked by COLLECTED_MAX before the chunk that is being copied (`sample`), and a chunk adds less than 300
@@ -285,13 +230,14 @@ impl Family for V4 {
     const PER_PARTITION: u32 = 80;
     const PEER_BYTES: u32 = wire::PEER_V4 as u32;
     const WANT_LIMIT: u32 = 320;
+    const VERSION: IpVersion = IpVersion::V4;
     const TAG: u32 = 0;
     const ROOT_WORD: usize = 0;
     type Key = u64;
     type Pool = pool::ChunksV4;
 
     #[inline(always)]
-    fn chunk<M: Memory>(memory: &M, number: u32) -> Option<&[Word]> {
+    fn chunk<M: Platform>(memory: &M, number: u32) -> Option<&[Word]> {
         match memory.chunk_v4(number) {
             Some(ChunkV4 { words }) => Some(words),
             None => None,
@@ -389,13 +335,14 @@ impl Family for V6 {
     const PER_PARTITION: u32 = 64;
     const PEER_BYTES: u32 = wire::PEER_V6 as u32;
     const WANT_LIMIT: u32 = 100;
+    const VERSION: IpVersion = IpVersion::V6;
     const TAG: u32 = 1 << 31;
     const ROOT_WORD: usize = 2;
     type Key = [u64; 3];
     type Pool = pool::ChunksV6;
 
     #[inline(always)]
-    fn chunk<M: Memory>(memory: &M, number: u32) -> Option<&[Word]> {
+    fn chunk<M: Platform>(memory: &M, number: u32) -> Option<&[Word]> {
         match memory.chunk_v6(number) {
             Some(ChunkV6 { words }) => Some(words),
             None => None,

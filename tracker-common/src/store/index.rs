@@ -8,12 +8,16 @@
 //! Torrents are stored and removed with the lock of their home bucket held; searches take no lock and are confirmed by whoever
 //! uses the result, with the lock of the swarm held ([`same`]).
 
-use super::{Bucket, SWARM_ALIVE, Swarm, family::scramble, pool, update::acquire};
+use super::{
+    allocator as pool,
+    hash::scramble,
+    layout::{Bucket, Counts, SWARM_ALIVE, Swarm},
+};
 use crate::{
-    memory::{Memory, Step},
-    outcome::{Event, Reason},
+    id::InfoHash,
+    outcome::{Event, StoreError},
+    platform::{Platform, Step, acquire},
     settings::Settings,
-    wire::InfoHash,
     word::opaque,
 };
 
@@ -29,6 +33,13 @@ pub struct Place {
     home: u32,
     buckets: u32,
     tag: u32,
+}
+
+/// A torrent's swarm number, if it is stored.
+#[inline(always)]
+pub fn find_number<M: Platform>(memory: &M, info_hash: &InfoHash) -> Option<u32> {
+    let settings = memory.settings()?;
+    find(memory, &Place::new(settings, info_hash)).map(|(number, _)| number)
 }
 
 impl Place {
@@ -87,7 +98,7 @@ fn tagged(bucket: &Bucket, tag: u32) -> u64 {
 
 /// Looks for the torrent in one bucket.
 #[inline(always)]
-fn look<'m, M: Memory>(memory: &'m M, place: &Place, bucket: &Bucket) -> Option<(u32, &'m Swarm)> {
+fn look<'m, M: Platform>(memory: &'m M, place: &Place, bucket: &Bucket) -> Option<(u32, &'m Swarm)> {
     let word = tagged(bucket, place.tag);
     if word == 0 {
         return None;
@@ -99,7 +110,7 @@ fn look<'m, M: Memory>(memory: &'m M, place: &Place, bucket: &Bucket) -> Option<
 
 /// Finds a torrent's swarm number and record. No lock is held: the answer may be outdated when it arrives.
 #[inline(always)]
-pub fn find<'m, M: Memory>(memory: &'m M, place: &Place) -> Option<(u32, &'m Swarm)> {
+pub fn find<'m, M: Platform>(memory: &'m M, place: &Place) -> Option<(u32, &'m Swarm)> {
     let home = memory.bucket(place.bucket(0))?;
     if let Some(found) = look(memory, place, home) {
         return Some(found);
@@ -121,7 +132,7 @@ struct Search<'p> {
     found: u64,
 }
 
-impl<M: Memory> Step<M> for Search<'_> {
+impl<M: Platform> Step<M> for Search<'_> {
     #[inline(always)]
     fn step(&mut self, memory: &M, turn: u32) -> bool {
         let Some(bucket) = memory.bucket(self.place.bucket(turn + 1)) else { return false };
@@ -135,35 +146,47 @@ impl<M: Memory> Step<M> for Search<'_> {
     }
 }
 
+/// A torrent's counts; zeros for one that is not stored.
+#[inline(always)]
+pub fn counts<M: Platform>(memory: &M, info_hash: &InfoHash) -> Counts {
+    let Some(settings) = memory.settings() else { return Counts::default() };
+    let place = Place::new(settings, info_hash);
+    let Some((_, swarm)) = find(memory, &place) else { return Counts::default() };
+    let counts = swarm.counts();
+    // The record may have been given to another torrent between the search and the reading.
+    if same(swarm, &place) { counts } else { Counts::default() }
+}
+
 /// Stores a new torrent and returns its swarm number; or the number it has, if somebody else was faster.
 ///
 /// # Errors
-/// [`Reason::TorrentsFull`] when there is no record or no place left, [`Reason::Contended`].
+/// [`StoreError::TorrentsFull`] when there is no record or no place left, [`StoreError::Contended`].
 #[inline(always)]
-pub fn create<M: Memory>(memory: &M, place: &Place, minute: u32) -> Result<u32, Reason> {
-    let Some(home) = memory.bucket(place.bucket(0)) else { return Err(Reason::Internal) };
+pub fn create<M: Platform>(memory: &M, place: &Place, minute: u32) -> Result<u32, StoreError> {
+    let Some(home) = memory.bucket(place.bucket(0)) else { return Err(StoreError::Internal) };
     acquire(memory, &home.lock)?;
     let result = opaque(create_locked(memory, place, minute));
     home.lock.unlock();
-    pool::decode(result)
+    StoreError::unpack(result)
 }
 
-/// The result in one number, as with [`pool::take_number`].
+/// The result is packed ([`StoreError::pack`]).
 #[inline(always)]
-fn create_locked<M: Memory>(memory: &M, place: &Place, minute: u32) -> u64 {
+fn create_locked<M: Platform>(memory: &M, place: &Place, minute: u32) -> u64 {
+    const MEMORY_FULL: u64 = StoreError::MemoryFull.packed();
     if let Some((number, _)) = find(memory, place) {
         return u64::from(number);
     }
-    let number = match opaque(pool::take_number::<M, pool::Swarms>(memory)) {
-        pool::MEMORY_FULL => return pool::TORRENTS_FULL,
+    let number = match opaque(pool::take_packed::<M, pool::Swarms>(memory)) {
+        MEMORY_FULL => return StoreError::TorrentsFull.packed(),
         number if number >> 32 != 0 => return number,
         number => number as u32,
     };
-    let Some(swarm) = memory.swarm(number) else { return pool::INTERNAL };
+    let Some(swarm) = memory.swarm(number) else { return StoreError::Internal.packed() };
     // Whoever found the record when it belonged to another torrent may be holding its lock to see that it no longer does.
     if acquire(memory, &swarm.lock).is_err() {
         pool::give_back::<M, pool::Swarms>(memory, number);
-        return pool::CONTENDED;
+        return StoreError::Contended.packed();
     }
     swarm.lock.begin_change();
     for i in 0..5 {
@@ -185,12 +208,12 @@ fn create_locked<M: Memory>(memory: &M, place: &Place, minute: u32) -> u64 {
     }
     swarm.active.store(0);
     pool::give_back::<M, pool::Swarms>(memory, number);
-    pool::TORRENTS_FULL
+    StoreError::TorrentsFull.packed()
 }
 
 /// Enters a torrent into the first bucket that has room.
 #[inline(always)]
-fn insert<M: Memory>(memory: &M, place: &Place, number: u32) -> bool {
+fn insert<M: Platform>(memory: &M, place: &Place, number: u32) -> bool {
     let mut entry = Enter { place, word: u64::from(place.tag) << 32 | u64::from(number + 1), entered: 0, undo: 0 };
     memory.repeat(PROBES, &mut entry);
     if entry.entered == 0 {
@@ -208,7 +231,7 @@ struct Enter<'p> {
     undo: u64,
 }
 
-impl<M: Memory> Step<M> for Enter<'_> {
+impl<M: Platform> Step<M> for Enter<'_> {
     #[inline(always)]
     fn step(&mut self, memory: &M, turn: u32) -> bool {
         let Some(bucket) = memory.bucket(self.place.bucket(turn)) else { return false };
@@ -231,14 +254,14 @@ impl<M: Memory> Step<M> for Enter<'_> {
 
 /// Takes a torrent out of the index and gives its record back. The caller holds the swarm's lock, has seen that nobody is in
 /// it, and lets go of the lock afterwards.
-pub fn remove<M: Memory>(memory: &M, settings: &Settings, swarm: &Swarm, number: u32) -> Result<(), Reason> {
+pub fn remove<M: Platform>(memory: &M, settings: &Settings, swarm: &Swarm, number: u32) -> Result<(), StoreError> {
     let mut info_hash = [0_u8; 20];
     for i in 0..5 {
         info_hash[i * 4..i * 4 + 4].copy_from_slice(&swarm.info_hash[i].load().to_le_bytes());
     }
     let place = Place::new(settings, &info_hash);
     let word = u64::from(place.tag) << 32 | u64::from(number + 1);
-    let Some(home) = memory.bucket(place.bucket(0)) else { return Err(Reason::Internal) };
+    let Some(home) = memory.bucket(place.bucket(0)) else { return Err(StoreError::Internal) };
     acquire(memory, &home.lock)?;
     let found = (0..PROBES).find(|&probe| {
         memory.bucket(place.bucket(probe)).is_some_and(|bucket| bucket.slots.iter().any(|slot| slot.replace(word, 0)))

@@ -7,13 +7,15 @@
 //! partition's structure changed while they were read.
 
 use super::{
-    Family, PARTITION_CHUNKS, PARTITIONS_MAX, Partition, Swarm, V4, V6,
-    family::{self, Wanted},
-    partition::{self, chunks_for, lookup},
+    directory::{self, lookup},
+    family::{self, Family, V4, V6, Wanted},
+    layout::{self, PARTITION_CHUNKS, PARTITIONS_MAX, Partition, Swarm},
+    linear_hash,
+    partition::chunks_for,
 };
 use crate::{
-    memory::{Memory, Step},
-    reply::{PEERS_AT, SCRATCH_BYTES, SPREADS, Scratch, VERSIONS},
+    platform::{Platform, Step},
+    scratch::{PEERS_AT, SCRATCH_BYTES, SPREADS, Scratch, VERSIONS, Visit},
     settings::Settings,
     word::{Word, opaque},
 };
@@ -50,11 +52,11 @@ pub struct Sample {
 
 /// Collects up to `want` of the `wanted` peers of swarm `number`, without `own`.
 ///
-/// More than [`Family::WANT_LIMIT`] are not given. `None` only where [`Memory::HURRIED`], or [`Memory::BOUNDED`] and nearly all are too
+/// More than [`Family::WANT_LIMIT`] are not given. `None` only where [`Platform::HURRIED`], or [`Platform::BOUNDED`] and nearly all are too
 /// near.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
-pub fn sample<M: Memory, F: Family>(
+pub fn sample<M: Platform, F: Family>(
     memory: &M,
     settings: &Settings,
     scratch: &Scratch,
@@ -70,9 +72,9 @@ pub fn sample<M: Memory, F: Family>(
     let want = if want > F::WANT_LIMIT { F::WANT_LIMIT } else { want };
     let random = memory.random();
     scratch.sample.random.store(random);
-    scratch.sample.cursor.store(0);
+    scratch.sample.visit.cursor.store(0);
     scratch.sample.sift.store(0);
-    if !family::is_root(F::root(swarm).load()) {
+    if !layout::is_root(F::root(swarm).load()) {
         if wanted.excludes(swarm.near()) {
             if M::HURRIED {
                 return None;
@@ -85,16 +87,16 @@ pub fn sample<M: Memory, F: Family>(
         }
     }
     let root = F::root(swarm).load();
-    let partitions = family::root_partitions(root);
+    let partitions = layout::root_partitions(root);
     let mut want = want;
-    if family::is_root(root) && partitions != 0 && partitions <= PARTITIONS_MAX {
+    if layout::is_root(root) && partitions != 0 && partitions <= PARTITIONS_MAX {
         // More than an average partition has, if there are others, takes more than one visit.
         if M::HURRIED && partitions > 1 && want > F::PER_PARTITION * 7 / 8 {
             return None;
         }
         want = scratch.forget(want);
         let partitions = scratch.forget(partitions);
-        let ring = partition::ring(partitions);
+        let ring = linear_hash::ring(partitions);
         if !M::HURRIED {
             begin(memory, scratch, number, partitions);
         }
@@ -109,8 +111,8 @@ pub fn sample<M: Memory, F: Family>(
             lap: 0,
             visits: 0,
             fruitful: 0,
-            own_place: partition::address(F::hash(settings, own), partitions),
-            wanted,
+            own_place: linear_hash::address(F::hash(settings, own), partitions),
+            wanted: wanted.number(),
             cursor: 0,
             enough: want * F::PEER_BYTES,
         };
@@ -120,22 +122,22 @@ pub fn sample<M: Memory, F: Family>(
             if visit.go::<M, F>(memory, scratch, swarm, number) {
                 return None;
             }
-            scratch.sample.cursor.store(visit.cursor);
+            scratch.sample.visit.cursor.store(visit.cursor);
         } else {
-            visit.save(scratch);
+            scratch.sample.visit.store(&visit);
             scratch.sample.swarm.store(number);
             for _ in 0..if M::BOUNDED { 1 } else { VISITS } {
                 memory.repeat(TURNS, &mut Turn::<F>(core::marker::PhantomData));
-                let all = scratch.sample.cursor.load() < scratch.sample.enough.load();
+                let all = scratch.sample.visit.cursor.load() < scratch.sample.visit.enough.load();
                 sift::<M, F>(memory, scratch, wanted);
-                if all || scratch.sample.cursor.load() >= want * F::PEER_BYTES {
+                if all || scratch.sample.visit.cursor.load() >= want * F::PEER_BYTES {
                     break;
                 }
                 if M::BOUNDED {
                     // Most of the swarm is too near: that takes longer than there is time for here.
                     return None;
                 }
-                scratch.sample.enough.store(want * F::PEER_BYTES);
+                scratch.sample.visit.enough.store(want * F::PEER_BYTES);
             }
         }
         // Only now: whoever takes a sample that was given up begins where that one would have.
@@ -148,21 +150,21 @@ pub fn sample<M: Memory, F: Family>(
 /// From so many partitions on they do not stay in the processor's nearer caches.
 const FAR: u32 = 32;
 
-/// Where [`Memory::HURRIED`], decides where the next sample begins, and, if the family has the root word `root`, has the processor
+/// Where [`Platform::HURRIED`], decides where the next sample begins, and, if the family has the root word `root`, has the processor
 /// bring that nearer while the asker is looked for. Each of the two is a chain of two or three accesses that wait for each other;
 /// so they wait at the same time.
 #[inline(always)]
-pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, number: u32, swarm: &Swarm, root: u64) {
-    if !family::is_root(root) {
+pub(super) fn prepare<M: Platform, F: Family>(memory: &M, scratch: &Scratch, number: u32, swarm: &Swarm, root: u64) {
+    if !layout::is_root(root) {
         return;
     }
-    let partitions = scratch.forget(family::root_partitions(root));
+    let partitions = scratch.forget(layout::root_partitions(root));
     begin(memory, scratch, number, partitions);
     if partitions < FAR {
         return;
     }
-    let turn = scratch.sample.first_turn.load() & (partition::ring(partitions) - 1);
-    let place = partition::address(turn, partitions);
+    let turn = scratch.sample.first_turn.load() & (linear_hash::ring(partitions) - 1);
+    let place = linear_hash::address(turn, partitions);
     let Some(part) = lookup::<M, F>(memory, swarm, place, partitions) else { return };
     let Some(part) = memory.partition(scratch.forget(part)) else { return };
     let peers = part.peers.load();
@@ -188,7 +190,7 @@ pub(super) fn prepare<M: Memory, F: Family>(memory: &M, scratch: &Scratch, numbe
 /// sequence), points: every turn has its sample before one has a second, and the second begins half a partition from the first, the
 /// next two at the quarters. Swarms that share a counter skip some of it, which makes the beginnings random again.
 #[inline(always)]
-fn begin<M: Memory>(memory: &M, scratch: &Scratch, number: u32, partitions: u32) {
+fn begin<M: Platform>(memory: &M, scratch: &Scratch, number: u32, partitions: u32) {
     let counter = &scratch.spreads[number as usize % SPREADS];
     let mut count = counter.load();
     if count == 0 {
@@ -196,7 +198,7 @@ fn begin<M: Memory>(memory: &M, scratch: &Scratch, number: u32, partitions: u32)
         counter.store(count);
     }
     let count = scratch.forget(count);
-    let ring = partition::ring(partitions);
+    let ring = linear_hash::ring(partitions);
     // The turns of a partition that has two of them are half a ring apart: they come as late one after the other as can be.
     let half = if ring < 2 { 1 } else { ring / 2 };
     let point = u64::from(count.reverse_bits()) * u64::from(half);
@@ -231,7 +233,7 @@ fn mark(random: u32, place: u32) -> u32 {
 /// Keeps `want` of the peers collected, from a random one on and as from a ring.
 #[inline(always)]
 fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
-    let bytes = scratch.forget(scratch.sample.cursor.load());
+    let bytes = scratch.forget(scratch.sample.visit.cursor.load());
     let collected = bytes / F::PEER_BYTES;
     if collected <= want {
         return Sample { start: PEERS_AT as u32, count: collected };
@@ -247,7 +249,7 @@ fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
 }
 
 #[inline(always)]
-fn inline<M: Memory, F: Family>(
+fn inline<M: Platform, F: Family>(
     memory: &M,
     scratch: &Scratch,
     swarm: &Swarm,
@@ -266,7 +268,7 @@ fn inline<M: Memory, F: Family>(
             cursor += F::give(scratch, cursor, words, slot * F::WORDS, wanted, own);
         }
         if swarm.lock.unchanged_since(version) {
-            scratch.sample.cursor.store(cursor);
+            scratch.sample.visit.cursor.store(cursor);
             scratch.sample.first.store((cursor / F::PEER_BYTES * (random >> 16)) >> 16);
             return;
         }
@@ -295,7 +297,7 @@ fn pick_from_chunk<F: Family>(scratch: &Scratch, mut cursor: u32, words: &[Word]
 /// Leaves the peers who are too near out of what was collected, one after the other.
 struct Sift<F>(core::marker::PhantomData<F>);
 
-impl<M: Memory, F: Family> Step<M> for Sift<F> {
+impl<M: Platform, F: Family> Step<M> for Sift<F> {
     #[inline(always)]
     fn step(&mut self, memory: &M, turn: u32) -> bool {
         let Some(scratch) = memory.scratch() else { return false };
@@ -303,7 +305,7 @@ impl<M: Memory, F: Family> Step<M> for Sift<F> {
         let Some(near) = F::carry(scratch, (turn * F::PEER_BYTES) as usize, (kept & COLLECTED_MAX) as usize) else {
             return false;
         };
-        let wanted = Wanted::from_number(scratch.sample.wanted.load());
+        let wanted = Wanted::from_number(scratch.sample.visit.wanted.load());
         scratch.sample.kept.store(kept + wanted.admits(near) * F::PEER_BYTES);
         true
     }
@@ -311,106 +313,44 @@ impl<M: Memory, F: Family> Step<M> for Sift<F> {
 
 /// Leaves out of what was collected who is too near, if somebody may be; what is kept begins anywhere.
 #[inline(always)]
-fn sift<M: Memory, F: Family>(memory: &M, scratch: &Scratch, wanted: Wanted) {
+fn sift<M: Platform, F: Family>(memory: &M, scratch: &Scratch, wanted: Wanted) {
     if scratch.sample.sift.load() == 0 {
         return;
     }
-    scratch.sample.wanted.store(wanted.number());
+    scratch.sample.visit.wanted.store(wanted.number());
     scratch.sample.kept.store(0);
-    memory.repeat(scratch.sample.cursor.load() / F::PEER_BYTES, &mut Sift::<F>(core::marker::PhantomData));
+    memory.repeat(scratch.sample.visit.cursor.load() / F::PEER_BYTES, &mut Sift::<F>(core::marker::PhantomData));
     let kept = scratch.sample.kept.load();
-    scratch.sample.cursor.store(kept);
+    scratch.sample.visit.cursor.store(kept);
     scratch.sample.first.store((kept / F::PEER_BYTES * (scratch.sample.random.load() >> 16)) >> 16);
-}
-
-/// A sample being taken from a grown swarm.
-struct Visit {
-    partitions: u32,
-    /// The present turn.
-    turn: u32,
-    /// 1 if the first turn is one beyond the last partition.
-    flip: u32,
-    /// From one turn to the next.
-    stride: u32,
-    /// Turns done in the present lap.
-    turns: u32,
-    /// Laps done.
-    lap: u32,
-    /// Partitions visited.
-    visits: u32,
-    /// Whether the present lap has found anything.
-    fruitful: u32,
-    /// The asker's partition.
-    own_place: u32,
-    wanted: Wanted,
-    /// Bytes collected.
-    cursor: u32,
-    /// Bytes that are enough.
-    enough: u32,
 }
 
 /// One turn of the loop. What is known between two turns is in [`Scratch::sample`].
 struct Turn<F>(core::marker::PhantomData<F>);
 
-impl<M: Memory, F: Family> Step<M> for Turn<F> {
+impl<M: Platform, F: Family> Step<M> for Turn<F> {
     #[inline(always)]
     fn step(&mut self, memory: &M, _turn: u32) -> bool {
         let Some(scratch) = memory.scratch() else { return false };
         let number = scratch.sample.swarm.load();
         let Some(swarm) = memory.swarm(number) else { return false };
-        let mut visit = Visit::saved(scratch);
+        let mut visit = scratch.sample.visit.load();
         let goes_on = visit.go::<M, F>(memory, scratch, swarm, number);
-        visit.save(scratch);
+        scratch.sample.visit.store(&visit);
         goes_on
     }
 }
 
 impl Visit {
-    #[inline(always)]
-    fn saved(scratch: &Scratch) -> Self {
-        let state = &scratch.sample;
-        Self {
-            partitions: state.partitions.load(),
-            turn: state.turn.load(),
-            flip: state.flip.load(),
-            stride: state.stride.load(),
-            turns: state.turns.load(),
-            lap: state.lap.load(),
-            visits: state.visits.load(),
-            fruitful: state.fruitful.load(),
-            own_place: state.own_place.load(),
-            wanted: Wanted::from_number(state.wanted.load()),
-            cursor: state.cursor.load(),
-            enough: state.enough.load(),
-        }
-    }
-
-    #[inline(always)]
-    fn save(&self, scratch: &Scratch) {
-        let state = &scratch.sample;
-        state.partitions.store(self.partitions);
-        state.turn.store(self.turn);
-        state.flip.store(self.flip);
-        state.stride.store(self.stride);
-        state.turns.store(self.turns);
-        state.lap.store(self.lap);
-        state.visits.store(self.visits);
-        state.fruitful.store(self.fruitful);
-        state.own_place.store(self.own_place);
-        state.wanted.store(self.wanted.number());
-        state.cursor.store(self.cursor);
-        state.enough.store(self.enough);
-    }
-
     /// Visits a partition and takes some chunks of it. False if that was the last.
     #[inline(always)]
-    fn go<M: Memory, F: Family>(&mut self, memory: &M, scratch: &Scratch, swarm: &Swarm, number: u32) -> bool {
+    fn go<M: Platform, F: Family>(&mut self, memory: &M, scratch: &Scratch, swarm: &Swarm, number: u32) -> bool {
         if self.visits >= VISITS || self.lap * F::VISIT >= PARTITION_CHUNKS {
             return false;
         }
-        let ring = partition::ring(self.partitions);
+        let ring = linear_hash::ring(self.partitions);
         // Turns beyond the last partition belong to those that have not been split yet.
-        let place = partition::address(self.turn, self.partitions);
+        let place = linear_hash::address(self.turn, self.partitions);
         let second = if self.turn == place { 0 } else { 1 };
         // Of two turns for one partition, that kind comes first which the first turn of all is.
         let rank =
@@ -428,7 +368,7 @@ impl Visit {
             return true;
         };
         // Where somebody is too near, so that not all of these can be given.
-        let near = self.wanted.excludes(part.near());
+        let near = Wanted::from_number(self.wanted).excludes(part.near());
         if near {
             if M::HURRIED {
                 return true;
@@ -437,7 +377,7 @@ impl Visit {
             let enough = self.enough + F::VISIT * F::SLOTS * F::PEER_BYTES;
             self.enough = if enough > COLLECTED_ENOUGH { COLLECTED_ENOUGH } else { enough };
         }
-        scratch.found.store(self.cursor);
+        scratch.sample.collected.store(self.cursor);
         let chunks = chunks_for::<F>(part.peers.load());
         let visit = self.take::<M, F>(memory, scratch, part, number, place, rank, version);
         if !part.lock.unchanged_since(version) {
@@ -445,10 +385,10 @@ impl Visit {
         }
         // Had partitions been merged meanwhile, this one could hold peers that another one has given already.
         let root = F::root(swarm).load();
-        if !family::is_root(root) || family::root_partitions(root) < self.partitions {
+        if !layout::is_root(root) || layout::root_partitions(root) < self.partitions {
             return false;
         }
-        self.cursor = scratch.found.load();
+        self.cursor = scratch.sample.collected.load();
         if self.cursor < self.enough {
             // So nobody of these has to be left out.
             scratch.sample.first.store(0);
@@ -474,10 +414,10 @@ impl Visit {
         self.cursor < self.enough
     }
 
-    /// Takes the chunks of a partition from this rank on, and leaves the cursor behind them in [`Scratch::found`]. 0 if there is none.
+    /// Takes the chunks of a partition from this rank on, and leaves the cursor behind them in [`Sampling::collected`](crate::scratch::Sampling::collected). 0 if there is none.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
-    fn take<M: Memory, F: Family>(
+    fn take<M: Platform, F: Family>(
         &self,
         memory: &M,
         scratch: &Scratch,
@@ -489,7 +429,7 @@ impl Visit {
     ) -> u32 {
         let peers = part.peers.load();
         let chunks = chunks_for::<F>(peers);
-        if rank >= chunks || !partition::belongs::<F>(part, swarm, place) {
+        if rank >= chunks || !directory::belongs::<F>(part, swarm, place) {
             return 0;
         }
         let random = scratch.sample.random.load();
@@ -515,7 +455,7 @@ impl Visit {
         }
         let mut index = rank + first / F::SLOTS;
         let mut cursor = self.cursor;
-        let wanted = self.wanted;
+        let wanted = Wanted::from_number(self.wanted);
         let plain = wanted.seeders() && place != self.own_place;
         let count = scratch.forget(chunks - rank);
         for taken in 0..F::VISIT {
@@ -540,7 +480,7 @@ impl Visit {
             cursor = scratch.forget(cursor);
             index = scratch.forget(index + 1);
         }
-        scratch.found.store(cursor);
+        scratch.sample.collected.store(cursor);
         1
     }
 }

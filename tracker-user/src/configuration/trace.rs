@@ -3,7 +3,7 @@
 use crate::trace;
 use clap::Args;
 use std::net::IpAddr;
-use tracker_common::{trace::Outcome, wire::InfoHash};
+use tracker_common::{id::InfoHash, trace::Outcome};
 
 const FORMAT: &str = "\
 A line for each packet, on standard output:

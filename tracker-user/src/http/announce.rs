@@ -12,12 +12,19 @@ use super::{
 use crate::memory::Handle;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tracker_common::{
-    announce::{self, interval, nearness},
-    memory::Memory,
+    bep15::{
+        announce::{self, interval, nearness},
+        wire::{PEER_V4, PEER_V6},
+    },
     outcome::{Counter, Event},
+    platform::Platform,
     settings::Settings,
-    store::{self, Announcement, Counts, Family, PeerEvent, V4, V6, Wanted},
-    wire::{PEER_V4, PEER_V6},
+    store::{
+        self,
+        family::{Family, V4, V6, Wanted},
+        layout::Counts,
+        membership::{Announcement, PeerEvent},
+    },
 };
 
 /// Space for compact peers, used again and again.
@@ -86,7 +93,7 @@ pub fn answer(
     let settings = memory.settings().ok_or(Failure::Internal)?;
     write(out, source, &announce, counts, interval(settings, memory.random()), min_interval(settings), space);
     let given = space.v4.len() / PEER_V4 + space.v6.len() / PEER_V6;
-    memory.count(Counter::Event(Event::PeersGiven), given as u64);
+    memory.count(Counter::Event(Event::PeersReturned), given as u64);
     memory.event(if source.is_ipv4() { Event::Announce4 } else { Event::Announce6 });
     Ok(())
 }
@@ -106,7 +113,7 @@ fn store_and_sample<Own: Side, Other: Side>(
 ) -> Result<Counts, Failure> {
     let Announce { info_hash, seeder, event, want, .. } = announce;
     let announcement = Announcement { info_hash, peer, seeder: *seeder, event: *event };
-    let swarm = store::update::<_, Own>(memory, &announcement).map_err(|reason| {
+    let swarm = store::upsert::update::<_, Own>(memory, &announcement).map_err(|reason| {
         memory.reason(reason);
         Failure::of_store(reason)
     })?;
@@ -144,8 +151,8 @@ fn collect<F: Side>(
     let settings = memory.settings().ok_or(Failure::Internal)?;
     let want = want.min(F::most(settings));
     let (Some(scratch), Some(record)) = (memory.scratch(), memory.swarm(swarm)) else { return Err(Failure::Internal) };
-    let sample =
-        store::sample::<_, F>(memory, settings, scratch, swarm, record, want, wanted, own).ok_or(Failure::Internal)?;
+    let sample = store::sample::sample::<_, F>(memory, settings, scratch, swarm, record, want, wanted, own)
+        .ok_or(Failure::Internal)?;
     if memory.copy_out(sample.start, sample.count * F::PEER_BYTES, F::space(space)) {
         Ok(())
     } else {

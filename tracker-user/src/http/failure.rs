@@ -6,7 +6,7 @@
 //! has an HTTP status, and the same dictionary as its body.
 
 use super::bencode;
-use tracker_common::outcome::Reason;
+use tracker_common::outcome::StoreError;
 
 /// BEP 31: when a client may repeat its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,28 +90,10 @@ failures! {
 impl Failure {
     /// What an HTTP client is told when the store would not take its announce.
     #[must_use]
-    pub const fn of_store(reason: Reason) -> Self {
-        match reason {
-            Reason::TorrentsFull | Reason::MemoryFull => Failure::TrackerFull,
-            Reason::PortZero => Failure::PortZero,
-            Reason::NotIp
-            | Reason::VlanStack
-            | Reason::NotUdp
-            | Reason::HeaderTruncated
-            | Reason::IpOptions
-            | Reason::Fragment
-            | Reason::LengthMismatch
-            | Reason::NotForUs
-            | Reason::SourceUnusable
-            | Reason::ChecksumWrong
-            | Reason::TooShort
-            | Reason::TooLong
-            | Reason::BadMagic
-            | Reason::UnknownAction
-            | Reason::ConnectionIdWrong
-            | Reason::Contended
-            | Reason::NoRoom
-            | Reason::Internal => Failure::Internal,
+    pub const fn of_store(error: StoreError) -> Self {
+        match error {
+            StoreError::TorrentsFull | StoreError::MemoryFull => Failure::TrackerFull,
+            StoreError::Contended | StoreError::Internal => Failure::Internal,
         }
     }
 

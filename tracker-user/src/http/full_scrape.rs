@@ -23,10 +23,10 @@ use std::{
     time::Duration,
 };
 use tracker_common::{
-    memory::Memory as _,
+    platform::Platform as _,
     store::{
-        Counts,
-        count::{counts, find},
+        index::{counts, find_number},
+        layout::Counts,
     },
 };
 
@@ -193,7 +193,7 @@ fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
         }
     }
     // It may have come again, in another record; or this one has changed all the time.
-    find(memory, &entry.info_hash).map(|_| counts(memory, &entry.info_hash))
+    find_number(memory, &entry.info_hash).map(|_| counts(memory, &entry.info_hash))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! itself: BEP 3 refers to RFC 1738, which knows no `+` for a space, and opentracker reads it so.
 
 use super::failure::Failure;
-use tracker_common::{store::PeerEvent, wire::InfoHash};
+use tracker_common::{id::InfoHash, store::membership::PeerEvent};
 
 /// What an announce says. Everything else in its query (`peer_id`, `ip`, `uploaded`, `key`, …) is not used: a peer is its
 /// source address and its port.

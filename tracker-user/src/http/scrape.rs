@@ -3,9 +3,9 @@
 use super::{announce::min_interval, bencode::integer, failure::Failure};
 use crate::memory::Handle;
 use tracker_common::{
-    memory::Memory as _,
-    store::{Counts, count::counts},
-    wire::InfoHash,
+    id::InfoHash,
+    platform::Platform as _,
+    store::{index::counts, layout::Counts},
 };
 
 /// Appends the reply about `hashes`, which are sorted and different. Torrents that are not stored have zeros, as by UDP. How

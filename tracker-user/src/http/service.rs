@@ -20,9 +20,9 @@ use crate::{
 };
 use std::{net::IpAddr, sync::Arc};
 use tracker_common::{
-    memory::Memory as _,
-    outcome::{Counter, Event, Reason},
-    wire::InfoHash,
+    id::InfoHash,
+    outcome::{Counter, Event, RequestReason},
+    platform::Platform as _,
 };
 
 /// Replies to pipelined requests are collected up to this size before they are sent.
@@ -182,7 +182,7 @@ impl Service {
         }
         let result = announce::answer(&self.memory, source, request.query, &mut self.space, &mut self.body);
         if result == Err(Failure::PortZero) {
-            self.memory.reason(Reason::PortZero);
+            self.memory.reason(RequestReason::PortZero);
         }
         result.map(|()| (200, response::BENCODE))
     }

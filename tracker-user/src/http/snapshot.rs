@@ -15,8 +15,8 @@ use std::{
 };
 use tokio::sync::watch;
 use tracker_common::{
-    store::{SWARM_ALIVE, Swarm},
-    wire::InfoHash,
+    id::InfoHash,
+    store::layout::{SWARM_ALIVE, Swarm},
 };
 
 /// A snapshot that nobody is being sent is good for so many times what it took to make.

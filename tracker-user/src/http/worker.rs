@@ -36,8 +36,8 @@ use tokio::{
     time,
 };
 use tracker_common::{
-    memory::Memory as _,
     outcome::{Counter, Event},
+    platform::Platform as _,
 };
 
 /// Bytes received at once, with the beginning of a request that was kept: there is always room behind one, as a request that

@@ -8,7 +8,7 @@
 use super::{Renewals, Snapshot, http::HttpEvent};
 use crate::{expiry::TopSwarm, http::failure::Failure};
 use std::fmt::Write as _;
-use tracker_common::outcome::{Event, Reason};
+use tracker_common::outcome::{Event, Reason, RequestReason, StoreError};
 
 /// The modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,13 +97,13 @@ impl Figures {
         let udp_scrapes = udp([Event::Scrape4, Event::Scrape6]);
         // What arrived at the tracker's ports, and not what the XDP program left to others.
         let unanswered: u64 = [
-            Reason::TooShort,
-            Reason::BadMagic,
-            Reason::UnknownAction,
-            Reason::ConnectionIdWrong,
-            Reason::PortZero,
-            Reason::TorrentsFull,
-            Reason::MemoryFull,
+            Reason::Request(RequestReason::TooShort),
+            Reason::Request(RequestReason::BadMagic),
+            Reason::Request(RequestReason::UnknownAction),
+            Reason::Request(RequestReason::ConnectionIdWrong),
+            Reason::Request(RequestReason::PortZero),
+            Reason::Store(StoreError::TorrentsFull),
+            Reason::Store(StoreError::MemoryFull),
         ]
         .map(refused)
         .iter()
@@ -116,7 +116,7 @@ impl Figures {
             udp_connects,
             udp_announces,
             udp_scrapes,
-            mismatches: refused(Reason::ConnectionIdWrong),
+            mismatches: refused(RequestReason::ConnectionIdWrong.into()),
             full_scrapes: http.event(HttpEvent::FullScrape),
         }
     }

@@ -69,7 +69,7 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     for path in &snapshot.paths {
         writeln!(page, "\nSince the start, {}", path.name)?;
         let events = Event::ALL.iter().map(|event| (path.event(*event), event.text()));
-        let reasons = Reason::ALL.iter().map(|reason| (path.reason(*reason), reason.text()));
+        let reasons = Reason::all().map(|reason| (path.reason(reason), reason.text()));
         let drops = if path.label == Path::Udp.label() { snapshot.udp_drops } else { 0 };
         nonzero(page, events.chain(reasons).chain([(drops, "packets that the kernel dropped at the sockets")]))?;
     }

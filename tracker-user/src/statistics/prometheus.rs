@@ -42,7 +42,7 @@ const fn metric(event: Event) -> Metric {
         Event::Error4 => (ERRORS, &[V4]),
         Event::Error6 => (ERRORS, &[V6]),
         Event::ReplyBytes => (("tracker_reply_bytes_total", "Bytes of replies, without UDP or TCP headers."), &[]),
-        Event::PeersGiven => (("tracker_peers_given_total", "Peers handed out in replies to announces."), &[]),
+        Event::PeersReturned => (("tracker_peers_given_total", "Peers handed out in replies to announces."), &[]),
         Event::RepliesShortened => (
             (
                 "tracker_replies_shortened_total",
@@ -195,9 +195,9 @@ pub fn write(snapshot: &Snapshot) -> String {
     page.events(&snapshot.paths);
     page.begin("tracker_requests_rejected_total", "counter", "Packets and requests not answered as asked, by reason.");
     for path in &snapshot.paths {
-        for reason in Reason::ALL {
+        for reason in Reason::all() {
             let labels = [("path", path.label), ("reason", reason.label())];
-            page.sample("tracker_requests_rejected_total", &labels, path.reason(*reason));
+            page.sample("tracker_requests_rejected_total", &labels, path.reason(reason));
         }
     }
     page.single(
@@ -341,7 +341,7 @@ mod tests {
         let of_paths = samples.keys().filter(|series| series.contains("path=\"")).count();
         assert_eq!(
             of_paths,
-            snapshot.paths.len() * (tracker_common::outcome::COUNTERS - tracker_common::outcome::RENEWALS)
+            snapshot.paths.len() * (tracker_common::outcome::COUNTERS - tracker_common::outcome::REFRESH_AGES)
         );
     }
 

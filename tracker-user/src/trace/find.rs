@@ -159,7 +159,7 @@ fn explain(error: anyhow::Error, what: &str) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracker_common::store::{V4, V6};
+    use tracker_common::store::family::{V4, V6};
 
     #[test]
     fn trackers_are_told_apart_by_their_addresses() {

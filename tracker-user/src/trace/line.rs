@@ -8,9 +8,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use tracker_common::{
+    bep15::wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE},
     settings::Settings,
     trace::{Asked, Traced},
-    wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE},
 };
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -105,7 +105,7 @@ fn request(action: Option<u32>) -> String {
 mod tests {
     use super::*;
     use tracker_common::{
-        outcome::{Event, Reason},
+        outcome::{Event, FrameReason, RequestReason},
         trace::{Action, Outcome},
     };
 
@@ -129,43 +129,43 @@ mod tests {
                 format!("192.0.2.7:7000 > 198.51.100.1:6969 announce 98 announce_ipv4 tx {hex}"),
             ),
             (
-                refused(Reason::ConnectionIdWrong),
+                refused(RequestReason::ConnectionIdWrong.into()),
                 Action::Send,
                 Some(six),
                 asked(Some(2), 56, 74, &two),
                 format!("[2001:db8::7]:7000 > [2001:db8::1]:6969 scrape 56 connection_id_wrong tx {hex}+73"),
             ),
             (
-                refused(Reason::BadMagic),
+                refused(RequestReason::BadMagic.into()),
                 Action::Drop,
                 flow("192.0.2.7:7000"),
                 asked(Some(0), 16, 0, &[]),
                 "192.0.2.7:7000 > 198.51.100.1:6969 connect 16 bad_magic drop -".into(),
             ),
             (
-                refused(Reason::TooShort),
+                refused(RequestReason::TooShort.into()),
                 Action::Drop,
                 flow("192.0.2.7:7000"),
                 asked(None, 3, 0, &[]),
                 "192.0.2.7:7000 > 198.51.100.1:6969 - 3 too_short drop -".into(),
             ),
             (
-                refused(Reason::UnknownAction),
+                refused(RequestReason::UnknownAction.into()),
                 Action::Drop,
                 flow("192.0.2.7:7000"),
                 asked(Some(9), 16, 0, &[]),
                 "192.0.2.7:7000 > 198.51.100.1:6969 action-9 16 unknown_action drop -".into(),
             ),
             (
-                refused(Reason::NotForUs),
+                refused(FrameReason::NotForUs.into()),
                 Action::Pass,
                 flow("192.0.2.7:53"),
                 None,
                 "192.0.2.7:53 > 198.51.100.1:6969 - - not_for_us pass -".into(),
             ),
-            (refused(Reason::NotIp), Action::Pass, None, None, "- > - - - not_ip pass -".into()),
+            (refused(FrameReason::NotIp.into()), Action::Pass, None, None, "- > - - - not_ip pass -".into()),
             (
-                refused(Reason::Fragment),
+                refused(FrameReason::Fragment.into()),
                 Action::Pass,
                 Some(["192.0.2.7:0", "198.51.100.1:0"].map(|address| address.parse().expect("an address"))),
                 None,

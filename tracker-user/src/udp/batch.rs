@@ -16,9 +16,9 @@ use std::{
     time::Duration,
 };
 use tracker_common::{
-    datagram::{Source, respond},
-    memory::Memory as _,
-    outcome::Reason,
+    bep15::datagram::{Source, respond},
+    outcome::FrameReason,
+    platform::Platform as _,
 };
 
 /// Packets per system call.
@@ -50,7 +50,7 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
         replies.clear();
         for packet in 0..received {
             if !batch.accepted[packet] {
-                handle.reason(Reason::NotForUs);
+                handle.reason(FrameReason::NotForUs);
                 continue;
             }
             let Some(source) = batch.source(packet) else { continue };

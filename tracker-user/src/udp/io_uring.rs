@@ -30,7 +30,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tracker_common::datagram::respond;
+use tracker_common::bep15::datagram::respond;
 
 /// Buffers for requests: those being answered, and those that arrive meanwhile. A power of two.
 const BUFFERS: u16 = 256;

@@ -31,7 +31,7 @@ use std::{
     thread,
     time::Duration,
 };
-use tracker_common::datagram::Source;
+use tracker_common::bep15::datagram::Source;
 
 pub use batch::BATCH;
 pub use drops::Drops;

@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tracker_common::{
-    memory::Memory as _,
+    bep15::wire::{ACTION_ANNOUNCE, ACTION_SCRAPE},
     outcome::{Counter, Event},
-    wire::{ACTION_ANNOUNCE, ACTION_SCRAPE},
+    platform::Platform as _,
 };
 
 /// Destinations whose MTU is remembered.
@@ -121,7 +121,7 @@ fn count_less(handle: &Handle, reply: &[u8], bytes: usize, ipv4: bool) {
     let less = |counter, by: usize| handle.count(Counter::Event(counter), (by as u64).wrapping_neg());
     less(Event::ReplyBytes, bytes);
     if reply.starts_with(&ACTION_ANNOUNCE.to_be_bytes()) {
-        less(Event::PeersGiven, bytes / if ipv4 { 6 } else { 18 });
+        less(Event::PeersReturned, bytes / if ipv4 { 6 } else { 18 });
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
         let counted = store.counters()[0].1;
         let total = |event| counted[Counter::Event(event).index()].cast_signed();
         assert_eq!(total(Event::RepliesShortened), 3);
-        assert_eq!(total(Event::PeersGiven), -(112 + 197 + 197));
+        assert_eq!(total(Event::PeersReturned), -(112 + 197 + 197));
         assert_eq!(total(Event::ReplyBytes), -6 * (112 + 197 + 197));
         // Nothing fits: the kernel is not asked for ever.
         assert_eq!(sent(&mut shortener, &handle, &reply, 40), (None, 1));

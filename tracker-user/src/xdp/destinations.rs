@@ -10,7 +10,7 @@ use crate::netlink::{self, Interface, LocalAddress};
 use std::net::{IpAddr, SocketAddr};
 use tracker_common::{
     settings::{LISTENERS, Settings},
-    store::{V4, V6},
+    store::family::{V4, V6},
 };
 
 /// What the kernel says, and what the operator wants.

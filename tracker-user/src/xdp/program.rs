@@ -20,7 +20,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
     time::{Duration, Instant},
 };
-use tracker_common::{outcome::COUNTERS, programs::NAMES};
+use tracker_common::{outcome::COUNTERS, programs::Program as TailCalled};
 
 /// The name in the object of the program that packets come to.
 const PROGRAM: &str = "tracker";
@@ -73,7 +73,7 @@ impl Program {
         let begin = Instant::now();
         let mut ebpf = open(&object, sizes, VerifierLogLevel::STATS)?;
         let mut verified_instructions = Some(0);
-        for name in iter::once(PROGRAM).chain(NAMES) {
+        for name in iter::once(PROGRAM).chain(TailCalled::ALL.iter().map(|program| program.name())) {
             if let Err(error) = program(&mut ebpf, name)?.load() {
                 drop(ebpf);
                 return Err(explain_refusal(&object, sizes, name, error));
@@ -86,7 +86,7 @@ impl Program {
         let map = ebpf.take_map(PROGRAMS).with_context(|| format!("the eBPF object has no map {PROGRAMS}"))?;
         let mut programs: ProgramArray<MapData> =
             map.try_into().with_context(|| format!("the eBPF object's map {PROGRAMS} holds no programs"))?;
-        for (place, name) in (0..).zip(NAMES) {
+        for (place, name) in TailCalled::ALL.iter().map(|program| (*program as u32, program.name())) {
             let file = program(&mut ebpf, name)?.fd()?.try_clone()?;
             programs
                 .set(place, &file, 0)

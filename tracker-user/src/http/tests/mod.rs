@@ -26,7 +26,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     time::Instant,
 };
-use tracker_common::store::{Announcement, PeerEvent, V4, V6, update};
+use tracker_common::store::{
+    family::{V4, V6},
+    membership::{Announcement, PeerEvent},
+    upsert::update,
+};
 
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(20);

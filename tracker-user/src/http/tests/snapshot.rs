@@ -13,7 +13,7 @@ use crate::{
     expiry::{Timeouts, Walk},
     memory::Handle,
 };
-use tracker_common::wire::InfoHash;
+use tracker_common::id::InfoHash;
 
 const TORRENTS: u32 = 1000;
 

@@ -1,22 +1,24 @@
 //! BEP 15 scrape.
 
 use crate::{
-    connection_id::{self, Address},
-    memory::{Memory, Step},
-    outcome::{Event, Reason},
-    reply::{Reply, Scratch},
-    store::count::counts,
-    wire::{ACTION_SCRAPE, HEADER_LEN, InfoHash, REPLY_HEADER_LEN, RequestHeader, SCRAPE_ENTRY_LEN, SCRAPE_MAX},
+    bep15::{
+        connection_id::{self, Address},
+        reply::Reply,
+        wire::{ACTION_SCRAPE, HEADER_LEN, REPLY_HEADER_LEN, RequestHeader, SCRAPE_ENTRY_LEN, SCRAPE_MAX},
+    },
+    id::InfoHash,
+    outcome::{Event, Reason, RequestReason, StoreError},
+    platform::{Platform, Step},
+    scratch::{HASHES_AT, SCRATCH_BYTES, Scratch},
+    store::index::counts,
 };
-
-/// Where in [`Scratch::bytes`] the info_hashes have to be put before [`scrape`] is called.
-pub const HASHES_AT: usize = 1536;
 
 /// Where the reply is built.
 const AT: u32 = 128;
 
 const _: () = assert!(AT as usize + REPLY_HEADER_LEN + SCRAPE_MAX * SCRAPE_ENTRY_LEN <= HASHES_AT);
-const _: () = assert!(HASHES_AT + SCRAPE_MAX * 20 + 8 <= crate::reply::SCRATCH_BYTES);
+
+const _: () = assert!(HASHES_AT + SCRAPE_MAX * 20 + 8 <= SCRATCH_BYTES);
 
 /// How many info_hashes a scrape request of `length` bytes carries, as far as they are answered. A trailing fragment is
 /// ignored.
@@ -29,7 +31,7 @@ pub fn hashes(length: usize) -> u32 {
 
 struct Entry;
 
-impl<M: Memory> Step<M> for Entry {
+impl<M: Platform> Step<M> for Entry {
     #[inline(always)]
     fn step(&mut self, memory: &M, turn: u32) -> bool {
         let Some(scratch) = memory.scratch() else { return false };
@@ -47,9 +49,9 @@ impl<M: Memory> Step<M> for Entry {
 /// behind its header, as from opentracker.
 ///
 /// # Errors
-/// [`Reason::ConnectionIdWrong`].
+/// [`RequestReason::ConnectionIdWrong`].
 #[inline(always)]
-pub fn scrape<M: Memory>(
+pub fn scrape<M: Platform>(
     memory: &M,
     scratch: &Scratch,
     request: &RequestHeader,
@@ -57,9 +59,9 @@ pub fn scrape<M: Memory>(
     count: u32,
     event: Event,
 ) -> Result<Reply, Reason> {
-    let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
+    let Some(settings) = memory.settings() else { return Err(StoreError::Internal.into()) };
     if !connection_id::accept(settings, source, u64::from_be_bytes(request.connection_id)) {
-        return Err(Reason::ConnectionIdWrong);
+        return Err(RequestReason::ConnectionIdWrong.into());
     }
     scratch.put(AT as usize, ACTION_SCRAPE.to_be_bytes());
     scratch.put(AT as usize + 4, request.transaction_id);

@@ -5,7 +5,7 @@
 //! ones as well; from a link-local address, those of links too; and over loopback, all.
 //!
 //! Swarms without such peers must not pay for this: a swarm record, for the few peers in it, and every partition carry bits that say
-//! how near peers ever were that they held ([`super::Swarm::near`], [`super::Partition::near`]). Only where these say more than the
+//! how near peers ever were that they held ([`super::layout::Swarm::near`], [`super::layout::Partition::near`]). Only where these say more than the
 //! asker may see, each peer is looked at.
 
 /// Peers of private networks (RFC 1918, RFC 6598, RFC 4193; fec0::/10 of RFC 3879).
@@ -60,7 +60,7 @@ pub(super) fn of_v6(address: [u64; 2], equal: impl Fn(u64, u64) -> u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Family as _, V4, V6};
+    use crate::store::family::{Family as _, V4, V6};
     use core::net::{Ipv4Addr, Ipv6Addr};
 
     #[test]

@@ -5,51 +5,8 @@
 //! element; reading the link of an element that somebody else just took gives rubbish, but then the head has changed too and
 //! the rubbish is not used.
 
-use crate::{
-    memory::Memory,
-    outcome::Reason,
-    word::{Word, Word32, opaque},
-};
-
-/// One allocator.
-#[repr(C, align(64))]
-#[derive(Default)]
-pub struct Pool {
-    /// Tag in the high, number + 1 of the first free element in the low 32 bits.
-    head: Word,
-    /// Numbers below this were in use at some time.
-    fresh: Word32,
-    /// How many elements are in the list.
-    free: Word32,
-}
-
-/// All allocators. All zero bytes is the empty store.
-#[repr(C)]
-#[derive(Default)]
-pub struct Pools {
-    /// Of swarm records.
-    pub swarms: Pool,
-    /// Of partitions.
-    pub partitions: Pool,
-    /// Of IPv4 chunks and directory nodes.
-    pub chunks_v4: Pool,
-    /// Of IPv6 chunks.
-    pub chunks_v6: Pool,
-}
-
-impl Pool {
-    /// Elements in use; may be off by a few while others allocate.
-    #[must_use]
-    pub fn used(&self) -> u32 {
-        self.fresh.load().saturating_sub(self.free.load())
-    }
-
-    /// Elements from this number on were never used.
-    #[must_use]
-    pub fn fresh(&self) -> u32 {
-        self.fresh.load()
-    }
-}
+use super::layout::{Pool, Pools};
+use crate::{outcome::StoreError, platform::Platform, word::opaque};
 
 /// What is allocated.
 pub trait Kind {
@@ -58,19 +15,22 @@ pub trait Kind {
     /// Its allocator.
     fn pool(pools: &Pools) -> &Pool;
     /// Reads the link of a free element.
-    fn link<M: Memory>(memory: &M, number: u32) -> Option<u32>;
+    fn link<M: Platform>(memory: &M, number: u32) -> Option<u32>;
     /// Writes the link of a free element.
-    fn set_link<M: Memory>(memory: &M, number: u32, link: u32) -> Option<()>;
+    fn set_link<M: Platform>(memory: &M, number: u32, link: u32) -> Option<()>;
     /// Makes an element that was just taken all zeros, as far as its user relies on that.
-    fn clear<M: Memory>(memory: &M, number: u32) -> Option<()>;
+    fn clear<M: Platform>(memory: &M, number: u32) -> Option<()>;
 }
 
 /// Swarm records; cleared by [`super::index::create`], which holds the lock of the record.
 pub struct Swarms;
+
 /// Partitions; set up by those who take them, with the lock held.
 pub struct Partitions;
+
 /// IPv4 chunks.
 pub struct ChunksV4;
+
 /// IPv6 chunks.
 pub struct ChunksV6;
 
@@ -85,20 +45,20 @@ macro_rules! kind {
             }
 
             #[inline(always)]
-            fn link<M: Memory>(memory: &M, number: u32) -> Option<u32> {
+            fn link<M: Platform>(memory: &M, number: u32) -> Option<u32> {
                 let element = memory.$element(number)?;
                 Some(element.$($link)*.load() as u32)
             }
 
             #[inline(always)]
-            fn set_link<M: Memory>(memory: &M, number: u32, link: u32) -> Option<()> {
+            fn set_link<M: Platform>(memory: &M, number: u32, link: u32) -> Option<()> {
                 let element = memory.$element(number)?;
                 element.$($link)*.store(<$number>::from(link));
                 Some(())
             }
 
             #[inline(always)]
-            fn clear<M: Memory>(memory: &M, number: u32) -> Option<()> {
+            fn clear<M: Platform>(memory: &M, number: u32) -> Option<()> {
                 let _element = memory.$element(number)?;
                 $(
                     for word in &_element.$clear {
@@ -112,8 +72,11 @@ macro_rules! kind {
 }
 
 kind!(Swarms, limit 0, swarms, swarm, link u64 [counts], clear []);
+
 kind!(Partitions, limit 1, partitions, partition, link u32 [chunks[0]], clear []);
+
 kind!(ChunksV4, limit 2, chunks_v4, chunk_v4, link u64 [words[0]], clear [words]);
+
 kind!(ChunksV6, limit 3, chunks_v6, chunk_v6, link u64 [words[0]], clear [words]);
 
 /// How often taking or giving back is tried in the kernel: losing so many races in a row takes as many other cores.
@@ -122,36 +85,18 @@ const TRIES: u32 = 8;
 /// Takes an element.
 ///
 /// # Errors
-/// [`Reason::MemoryFull`] when none is left, [`Reason::Contended`].
+/// [`StoreError::MemoryFull`] when none is left, [`StoreError::Contended`].
 #[inline(always)]
-pub fn take<M: Memory, K: Kind>(memory: &M) -> Result<u32, Reason> {
-    // In one number, and an opaque one: as a `Result` that is kept on the stack, LLVM writes the part that does not apply from
-    // whatever register, and the verifier refuses registers that were never written.
-    decode(opaque(take_number::<M, K>(memory)))
+pub fn take<M: Platform, K: Kind>(memory: &M) -> Result<u32, StoreError> {
+    StoreError::unpack(opaque(take_packed::<M, K>(memory)))
 }
 
-/// Behind all numbers: what went wrong instead.
-pub(super) const MEMORY_FULL: u64 = 1 << 32;
-pub(super) const CONTENDED: u64 = 2 << 32;
-pub(super) const INTERNAL: u64 = 3 << 32;
-pub(super) const TORRENTS_FULL: u64 = 4 << 32;
-
-/// A number, or one of the constants above, as a result.
+/// [`take`] with a packed result ([`StoreError::pack`]).
 #[inline(always)]
-pub(super) fn decode(number: u64) -> Result<u32, Reason> {
-    match number {
-        MEMORY_FULL => Err(Reason::MemoryFull),
-        CONTENDED => Err(Reason::Contended),
-        INTERNAL => Err(Reason::Internal),
-        TORRENTS_FULL => Err(Reason::TorrentsFull),
-        number => Ok(number as u32),
-    }
-}
-
-/// [`take`] with the result in one number.
-#[inline(always)]
-pub(super) fn take_number<M: Memory, K: Kind>(memory: &M) -> u64 {
-    let (Some(pools), Some(settings)) = (memory.pools(), memory.settings()) else { return INTERNAL };
+pub(super) fn take_packed<M: Platform, K: Kind>(memory: &M) -> u64 {
+    let (Some(pools), Some(settings)) = (memory.pools(), memory.settings()) else {
+        return StoreError::Internal.packed();
+    };
     let pool = K::pool(pools);
     let mut tries = 0;
     loop {
@@ -161,26 +106,26 @@ pub(super) fn take_number<M: Memory, K: Kind>(memory: &M) -> u64 {
             break;
         }
         let number = link - 1;
-        let Some(next) = K::link(memory, number) else { return INTERNAL };
+        let Some(next) = K::link(memory, number) else { return StoreError::Internal.packed() };
         let tag = ((head >> 32) + 1) << 32;
         if pool.head.replace(head, tag | u64::from(next)) {
             pool.free.add(u32::MAX);
-            let Some(()) = K::clear(memory, number) else { return INTERNAL };
+            let Some(()) = K::clear(memory, number) else { return StoreError::Internal.packed() };
             return u64::from(number);
         }
         tries += 1;
         if M::BOUNDED && tries >= TRIES {
-            return CONTENDED;
+            return StoreError::Contended.packed();
         }
     }
     let limit = settings.pool_limits[K::LIMIT].load();
     // The look before the addition keeps the counter from running away while the pool is exhausted.
     if pool.fresh.load() >= limit {
-        return MEMORY_FULL;
+        return StoreError::MemoryFull.packed();
     }
     let number = pool.fresh.fetch_add(1);
     if number >= limit {
-        return MEMORY_FULL;
+        return StoreError::MemoryFull.packed();
     }
     // Never used, hence still all zeros.
     u64::from(number)
@@ -189,7 +134,7 @@ pub(super) fn take_number<M: Memory, K: Kind>(memory: &M) -> u64 {
 /// Whether there are at least `count` elements left, as far as can be told while others allocate. Asked before work that would be
 /// in vain without them.
 #[inline(always)]
-pub fn has_spare<M: Memory, K: Kind>(memory: &M, count: u32) -> bool {
+pub fn has_spare<M: Platform, K: Kind>(memory: &M, count: u32) -> bool {
     let (Some(pools), Some(settings)) = (memory.pools(), memory.settings()) else { return false };
     let pool = K::pool(pools);
     let used = pool.fresh.load().wrapping_sub(pool.free.load());
@@ -198,7 +143,7 @@ pub fn has_spare<M: Memory, K: Kind>(memory: &M, count: u32) -> bool {
 
 /// Gives an element back.
 #[inline(always)]
-pub fn give_back<M: Memory, K: Kind>(memory: &M, number: u32) {
+pub fn give_back<M: Platform, K: Kind>(memory: &M, number: u32) {
     let Some(pools) = memory.pools() else { return };
     let pool = K::pool(pools);
     let mut tries = 0;

@@ -1,15 +1,20 @@
 //! What a UDP payload is, by its length and action; and, for sockets, its answer.
 
 use crate::{
-    announce::announce,
-    connect::{connect_reply, error},
-    connection_id::Address,
-    memory::Memory,
-    outcome::{Event, Reason},
-    reply::{Reply, Scratch},
-    scrape::{HASHES_AT, hashes, scrape},
-    store::{V4, V6},
-    wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader},
+    bep15::{
+        announce::announce,
+        connect::{connect_reply, error},
+        connection_id::Address,
+        reply::Reply,
+        scrape::{hashes, scrape},
+        wire::{
+            ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader,
+        },
+    },
+    outcome::{Event, IpVersion, Reason, RequestReason, StoreError},
+    platform::Platform,
+    scratch::{HASHES_AT, Scratch},
+    store::family::{V4, V6},
 };
 
 /// The requests of BEP 15.
@@ -28,15 +33,15 @@ pub enum Request {
 /// Whether a scrape carries an info_hash does not matter here: one without is answered as well, if its connection id is right.
 ///
 /// # Errors
-/// [`Reason::UnknownAction`], [`Reason::TooShort`].
+/// [`RequestReason::UnknownAction`], [`RequestReason::TooShort`].
 #[inline(always)]
-pub fn classify(action: [u8; 4], length: usize) -> Result<Request, Reason> {
+pub fn classify(action: [u8; 4], length: usize) -> Result<Request, RequestReason> {
     match u32::from_be_bytes(action) {
         ACTION_CONNECT => Ok(Request::Connect),
         ACTION_ANNOUNCE if length >= ANNOUNCE_LEN => Ok(Request::Announce),
-        ACTION_ANNOUNCE => Err(Reason::TooShort),
+        ACTION_ANNOUNCE => Err(RequestReason::TooShort),
         ACTION_SCRAPE => Ok(Request::Scrape),
-        _ => Err(Reason::UnknownAction),
+        _ => Err(RequestReason::UnknownAction),
     }
 }
 
@@ -69,10 +74,10 @@ impl Source {
         }
     }
 
-    fn pick(self, v4: Event, v6: Event) -> Event {
+    fn version(self) -> IpVersion {
         match self {
-            Source::V4(..) => v4,
-            Source::V6(..) => v6,
+            Source::V4(..) => IpVersion::V4,
+            Source::V6(..) => IpVersion::V6,
         }
     }
 }
@@ -82,13 +87,13 @@ impl Source {
 ///
 /// # Errors
 /// Why there is no answer; counted already.
-pub fn respond<M: Memory>(memory: &M, datagram: &[u8], source: Source) -> Result<Reply, Reason> {
-    let Some(scratch) = memory.scratch() else { return Err(Reason::Internal) };
+pub fn respond<M: Platform>(memory: &M, datagram: &[u8], source: Source) -> Result<Reply, Reason> {
+    let Some(scratch) = memory.scratch() else { return Err(StoreError::Internal.into()) };
     let result = match datagram.first_chunk::<HEADER_LEN>() {
         Some(header) => {
             let header = header_of(header);
             answer(memory, scratch, &header, datagram, source).or_else(|reason| {
-                let event = source.pick(Event::Error4, Event::Error6);
+                let event = Event::error(source.version());
                 match error(scratch, reason, header.transaction_id, event) {
                     // Nobody who has not shown that he receives at his address is sent more than he sent: a scrape without an
                     // info_hash is shorter than an error.
@@ -100,7 +105,7 @@ pub fn respond<M: Memory>(memory: &M, datagram: &[u8], source: Source) -> Result
                 }
             })
         }
-        None => Err(Reason::TooShort),
+        None => Err(RequestReason::TooShort.into()),
     };
     match result {
         Ok(reply) => reply.count(memory),
@@ -114,7 +119,7 @@ fn header_of(bytes: &[u8; HEADER_LEN]) -> RequestHeader {
     unsafe { core::mem::transmute_copy(bytes) }
 }
 
-fn answer<M: Memory>(
+fn answer<M: Platform>(
     memory: &M,
     scratch: &Scratch,
     header: &RequestHeader,
@@ -122,11 +127,11 @@ fn answer<M: Memory>(
     source: Source,
 ) -> Result<Reply, Reason> {
     match classify(header.action, datagram.len())? {
-        Request::Connect => {
-            connect_reply(memory, scratch, header, source.address(), source.pick(Event::Connect4, Event::Connect6))
-        }
+        Request::Connect => connect_reply(memory, scratch, header, source.address(), Event::connect(source.version())),
         Request::Announce => {
-            let Some(bytes) = datagram.first_chunk::<ANNOUNCE_LEN>() else { return Err(Reason::TooShort) };
+            let Some(bytes) = datagram.first_chunk::<ANNOUNCE_LEN>() else {
+                return Err(RequestReason::TooShort.into());
+            };
             // SAFETY: an AnnounceRequest is 98 bytes of byte arrays, for which every value is valid, with alignment 1.
             let request: &AnnounceRequest = unsafe { &*bytes.as_ptr().cast() };
             let port = u16::from_be_bytes(request.port);
@@ -144,7 +149,7 @@ fn answer<M: Memory>(
             for (i, info_hash) in datagram[HEADER_LEN..].as_chunks::<20>().0.iter().take(count as usize).enumerate() {
                 scratch.put(HASHES_AT + i * 20, *info_hash);
             }
-            let event = source.pick(Event::Scrape4, Event::Scrape6);
+            let event = Event::scrape(source.version());
             scrape(memory, scratch, header, source.address(), count, event)
         }
     }

@@ -5,15 +5,21 @@
 //! through one partition.
 
 use super::{
-    Counts, Family, Lock, Partition, SWARM_ALIVE, Swarm, V4, V6, count,
-    family::{self, LEECHER, OCCUPIED, ROOT_PEER},
-    index, partition, pool,
-    update::{acquire, leave},
+    allocator as pool, directory,
+    family::{Family, V4, V6},
+    index,
+    layout::{
+        self, COUNTS_CHANGE, COUNTS_LEECHER, COUNTS_SEEDER, Counts, LEECHER, OCCUPIED, Partition, ROOT_PEER,
+        SWARM_ALIVE, Swarm, unpack_counts,
+    },
+    lock::Lock,
+    membership::leave,
+    partition, resize,
 };
 use crate::{
-    memory::Memory,
-    outcome::{Event, Reason},
-    reply::Scratch,
+    outcome::{Event, StoreError},
+    platform::{Platform, acquire},
+    scratch::Scratch,
     settings::Settings,
     word::Word,
 };
@@ -80,14 +86,14 @@ impl Seen {
 /// Sweeps a slice of the store. `visit` is told of every torrent that stays.
 ///
 /// # Errors
-/// [`Reason::Internal`] when the memory handle lacks a record that has to be there.
-pub fn sweep<M: Memory>(
+/// [`StoreError::Internal`] when the memory handle lacks a record that has to be there.
+pub fn sweep<M: Platform>(
     memory: &M,
     sweep: &Sweep,
     mut visit: impl FnMut(&Swarm, Counts),
-) -> Result<SweepReport, Reason> {
+) -> Result<SweepReport, StoreError> {
     let (Some(pools), Some(settings), Some(scratch)) = (memory.pools(), memory.settings(), memory.scratch()) else {
-        return Err(Reason::Internal);
+        return Err(StoreError::Internal);
     };
     let minute = settings.minute.load();
     let mut report = SweepReport::default();
@@ -124,13 +130,13 @@ pub fn sweep<M: Memory>(
 }
 
 /// Takes a lock and waits for it; the daemon may.
-fn hold<M: Memory>(memory: &M, lock: &Lock) {
+fn hold<M: Platform>(memory: &M, lock: &Lock) {
     while acquire(memory, lock).is_err() {}
 }
 
 /// Counts the peer in a slot that is taken; true if it has been silent for too long, and then it is counted out of the swarm.
 /// The lock of the place is held.
-fn is_expired<M: Memory, F: Family>(
+fn is_expired<M: Platform, F: Family>(
     memory: &M,
     swarm: &Swarm,
     words: &[Word],
@@ -140,7 +146,7 @@ fn is_expired<M: Memory, F: Family>(
     seen: &mut Seen,
 ) -> bool {
     let flags = F::flags_at(words, base).load();
-    let expired = family::age(flags, minute) >= sweep.peer_timeout;
+    let expired = layout::age(flags, minute) >= sweep.peer_timeout;
     if expired {
         leave::<M, F>(memory, swarm, words, base);
         memory.event(Event::Expired);
@@ -154,7 +160,7 @@ fn is_expired<M: Memory, F: Family>(
 }
 
 /// Expires the peers of a partition, whose lock is held: from the last to the first, as whoever goes is replaced by the last.
-fn expire<M: Memory, F: Family>(
+fn expire<M: Platform, F: Family>(
     memory: &M,
     swarm: &Swarm,
     partition: &Partition,
@@ -175,7 +181,7 @@ fn expire<M: Memory, F: Family>(
 }
 
 /// Sweeps one family of a swarm.
-fn family<M: Memory, F: Family>(
+fn family<M: Platform, F: Family>(
     memory: &M,
     scratch: &Scratch,
     swarm: &Swarm,
@@ -186,7 +192,7 @@ fn family<M: Memory, F: Family>(
     let mut seen = Seen::default();
     hold(memory, &swarm.lock);
     let root = F::root(swarm).load();
-    if !family::is_root(root) {
+    if !layout::is_root(root) {
         let words = F::inline(swarm);
         for base in (0..F::INLINE).map(|slot| slot * F::WORDS) {
             if F::flags_at(words, base).load() & OCCUPIED != 0
@@ -199,9 +205,9 @@ fn family<M: Memory, F: Family>(
         return seen;
     }
     // With the swarm's lock held nobody splits; announces go on in all partitions but the one being looked through.
-    let count = family::root_partitions(root);
+    let count = layout::root_partitions(root);
     for place in 0..count {
-        let Some(part) = partition::lookup::<M, F>(memory, swarm, place, count) else { continue };
+        let Some(part) = directory::lookup::<M, F>(memory, swarm, place, count) else { continue };
         let Some(partition) = memory.partition(part) else { continue };
         hold(memory, &partition.lock);
         expire::<M, F>(memory, swarm, partition, sweep, minute, &mut seen);
@@ -209,16 +215,16 @@ fn family<M: Memory, F: Family>(
     }
     // A swarm with hardly anybody left in its partitions costs an announce several visits. Of many not all go at once: whoever
     // needs the swarm's lock waits meanwhile.
-    let partitions = || family::root_partitions(F::root(swarm).load());
+    let partitions = || layout::root_partitions(F::root(swarm).load());
     for _ in 0..count / 4 + MERGES {
         let needed =
             u64::from(seen.peers()) * 2 >= u64::from(partitions().wrapping_sub(1)) * u64::from(F::PER_PARTITION);
-        if needed || !partition::merge::<M, F>(memory, scratch, swarm, number) {
+        if needed || !resize::merge::<M, F>(memory, scratch, swarm, number) {
             break;
         }
     }
     if partitions() == 1 && (seen.peers() as usize) < F::INLINE {
-        partition::dissolve::<M, F>(memory, swarm, number);
+        resize::dissolve::<M, F>(memory, swarm, number);
     }
     swarm.lock.unlock();
     seen
@@ -227,13 +233,13 @@ fn family<M: Memory, F: Family>(
 /// The counts as they should be, if they are not what was seen. Whoever changes a peer and the counts holds a lock that the sweep
 /// took in between; if the counts are still `before` when they are set right, nobody changed either while the peers were counted.
 fn drift(before: u64, seen: Seen) -> Option<u64> {
-    let right = (before & !(count::CHANGE - 1))
-        .wrapping_add(count::CHANGE)
-        .wrapping_add(u64::from(seen.seeders) * count::SEEDER + u64::from(seen.leechers) * count::LEECHER);
-    (seen.expired == 0 && count::unpack(before) != (seen.seeders, seen.leechers)).then_some(right)
+    let right = (before & !(COUNTS_CHANGE - 1))
+        .wrapping_add(COUNTS_CHANGE)
+        .wrapping_add(u64::from(seen.seeders) * COUNTS_SEEDER + u64::from(seen.leechers) * COUNTS_LEECHER);
+    (seen.expired == 0 && unpack_counts(before) != (seen.seeders, seen.leechers)).then_some(right)
 }
 
-fn remove_if_idle<M: Memory>(
+fn remove_if_idle<M: Platform>(
     memory: &M,
     settings: &Settings,
     swarm: &Swarm,
@@ -244,9 +250,9 @@ fn remove_if_idle<M: Memory>(
     hold(memory, &swarm.lock);
     let idle = minute.wrapping_sub(swarm.active.load() & !SWARM_ALIVE);
     let limit = if swarm.completed() == 0 { sweep.idle } else { sweep.idle_completed };
-    let empty = count::unpack(swarm.counts.load()) == (0, 0)
-        && !family::is_root(V4::root(swarm).load())
-        && !family::is_root(V6::root(swarm).load())
+    let empty = unpack_counts(swarm.counts.load()) == (0, 0)
+        && !layout::is_root(V4::root(swarm).load())
+        && !layout::is_root(V6::root(swarm).load())
         && vacant::<V4>(swarm)
         && vacant::<V6>(swarm);
     let gone = idle >= limit && empty && index::remove(memory, settings, swarm, number).is_ok();

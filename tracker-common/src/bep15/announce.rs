@@ -1,13 +1,23 @@
 //! BEP 15 announce: from the 98 bytes of a request to the bytes of its reply.
 
 use crate::{
-    connection_id::{self, Address},
-    memory::Memory,
-    outcome::{Event, Reason},
-    reply::{PEERS_AT, Reply, START_MASK, Scratch},
+    bep15::{
+        connection_id::{self, Address},
+        reply::Reply,
+        wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
+    },
+    outcome::{Event, Reason, RequestReason, StoreError},
+    platform::Platform,
+    scratch::{PEERS_AT, START_MASK, Scratch},
     settings::Settings,
-    store::{Announcement, Counts, Family, PeerEvent, Sample, Swarm, Wanted, reach, sample, update},
-    wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
+    store::{
+        family::{Family, Wanted},
+        layout::{Counts, Swarm},
+        membership::{Announcement, PeerEvent},
+        sample::{Sample, sample},
+        scope as reach,
+        upsert::update,
+    },
 };
 
 /// How many peers to give: `num_want` as BEP 15 has it, negative for the default, cut to `max`; for a seeder, who is told of leechers
@@ -34,30 +44,6 @@ pub fn interval(settings: &Settings, random: u32) -> u32 {
     let jitter = settings.interval_jitter.load();
     let spread = (u64::from(random) * (u64::from(jitter) * 2 + 1)) >> 32;
     settings.interval.load().wrapping_sub(jitter).wrapping_add(spread as u32)
-}
-
-/// The parts of an announce that depend on the address family.
-pub trait Asker: Family {
-    /// Counted when answered.
-    const ANSWERED: Event;
-    /// Largest number of peers in a reply, from the settings.
-    fn want_max(settings: &Settings) -> u32;
-}
-
-impl Asker for crate::store::V4 {
-    const ANSWERED: Event = Event::Announce4;
-    #[inline(always)]
-    fn want_max(settings: &Settings) -> u32 {
-        settings.want_max_v4.load()
-    }
-}
-
-impl Asker for crate::store::V6 {
-    const ANSWERED: Event = Event::Announce6;
-    #[inline(always)]
-    fn want_max(settings: &Settings) -> u32 {
-        settings.want_max_v6.load()
-    }
 }
 
 /// An announce.
@@ -89,13 +75,13 @@ impl<'a, K: Copy> Asked<'a, K> {
     /// Whether it comes from the address it says, which is `source`, and may be stored.
     ///
     /// # Errors
-    /// [`Reason::ConnectionIdWrong`], [`Reason::PortZero`].
+    /// [`RequestReason::ConnectionIdWrong`], [`RequestReason::PortZero`].
     #[inline(always)]
-    pub fn verify(&self, settings: &Settings, request: &AnnounceRequest, source: Address) -> Result<(), Reason> {
+    pub fn verify(&self, settings: &Settings, request: &AnnounceRequest, source: Address) -> Result<(), RequestReason> {
         if !connection_id::accept(settings, source, u64::from_be_bytes(request.header.connection_id)) {
-            return Err(Reason::ConnectionIdWrong);
+            return Err(RequestReason::ConnectionIdWrong);
         }
-        if request.port == [0, 0] { Err(Reason::PortZero) } else { Ok(()) }
+        if request.port == [0, 0] { Err(RequestReason::PortZero) } else { Ok(()) }
     }
 }
 
@@ -103,24 +89,24 @@ impl<'a, K: Copy> Asked<'a, K> {
 ///
 /// # Errors
 /// Those of [`Asked::verify`] and of [`update()`].
-pub fn announce<M: Memory, F: Asker>(
+pub fn announce<M: Platform, F: Family>(
     memory: &M,
     scratch: &Scratch,
     request: &AnnounceRequest,
     source: Address,
     peer: F::Key,
 ) -> Result<Reply, Reason> {
-    let Some(settings) = memory.settings() else { return Err(Reason::Internal) };
+    let Some(settings) = memory.settings() else { return Err(StoreError::Internal.into()) };
     let asked = Asked::new(request, peer);
     asked.verify(settings, request, source)?;
     let swarm = update::<M, F>(memory, &asked.announcement)?;
     let swarm = swarm.and_then(|number| Some((number, memory.swarm(number)?)));
-    reply::<M, F>(memory, settings, scratch, &asked, swarm).ok_or(Reason::Internal)
+    reply::<M, F>(memory, settings, scratch, &asked, swarm).ok_or(StoreError::Internal.into())
 }
 
 /// The reply to an announce that has been stored, in this swarm if in any. `None` as from [`sample()`].
 #[inline(always)]
-pub fn reply<M: Memory, F: Asker>(
+pub fn reply<M: Platform, F: Family>(
     memory: &M,
     settings: &Settings,
     scratch: &Scratch,
@@ -133,7 +119,7 @@ pub fn reply<M: Memory, F: Asker>(
         counts = swarm.counts();
         let Announcement { peer, seeder, event, .. } = asked.announcement;
         if event != PeerEvent::Stopped {
-            let want = wanted(settings, asked.num_want, F::want_max(settings), seeder, &counts);
+            let want = wanted(settings, asked.num_want, settings.want_max(F::VERSION), seeder, &counts);
             let wanted = Wanted::new(!seeder, nearness::<F>(settings, peer));
             found = sample::<M, F>(memory, settings, scratch, number, swarm, want, wanted, peer)?;
         }
@@ -150,6 +136,6 @@ pub fn reply<M: Memory, F: Asker>(
         start,
         length: ANNOUNCE_REPLY_LEN as u32 + found.count * F::PEER_BYTES,
         peers: found.count,
-        event: F::ANSWERED,
+        event: Event::announce(F::VERSION),
     })
 }

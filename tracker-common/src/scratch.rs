@@ -1,17 +1,16 @@
 //! The working space of one request: the reply, built where its headers can be put in front of it, and the few values that
 //! the verifier has to forget (what it does not follow, it does not multiply paths by).
 
-use crate::{
-    memory::Memory,
-    outcome::{Counter, Event},
-    word::{Word, Word32},
-};
+use crate::word::{Word, Word32};
 use core::cell::UnsafeCell;
 
 /// Where in [`Scratch::bytes`] the peers of an announce reply are collected. In front of it fits what the reply begins with.
 pub const PEERS_AT: usize = 128;
 
-/// Size of the reply space: more peers are collected than wanted, and some of them copied behind the last ([`crate::store::sample()`]).
+/// Where the info_hashes of a scrape are put before it is answered, and that of a new torrent.
+pub const HASHES_AT: usize = 1536;
+
+/// Size of the reply space: more peers are collected than wanted, and some of them copied behind the last ([`crate::store::sample`]).
 pub const SCRATCH_BYTES: usize = 6144;
 
 /// A reply starts at most here. All ones: a mask that changes nothing shows the verifier what it cannot follow.
@@ -31,7 +30,7 @@ const _: () = assert!(START_MASK + (REPLY_BLOCKS + 1) * BLOCK <= SCRATCH_BYTES);
 /// Partitions whose versions are remembered while a sample is taken.
 pub const VERSIONS: usize = 32;
 
-/// Counters by which the samples of one core are spread over each swarm ([`crate::store::sample()`]). A power of two.
+/// Counters by which the samples of one core are spread over each swarm ([`crate::store::sample`]). A power of two.
 pub const SPREADS: usize = 64;
 
 /// A word at any address. Read and written whole, where an array of bytes might become a call of memcpy.
@@ -39,75 +38,130 @@ pub const SPREADS: usize = 64;
 #[derive(Clone, Copy)]
 pub struct Unaligned(pub u64);
 
-/// What a sample ([`crate::store::sample()`]) knows between two visits. Not on the stack, which is short in the kernel.
+/// Declares a struct of numbers, and the form of it that is kept in shared memory, from one list of fields.
+macro_rules! kept_in_words {
+    ($(#[$doc:meta])* $name:ident, $(#[$words_doc:meta])* $words:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name { $($(#[$field_doc])* pub $field: u32,)* }
+
+        $(#[$words_doc])*
+        #[repr(C)]
+        #[derive(Default)]
+        pub struct $words { $($(#[$field_doc])* pub $field: Word32,)* }
+
+        impl $words {
+            /// Reads all of it.
+            #[inline(always)]
+            #[must_use]
+            pub fn load(&self) -> $name {
+                $name { $($field: self.$field.load(),)* }
+            }
+
+            /// Writes all of it.
+            #[inline(always)]
+            pub fn store(&self, value: &$name) {
+                $(self.$field.store(value.$field);)*
+            }
+        }
+    };
+}
+
+kept_in_words! {
+    /// A sample being taken from a grown swarm ([`crate::store::sample`]).
+    Visit,
+    /// The same between two turns of its loop. Not on the stack, which is short in the kernel.
+    VisitWords {
+        /// How many partitions the swarm has.
+        partitions,
+        /// The present turn.
+        turn,
+        /// 1 if the first turn is one beyond the last partition: which kind of turn comes first where a partition has two.
+        flip,
+        /// From one turn to the next.
+        stride,
+        /// Turns done in the present lap.
+        turns,
+        /// Laps done.
+        lap,
+        /// Partitions visited.
+        visits,
+        /// Whether the present lap has found anything.
+        fruitful,
+        /// The asker's partition.
+        own_place,
+        /// Which peers are wanted ([`crate::store::family::Wanted`]).
+        wanted,
+        /// Bytes collected.
+        cursor,
+        /// Bytes that are enough.
+        enough,
+    }
+}
+
+/// What a sample ([`crate::store::sample`]) keeps besides.
 #[repr(C)]
 #[derive(Default)]
 pub struct Sampling {
-    /// Bytes collected.
-    pub cursor: Word32,
-    /// Bytes that are enough.
-    pub enough: Word32,
+    /// What is known between two turns.
+    pub visit: VisitWords,
     /// The swarm's number.
     pub swarm: Word32,
-    /// How many partitions it has.
-    pub partitions: Word32,
-    /// The present turn.
-    pub turn: Word32,
-    /// Which kind of turn comes first where a partition has two.
-    pub flip: Word32,
-    /// From one turn to the next.
-    pub stride: Word32,
-    /// Turns done in the present lap.
-    pub turns: Word32,
-    /// Laps done.
-    pub lap: Word32,
-    /// Partitions visited.
-    pub visits: Word32,
-    /// Whether the present lap has found anything.
-    pub fruitful: Word32,
+    /// Bytes collected when the partition that is being visited has been read.
+    pub collected: Word32,
     /// A random number.
     pub random: Word32,
     /// The turn it begins with.
     pub first_turn: Word32,
     /// Which peer of a partition it begins with, in 2^32nds of the partition.
     pub first_peer: Word32,
-    /// The asker's partition.
-    pub own_place: Word32,
-    /// Which peers are wanted ([`crate::store::Wanted`]).
-    pub wanted: Word32,
     /// Which of the peers collected is given first.
     pub first: Word32,
     /// Whether somebody may have been collected who is too near, and has to be left out.
     pub sift: Word32,
     /// Bytes of those that are kept.
     pub kept: Word32,
-    reserved: Word32,
+}
+
+/// What a program hands over to the one that it goes on in ([`crate::programs`]). Used in the kernel only.
+#[repr(C)]
+#[derive(Default)]
+pub struct Handover {
+    /// Length of the packet's VLAN tag in bytes: 0 or 4.
+    pub vlan_tag_len: Word32,
+    /// By how many bytes the packet has grown in front.
+    pub front_growth: Word32,
+    /// MTU in bytes of the interface that the packet came in by.
+    pub mtu: Word32,
+    /// A scrape came over IPv6: 1, else 0.
+    pub is_v6: Word32,
+    /// How many info_hashes of a scrape are at [`HASHES_AT`].
+    pub info_hashes: Word32,
+    /// Number + 1 of the swarm that an announce was stored in; 0 for none.
+    pub swarm: Word32,
+    /// Number + 1 of a swarm that is to be given one more partition; 0 for none.
+    pub split: Word32,
 }
 
 /// One per core in the kernel, one per thread in the daemon. All zero bytes is a valid one.
 #[repr(C, align(8))]
 pub struct Scratch {
-    /// A slot number found, or bytes of a request; free for short use.
-    pub found: Word32,
-    /// Splitting: peers that move. Evicting: the highest age. Scrapes: the family.
-    pub moved: Word32,
+    /// Number of the slot that a search has found.
+    pub found_slot: Word32,
+    /// Evicting: the highest age seen.
+    pub oldest_age: Word32,
+    /// Splitting: peers that move.
+    pub moving_peers: Word32,
     /// Splitting: chunks taken.
-    pub taken: Word32,
+    pub chunks_taken: Word32,
     /// A sample being taken.
     pub sample: Sampling,
     /// A peer's key, up to three words.
     pub peer: [Word; 3],
-    /// Swarm number + 1 of a swarm that is to be given one more partition; 0 for none. Used in the kernel only.
-    pub split_later: Word32,
-    /// Number + 1 of the swarm that an announce was stored in, for the program that replies; 0 for none. Used in the kernel only.
-    pub stored: Word32,
-    /// Where in a packet the request is, for the next program: length of its VLAN tag, and in the upper 16 bits what the packet has
-    /// been given in front. Used in the kernel only.
-    pub place: Word32,
-    /// MTU of the interface that a packet came in by, for the next program, in bytes. Used in the kernel only.
-    pub mtu: Word32,
+    /// From one program to the next.
+    pub handover: Handover,
     /// What a packet has still to grow by. Used in the kernel only.
-    pub left: Word32,
+    pub growth_left: Word32,
     /// Number of the reason's counter, when a request is answered with an error. Used in the kernel only.
     pub refused: Word32,
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
@@ -201,28 +255,5 @@ impl Scratch {
         } else {
             None
         }
-    }
-}
-
-/// A reply in [`Scratch::bytes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Where it starts.
-    pub start: u32,
-    /// Its length in bytes.
-    pub length: u32,
-    /// Peers in it.
-    pub peers: u32,
-    /// What it is counted as.
-    pub event: Event,
-}
-
-impl Reply {
-    /// Counts it. Whoever sends it does so, when it is on its way: not every reply that was made fits into the packet.
-    #[inline(always)]
-    pub fn count<M: Memory>(&self, memory: &M) {
-        memory.event(self.event);
-        memory.count(Counter::Event(Event::PeersGiven), u64::from(self.peers));
-        memory.count(Counter::Event(Event::ReplyBytes), u64::from(self.length));
     }
 }

@@ -5,7 +5,8 @@
 //! the [`WINDOWS_ACCEPTED`] following ones, so for 2 to 3 minutes (BEP 15 asks for at least 2). Guessing one takes
 //! 2^56 tries on average over all windows, and the answer to a wrong one tells nothing about the right one.
 
-use crate::{settings::Settings, siphash::siphash24};
+use super::siphash::siphash24;
+use crate::settings::Settings;
 
 /// Seconds of a window.
 pub const WINDOW: u32 = 60;

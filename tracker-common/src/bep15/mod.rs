@@ -1,0 +1,10 @@
+//! The UDP tracker protocol (BEP 15): from the bytes of a request to the bytes of its reply.
+
+pub mod announce;
+pub mod connect;
+pub mod connection_id;
+pub mod datagram;
+pub mod reply;
+pub mod scrape;
+pub mod siphash;
+pub mod wire;
