@@ -1,6 +1,6 @@
-//! The table of decisions: what is sent, what has to come of it, which counter moves, and what is stored before and after.
+//! The decision table: what is sent, what has to come of it, which counter moves, and what is stored before and after.
 //!
-//! Rows about BEP 15 ([`Scope::Datagram`]) hold on every way a datagram can take: through the XDP program, through the daemon's
+//! Rows about BEP 15 ([`Scope::Datagram`]) hold on every backend: through the XDP program, through the daemon's
 //! sockets, and through the host build of the same code. Rows about headers ([`Scope::Frame`]) are for the XDP program alone.
 //! Each row has a torrent of its own, so rows can be run one after the other on the same store.
 
@@ -16,7 +16,7 @@ use std::{
 
 /// The tracker's MAC address.
 pub const TRACKER_MAC: Mac = [0x02, 0, 0, 0, 0x69, 0x01];
-/// The tracker's addresses; on ways that have addresses at all, everything else in their /24 and /64 is clients'.
+/// The tracker's addresses; on backends that have addresses at all, everything else in their /24 and /64 is clients'.
 pub const TRACKER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(198, 18, 77, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1))];
 /// The tracker's UDP port.
@@ -136,7 +136,7 @@ pub enum Id {
     Expired,
 }
 
-/// On which ways a row can be run.
+/// On which backends a row can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// On all.
@@ -223,7 +223,7 @@ impl Row {
         self.bytes.clone().unwrap_or_else(|| self.frame.bytes())
     }
 
-    /// Checks a reply, and returns what of it is the same on every way: random parts are taken out.
+    /// Checks a reply, and returns what of it is the same on every backend: random parts are taken out.
     ///
     /// # Errors
     /// What is wrong with it.

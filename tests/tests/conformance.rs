@@ -1,9 +1,9 @@
-//! Every row of the table, on every way a request can take; and all ways have to give the same answers, to the rows as well as
-//! to whatever else may come.
+//! Every row of the decision table, on every backend; and all backends have to give the same answers, to the rows as well
+//! as to whatever else may come.
 
 mod backends;
 
-use backends::{Outcome, Runner, Way, host::Host, sockets::Sockets, xdp::XdpProgram};
+use backends::{Backend, Outcome, Runner, host::Host, sockets::Sockets, xdp::XdpProgram};
 use proptest::{prelude::*, test_runner::TestRunner};
 use std::{
     cell::{Cell, RefCell},
@@ -20,11 +20,11 @@ use tracker_user::sizes::Sizes;
 /// Enough for all rows.
 const SIZES: Sizes = Sizes { index_buckets: 1024, swarms: 2000, partitions: 1000, chunks_v4: 4000, chunks_v6: 4000 };
 
-/// The answers to the rows that hold on every way, by the rows' names.
+/// The answers to the rows that hold on every backend, by the rows' names.
 type Answers = BTreeMap<String, String>;
 
-fn run(mut way: impl Way) -> Answers {
-    Runner::new(&mut way).run(&decision_table::all())
+fn run(mut backend: impl Backend) -> Answers {
+    Runner::new(&mut backend).run(&decision_table::all())
 }
 
 fn through_xdp() -> Answers {
@@ -55,7 +55,7 @@ fn rows_hold_for_the_host_build() {
 }
 
 #[test]
-fn all_ways_give_the_same_answers() {
+fn all_backends_give_the_same_answers() {
     let (host, sockets, xdp) = (through_host_build(), through_sockets(), through_xdp());
     assert_eq!(host, sockets);
     let left_to_sockets: Vec<_> =
@@ -66,8 +66,8 @@ fn all_ways_give_the_same_answers() {
 }
 
 /// A tracker with room for one torrent and very few peers.
-fn full(way: &mut dyn Way) {
-    let mut runner = Runner::new(way);
+fn full(backend: &mut dyn Backend) {
+    let mut runner = Runner::new(backend);
     for family in Family::BOTH {
         let host = |number| SocketAddr::new(family.host(number), 40_000);
         let mut announce = Announce::new([7; 20], 1);

@@ -1,6 +1,6 @@
 //! The host build of the tracker's code, called as the daemon's UDP threads call it, without any socket.
 
-use super::{Outcome, Way, configure, labelled};
+use super::{Backend, Outcome, configure, labelled};
 use std::{collections::BTreeMap, sync::Arc};
 use tracker_common::{
     bep15::datagram::{Source, respond},
@@ -24,7 +24,7 @@ impl Host {
     }
 }
 
-impl Way for Host {
+impl Backend for Host {
     fn send(&mut self, frame: &Frame, _: &[u8]) -> Result<Outcome, String> {
         Ok(match respond(&self.handle, &frame.payload, Source::new(frame.source)) {
             Ok(reply) => {

@@ -1,4 +1,4 @@
-//! The ways a request can take to an answer, and how a row of the table is run on any of them.
+//! The backends that answer requests, and how a row of the decision table is run on any of them.
 
 pub(crate) mod host;
 pub(crate) mod sockets;
@@ -29,8 +29,8 @@ pub(crate) enum Outcome {
     Unanswered(Verdict),
 }
 
-/// A way to a tracker.
-pub(crate) trait Way {
+/// What answers requests: the XDP program, the daemon's sockets, or the host build of the same code.
+pub(crate) trait Backend {
     /// Sends a frame, or only its payload where there are no frames. `bytes` is the frame as it stands on the wire.
     fn send(&mut self, frame: &Frame, bytes: &[u8]) -> Result<Outcome, String>;
 
@@ -64,18 +64,18 @@ pub(crate) fn labelled(counters: &[u64]) -> BTreeMap<String, u64> {
     labels.map(str::to_owned).zip(counters.iter().copied()).collect()
 }
 
-/// Runs rows on a way.
+/// Runs rows on a backend.
 pub(crate) struct Runner<'a> {
-    way: &'a mut dyn Way,
+    backend: &'a mut dyn Backend,
     ids: HashMap<IpAddr, u64>,
 }
 
 impl<'a> Runner<'a> {
-    pub(crate) fn new(way: &'a mut dyn Way) -> Self {
-        Self { way, ids: HashMap::new() }
+    pub(crate) fn new(backend: &'a mut dyn Backend) -> Self {
+        Self { backend, ids: HashMap::new() }
     }
 
-    /// Runs all rows that can be run. Gives, by the rows' names, what came of those that hold on every way.
+    /// Runs all rows that can be run. Gives, by the rows' names, what came of those that hold on every backend.
     ///
     /// # Panics
     /// With all rows that went wrong.
@@ -84,8 +84,8 @@ impl<'a> Runner<'a> {
         for row in rows {
             let runs = match row.scope {
                 Scope::Datagram => true,
-                Scope::Clock => self.way.clock().is_some(),
-                Scope::Frame => self.way.has_frames(),
+                Scope::Clock => self.backend.clock().is_some(),
+                Scope::Frame => self.backend.has_frames(),
             };
             if !runs {
                 continue;
@@ -100,9 +100,9 @@ impl<'a> Runner<'a> {
         answers
     }
 
-    /// What the way has counted.
+    /// What the backend has counted.
     pub(crate) fn counters(&mut self) -> BTreeMap<String, u64> {
-        self.way.counters()
+        self.backend.counters()
     }
 
     fn row(&mut self, row: &Row) -> Result<String, String> {
@@ -114,11 +114,11 @@ impl<'a> Runner<'a> {
             let id = self.id_for(&row, id)?;
             row.frame.payload[..8].copy_from_slice(&id.to_be_bytes());
         }
-        let before = self.way.counters();
-        let outcome = self.way.send(&row.frame, &row.bytes())?;
-        let after = self.way.counters();
+        let before = self.backend.counters();
+        let outcome = self.backend.send(&row.frame, &row.bytes())?;
+        let after = self.backend.counters();
 
-        let left = row.left_to_sockets.filter(|_| self.way.has_frames());
+        let left = row.left_to_sockets.filter(|_| self.backend.has_frames());
         if let Some(label) = left.or(row.counter.as_deref()) {
             let value = |counters: &BTreeMap<String, u64>| {
                 counters.get(label).copied().ok_or_else(|| format!("there is no counter {label}"))
@@ -209,7 +209,7 @@ impl<'a> Runner<'a> {
             Id::OfAnother => self.connect(another)?,
             Id::Expired => {
                 let id = self.connect(source)?;
-                let clock = self.way.clock().ok_or("no clock to be moved")?;
+                let clock = self.backend.clock().ok_or("no clock to be moved")?;
                 clock.second.store(clock.second.load() + 240);
                 clock.minute.store(clock.second.load() / 60);
                 self.ids.clear();
@@ -236,7 +236,7 @@ impl<'a> Runner<'a> {
         let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
         let mut frame = Frame::udp(CLIENT_MAC, TRACKER_MAC, source, family.tracker());
         frame.payload = request;
-        match self.way.send(&frame, &frame.bytes())? {
+        match self.backend.send(&frame, &frame.bytes())? {
             Outcome::Answered(reply) => Reply::parse(&reply, source.is_ipv4()).map_err(|error| format!("{error:#}")),
             outcome @ (Outcome::Silence | Outcome::Unanswered(_)) => Err(format!("{outcome:?} from {source}")),
         }

@@ -1,6 +1,6 @@
 //! The daemon without XDP, asked through sockets on the loopback interface of a namespace of its own.
 
-use super::{Outcome, Way};
+use super::{Backend, Outcome};
 use anyhow::{Context as _, Result};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -65,7 +65,7 @@ impl Sockets {
     }
 }
 
-impl Way for Sockets {
+impl Backend for Sockets {
     fn send(&mut self, frame: &Frame, _: &[u8]) -> Result<Outcome, String> {
         match self.exchange(frame) {
             Ok(Some(answer)) => Ok(Outcome::Answered(answer)),
