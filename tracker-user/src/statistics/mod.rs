@@ -96,7 +96,7 @@ fn renewals(paths: &[PathCounters]) -> Renewals {
     })
 }
 
-/// The label of the XDP program's counters; the others are [`Path::label`].
+/// The label of the XDP program's counters; the others are [`CounterSet::label`].
 pub const XDP: &str = "xdp";
 
 /// How much of something with a limit is used.
