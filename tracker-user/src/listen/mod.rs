@@ -1,8 +1,9 @@
-//! Listening addresses: which there can be ([`address`]), how their sockets are bound ([`bind_all`]), and what to do when
+//! Listening addresses: which there can be ([`address`]), how their sockets are bound ([`bind_all`]), options of sockets, and what to do when
 //! one cannot be listened on.
 
 pub mod address;
 mod bind;
+pub mod socket_option;
 
 pub use bind::{Bound, Transport, bind_all};
 

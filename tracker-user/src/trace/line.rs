@@ -2,6 +2,7 @@
 //! it, what was done with it, info_hash. What there is not is `-`.
 
 use crate::xdp::netlink;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     collections::HashMap,
     fmt::Write as _,
@@ -25,9 +26,7 @@ pub struct Clock {
 impl Clock {
     /// As both clocks are now.
     pub fn now() -> Self {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is a valid place to write to. The clock is always there.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+        let time = clock_gettime(ClockId::Monotonic);
         let monotonic = time.tv_sec as u64 * NANOSECONDS + time.tv_nsec as u64;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
         Self { offset: wall.wrapping_sub(monotonic) }

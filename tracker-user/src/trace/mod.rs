@@ -15,10 +15,14 @@ use anyhow::{bail, ensure};
 use aya::maps::{MapData, RingBuf};
 use claim::Claim;
 use line::{Clock, Names};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use std::{
-    io::{self, ErrorKind, Write as _},
+    io::{self, Write as _},
     mem::MaybeUninit,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{FromRawFd as _, OwnedFd},
     process::ExitCode,
     ptr,
     time::{Duration, Instant},
@@ -30,7 +34,7 @@ use tracker_common::{
 };
 
 /// How often the tracker is looked at.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// How long its clock, which ticks four times a second, may stand still.
 const STANDSTILL: Duration = Duration::from_secs(3);
@@ -141,30 +145,28 @@ impl Trace<'_> {
             if self.pending.is_empty() && self.is_done() {
                 return Ok(ExitCode::SUCCESS);
             }
-            let readable = if self.is_done() || self.pending.len() >= PENDING { -1 } else { ring.as_raw_fd() };
-            let output = if self.pending.is_empty() { 0 } else { libc::POLLOUT };
+            let has_room = !self.is_done() && self.pending.len() < PENDING;
+            let only = |wanted: bool, flags: PollFlags| if wanted { flags } else { PollFlags::empty() };
+            let stdout = io::stdout();
             let mut files = [
-                libc::pollfd { fd: signals.as_raw_fd(), events: libc::POLLIN, revents: 0 },
-                libc::pollfd { fd: libc::STDOUT_FILENO, events: output, revents: 0 },
-                libc::pollfd { fd: readable, events: libc::POLLIN, revents: 0 },
+                PollFd::new(signals, PollFlags::IN),
+                PollFd::new(&stdout, only(!self.pending.is_empty(), PollFlags::OUT)),
+                PollFd::new(ring, only(has_room, PollFlags::IN)),
             ];
-            let count = files.len() as libc::nfds_t;
-            // SAFETY: the array has so many elements and outlives the call.
-            let ready = unsafe { libc::poll(files.as_mut_ptr(), count, TICK.as_millis() as libc::c_int) };
-            if ready < 0 {
-                let error = io::Error::last_os_error();
-                ensure!(error.kind() == ErrorKind::Interrupted, "cannot wait for packets (poll): {error}");
-                continue;
+            match poll(&mut files, Some(&TICK)) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => bail!("cannot wait for packets (poll): {}", io::Error::from(error)),
             }
-            if files[0].revents != 0 {
+            let [signalled, output, _] = files.map(|file| file.revents());
+            if !signalled.is_empty() {
                 return Ok(output::exit_code(Ok(())));
             }
-            let there = files[1].revents;
-            if there & libc::POLLOUT != 0 {
+            if output.contains(PollFlags::OUT) {
                 if let Err(error) = self.write() {
                     return Ok(output::exit_code(Err(error)));
                 }
-            } else if there & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
+            } else if output.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
                 // Nobody will read what is still to come.
                 return Ok(ExitCode::SUCCESS);
             }

@@ -5,12 +5,12 @@
 //! torrents of a scrape, as fit, and sent again.
 
 use crate::store::Handle;
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
 use tracker_common::{
@@ -139,16 +139,8 @@ fn path_mtu(local: Option<IpAddr>, client: SocketAddr) -> io::Result<usize> {
         socket.bind(&local.into())?;
     }
     socket.connect(&client.into())?;
-    let (level, option) =
-        if client.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
-    let mut mtu: libc::c_int = 0;
-    let mut length = size_of_val(&mtu) as libc::socklen_t;
-    // SAFETY: both pointers are to places of the sizes said, which outlive the call.
-    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut mtu).cast(), &raw mut length) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    usize::try_from(mtu).map_err(io::Error::other)
+    let mtu = if client.is_ipv4() { sockopt::ip_mtu(&socket)? } else { sockopt::ipv6_mtu(&socket)? };
+    Ok(mtu as usize)
 }
 
 #[cfg(test)]

@@ -180,8 +180,7 @@ fn read(path: &Path) -> Result<Key, Unfit> {
     if mode & 0o077 != 0 {
         return Err(Unfit::Mode(mode));
     }
-    // SAFETY: takes nothing, touches no memory of ours and cannot fail.
-    let own = unsafe { libc::geteuid() };
+    let own = rustix::process::geteuid().as_raw();
     if ![own, 0].contains(&owner) {
         return Err(Unfit::Owner(owner));
     }
