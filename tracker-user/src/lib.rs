@@ -12,9 +12,9 @@
 //! | [`xdp`] | the XDP program in the kernel: loading, attaching, detaching, which addresses it answers for |
 //! | [`listen`] | listening addresses, and what to do when one cannot be listened on |
 //! | [`udp`] | UDP sockets |
-//! | [`http`] | HTTP announce, scrape, statistics |
+//! | [`http`] | an HTTP server that asks sites, and the site for BitTorrent clients |
 //! | [`statistics`] | counters, rates and totals |
-//! | [`admin`] | the statistics in several formats |
+//! | [`admin`] | the site for the operator: the statistics in several formats |
 //! | [`trace`] | single packets, shown as the XDP program sees them |
 //! | [`service`] | how threads and tasks learn that it is over |
 //! | [`text`] | what people read: numbers with their words, bytes with units, what commands print |

@@ -1,10 +1,14 @@
 //! The statistics for people: `/stats` as plain text.
 
-use super::http::{HttpEvent, REQUESTS};
 use crate::{
-    http::failure::Failure,
+    http::{
+        counters::HttpEvent,
+        failure::HttpFailure,
+        tracker::{counters::TrackerEvent, failure::NOT_FOUND},
+    },
     statistics::{Snapshot, rates::Rate},
     store::CounterSet,
+    text::human_bytes,
 };
 use std::fmt::{self, Write as _};
 use tracker_common::outcome::{Event, Reason};
@@ -56,11 +60,15 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     writeln!(page, "\nMemory")?;
     for fill in &snapshot.fill {
         let percent = if fill.limit == 0 { 0.0 } else { fill.used as f64 * 100.0 / fill.limit as f64 };
-        row(page, fill.used, &format!("of {} {} ({percent:.1} %), {}", fill.limit, fill.name, Bytes(fill.bytes)))?;
+        row(
+            page,
+            fill.used,
+            &format!("of {} {} ({percent:.1} %), {}", fill.limit, fill.name, human_bytes(fill.bytes)),
+        )?;
     }
-    writeln!(page, "{:>20}  the whole store", Bytes(snapshot.store_bytes).to_string())?;
+    writeln!(page, "{:>20}  the whole store", human_bytes(snapshot.store_bytes))?;
     if let Some(bytes) = snapshot.process.resident_bytes {
-        writeln!(page, "{:>20}  resident memory of the process", Bytes(bytes).to_string())?;
+        writeln!(page, "{:>20}  resident memory of the process", human_bytes(bytes))?;
     }
     if let Some(seconds) = snapshot.process.cpu_seconds {
         writeln!(page, "{seconds:>20.2}  seconds of processor time since the start")?;
@@ -76,11 +84,20 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
 
     writeln!(page, "\nSince the start, HTTP connections and requests")?;
     let http = &snapshot.http;
-    row(page, http.open(), "connections open now")?;
-    let others = HttpEvent::ALL.iter().filter(|event| !REQUESTS.contains(event));
-    let events = others.chain(REQUESTS).map(|event| (http.event(*event), event.text()));
-    let failures = Failure::ALL.iter().map(|failure| (http.failure(*failure), failure.text()));
-    nonzero(page, events.chain(failures))?;
+    row(page, http.engine.open(), "connections open now")?;
+    let full_scrapes = [TrackerEvent::FullScrapeBytes, TrackerEvent::FullScrapeTimeout];
+    let (connections, memory) = HttpEvent::ALL.split_at(HttpEvent::MemoryExceeded as usize);
+    let engine = |events: &'static [HttpEvent]| events.iter().map(|event| http.engine.labelled(*event));
+    let rows = engine(connections)
+        .chain(full_scrapes.map(|event| http.tracker.labelled(event)))
+        .chain(engine(memory))
+        .chain([http.tracker.labelled(TrackerEvent::Proxied)])
+        .chain(http.requests())
+        .chain(http.failures());
+    nonzero(
+        page,
+        rows.map(|row| (row.count, if row.text == HttpFailure::NotFound.text() { NOT_FOUND } else { row.text })),
+    )?;
 
     writeln!(page, "\nAlso: /stats?mode=everything and opentracker's other modes, /metrics for Prometheus.")
 }
@@ -115,20 +132,6 @@ impl fmt::Display for Span {
     }
 }
 
-/// A number of bytes in a fitting unit.
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(bytes) = *self;
-        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-        match units.iter().find(|(shift, _)| bytes >> shift > 0) {
-            Some((shift, unit)) => write!(f, "{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64),
-            None => write!(f, "{bytes} B"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,11 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_sizes_read_well() {
+    fn spans_read_well() {
         assert_eq!(Span(59).to_string(), "00:00:59");
         assert_eq!(Span(86400).to_string(), "1 day, 00:00:00");
-        assert_eq!(Bytes(1023).to_string(), "1023 B");
-        assert_eq!(Bytes(1024).to_string(), "1.0 KiB");
-        assert_eq!(Bytes(3 << 39).to_string(), "1.5 TiB");
     }
 }

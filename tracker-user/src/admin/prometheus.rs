@@ -1,9 +1,9 @@
-//! The statistics for Prometheus: its text format 0.0.4, with names as Prometheus and OpenMetrics want them (base units,
-//! `_total` behind counters, one unit and one meaning per name, what differs in labels).
+//! The statistics for Prometheus: its text format 0.0.4, with names as Prometheus and OpenMetrics
+//! want them (base units, `_total` behind counters, one unit and one meaning per name, what differs
+//! in labels).
 
-use super::http::{HttpEvent, REQUESTS};
 use crate::{
-    http::failure::Failure,
+    http::{counters::HttpEvent, tracker::counters::TrackerEvent},
     statistics::{PathCounters, Snapshot},
 };
 use std::fmt::{Display, Write as _};
@@ -220,28 +220,29 @@ impl Page {
     /// What only HTTP counts.
     fn http(&mut self, snapshot: &Snapshot) {
         let http = &snapshot.http;
+        let (engine, tracker) = (&http.engine, &http.tracker);
         let name = "tracker_http_requests_total";
         self.begin(name, "counter", "HTTP requests, whatever became of them.");
-        for kind in REQUESTS {
-            self.sample(name, &[("request", kind.label())], http.event(*kind));
+        for kind in http.requests() {
+            self.sample(name, &[("request", kind.label)], kind.count);
         }
         let name = "tracker_http_failures_total";
         self.begin(name, "counter", "HTTP requests not answered as asked, by reason.");
-        for failure in Failure::ALL {
-            self.sample(name, &[("reason", failure.label())], http.failure(*failure));
+        for failure in http.failures() {
+            self.sample(name, &[("reason", failure.label)], failure.count);
         }
-        self.single("tracker_http_connections", "gauge", "HTTP connections open.", http.open());
+        self.single("tracker_http_connections", "gauge", "HTTP connections open.", engine.open());
         self.single(
             "tracker_http_connections_accepted_total",
             "counter",
             "HTTP connections accepted.",
-            http.event(HttpEvent::Accepted),
+            engine.event(HttpEvent::Accepted),
         );
         self.single(
             "tracker_http_accept_failures_total",
             "counter",
             "HTTP connections that the system could not hand over, as when it has no file descriptor left.",
-            http.event(HttpEvent::AcceptFailed),
+            engine.event(HttpEvent::AcceptFailed),
         );
         let name = "tracker_http_connections_aborted_total";
         self.begin(
@@ -250,27 +251,31 @@ impl Page {
             "HTTP connections that the tracker closed for another reason than the end of a request.",
         );
         for reason in [
-            HttpEvent::Evicted,
-            HttpEvent::Refused,
-            HttpEvent::IdleTimeout,
-            HttpEvent::HeaderTimeout,
-            HttpEvent::WriteTimeout,
-            HttpEvent::FullScrapeTimeout,
-            HttpEvent::Indebted,
+            engine.labelled(HttpEvent::Evicted),
+            engine.labelled(HttpEvent::Refused),
+            engine.labelled(HttpEvent::IdleTimeout),
+            engine.labelled(HttpEvent::HeaderTimeout),
+            engine.labelled(HttpEvent::WriteTimeout),
+            tracker.labelled(TrackerEvent::FullScrapeTimeout),
+            engine.labelled(HttpEvent::MemoryExceeded),
         ] {
-            self.sample(name, &[("reason", reason.label())], http.event(reason));
+            self.sample(name, &[("reason", reason.label)], reason.count);
         }
-        for (name, help, event) in [
+        for (name, help, count) in [
             (
                 "tracker_http_proxied_announces_total",
                 "HTTP announces that named another client in a header; the proxy's address was stored.",
-                HttpEvent::Proxied,
+                tracker.event(TrackerEvent::Proxied),
             ),
-            ("tracker_http_received_bytes_total", "Bytes received by HTTP.", HttpEvent::ReceivedBytes),
-            ("tracker_http_sent_bytes_total", "Bytes sent by HTTP.", HttpEvent::SentBytes),
-            ("tracker_http_full_scrape_bytes_total", "Bytes of full scrapes sent.", HttpEvent::FullScrapeBytes),
+            ("tracker_http_received_bytes_total", "Bytes received by HTTP.", engine.event(HttpEvent::ReceivedBytes)),
+            ("tracker_http_sent_bytes_total", "Bytes sent by HTTP.", engine.event(HttpEvent::SentBytes)),
+            (
+                "tracker_http_full_scrape_bytes_total",
+                "Bytes of full scrapes sent.",
+                tracker.event(TrackerEvent::FullScrapeBytes),
+            ),
         ] {
-            self.single(name, "counter", help, http.event(event));
+            self.single(name, "counter", help, count);
         }
     }
 }

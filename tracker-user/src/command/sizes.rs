@@ -30,6 +30,10 @@ pub fn describe(options: &SizeOptions) -> anyhow::Result<String> {
         sizes::bytes_per_torrent(),
         sizes::bytes_per_peer_v4(),
         sizes::bytes_per_peer_v6(),
-        http::memory::Memory { limits: &http::Limits::default(), torrents: limits.torrents }
+        http::tracker::footprint::Footprint {
+            limits: &http::Limits::default(),
+            full_scrape: &http::tracker::FullScrapeLimits::default(),
+            torrents: limits.torrents
+        }
     ))
 }

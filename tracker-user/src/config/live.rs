@@ -6,7 +6,7 @@ use super::{
     value::Switch,
 };
 use crate::{
-    http,
+    http::{self, tracker::FullScrapeLimits},
     store::sweep::{LONGEST_PEER_TIMEOUT, Timeouts},
 };
 use arc_swap::ArcSwap;
@@ -27,6 +27,8 @@ pub struct Live {
     pub timeouts: Timeouts,
     /// What HTTP clients may take.
     pub http: http::Limits,
+    /// What they may take of full scrapes.
+    pub full_scrape: FullScrapeLimits,
 }
 
 /// What the reply to an announce says.
@@ -73,6 +75,8 @@ pub struct Handles {
     pub timeouts: Arc<ArcSwap<Timeouts>>,
     /// By the HTTP threads, for each request.
     pub http: Arc<ArcSwap<http::Limits>>,
+    /// By the HTTP threads, for each full scrape.
+    pub full_scrape: Arc<ArcSwap<FullScrapeLimits>>,
 }
 
 impl Live {
@@ -82,7 +86,15 @@ impl Live {
     /// The first option that is out of range or does not go with the others.
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
         let announces = Announces::new(&options.swarms)?;
-        Ok(Self { timeouts: timeouts(&options.swarms, &announces)?, announces, http: http_limits(&options.listening)? })
+        Ok(Self {
+            timeouts: timeouts(&options.swarms, &announces)?,
+            announces,
+            http: http_limits(&options.listening)?,
+            full_scrape: FullScrapeLimits {
+                enabled: options.listening.full_scrape != Some(Switch::Off),
+                ..FullScrapeLimits::default()
+            },
+        })
     }
 
     /// Puts the values to where they are read from. It may be done again at any time: each value holds from then on.
@@ -90,6 +102,7 @@ impl Live {
         self.announces.apply(settings);
         handles.timeouts.store(Arc::new(self.timeouts));
         handles.http.store(Arc::new(self.http.clone()));
+        handles.full_scrape.store(Arc::new(self.full_scrape.clone()));
     }
 }
 
@@ -168,7 +181,6 @@ fn http_limits(options: &ListeningOptions) -> anyhow::Result<http::Limits> {
         header_timeout: default.header_timeout.min(idle_timeout),
         idle_timeout,
         write_timeout: default.write_timeout.min(idle_timeout),
-        full_scrape: options.full_scrape != Some(Switch::Off),
         ..default
     })
 }

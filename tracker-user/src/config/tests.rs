@@ -27,7 +27,7 @@ fn defaults_are_those_of_the_documentation() {
     let listen = |address: &str, optional| Endpoint { address: address.parse().expect("an address"), optional };
     assert_eq!(configuration.startup.udp, [listen("0.0.0.0:6969", false), listen("[::]:6969", true)]);
     assert_eq!(configuration.startup.http, configuration.startup.udp);
-    assert!(configuration.live.http.full_scrape);
+    assert!(configuration.live.full_scrape.enabled);
     assert_eq!(configuration.live, Live::default());
 }
 
@@ -41,7 +41,7 @@ fn command_line_wins_over_the_file() {
     let configuration = configuration.expect("valid");
     assert_eq!((configuration.live.announces.interval, configuration.live.timeouts.peer), (700, 17));
     assert_eq!(configuration.startup.interfaces, ["a", "b"]);
-    assert!(configuration.startup.force && !configuration.live.http.full_scrape);
+    assert!(configuration.startup.force && !configuration.live.full_scrape.enabled);
     let udp: Vec<_> = configuration.startup.udp.iter().map(|endpoint| endpoint.address.to_string()).collect();
     assert_eq!(udp, ["127.0.0.1:2", "[::1]:2"]);
 }
@@ -104,11 +104,11 @@ fn file_takes_what_the_command_line_takes() {
         ("max-peers = 1", |made| made.startup.limits.peers_v6 == 1),
         ("interval = 600", |made| made.live.announces.interval == 600),
         ("interval = \"10m\"", |made| made.live.announces.interval == 600),
-        ("full-scrape = false", |made| !made.live.http.full_scrape),
-        ("full-scrape = true", |made| made.live.http.full_scrape),
-        ("full-scrape = \"off\"", |made| !made.live.http.full_scrape),
-        ("full-scrape = \"on\"", |made| made.live.http.full_scrape),
-        ("full-scrape = 0", |made| !made.live.http.full_scrape),
+        ("full-scrape = false", |made| !made.live.full_scrape.enabled),
+        ("full-scrape = true", |made| made.live.full_scrape.enabled),
+        ("full-scrape = \"off\"", |made| !made.live.full_scrape.enabled),
+        ("full-scrape = \"on\"", |made| made.live.full_scrape.enabled),
+        ("full-scrape = 0", |made| !made.live.full_scrape.enabled),
         ("force = true", |made| made.startup.force),
         ("force = \"on\"", |made| made.startup.force),
         ("force = false", |made| !made.startup.force),
@@ -184,7 +184,7 @@ fn line_of_the_file_is_not_blamed_for_the_command_line() {
 fn switches_need_no_value() {
     assert!(parse("--force --interface eth0").expect("valid").startup.force);
     assert!(!parse("--force=off").expect("valid").startup.force);
-    assert!(!parse("--full-scrape off").expect("valid").live.http.full_scrape);
+    assert!(!parse("--full-scrape off").expect("valid").live.full_scrape.enabled);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! program is attached when the store is ready. Interfaces that are not there yet are no obstacle: [`Watch`] attaches to them
 //! when they come.
 
-use super::{file_limit::raise_file_limit, signals::Signals, startup_log::log_startup, warnings::Warnings};
+use super::{file_limit::raise_file_limit, signals::Signals, sites, startup_log::log_startup, warnings::Warnings};
 use crate::{
     config::{Configuration, Startup, live::Handles},
     http,
@@ -62,7 +62,8 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
         listener.watch(&statistics.udp_drops);
         listener.serve(&store, &mut services)?;
     }
-    http::serve(http, &Arc::new(http::Context::new(store, handles.http, statistics)), &mut services)?;
+    let bindings = sites::shared(http, &store, handles.full_scrape, &statistics);
+    http::serve(bindings, handles.http, statistics.http.engine.clone(), &mut services)?;
     log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
     signals.wait();

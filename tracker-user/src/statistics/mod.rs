@@ -1,16 +1,17 @@
-//! How the tracker is going: counters from everywhere, totals, fill and rates, gathered into one [`Snapshot`], which
-//! [`crate::admin`] writes in several ways.
+//! How the tracker is going: counters from everywhere, totals, fill and rates, gathered into one
+//! [`Snapshot`], which [`crate::admin`] writes in several ways.
 //!
-//! Whoever counts does so in memory of its own and without locks: the XDP program per core, each thread of the daemon in its
-//! [`Store::handle`], each HTTP thread in its [`http::Counters`]. They are added up when somebody asks.
+//! Each thread counts in memory of its own and without locks: the XDP program per core, each thread
+//! of the daemon in its [`Store::handle`], each HTTP thread in its
+//! [`Counters`](crate::http::counters::Counters). They are added up on demand.
 
+pub mod http;
 pub mod process;
 pub mod rates;
 
 use crate::service::{Service, Shutdown};
 pub use crate::xdp::status::{Interface, Interfaces};
 use crate::{
-    admin::http,
     store::{
         CounterSet, Counters, Store,
         totals::{LatestTotals, Totals},
@@ -42,9 +43,11 @@ pub struct Statistics {
     pub udp_drops: Drops,
     started: Instant,
     started_at: SystemTime,
-    http: Mutex<Vec<Arc<http::Counters>>>,
+    /// What only HTTP counts.
+    pub http: http::Registries,
     history: Mutex<History>,
-    /// Peers that were stored before anything was counted; `None` until a walk has shown how many they are.
+    /// Peers that were stored before anything was counted; `None` until a walk has shown how many
+    /// they are.
     inherited: Mutex<Option<Peers>>,
 }
 
@@ -121,7 +124,7 @@ pub struct Snapshot {
     /// Counters by path; the XDP program's first, if there is one.
     pub paths: Vec<PathCounters>,
     /// Counters that only HTTP has.
-    pub http: http::Sums,
+    pub http: http::HttpTotals,
     /// Packets that the kernel dropped at the UDP sockets.
     pub udp_drops: u64,
     /// Torrents stored now.
@@ -153,8 +156,9 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Statistics {
-    /// Starts with everything at zero. `totals` are the results of the sweeps through the store, `xdp` reads the counters of
-    /// the XDP program, if one is loaded, and `interfaces` says where it runs.
+    /// Starts with everything at zero. `totals` are the results of the sweeps through the store,
+    /// `xdp` reads the counters of the XDP program, if one is loaded, and `interfaces` says where
+    /// it runs.
     #[must_use]
     pub fn new(
         store: Arc<Store>,
@@ -172,24 +176,17 @@ impl Statistics {
             udp_drops: Drops::default(),
             started: Instant::now(),
             started_at: SystemTime::now(),
-            http: Mutex::default(),
+            http: http::Registries::default(),
             history: Mutex::default(),
             inherited: Mutex::new(inherited),
         }
     }
 
-    /// Counters for one HTTP thread; what it has counted stays when it ends.
-    #[must_use]
-    pub fn http_counters(&self) -> Arc<http::Counters> {
-        let counters = Arc::new(http::Counters::default());
-        locked(&self.http).push(counters.clone());
-        counters
-    }
-
-    /// Remembers the present figures, from which rates are computed. [`Sampler`] does it once a second.
+    /// Remembers the present figures, from which rates are computed. [`Sampler`] does it once a
+    /// second.
     pub fn sample(&self) {
         let paths = self.paths();
-        let http = self.http();
+        let http = self.http.sums();
         let totals = self.totals.load_full();
         let mut inherited = locked(&self.inherited);
         if inherited.is_none() && totals.sweeps > 0 {
@@ -207,11 +204,12 @@ impl Statistics {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let paths = self.paths();
-        let http = self.http();
+        let http = self.http.sums();
         let totals = self.totals.load_full();
         let inherited = locked(&self.inherited).unwrap_or_default();
         let counted = peers_counted(&paths);
-        // A peer may be counted as removed here and, on another core, as added just too late for this look.
+        // A peer may be counted as removed here and, on another core, as added just too late for
+        // this look.
         let sum = |inherited: u64, counted: u64| inherited.wrapping_add(counted).cast_signed().max(0).cast_unsigned();
         let (rates_10, rates_60) = {
             let history = locked(&self.history);
@@ -255,10 +253,6 @@ impl Statistics {
             PathCounters::new(path.label(), name, &counters)
         });
         xdp.into_iter().chain(threads).collect()
-    }
-
-    fn http(&self) -> http::Sums {
-        http::Sums::of(&locked(&self.http))
     }
 
     fn fill(&self) -> Vec<Fill> {
@@ -328,9 +322,12 @@ pub const NOTHING_COUNTED: Counters = [0; COUNTERS];
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{http::HttpEvent, *};
+    use super::*;
     use crate::{
-        http::failure::Failure,
+        http::{
+            counters::HttpEvent,
+            tracker::{counters::TrackerEvent, failure::Failure},
+        },
         store::{
             sizes::{Limits, Sizes},
             totals::TopSwarm,
@@ -382,11 +379,15 @@ pub(crate) mod tests {
         let mut counted = NOTHING_COUNTED;
         counted[Counter::Event(Event::Announce4).index()] = 7;
         counted[Counter::Event(Event::Scrape6).index()] = 2;
-        let http = http::Counters::default();
+        let http = http::Registries::default();
+        let (engine, tracker) = (http.engine.thread(), http.tracker.thread());
         for event in HttpEvent::ALL {
-            http.add(*event, 10 + *event as u64);
+            engine.add(*event, 16 + *event as u64);
         }
-        http.failure(Failure::PortZero);
+        for event in TrackerEvent::ALL {
+            tracker.add(*event, 40 + *event as u64);
+        }
+        tracker.failure(Failure::PortZero);
         let top = |byte: u8, seeders, leechers| TopSwarm {
             info_hash: [byte; 20],
             counts: Counts { seeders, leechers, completed: 1 },
@@ -412,7 +413,7 @@ pub(crate) mod tests {
                 PathCounters::new(CounterSet::Http.label(), "HTTP", &counted),
                 PathCounters::new(CounterSet::Expiry.label(), "expiry", &NOTHING_COUNTED),
             ],
-            http: http::Sums::of(&[Arc::new(http)]),
+            http: http.sums(),
             udp_drops: 17,
             torrents: 3,
             peers_v4: 20,

@@ -36,7 +36,14 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_in_fitting_units() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (64 << 20, "64.0 MiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (64 << 20, "64.0 MiB"),
+            (3 << 39, "1.5 TiB"),
+        ] {
             assert_eq!(human_bytes(bytes), text);
         }
     }

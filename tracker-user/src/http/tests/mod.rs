@@ -1,6 +1,8 @@
-//! The HTTP threads as a client sees them: a real server on loopback with a store in ordinary memory.
+//! The HTTP threads as a client sees them: a real server on loopback with a store in ordinary
+//! memory.
 
 mod announce;
+mod bindings;
 mod limits;
 mod memory;
 mod paths;
@@ -11,15 +13,21 @@ mod snapshot;
 mod statistics;
 
 use super::{
-    bencode::reading::{Value, read},
-    failure::Failure,
+    counters::HttpEvent,
+    failure::HttpFailure,
+    responder::Responder,
+    tracker::{FullScrapeLimits, counters::TrackerEvent, failure::Failure},
     *,
 };
 use crate::{
-    admin::http::HttpEvent,
-    statistics::Interfaces,
+    daemon::sites,
+    service::Shutdown,
+    statistics::{
+        Interfaces, Statistics,
+        http::{AdminFailure, HttpTotals},
+    },
     store::{
-        CounterSet,
+        CounterSet, Store,
         sizes::{self, Sizes},
     },
 };
@@ -36,6 +44,27 @@ use tracker_common::store::{
     membership::{Announcement, PeerEvent},
     upsert::update,
 };
+use tracker_tests::bencode::Value;
+
+/// What is asked of a bencoded value.
+trait Lookup {
+    /// The number under a key of a dictionary; `None` for negative ones too, as a tracker has none
+    /// to tell.
+    fn number(&self, key: &str) -> Option<u64>;
+
+    /// The bytes under a key of a dictionary.
+    fn string(&self, key: &str) -> Option<&[u8]>;
+}
+
+impl Lookup for Value {
+    fn number(&self, key: &str) -> Option<u64> {
+        self.integer(key).ok().and_then(|number| number.try_into().ok())
+    }
+
+    fn string(&self, key: &str) -> Option<&[u8]> {
+        self.bytes(key).ok()
+    }
+}
 
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,27 +109,52 @@ impl Random {
     }
 }
 
-fn context(store: &Arc<Store>, limits: Limits) -> Arc<Context> {
-    let statistics = Statistics::new(store.clone(), Arc::default(), None, Interfaces::default());
-    Arc::new(Context::new(store.clone(), Arc::new(ArcSwap::from_pointee(limits)), Arc::new(statistics)))
+/// The shared sites, and what they count.
+struct Context {
+    statistics: Arc<Statistics>,
+    bindings: Vec<Binding>,
+}
+
+impl Context {
+    fn new(listeners: Vec<Listener>, store: &Arc<Store>, full_scrape: FullScrapeLimits) -> Self {
+        let full_scrape = Arc::new(ArcSwap::from_pointee(full_scrape));
+        let statistics = Arc::new(Statistics::new(store.clone(), Arc::default(), None, Interfaces::default()));
+        let bindings = sites::shared(listeners, store, full_scrape, &statistics);
+        Self { statistics, bindings }
+    }
+
+    /// What one thread answers with.
+    fn responder(&self) -> Responder {
+        Responder::new(&self.bindings[0], self.statistics.http.engine.thread())
+    }
 }
 
 struct Server {
     address: SocketAddr,
     store: Arc<Store>,
-    context: Arc<Context>,
+    statistics: Arc<Statistics>,
     /// Ends with this.
     _services: Services,
 }
 
 impl Server {
     fn start(ip: IpAddr, store: Arc<Store>, limits: Limits) -> Self {
-        let context = context(&store, limits);
+        Self::with(ip, store, limits, FullScrapeLimits::default())
+    }
+
+    fn with(ip: IpAddr, store: Arc<Store>, limits: Limits, full_scrape: FullScrapeLimits) -> Self {
         let mut services = Services::default();
         let listener = bind(SocketAddr::new(ip, 0), 1).expect("a free port");
         let address = listener.address;
-        serve(vec![listener], &context, &mut services).expect("a thread");
-        Self { address, store, context, _services: services }
+        let Context { statistics, bindings } = Context::new(vec![listener], &store, full_scrape);
+        let limits = Arc::new(ArcSwap::from_pointee(limits));
+        serve(bindings, limits, statistics.http.engine.clone(), &mut services).expect("a thread");
+        Self { address, store, statistics, _services: services }
+    }
+
+    /// What HTTP has counted.
+    fn http(&self) -> HttpTotals {
+        self.statistics.http.sums()
     }
 
     fn plain() -> Self {
@@ -133,7 +187,11 @@ impl Server {
     }
 
     fn counted(&self, event: HttpEvent) -> u64 {
-        self.context.statistics.snapshot().http.event(event)
+        self.http().engine.event(event)
+    }
+
+    fn counted_by_tracker(&self, event: TrackerEvent) -> u64 {
+        self.http().tracker.event(event)
     }
 
     /// Waits until something is so: connections end a little after their clients have seen the end.
@@ -160,12 +218,12 @@ struct Response {
 
 impl Response {
     fn value(&self) -> Value {
-        read(&self.body, true).unwrap_or_else(|| panic!("not bencode: {}", String::from_utf8_lossy(&self.body)))
+        Value::parse(&self.body).expect("bencode")
     }
 
     fn failure(&self) -> String {
         let value = self.value();
-        String::from_utf8(value.bytes("failure reason").expect("a failure").to_vec()).expect("text")
+        String::from_utf8(value.string("failure reason").expect("a failure").to_vec()).expect("text")
     }
 
     fn text(&self) -> &str {
@@ -262,7 +320,7 @@ impl Client {
 const HASH: &str = "aaaaaaaaaaaaaaaaaaaa";
 
 fn peers(value: &Value, key: &str, stride: usize) -> BTreeSet<Vec<u8>> {
-    let bytes = value.bytes(key).unwrap_or_else(|| panic!("no {key} in {value:?}"));
+    let bytes = value.string(key).unwrap_or_else(|| panic!("no {key} in {value:?}"));
     assert!(bytes.len().is_multiple_of(stride));
     let peers: BTreeSet<_> = bytes.chunks(stride).map(<[u8]>::to_vec).collect();
     assert_eq!(peers.len(), bytes.len() / stride, "a peer appears twice");

@@ -2,10 +2,12 @@
 
 use super::{
     super::{
-        full_scrape::FullScrape,
         permits::Permits,
         request::Encoding,
-        snapshot::{Progress, Share, Snapshots},
+        tracker::{
+            full_scrape::FullScrape,
+            snapshot::{Progress, Share, Snapshots},
+        },
     },
     *,
 };
@@ -53,11 +55,11 @@ fn forget(handle: &Handle) {
 
 fn scrape_of(share: Share) -> FullScrape {
     let permit = Arc::new(Permits::default()).take(IpAddr::from([127, 0, 0, 1]), 1).expect("free");
-    FullScrape::new(Encoding::Identity, false, share, PATIENCE, permit).expect("memory")
+    FullScrape::new(Encoding::Identity, false, share, permit).expect("memory")
 }
 
 fn numbers(body: &[u8]) -> BTreeSet<InfoHash> {
-    let value = read(body, true).unwrap_or_else(|| panic!("not sorted: {}", String::from_utf8_lossy(body)));
+    let value = Value::parse(body).expect("sorted");
     let Some(Value::Dictionary(files)) = value.get("files") else { panic!("no files") };
     for file in files.values() {
         assert_eq!((file.number("complete"), file.number("incomplete")), (Some(1), Some(0)));
@@ -135,7 +137,7 @@ fn a_full_scrape_is_valid_while_others_announce_and_expire() {
     let server = Server::start(Ipv4Addr::LOCALHOST.into(), store, Limits::default());
     for _ in 0..100 {
         let body = server.get("/scrape").body;
-        assert!(read(&body, true).is_some(), "{}", String::from_utf8_lossy(&body));
+        assert!(Value::parse(&body).is_ok(), "{}", String::from_utf8_lossy(&body));
     }
     end.begin();
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
@@ -185,7 +187,7 @@ fn what_is_scraped_after_an_announce_is_in_it_soon() {
 
 #[test]
 fn order_takes_no_more_memory_than_was_promised() {
-    let entry = size_of::<super::super::snapshot::Entry>();
+    let entry = size_of::<tracker::snapshot::Entry>();
     assert!(2_000_000 * entry <= 64 << 20, "{entry} bytes per torrent");
     let store = many_torrents(50_000);
     let share = Snapshots::default().share(&store).expect("a thread");

@@ -8,8 +8,8 @@ use tracker_common::{
     store::{index::counts, layout::Counts},
 };
 
-/// Appends the reply about `hashes`, which are sorted and different. Torrents that are not stored have zeros, as by UDP. How
-/// many there can be is bounded by the length of a request.
+/// Appends the reply about `hashes`, which are sorted and different. Torrents that are not stored
+/// have zeros, as by UDP. The length of a request bounds how many there can be.
 ///
 /// # Errors
 /// [`Failure::Internal`].
@@ -40,7 +40,8 @@ pub fn entry(out: &mut Vec<u8>, info_hash: &InfoHash, counts: Counts) {
     out.push(b'e');
 }
 
-/// Appends what a reply ends with; `interval` is the number of seconds to wait until the next scrape.
+/// Appends what a reply ends with; `interval` is the number of seconds to wait until the next
+/// scrape.
 pub fn end(out: &mut Vec<u8>, interval: u32) {
     out.extend_from_slice(b"e5:flagsd20:min_request_interval");
     integer(out, interval.into());

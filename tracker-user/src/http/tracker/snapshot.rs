@@ -1,9 +1,10 @@
 //! The torrents of a full scrape in the order that bencoding wants: by info_hash.
 //!
-//! What has to be in memory for that is the order alone, an info_hash and the number of a record for each torrent; counts are
-//! read when they are sent. It is made by a thread of its own, so that nobody waits for the sorting, and shared by all clients
-//! that come while it is fresh or while somebody is being sent it. There is never more than one, which bounds the memory, and
-//! making them takes a twentieth of a core at most, however often somebody asks.
+//! Only the order has to be in memory: an info_hash and the number of a record for each torrent.
+//! Counts are read when they are sent. A thread of its own makes the snapshot, so that no other
+//! thread waits for the sorting. All clients share it that come while it is fresh, or while another
+//! client is being sent it. There is never more than one, which bounds the memory. Making them
+//! takes a twentieth of a core at most, however often clients ask.
 
 use super::failure::Failure;
 use crate::store::{Store, sweep};
@@ -19,10 +20,11 @@ use tracker_common::{
     store::layout::{SWARM_ALIVE, Swarm},
 };
 
-/// A snapshot that nobody is being sent is good for so many times what it took to make.
+/// A snapshot that no client is being sent stays good for this many times the processor time it
+/// took to make.
 const REST: u32 = 20;
 
-/// One that somebody is being sent is not given to others when it is older than this.
+/// A snapshot that a client is being sent is not given to others when it is older than this.
 const OLDEST: Duration = Duration::from_secs(60);
 
 /// Torrents that may come while a snapshot is being made before it needs more memory.
@@ -66,7 +68,8 @@ impl Progress {
         }
     }
 
-    /// Whether it may be given to one more. `used`: somebody is being sent it, so no other can be made meanwhile.
+    /// Whether it may be given to one more client. `used`: a client is being sent it, so no other
+    /// snapshot can be made meanwhile.
     fn is_good(&self, used: bool) -> bool {
         match self {
             Progress::UnderWay => true,
@@ -89,8 +92,8 @@ impl Snapshots {
     /// A share of the present snapshot, or of one that is begun now.
     ///
     /// # Errors
-    /// [`Failure::FullScrapeBusy`] when the present one is old and somebody is still being sent it; [`Failure::Internal`] when
-    /// no thread can be started.
+    /// [`Failure::FullScrapeBusy`] when the present one is old and a client is still being sent it;
+    /// [`Failure::Internal`] when no thread can be started.
     pub fn share(&self, store: &Arc<Store>) -> Result<Share, Failure> {
         let mut present = self.present();
         if let Some(sender) = &*present {
@@ -124,7 +127,7 @@ impl Snapshots {
         Ok(share)
     }
 
-    /// Gives the memory back when it is of no more use.
+    /// Gives the memory back when the snapshot can be of no more use.
     pub fn release(&self) {
         let mut present = self.present();
         if present.as_ref().is_some_and(|sender| sender.receiver_count() == 0 && !sender.borrow().is_good(false)) {
@@ -134,7 +137,7 @@ impl Snapshots {
 
     /// Whether there is one in memory.
     #[cfg(test)]
-    pub(super) fn is_held(&self) -> bool {
+    pub(in crate::http) fn is_held(&self) -> bool {
         self.present().is_some()
     }
 
@@ -167,15 +170,18 @@ impl Snapshot {
             number += 1;
         }
         entries.sort_unstable();
-        // A torrent may have been removed and have come again behind the place that was being looked at.
+        // A torrent may have been removed and have come again behind the place that was being
+        // looked at.
         entries.dedup_by_key(|entry| entry.info_hash);
         let took = sweep::processor_time().saturating_sub(begin);
         Ok(Self { entries, made: Instant::now(), took })
     }
 }
 
-/// The torrent of a record; `None` if the record is free. No lock is looked at: if the record passes to another torrent just
-/// now, what is read belongs to neither, and whoever uses it finds no such torrent.
+/// The torrent of a record; `None` if the record is free.
+///
+/// This looks at no lock. If the record passes to another torrent just now, what is read belongs to
+/// neither, and the caller finds no such torrent.
 #[must_use]
 pub fn torrent(swarm: &Swarm) -> Option<InfoHash> {
     (swarm.active.load() & SWARM_ALIVE != 0).then(|| sweep::info_hash(swarm))

@@ -1,48 +1,30 @@
 //! Reading the query of an announce or a scrape.
 //!
-//! Written by hand, because general query parsers decode every value into a string of its own, and `info_hash` is not text.
-//! Keys are compared as they stand (BEP 3 writes them in lower case); parameters nobody asks for are skipped. `+` stands for
-//! itself: BEP 3 refers to RFC 1738, which knows no `+` for a space, and opentracker reads it so.
+//! This is written by hand, because general query parsers decode every value into a string of its
+//! own, and `info_hash` is not text. Keys are compared as they stand (BEP 3 writes them in lower
+//! case); other parameters are skipped. `+` stands for itself: BEP 3 refers to RFC 1738, which
+//! knows no `+` for a space, and opentracker reads it so.
 
 use super::failure::Failure;
+use crate::http::target::{nibble, parameters};
 use tracker_common::{id::InfoHash, store::membership::PeerEvent};
 
-/// What an announce says. Everything else in its query (`peer_id`, `ip`, `uploaded`, `key`, …) is not used: a peer is its
-/// source address and its port.
+/// What an announce says. Everything else in its query (`peer_id`, `ip`, `uploaded`, `key`, …) is
+/// not used: a peer is its source address and its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announce {
     /// The torrent.
     pub info_hash: InfoHash,
     /// The port the peer listens on; not 0.
     pub port: u16,
-    /// Whether the peer has everything: `left=0`. A peer that does not say so does not.
+    /// Whether the peer has everything: `left=0`. A peer that does not say `left` has not.
     pub seeder: bool,
     /// The event. `paused` (BEP 21) and events this tracker does not know are none.
     pub event: PeerEvent,
     /// Peers wanted; `None` for the tracker's default.
-    pub want: Option<u32>,
+    pub num_want: Option<u32>,
     /// False for a client that asks for the list of dictionaries with `compact=0`.
     pub compact: bool,
-}
-
-/// The parameters of a query, in order: key and value, both still encoded.
-pub fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
-        match pair.iter().position(|&byte| byte == b'=') {
-            Some(equals) => (&pair[..equals], &pair[equals + 1..]),
-            None => (pair, &pair[pair.len()..]),
-        }
-    })
-}
-
-/// The value of a hexadecimal digit.
-pub(super) const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
 }
 
 /// Decodes a percent-encoded info_hash; `None` unless it is exactly 20 bytes.
@@ -65,7 +47,8 @@ fn info_hash(value: &[u8]) -> Option<InfoHash> {
     rest.is_empty().then_some(hash)
 }
 
-/// Reads decimal digits; numbers beyond `u64` count as its largest, so that none wraps around to a small one.
+/// Reads decimal digits. Numbers beyond `u64` are read as the largest `u64`, so that none wraps
+/// around to a small one.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -84,7 +67,7 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
     let mut port = None;
     let mut seeder = false;
     let mut event = PeerEvent::None;
-    let mut want = None;
+    let mut num_want = None;
     let mut compact = true;
     for (key, value) in parameters(query) {
         match key {
@@ -100,7 +83,8 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
             }
             b"left" => {
                 seeder = match value {
-                    // A client that does not know yet, as with a magnet link, has not got everything.
+                    // A client that does not know yet, as with a magnet link, does not have
+                    // everything.
                     [] => false,
                     [b'-', digits @ ..] => {
                         decimal(digits).ok_or(Failure::LeftMalformed)?;
@@ -118,7 +102,7 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
                 }
             }
             b"numwant" => {
-                want = match value {
+                num_want = match value {
                     [] => None,
                     [b'-', digits @ ..] => {
                         decimal(digits).ok_or(Failure::NumWantMalformed)?;
@@ -138,12 +122,12 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
     match port {
         None => Err(Failure::PortMissing),
         Some(0) => Err(Failure::PortZero),
-        Some(port) => Ok(Announce { info_hash, port, seeder, event, want, compact }),
+        Some(port) => Ok(Announce { info_hash, port, seeder, event, num_want, compact }),
     }
 }
 
-/// Reads the info_hashes of a scrape into `hashes`, which is emptied first: sorted and without repetitions, as the keys of the
-/// reply have to be. None means that everything is asked for.
+/// Reads the info_hashes of a scrape into `hashes`, which is emptied first: sorted and without
+/// repetitions, as the keys of the reply have to be. None means that everything is asked for.
 ///
 /// # Errors
 /// [`Failure::InfoHashMalformed`].
@@ -166,7 +150,14 @@ mod tests {
 
     /// What every row starts from.
     fn plain() -> Announce {
-        Announce { info_hash: HASH_BYTES, port: 6881, seeder: false, event: PeerEvent::None, want: None, compact: true }
+        Announce {
+            info_hash: HASH_BYTES,
+            port: 6881,
+            seeder: false,
+            event: PeerEvent::None,
+            num_want: None,
+            compact: true,
+        }
     }
 
     #[test]
@@ -195,11 +186,11 @@ mod tests {
             ("paused", "&event=paused", plain()),
             ("empty event", "&event=", plain()),
             ("unknown event", "&event=Started", plain()),
-            ("numwant 0", "&numwant=0", Announce { want: Some(0), ..plain() }),
-            ("numwant 1", "&numwant=1", Announce { want: Some(1), ..plain() }),
+            ("numwant 0", "&numwant=0", Announce { num_want: Some(0), ..plain() }),
+            ("numwant 1", "&numwant=1", Announce { num_want: Some(1), ..plain() }),
             ("numwant -1", "&numwant=-1", plain()),
             ("numwant empty", "&numwant=", plain()),
-            ("numwant beyond 32 bits", "&numwant=4294967297", Announce { want: Some(u32::MAX), ..plain() }),
+            ("numwant beyond 32 bits", "&numwant=4294967297", Announce { num_want: Some(u32::MAX), ..plain() }),
             ("compact 1", "&compact=1", plain()),
             ("compact 0", "&compact=0", Announce { compact: false, ..plain() }),
             ("the last port counts", "&port=1", Announce { port: 1, ..plain() }),
@@ -276,7 +267,8 @@ mod tests {
 
     #[test]
     fn no_query_makes_the_parser_stumble() {
-        // A fixed sequence of pseudo-random queries out of the bytes that mean something, and any others.
+        // A fixed sequence of pseudo-random queries out of the bytes that mean something, and any
+        // others.
         let alphabet = b"info_hash=port&%%%%0123456789abcdefGleft-numwant+event\x00\xff?# ";
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         let mut next = || {

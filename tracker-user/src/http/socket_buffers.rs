@@ -1,23 +1,26 @@
 //! What the kernel may hold for a connection.
 //!
-//! Left to itself, it gives a connection up to 4 MiB for what it is to send and 6 MiB for what has not been read
-//! (`net.ipv4.tcp_wmem`, `tcp_rmem`), and thousands of clients that take nothing would have all of that. Nearly all replies
-//! have a few hundred bytes, and a request has 8 KiB at most, so little is enough. Only a full scrape, of which there are few, is
-//! to be sent as fast as the way allows.
+//! By default the kernel gives a connection up to 4 MiB for what it is to send and 6 MiB for what
+//! has not been read (`net.ipv4.tcp_wmem`, `tcp_rmem`), and thousands of clients that take nothing
+//! would have all of that. Nearly all replies have a few hundred bytes, and a request has 8 KiB at
+//! most, so little is enough. Only a body that is made while it is sent, of which there are few, is
+//! to be sent as fast as the path allows.
 
 use socket2::{SockRef, Socket};
 use std::{io, os::fd::AsRawFd as _};
 
-/// Bytes for what is to be sent, and for what has not been read. The kernel takes twice that, for its own records.
+/// Bytes for what is to be sent, and for what has not been read. The kernel takes twice that, for
+/// its own records.
 pub const ASKED: usize = 16 << 10;
 
 /// What the kernel may take of memory for one of the two.
 pub const TAKEN: usize = 2 * ASKED;
 
-/// Bytes of a full scrape that the kernel may hold beyond what is on its way to the client.
+/// Bytes of a long body that the kernel may hold beyond what is on its way to the client.
 const UNSENT: u32 = 128 << 10;
 
-/// A size that was set by hand, for sending and for receiving; see `socket(7)`.
+/// `SOCK_RCVBUF_LOCK`: the size for receiving stays as it was set; the one for sending does not.
+/// See `socket(7)`.
 const RECEIVE_LOCKED: libc::c_int = 2;
 
 /// Bounds both for a listening socket; the connections inherit it.
@@ -29,8 +32,8 @@ pub fn bound(socket: &Socket) -> io::Result<()> {
     socket.set_recv_buffer_size(ASKED)
 }
 
-/// Lets the kernel find the size for sending, as long as much is to be sent. What the kernel does not know (before Linux 5.14) is
-/// left; it is slower then, and nothing else.
+/// Lets the kernel find the size for sending, while a long body is sent. A kernel before Linux 5.14
+/// does not know how; sending is slower then, and nothing else.
 pub fn unbind(socket: &SockRef<'_>) {
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
     let locks = RECEIVE_LOCKED;
@@ -46,7 +49,7 @@ pub fn unbind(socket: &SockRef<'_>) {
     }
 }
 
-/// Takes back what [`unbind`] has given.
+/// Bounds the size for sending again after [`unbind`].
 pub fn rebind(socket: &SockRef<'_>) {
     let _ = socket.set_send_buffer_size(ASKED);
 }
@@ -72,7 +75,7 @@ mod tests {
         (client, server)
     }
 
-    /// Bytes that can be sent to somebody who reads nothing.
+    /// Bytes that can be sent to a client that reads nothing.
     fn fill(server: &mut TcpStream) -> usize {
         let mut sum = 0;
         loop {
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_scrape_has_as_much_as_the_way_takes() {
+    fn a_long_body_has_as_much_as_the_path_takes() {
         let (mut client, server) = connect();
         let socket = SockRef::from(&server);
         unbind(&socket);

@@ -1,22 +1,28 @@
 //! What HTTP takes of memory at most, for people: `tracker sizes` prints it.
 
-use super::{Limits, buffers, snapshot};
-use crate::text::human_bytes;
+use super::{FullScrapeLimits, snapshot};
+use crate::{
+    http::{Limits, socket_buffers},
+    text::human_bytes,
+};
 use std::fmt;
 
-/// Bytes that a connection which stays open takes of the process besides what it [holds](Limits::held_bytes): its task, its
-/// registration, its place among the others. Measured with thousands of them.
+/// Bytes that a connection which stays open takes of the process besides what it
+/// [holds](Limits::held_bytes): its task, its registration, its place among the others. Measured
+/// with thousands of them.
 const CONNECTION: u64 = 3 << 10;
 
 /// See the module's text.
-pub struct Memory<'a> {
+pub struct Footprint<'a> {
     /// What clients may take.
     pub limits: &'a Limits,
+    /// What they may take of full scrapes.
+    pub full_scrape: &'a FullScrapeLimits,
     /// Torrents there is room for.
     pub torrents: u64,
 }
 
-impl Memory<'_> {
+impl Footprint<'_> {
     /// Bytes of the connections themselves.
     fn connections(&self) -> u64 {
         self.limits.connections as u64 * CONNECTION
@@ -24,11 +30,11 @@ impl Memory<'_> {
 
     /// Bytes of the order of a full scrape.
     fn order(&self) -> u64 {
-        if self.limits.full_scrape { self.torrents * size_of::<snapshot::Entry>() as u64 } else { 0 }
+        if self.full_scrape.enabled { self.torrents * size_of::<snapshot::Entry>() as u64 } else { 0 }
     }
 }
 
-impl fmt::Display for Memory<'_> {
+impl fmt::Display for Footprint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Limits { connections, held_bytes, .. } = self.limits;
         let rows = [
@@ -43,9 +49,9 @@ impl fmt::Display for Memory<'_> {
         write!(
             f,
             "{:>12}  in the kernel for each connection: {} to be sent, {} received and not read",
-            human_bytes(2 * buffers::TAKEN as u64),
-            human_bytes(buffers::TAKEN as u64),
-            human_bytes(buffers::TAKEN as u64)
+            human_bytes(2 * socket_buffers::TAKEN as u64),
+            human_bytes(socket_buffers::TAKEN as u64),
+            human_bytes(socket_buffers::TAKEN as u64)
         )
     }
 }
@@ -57,7 +63,8 @@ mod tests {
     #[test]
     fn memory_follows_the_limits() {
         let limits = Limits { connections: 2048, held_bytes: 8 << 20, ..Limits::default() };
-        let text = Memory { limits: &limits, torrents: 2_000_000 }.to_string();
+        let full_scrape = FullScrapeLimits::default();
+        let text = Footprint { limits: &limits, full_scrape: &full_scrape, torrents: 2_000_000 }.to_string();
         for part in [
             "6.0 MiB  2048 connections",
             "8.0 MiB  replies not taken",
@@ -66,8 +73,8 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
-        let off = Limits { full_scrape: false, ..limits };
-        let text = Memory { limits: &off, torrents: 2_000_000 }.to_string();
+        let off = FullScrapeLimits { enabled: false, ..full_scrape };
+        let text = Footprint { limits: &limits, full_scrape: &off, torrents: 2_000_000 }.to_string();
         assert!(text.contains(" 0 B  the order"), "{text}");
     }
 }

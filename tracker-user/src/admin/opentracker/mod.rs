@@ -1,18 +1,24 @@
-//! `/stats?mode=…` in the formats of opentracker, so that what people have built on them goes on working. Most modes are for
-//! MRTG: two figures, the uptime, a title.
+//! `/stats?mode=…` in the formats of opentracker, so that what people have built on them goes on
+//! working. Most modes are for MRTG: two figures, the uptime, a title.
 //!
-//! Where the two trackers differ in what there is to count: `udp` counts the XDP program and the sockets together and both
-//! address families, as opentracker's does; an accept is a TCP connection or a UDP request; `top10` and `top100` rank the
-//! largest swarms of the last walk through the store; nothing is ever stalled by a mutex, and there is no livesync.
+//! Where the two trackers differ in what there is to count: `udp` counts the XDP program and the
+//! sockets together and both address families, as opentracker's does; an accept is a TCP connection
+//! or a UDP request; `top10` and `top100` rank the largest swarms of the last walk through the
+//! store; nothing is ever stalled by a mutex, and there is no livesync.
 
-use super::http::HttpEvent;
+mod errors;
+
 use crate::{
-    http::failure::Failure,
+    http::{counters::HttpEvent, tracker::counters::TrackerEvent},
     statistics::{Renewals, Snapshot},
     store::totals::TopSwarm,
 };
+use errors::http_errors;
 use std::fmt::Write as _;
 use tracker_common::outcome::{Event, Reason, RequestReason, StoreError};
+
+/// The media type of what [`write()`] makes.
+pub const CONTENT_TYPE: &str = "text/plain";
 
 /// The modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +119,7 @@ impl Figures {
         .iter()
         .sum();
         Self {
-            tcp_accepted: http.event(HttpEvent::Accepted),
+            tcp_accepted: http.engine.event(HttpEvent::Accepted),
             tcp_announces: tcp([Event::Announce4, Event::Announce6]),
             tcp_scrapes: tcp([Event::Scrape4, Event::Scrape6]),
             udp_requests: udp_connects + udp_announces + udp_scrapes + unanswered,
@@ -121,7 +127,7 @@ impl Figures {
             udp_announces,
             udp_scrapes,
             mismatches: refused(RequestReason::ConnectionIdWrong.into()),
-            full_scrapes: http.event(HttpEvent::FullScrape),
+            full_scrapes: http.tracker.event(TrackerEvent::FullScrape),
         }
     }
 
@@ -167,7 +173,7 @@ pub fn write(snapshot: &Snapshot, mode: Mode) -> String {
         Mode::Tcp4 => connections("tcp4 stats", figures.tcp_accepted, figures.tcp_announces),
         Mode::Torr => format!("{0}\n0\nopentracker serving {0} torrents\nopentracker", snapshot.torrents),
         Mode::Fscr => {
-            let bytes = snapshot.http.event(HttpEvent::FullScrapeBytes);
+            let bytes = snapshot.http.tracker.event(TrackerEvent::FullScrapeBytes);
             format!(
                 "{}\n{bytes}\n{uptime}\nopentracker full scrape stats, {} conns/s :: {} bytes/s.",
                 figures.full_scrapes * 1000,
@@ -201,7 +207,8 @@ fn version() -> String {
     format!("tracker {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// Lists by peers, seeders and leechers. All three draw on the swarms with the most peers, which is exact for the first list.
+/// Lists by peers, seeders and leechers. All three draw on the swarms with the most peers, which is
+/// exact for the first list.
 fn top(swarms: &[TopSwarm], amount: usize) -> String {
     let mut lines = String::new();
     for (name, seeders, leechers) in [("peers", 1, 1), ("seeds", 1, 0), ("leechers", 0, 1)] {
@@ -229,47 +236,6 @@ fn renew(renewals: &Renewals) -> String {
         let _ = writeln!(lines, "{minute:02} {count}");
     }
     lines
-}
-
-/// opentracker's nine kinds of HTTP errors, and how many of ours are of that kind.
-fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
-    let mut errors = [
-        ("302 Redirect", 0),
-        ("400 Parse Error", 0),
-        ("400 Invalid Parameter", 0),
-        ("400 Invalid Parameter (compact=0)", 0),
-        ("400 Not Modest", 0),
-        ("402 Payment Required", 0),
-        ("403 Access Denied", 0),
-        ("404 Not found", 0),
-        ("500 Internal Server Error", 0),
-    ];
-    for failure in Failure::ALL {
-        let kind = match failure {
-            Failure::RequestMalformed
-            | Failure::RequestIncomplete
-            | Failure::BodySent
-            | Failure::MethodNotAllowed
-            | Failure::HeaderTimeout
-            | Failure::HeaderTooLarge
-            | Failure::VersionUnsupported => 1,
-            Failure::InfoHashMissing
-            | Failure::InfoHashMalformed
-            | Failure::InfoHashRepeated
-            | Failure::PortMissing
-            | Failure::PortMalformed
-            | Failure::PortZero
-            | Failure::LeftMalformed
-            | Failure::NumWantMalformed
-            | Failure::StatisticsModeUnknown => 2,
-            Failure::FullScrapeBusy | Failure::FullScrapeRepeated => 4,
-            Failure::FullScrapeOff => 6,
-            Failure::NotFound => 7,
-            Failure::TooManyConnections | Failure::TrackerFull | Failure::Internal => 8,
-        };
-        errors[kind].1 += snapshot.http.failure(*failure);
-    }
-    errors
 }
 
 fn everything(snapshot: &Snapshot, figures: &Figures) -> String {
