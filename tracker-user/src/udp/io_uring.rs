@@ -11,7 +11,7 @@
 use super::{
     PATIENCE, REQUEST_BYTES, is_fatal,
     replies::Replies,
-    shorten::{Shortener, is_too_long},
+    shorten::{Shortener, Unsent, is_too_long},
     socket_address, source,
 };
 use crate::{service::Shutdown, store::Handle};
@@ -273,7 +273,7 @@ impl<'a> UringSocket<'a> {
         let name = unsafe { slice::from_raw_parts(name.cast::<u8>(), length as usize) };
         let client = socket_address(name).ok_or(error)?;
         let local = self.socket.local_addr()?.ip();
-        self.shortener.send(handle, reply, client, Some(local), send)
+        self.shortener.send(handle, Unsent { reply, client, local: Some(local) }, send)
     }
 
     /// Lets the kernel receive from now on.

@@ -1,4 +1,4 @@
-//! Replies that are too long for the way to their client.
+//! Replies that are too long for the path to their client.
 //!
 //! No reply is sent in fragments: many networks lose them. The kernel refuses a reply that is longer than the MTU of the
 //! interface, of the route or of the path as routers have reported it (`EMSGSIZE`). Such a reply is cut to as many peers, or
@@ -25,7 +25,7 @@ const DESTINATIONS: usize = 1024;
 /// For how long.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// What every way carries, and before that, over IPv4, what nearly every way carries (RFC 791, RFC 8200).
+/// What every path carries, and before that, over IPv4, what nearly every path carries (RFC 791, RFC 8200), in bytes.
 const MINIMA_V4: [usize; 2] = [576, 68];
 const MINIMUM_V6: usize = 1280;
 
@@ -35,25 +35,35 @@ pub struct Shortener {
     known: HashMap<IpAddr, (usize, Instant)>,
 }
 
+/// A reply that the kernel has refused as too long.
+#[derive(Clone, Copy)]
+pub struct Unsent<'a> {
+    /// The whole reply.
+    pub reply: &'a [u8],
+    /// The client that it is for.
+    pub client: SocketAddr,
+    /// The address that it leaves from, if that is known.
+    pub local: Option<IpAddr>,
+}
+
 /// Whether the kernel refused a packet because it is too long.
 pub fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMSGSIZE)
 }
 
 impl Shortener {
-    /// Sends the beginning of a reply that was refused as too long: as much of it as fits the way from `local` (if that is
-    /// known) to `client`. `send` sends what it is given.
+    /// Sends the beginning of a reply that was refused as too long: as much of it as fits the path to the client. `send` sends
+    /// what it is given.
     ///
     /// # Errors
     /// Those of `send`; `EMSGSIZE` if nothing that makes sense is short enough.
     pub fn send(
         &mut self,
         handle: &Handle,
-        reply: &[u8],
-        client: SocketAddr,
-        local: Option<IpAddr>,
+        unsent: Unsent<'_>,
         mut send: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
+        let Unsent { reply, client, local } = unsent;
         let ipv4 = client.is_ipv4();
         let headers = if ipv4 { 20 + 8 } else { 40 + 8 };
         let remembered = self.remembered(client.ip());
@@ -191,7 +201,7 @@ mod tests {
         let mut tries = 0;
         let mut length = None;
         let client = "127.0.0.1:1".parse().expect("an address");
-        let result = shortener.send(handle, reply, client, None, |part| {
+        let result = shortener.send(handle, Unsent { reply, client, local: None }, |part| {
             tries += 1;
             if part.len() + 28 > limit {
                 return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
