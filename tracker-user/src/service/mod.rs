@@ -44,12 +44,6 @@ impl Services {
         self.threads.push(thread.with_context(|| format!("cannot start the thread {name}"))?);
         Ok(())
     }
-
-    /// By which they learn that it is over.
-    #[must_use]
-    pub fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
-    }
 }
 
 impl Drop for Services {
