@@ -1,8 +1,8 @@
-//! Log lines on their way to standard error. A thread of their own writes them, so nothing that is logged can stop or end the
-//! tracker, whatever standard error is: a pipe that is full or that nobody reads any more, a full disk, a lost terminal.
+//! The log. A thread of its own writes the lines to standard error, so that logging never stops or ends the tracker, whatever
+//! standard error is: a full pipe, a pipe without a reader, a full disk, a lost terminal.
 //!
-//! What cannot be written, or does not fit into the queue while the writer waits, is lost and counted, and the count is told as
-//! soon as something can be written again.
+//! A line is lost if it cannot be written, or if the queue is full while the writer waits. Lost lines are counted, and the
+//! count is logged as soon as a line can be written again.
 
 use crate::text::plural;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

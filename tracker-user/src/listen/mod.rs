@@ -18,7 +18,7 @@ use std::{
 pub struct Endpoint {
     /// Where.
     pub address: SocketAddr,
-    /// Nobody asked for it by name: if the host lacks the address family, go on without.
+    /// It is a default: if the host lacks the address family, the tracker goes on without it.
     pub optional: bool,
 }
 

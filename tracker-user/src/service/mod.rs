@@ -1,5 +1,4 @@
-//! Work that goes on beside other work from the start to the end: [`Service`]s in threads of their own, and [`Shutdown`], by
-//! which they learn that it is over.
+//! Services: work that goes on in threads of its own from the start to the end. [`Shutdown`] tells them to end.
 
 mod shutdown;
 

@@ -60,7 +60,7 @@ impl<T: Element> Region<T> {
         Ok(Self { start, count, _mapping: mapping, element: PhantomData })
     }
 
-    /// Bytes of so many elements.
+    /// Bytes of `count` elements.
     pub const fn length(count: u32) -> usize {
         size_of::<T>() * count as usize
     }

@@ -1,5 +1,5 @@
-//! One packet as a line: time of day (UTC, as in the log), interface, source > destination, request, bytes of it, what became of
-//! it, what was done with it, info_hash. What there is not is `-`.
+//! One packet as a line: time of day (UTC, as in the log), interface, source > destination, request, its bytes, outcome, action
+//! of the XDP program, info_hash. A field without a value is `-`.
 
 use crate::xdp::netlink;
 use rustix::time::{ClockId, clock_gettime};
@@ -57,7 +57,7 @@ fn name(index: u32, settings: &Settings) -> Option<String> {
     (interface.mac == Some(mac)).then_some(interface.name)
 }
 
-/// The line of a packet that came in by `interface`, so many nanoseconds after midnight.
+/// The line of a packet that came in by `interface`, `time` nanoseconds after midnight.
 pub fn line(traced: &Traced<'_>, interface: &str, time: u64) -> String {
     let (seconds, milliseconds) = (time / NANOSECONDS, time % NANOSECONDS / 1_000_000);
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);

@@ -1,7 +1,7 @@
 //! `tracker trace`: single packets, as a running tracker's XDP program sees them.
 //!
-//! The program writes a record of each packet into a ring buffer while a word in the settings record lies ahead of its clock. This
-//! moves the word on once a second, so that nothing stays on, whatever becomes of it.
+//! The program writes a record of each packet into a ring buffer while a word in the settings record lies ahead of its clock.
+//! The tracing process moves the word on once a second, so tracing stops when the process ends, however it ends.
 
 mod claim;
 mod find;
@@ -39,18 +39,18 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// How long its clock, which ticks four times a second, may stand still.
 const STANDSTILL: Duration = Duration::from_secs(3);
 
-/// No more records are read while so many bytes wait to be written.
+/// While this many bytes wait to be written, no more records are read.
 const PENDING: usize = 64 << 10;
 
 /// What a pipe that can be written to takes without blocking: PIPE_BUF.
 const PIECE: usize = 4096;
 
-/// What is not the tracker's business, and mostly is most of what comes. Shown only when it is asked for by name: what is shown over
-/// a network connection makes packets itself.
+/// Outcomes of packets that are not for the tracker, which are often most packets. They are shown only when they are named:
+/// over a network connection, each line shown makes such packets itself.
 const OTHERS: [Reason; 3] =
     [Reason::Frame(FrameReason::NotIp), Reason::Frame(FrameReason::NotUdp), Reason::Frame(FrameReason::NotForUs)];
 
-/// Shows packets until there were as many as asked for, a signal comes, or nobody reads on.
+/// Shows packets until `--count` is reached, a signal comes, or the reader of standard output has gone.
 ///
 /// # Errors
 /// When there is no tracker to trace, or it ends.
@@ -59,7 +59,7 @@ pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
     let found = find::tracker(options.program)?;
     let claim = Claim::take(&found.settings, wanted(&options.reason))?;
     let mut ring = found.ring;
-    // What came before is nobody's any more.
+    // Records from before were for another process.
     while ring.next().is_some() {}
     output::complain(&format!("tracing XDP program {}; SIGINT (Ctrl-C) ends it\n", found.program));
     let mut trace = Trace {
@@ -107,7 +107,7 @@ fn signals() -> anyhow::Result<OwnedFd> {
     };
     ensure!(blocked == 0, "cannot block signals: {}", io::Error::from_raw_os_error(blocked));
     ensure!(file >= 0, "cannot wait for signals (signalfd): {}", io::Error::last_os_error());
-    // SAFETY: the call has just opened it, for nobody else.
+    // SAFETY: the call has just opened it, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
@@ -167,7 +167,7 @@ impl Trace<'_> {
                     return Ok(output::exit_code(Err(error)));
                 }
             } else if output.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
-                // Nobody will read what is still to come.
+                // The reader has gone.
                 return Ok(ExitCode::SUCCESS);
             }
         }

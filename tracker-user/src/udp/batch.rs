@@ -227,7 +227,7 @@ impl Batch {
 /// Types for which all zero bytes are valid.
 ///
 /// # Safety
-/// As said.
+/// All zero bytes must be a valid value.
 unsafe trait Zeroable {}
 
 // SAFETY: bytes.

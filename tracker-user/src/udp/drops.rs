@@ -1,5 +1,5 @@
 //! Packets that the kernel dropped at the sockets: their receive buffers were full, or checksums wrong. The kernel counts
-//! them per socket and is asked when somebody wants to know, so that receiving costs nothing more.
+//! them per socket and is asked on demand, so that receiving costs nothing more.
 
 use crate::listen::socket_option;
 use std::{
@@ -17,7 +17,7 @@ const FIGURES: usize = 9;
 pub struct Drops(Arc<Mutex<Vec<Watched>>>);
 
 struct Watched {
-    /// Whoever serves the socket keeps it; when that ends, it is closed.
+    /// Owned by the thread that serves it, and closed with that thread.
     socket: Weak<UdpSocket>,
     /// The kernel's counter when it was read last. It has 32 bits and begins anew at their end.
     last: u32,

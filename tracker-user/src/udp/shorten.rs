@@ -22,7 +22,7 @@ use tracker_common::{
 /// Destinations whose MTU is remembered.
 const DESTINATIONS: usize = 1024;
 
-/// For how long.
+/// How long it is remembered.
 const MEMORY: Duration = Duration::from_secs(60);
 
 /// What every path carries, and before that, over IPv4, what nearly every path carries (RFC 791, RFC 8200), in bytes.
@@ -70,7 +70,7 @@ impl Shortener {
         let minima = if ipv4 { &MINIMA_V4[..] } else { &[MINIMUM_V6] };
         let asked = std::iter::once_with(|| path_mtu(local, client).ok()).flatten();
         let mut length = reply.len();
-        // Counted before it is sent: whoever has the reply finds it counted.
+        // Counted before it is sent: a client that has the reply finds it counted.
         handle.event(Event::RepliesShortened);
         for mtu in remembered.into_iter().chain(asked).chain(minima.iter().copied()) {
             let Some(shorter) = cut(reply, mtu.saturating_sub(headers), ipv4).filter(|shorter| *shorter < length)

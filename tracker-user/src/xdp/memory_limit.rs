@@ -1,8 +1,8 @@
-//! Whether the control group that this process is in has room for the store.
+//! Whether the control group of this process has room for the store.
 //!
-//! The maps of the XDP program are taken and charged to the control group when they are made. If the group has no room for them
-//! the kernel ends the process (out of memory) without a word from it, so its limits are looked at first: those of the group and
-//! of all groups that it is in, of either version of control groups.
+//! The kernel takes the memory of the maps, and charges it to the control group, when they are made. If the group has no room
+//! for them, the kernel kills the process (out of memory) before it can say why. So the limits are read first: those of the
+//! group and of all groups around it, in either version of control groups.
 
 use crate::{store::sizes::Sizes, text::human_bytes};
 use anyhow::bail;
@@ -17,8 +17,8 @@ use std::{
 /// threads, buffers. While the program is loaded 25 MiB of it were measured.
 const BESIDES: u64 = 32 << 20;
 
-/// For so many bytes of a map the kernel needs another one to manage it: a pointer for each page of 4096 bytes, and an entry of the page table that maps it
-/// into this process.
+/// Bytes of a map for which the kernel needs one more byte: a pointer for each page of 4096 bytes, and an entry of the page
+/// table that maps it into this process.
 const BYTES_PER_MANAGED_BYTE: u64 = 4096 / (8 + 8);
 
 /// A limit from here on is none: version 1 has no word for that.

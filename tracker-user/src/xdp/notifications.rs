@@ -1,7 +1,7 @@
 //! Waits for the kernel to say that interfaces or addresses have changed.
 //!
-//! What has changed is not read from the messages: after any of them everything is asked for anew. So no order of messages is
-//! wrong, and none that is lost (the kernel says so, `ENOBUFS`) is missed.
+//! The messages are not read: after any of them, everything is asked for anew. So their order does not matter, nor does a lost
+//! message, because the kernel reports the loss (`ENOBUFS`).
 
 use anyhow::Context as _;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -53,7 +53,7 @@ impl Notifications {
                 self.drain();
                 Woken::Change
             }
-            // Interrupted by a signal, as well: whoever waits looks at the clock.
+            // Or interrupted by a signal: the caller looks at the clock.
             Ok(0) | Err(_) => Woken::Time,
         }
     }
