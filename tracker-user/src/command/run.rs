@@ -43,7 +43,7 @@ fn prepare() -> anyhow::Result<(Signals, Log)> {
     let log = Log::to_standard_error().context("cannot start the thread that writes the log")?;
     panics::abort_after_telling(log.clone());
     show_log(&log);
-    // Whoever sends one has to find it in the log.
+    // After the log, so that each signal that arrives is in it.
     Ok((signals.watch(log.clone())?, log))
 }
 

@@ -1,15 +1,15 @@
-//! Log lines on their way to standard error. A thread of their own writes them, so nothing that is logged can stop or end the
-//! tracker, whatever standard error is: a pipe that is full or that nobody reads any more, a full disk, a lost terminal.
+//! The log. A thread of its own writes the lines to standard error, so that logging never stops or ends the tracker, whatever
+//! standard error is: a full pipe, a pipe without a reader, a full disk, a lost terminal.
 //!
-//! What cannot be written, or does not fit into the queue while the writer waits, is lost and counted, and the count is told as
-//! soon as something can be written again.
+//! A line is lost if it cannot be written, or if the queue is full while the writer waits. Lost lines are counted, and the
+//! count is logged as soon as a line can be written again.
 
 use crate::text::plural;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     collections::VecDeque,
     fmt::Write as _,
     io::{self, ErrorKind, Write},
-    os::fd::AsRawFd as _,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
     thread,
     time::{Duration, Instant},
@@ -153,6 +153,9 @@ impl Shared {
     }
 }
 
+/// How long it is waited at a time until something may be written.
+const WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// Where lines go.
 trait Sink: Write {
     /// Waits until something may be written, after `write` has said that it would have to wait.
@@ -164,9 +167,7 @@ struct StandardError;
 
 impl Write for StandardError {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // SAFETY: the pointer and the length are those of one slice.
-        let written = unsafe { libc::write(io::stderr().as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
-        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+        Ok(rustix::io::write(io::stderr(), bytes)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -176,11 +177,11 @@ impl Write for StandardError {
 
 impl Sink for StandardError {
     fn wait(&self) {
-        let mut poll = libc::pollfd { fd: io::stderr().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+        let stderr = io::stderr();
+        let mut files = [PollFd::new(&stderr, PollFlags::OUT)];
         // Whatever comes of it, `write` is tried again and knows better.
-        // SAFETY: `poll` is one element, and outlives the call.
-        unsafe { libc::poll(&raw mut poll, 1, 1000) };
-        if poll.revents & !libc::POLLOUT != 0 {
+        let _ = poll(&mut files, Some(&WAIT));
+        if files[0].revents().intersects(!PollFlags::OUT) {
             // The other end is gone. If `write` does not say so, this must not become a busy loop.
             thread::sleep(Duration::from_millis(10));
         }

@@ -1,6 +1,6 @@
-//! A panic ends the whole process, in every build: a service manager then starts it anew, and a half-dead tracker with one
-//! thread gone would be worse than none. What the panic said goes to the log like any other line, so a standard error that
-//! cannot be written does not stand in the way.
+//! A panic ends the whole process, in every build: a tracker that lacks one of its threads would be worse than none, and a
+//! service manager restarts the process. The message of the panic is a log line like any other, so it does not matter if
+//! standard error cannot be written.
 
 use super::log::{LAST_LINES, Log};
 use std::{

@@ -1,8 +1,8 @@
-//! What signals do: SIGTERM and SIGINT stop the tracker, and those that would end it although they mean nothing to it are
+//! Signals. SIGTERM and SIGINT stop the tracker. Signals that have no meaning here, but would end a process by default, are
 //! logged and ignored.
 //!
-//! They are blocked in all threads from the beginning on, and one thread waits for them, so none can come too early. SIGQUIT
-//! keeps its meaning, an end at once with a core dump where these are on, and so do the signals of faults.
+//! All of them are blocked in all threads from the start, and one thread waits for them, so none can come too early. SIGQUIT
+//! and the signals of faults keep their meaning: they end the process at once, with a core dump where those are on.
 
 use super::log::{LAST_LINES, Log};
 use anyhow::{Context as _, ensure};
@@ -36,7 +36,7 @@ const MEANINGLESS: [(libc::c_int, &str); 9] = [
     (libc::SIGSTKFLT, "SIGSTKFLT"),
 ];
 
-/// What a signal that stops the tracker finds.
+/// How far the tracker is when a signal is to stop it.
 mod phase {
     pub const STARTING: u8 = 0;
     pub const RUNNING: u8 = 1;
@@ -70,8 +70,8 @@ impl Blocked {
             (set, libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()))
         };
         ensure!(error == 0, "cannot block signals: {}", io::Error::from_raw_os_error(error));
-        // A file that may not grow, be it the log, is an error for who writes it and no reason to end. (The kernel sends this
-        // one to the thread that writes, where nobody would wait for it. SIGPIPE is ignored by Rust's runtime.)
+        // A file that may not grow is an error for the writer and no reason to end. (The kernel sends SIGXFSZ to the thread
+        // that writes, so the thread that waits for signals would not see it. Rust's runtime ignores SIGPIPE.)
         // SAFETY: no handler is installed.
         let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         ensure!(before != libc::SIG_ERR, "cannot ignore SIGXFSZ: {}", io::Error::last_os_error());
@@ -126,8 +126,8 @@ impl Watcher {
                 }
                 continue;
             }
-            // SAFETY: all zero bytes are a valid `siginfo_t`, and the call has filled it in. The sender is there to be read
-            // when somebody has sent the signal, which is what a code of 0 or less says.
+            // SAFETY: all zero bytes are a valid `siginfo_t`, and the call has filled it in. The sender is valid
+            // when a process has sent the signal, which a code of 0 or less says.
             let sender = unsafe {
                 let details = details.assume_init();
                 if details.si_code <= 0 { format!(" from process {}", details.si_pid()) } else { String::new() }
@@ -143,7 +143,7 @@ impl Watcher {
         match self.phase.swap(phase::STOPPING, Ordering::SeqCst) {
             phase::STARTING => {
                 info!("{name}{sender}: stopping before everything was started");
-                // What has been bound, loaded or attached so far goes with the process.
+                // The kernel releases what has been bound, loaded or attached so far.
                 self.log.settle(LAST_LINES);
                 process::exit(0);
             }

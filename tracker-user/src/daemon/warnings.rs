@@ -1,7 +1,7 @@
-//! Warnings of what goes wrong while everything seems to run: the tracker is full, or packets are lost. One thread looks at
-//! the counters every second; each kind of warning is given at most once a minute, with how often it has happened.
+//! Warnings of trouble that shows in counters only: the tracker is full, or packets are lost. A thread reads the counters
+//! every second. Each kind of warning is logged at most once a minute, with the number of events.
 //!
-//! The same thread says when an address that was missing at the start has come.
+//! The same thread logs when an address that was missing at the start has been configured.
 
 use crate::{
     listen,

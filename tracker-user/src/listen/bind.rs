@@ -2,9 +2,9 @@
 //!
 //! Every address has several sockets with `SO_REUSEPORT`. With that option alone a second tracker of the same user would
 //! bind without an error, and take half of the requests. Therefore the first socket of an address is bound without it, which
-//! fails if anybody else has the port, and is opened to the others afterwards. As a socket without the option would also
-//! refuse the sockets of this tracker, wildcards come first: whoever has the wildcard has the port, and named addresses of the
-//! same port join it.
+//! fails if another process has the port; the option is set afterwards. A socket without the option would also refuse
+//! the sockets of this tracker, so wildcards come first: the process that has the wildcard has the port, and named addresses
+//! of the same port join it.
 
 use super::{Endpoint, address, explain, is_family_missing};
 use anyhow::Context as _;
@@ -41,7 +41,7 @@ pub trait Transport {
     /// Lets a bound socket receive.
     ///
     /// # Errors
-    /// When the system refuses; with [`ErrorKind::AddrInUse`] if somebody else has been faster.
+    /// When the system refuses; with [`ErrorKind::AddrInUse`] if another process has been faster.
     fn begin(socket: &Socket) -> io::Result<()>;
 }
 
@@ -55,16 +55,16 @@ pub struct Bound {
     pub missing: bool,
 }
 
-/// Who may have a socket on the port when the first one of an address is bound.
+/// Which sockets may have the port when the first one of an address is bound.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Others {
-    /// Nobody.
+    /// No socket.
     None,
-    /// This tracker, with the wildcard.
+    /// Those of this tracker, on the wildcard.
     Ours,
 }
 
-/// Binds every endpoint with `threads` sockets. Those that are the same are bound once; one that nobody asked for may be
+/// Binds every endpoint with `threads` sockets. Equal ones are bound once. An optional one may be
 /// missing.
 ///
 /// # Errors

@@ -1,5 +1,4 @@
-//! Work that goes on beside other work from the start to the end: [`Service`]s in threads of their own, and [`Shutdown`], by
-//! which they learn that it is over.
+//! Services: work that goes on in threads of its own from the start to the end. [`Shutdown`] tells them to end.
 
 mod shutdown;
 
@@ -43,12 +42,6 @@ impl Services {
         let thread = thread::Builder::new().name(name.clone()).spawn(run);
         self.threads.push(thread.with_context(|| format!("cannot start the thread {name}"))?);
         Ok(())
-    }
-
-    /// By which they learn that it is over.
-    #[must_use]
-    pub fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
     }
 }
 

@@ -1,4 +1,4 @@
-//! What threads count. Each has counters of its own, so that nobody waits for others; they are added up when somebody asks.
+//! Counters. Each thread has its own, so that threads do not wait for each other. They are added up on demand.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracker_common::outcome::{COUNTERS, Counter};

@@ -42,12 +42,12 @@ impl Handle {
 
     /// Appends bytes of this handle's working space (a reply, or the peers of a sample) to `into`.
     ///
-    /// False, and nothing is appended, if they do not lie inside the space, which would be a bug of whoever built them.
+    /// False, and nothing is appended, if they do not lie inside the space, which would be a bug of the caller.
     #[must_use]
     pub fn copy_out(&self, start: u32, length: u32, into: &mut Vec<u8>) -> bool {
         let inside = start.checked_add(length).is_some_and(|end| end as usize <= SCRATCH_BYTES);
         if inside {
-            // SAFETY: inside the space, as just checked. Whoever writes to it holds this handle, which is not shared between
+            // SAFETY: inside the space, as just checked. Only a holder of this handle writes to it. The handle is not shared between
             // threads, and nothing else runs on this thread while the bytes are copied.
             into.extend_from_slice(unsafe {
                 std::slice::from_raw_parts(self.scratch.bytes().add(start as usize), length as usize)
@@ -58,7 +58,7 @@ impl Handle {
 }
 
 impl Platform for Handle {
-    // Whoever holds a lock is an XDP program, which cannot be put to sleep, or a thread that will be scheduled again.
+    // A lock is held by an XDP program, which cannot be put to sleep, or by a thread that will be scheduled again.
     const BOUNDED: bool = false;
     type Inner = Self;
 
@@ -131,7 +131,7 @@ impl Platform for Handle {
     }
 
     fn pause(&self, tries: u32) {
-        // Holders are usually gone within a microsecond; one that is not may be waiting for this very core.
+        // A lock is usually free again within a microsecond. If not, its holder may be waiting for this very core.
         if tries < 100 {
             std::hint::spin_loop();
         } else {

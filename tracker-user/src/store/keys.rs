@@ -40,8 +40,8 @@ fn fresh() -> anyhow::Result<Key> {
     Ok(key)
 }
 
-/// Whether somebody may have guessed the key, because it is the same few bytes again and again: what an empty disk block or a
-/// careless hand leaves, and a random key is not once in 10^14 times.
+/// Whether the key consists of a few bytes that repeat, so that it could be guessed: such as an empty disk block, or a key
+/// written by hand. A random key looks like that less than once in 10^14 times.
 fn is_degenerate(key: &Key) -> bool {
     let distinct = (0..key.len()).filter(|&at| !key[..at].contains(&key[at])).count();
     let (low, high) = key.split_at(KEY_BYTES / 2);

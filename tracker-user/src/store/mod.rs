@@ -121,7 +121,7 @@ impl Store {
         &self.sizes
     }
 
-    /// A swarm record, for whoever only reads; `None` if there is none of that number.
+    /// A swarm record, for reading without a handle; `None` if there is none of that number.
     #[must_use]
     pub fn swarm(&self, number: u32) -> Option<&Swarm> {
         self.swarms.get(number)

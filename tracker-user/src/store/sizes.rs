@@ -17,9 +17,10 @@ use tracker_common::{
 /// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in its home bucket.
 const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
 
-/// Peers of one family in a small swarm: as few as all swarms may have without running short, whatever the mix of sizes. Peers
-/// that outgrow the swarm's record take a partition and a whole chunk, however few they are, and if all swarms were such this
-/// would be most of the memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a fifth of it.
+/// Peers of one family in a small swarm: if no swarm that has outgrown its record has fewer, there is room for all peers,
+/// whatever the mix of sizes. Peers that do not fit the swarm's record take a partition and a whole chunk, however few they
+/// are; if all swarms were like that, this would be most of the memory. Swarm sizes as they are met (the n-th largest has 1/n
+/// of the largest) need a fifth of it.
 const SMALL: u64 = 10;
 
 /// What the peers of one family need besides swarm records.
@@ -36,8 +37,8 @@ fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     let small = torrents.min(peers / SMALL);
     let others = peers - small * SMALL;
     let big = others.div_ceil(u64::from(F::PER_PARTITION));
-    // The root of a directory has room for a few partitions. A swarm of more has a node, and one more for every so many that
-    // it has beyond these.
+    // The header of a directory has room for a few partitions. A larger swarm has a node, and one more for each `node - root`
+    // partitions beyond.
     let (root, node) = (u64::from(ROOT_REFS), u64::from(NODE_REFS));
     let with_nodes = torrents.min(big / root);
     let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * root).div_ceil(node - root) };
@@ -45,9 +46,9 @@ fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     Needs { partitions: small + big, chunks: small + chunks::<F>(others), nodes }
 }
 
-/// Chunks of big swarms for so many peers: all chunks of a partition but the last are full, and that one is half full on
-/// average. It depends on how many peers the partitions have; in the least favourable swarms that is 1.8 slots of IPv4 less
-/// than half. What they lack then, three chunks in a thousand, others have to spare.
+/// Chunks of big swarms with this many peers in all: all chunks of a partition but the last are full, and the last one is half
+/// full on average. How full exactly depends on the sizes of the partitions: in the least favourable swarms it lacks 1.8 slots
+/// (IPv4). Such swarms take three chunks in a thousand more, which others have to spare.
 fn chunks<F: Family>(peers: u64) -> u64 {
     let (slots, per_partition) = (u64::from(F::SLOTS), u64::from(F::PER_PARTITION));
     (peers * (2 * per_partition + slots + 3)).div_ceil(2 * per_partition * slots)
@@ -174,7 +175,7 @@ pub fn bytes_per_peer_v4() -> f64 {
     bytes_per_peer::<V4>(size_of::<ChunkV4>())
 }
 
-/// Bytes per further IPv6 peer in a big swarm, likewise.
+/// Bytes per further IPv6 peer in a big swarm, likewise with everything.
 #[must_use]
 pub fn bytes_per_peer_v6() -> f64 {
     bytes_per_peer::<V6>(size_of::<ChunkV6>())
@@ -285,7 +286,7 @@ mod tests {
         let mut info_hash = InfoHash::default();
         info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
         let [a, b, c, d] = member.to_be_bytes();
-        // Nobody is in two swarms, so that their partitions are filled independently.
+        // No peer is in two swarms, so the partitions are filled independently.
         let port = torrent as u16 + 1;
         let (info_hash, seeder, event) = (&info_hash, true, PeerEvent::None);
         let done = if v6 {

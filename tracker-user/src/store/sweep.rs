@@ -7,10 +7,10 @@ use super::{
 };
 use crate::service::{Service, Shutdown};
 use arc_swap::ArcSwap;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    mem::MaybeUninit,
     ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
@@ -102,13 +102,8 @@ impl Service for Sweeper {
 
 /// Processor time that this thread has used so far.
 pub(crate) fn processor_time() -> Duration {
-    let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: there is room for what is written, and zeros, which are left if nothing is, are valid.
-    let time = unsafe {
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
-        time.assume_init()
-    };
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }
 
 /// One sweep through the store: call [`Sweep::batch`] until it says false.

@@ -1,4 +1,4 @@
-//! Who traces: one process at a time, for a ring buffer has one reader.
+//! The right to trace: one process at a time has it, because a ring buffer has one reader.
 
 use anyhow::bail;
 use std::{
@@ -104,7 +104,7 @@ mod tests {
             clock::set(&settings, second);
             assert_eq!(settings.trace_until.load(), until, "second {second}");
         }
-        // And whoever comes next can begin.
+        // And the next process can begin.
         assert!(Claim::take_as(&settings, 6, 78).is_ok());
     }
 

@@ -68,7 +68,7 @@ pub fn tracker(wanted: Option<u32>) -> anyhow::Result<Found> {
     }
 }
 
-/// Opens the maps of a program. `None` if it is somebody else's of the same name.
+/// Opens the maps of a program. `None` if it is another program of the same name.
 fn open(program: &ProgramInfo) -> anyhow::Result<Option<Found>> {
     let ids =
         program.map_ids().map_err(|error| explain(error.into(), "ask for the maps of the tracker's XDP program"))?;

@@ -1,7 +1,7 @@
 //! `tracker trace`: single packets, as a running tracker's XDP program sees them.
 //!
-//! The program writes a record of each packet into a ring buffer while a word in the settings record lies ahead of its clock. This
-//! moves the word on once a second, so that nothing stays on, whatever becomes of it.
+//! The program writes a record of each packet into a ring buffer while a word in the settings record lies ahead of its clock.
+//! The tracing process moves the word on once a second, so tracing stops when the process ends, however it ends.
 
 mod claim;
 mod find;
@@ -15,10 +15,14 @@ use anyhow::{bail, ensure};
 use aya::maps::{MapData, RingBuf};
 use claim::Claim;
 use line::{Clock, Names};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use std::{
-    io::{self, ErrorKind, Write as _},
+    io::{self, Write as _},
     mem::MaybeUninit,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{FromRawFd as _, OwnedFd},
     process::ExitCode,
     ptr,
     time::{Duration, Instant},
@@ -30,23 +34,23 @@ use tracker_common::{
 };
 
 /// How often the tracker is looked at.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// How long its clock, which ticks four times a second, may stand still.
 const STANDSTILL: Duration = Duration::from_secs(3);
 
-/// No more records are read while so many bytes wait to be written.
+/// While this many bytes wait to be written, no more records are read.
 const PENDING: usize = 64 << 10;
 
 /// What a pipe that can be written to takes without blocking: PIPE_BUF.
 const PIECE: usize = 4096;
 
-/// What is not the tracker's business, and mostly is most of what comes. Shown only when it is asked for by name: what is shown over
-/// a network connection makes packets itself.
+/// Outcomes of packets that are not for the tracker, which are often most packets. They are shown only when they are named:
+/// over a network connection, each line shown makes such packets itself.
 const OTHERS: [Reason; 3] =
     [Reason::Frame(FrameReason::NotIp), Reason::Frame(FrameReason::NotUdp), Reason::Frame(FrameReason::NotForUs)];
 
-/// Shows packets until there were as many as asked for, a signal comes, or nobody reads on.
+/// Shows packets until `--count` is reached, a signal comes, or the reader of standard output has gone.
 ///
 /// # Errors
 /// When there is no tracker to trace, or it ends.
@@ -55,7 +59,7 @@ pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
     let found = find::tracker(options.program)?;
     let claim = Claim::take(&found.settings, wanted(&options.reason))?;
     let mut ring = found.ring;
-    // What came before is nobody's any more.
+    // Records from before were for another process.
     while ring.next().is_some() {}
     output::complain(&format!("tracing XDP program {}; SIGINT (Ctrl-C) ends it\n", found.program));
     let mut trace = Trace {
@@ -103,7 +107,7 @@ fn signals() -> anyhow::Result<OwnedFd> {
     };
     ensure!(blocked == 0, "cannot block signals: {}", io::Error::from_raw_os_error(blocked));
     ensure!(file >= 0, "cannot wait for signals (signalfd): {}", io::Error::last_os_error());
-    // SAFETY: the call has just opened it, for nobody else.
+    // SAFETY: the call has just opened it, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
@@ -141,31 +145,29 @@ impl Trace<'_> {
             if self.pending.is_empty() && self.is_done() {
                 return Ok(ExitCode::SUCCESS);
             }
-            let readable = if self.is_done() || self.pending.len() >= PENDING { -1 } else { ring.as_raw_fd() };
-            let output = if self.pending.is_empty() { 0 } else { libc::POLLOUT };
+            let has_room = !self.is_done() && self.pending.len() < PENDING;
+            let only = |wanted: bool, flags: PollFlags| if wanted { flags } else { PollFlags::empty() };
+            let stdout = io::stdout();
             let mut files = [
-                libc::pollfd { fd: signals.as_raw_fd(), events: libc::POLLIN, revents: 0 },
-                libc::pollfd { fd: libc::STDOUT_FILENO, events: output, revents: 0 },
-                libc::pollfd { fd: readable, events: libc::POLLIN, revents: 0 },
+                PollFd::new(signals, PollFlags::IN),
+                PollFd::new(&stdout, only(!self.pending.is_empty(), PollFlags::OUT)),
+                PollFd::new(ring, only(has_room, PollFlags::IN)),
             ];
-            let count = files.len() as libc::nfds_t;
-            // SAFETY: the array has so many elements and outlives the call.
-            let ready = unsafe { libc::poll(files.as_mut_ptr(), count, TICK.as_millis() as libc::c_int) };
-            if ready < 0 {
-                let error = io::Error::last_os_error();
-                ensure!(error.kind() == ErrorKind::Interrupted, "cannot wait for packets (poll): {error}");
-                continue;
+            match poll(&mut files, Some(&TICK)) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => bail!("cannot wait for packets (poll): {}", io::Error::from(error)),
             }
-            if files[0].revents != 0 {
+            let [signalled, output, _] = files.map(|file| file.revents());
+            if !signalled.is_empty() {
                 return Ok(output::exit_code(Ok(())));
             }
-            let there = files[1].revents;
-            if there & libc::POLLOUT != 0 {
+            if output.contains(PollFlags::OUT) {
                 if let Err(error) = self.write() {
                     return Ok(output::exit_code(Err(error)));
                 }
-            } else if there & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
-                // Nobody will read what is still to come.
+            } else if output.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
+                // The reader has gone.
                 return Ok(ExitCode::SUCCESS);
             }
         }

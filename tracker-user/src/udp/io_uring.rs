@@ -11,7 +11,7 @@
 use super::{
     PATIENCE, REQUEST_BYTES, is_fatal,
     replies::Replies,
-    shorten::{Shortener, is_too_long},
+    shorten::{Shortener, Unsent, is_too_long},
     socket_address, source,
 };
 use crate::{service::Shutdown, store::Handle};
@@ -20,11 +20,12 @@ use ::io_uring::{
     types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec},
 };
 use anyhow::{Context as _, ensure};
+use memmap2::{MmapMut, MmapRaw};
 use std::{
     io, mem,
     net::UdpSocket,
     os::fd::AsRawFd as _,
-    ptr::{self, NonNull},
+    ptr::NonNull,
     slice,
     sync::atomic::{AtomicU16, Ordering},
     thread,
@@ -62,32 +63,21 @@ struct ProvidedBuffers {
     list: NonNull<BufRingEntry>,
     buffers: NonNull<u8>,
     tail: u16,
+    /// What both point into. It goes when the kernel has been told to let go, and no reference into it is kept.
+    _memory: MmapRaw,
 }
 
 impl ProvidedBuffers {
     const BYTES: usize = LIST_BYTES + BUFFERS as usize * BUFFER_BYTES;
 
     fn new() -> io::Result<Self> {
-        // SAFETY: a new mapping at an address of the kernel's choosing touches no memory that is in use.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                Self::BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap returned address 0"))?;
+        let memory = MmapRaw::from(MmapMut::map_anon(Self::BYTES)?);
+        let start = NonNull::new(memory.as_mut_ptr()).ok_or_else(|| io::Error::other("memory at address 0"))?;
         // SAFETY: the mapping is longer than the list.
         let buffers = unsafe { start.add(LIST_BYTES) };
-        let mut buffers = Self { list: start.cast(), buffers, tail: 0 };
-        buffers.give_back(0..BUFFERS);
-        Ok(buffers)
+        let mut provided = Self { list: start.cast(), buffers, tail: 0, _memory: memory };
+        provided.give_back(0..BUFFERS);
+        Ok(provided)
     }
 
     /// Gives buffers to the kernel.
@@ -115,13 +105,6 @@ impl ProvidedBuffers {
     fn name(&self, number: u16) -> *const libc::sockaddr {
         // SAFETY: a buffer is longer than that.
         unsafe { self.buffer(number).add(ABOUT_BYTES).as_ptr().cast() }
-    }
-}
-
-impl Drop for ProvidedBuffers {
-    fn drop(&mut self) {
-        // SAFETY: this very mapping was made in `new`; no reference into it is kept, and the kernel has been told to let go.
-        unsafe { libc::munmap(self.list.as_ptr().cast(), Self::BYTES) };
     }
 }
 
@@ -290,7 +273,7 @@ impl<'a> UringSocket<'a> {
         let name = unsafe { slice::from_raw_parts(name.cast::<u8>(), length as usize) };
         let client = socket_address(name).ok_or(error)?;
         let local = self.socket.local_addr()?.ip();
-        self.shortener.send(handle, reply, client, Some(local), send)
+        self.shortener.send(handle, Unsent { reply, client, local: Some(local) }, send)
     }
 
     /// Lets the kernel receive from now on.

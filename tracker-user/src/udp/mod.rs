@@ -66,10 +66,8 @@ pub fn bind_all(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Li
 }
 
 /// The same for one address.
-///
-/// # Errors
-/// As for [`listen::bind_all`].
-pub fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
+#[cfg(test)]
+pub(crate) fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
     let bound = bind_all(&[Endpoint { address, optional: false }], threads)?;
     bound.into_iter().next().with_context(|| format!("UDP {address} was not bound"))
 }

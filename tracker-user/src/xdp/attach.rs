@@ -23,7 +23,7 @@ pub(super) struct Attachment {
     pub other_end: OtherEnd,
 }
 
-/// What has come of an attempt that was no error.
+/// The result of an attempt that was no error.
 #[derive(Debug)]
 pub(super) enum Attempt {
     /// The program runs.
@@ -62,11 +62,10 @@ pub(super) fn foreign(loaded: &Loaded, interface: &Interface) -> Vec<AttachedPro
 
 /// Attaches the program to an interface that it is not on.
 ///
-/// In mode auto an interface that takes the program in no mode is not an error: the sockets answer there. One that has
-/// somebody else's program always is, unless it may be taken off.
+/// In mode auto an interface that takes the program in no mode is not an error: the sockets answer there.
 ///
 /// # Errors
-/// As said, or when the mode asked for does not work.
+/// When another program is on the interface and may not be taken off, or when the mode asked for does not work.
 pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permission) -> anyhow::Result<Attempt> {
     check_ethernet(interface)?;
     let name = &interface.name;

@@ -1,8 +1,8 @@
 //! BPF links: what holds an XDP program on an interface.
 //!
 //! The kernel never lets a link take the place of a program that is there already, and takes the program off the interface when
-//! the process that holds the link ends, however it ends. A program that somebody else holds by a link cannot be replaced
-//! either, so for `--force` that link has to be cut.
+//! the process that holds the link ends, however it ends. A program that another process holds by a link cannot be
+//! replaced either, so `--force` cuts that link.
 
 use super::netlink::{self, AttachedMode, Interface};
 use anyhow::Context as _;
@@ -34,11 +34,11 @@ impl Link {
         let mut attributes =
             Create { program: program.as_raw_fd() as u32, interface, attach_type: ATTACH_TYPE_XDP, flags: mode.flag() };
         let file = bpf(BPF_LINK_CREATE, &mut attributes)?;
-        // SAFETY: the kernel just made this descriptor, for nobody else.
+        // SAFETY: the kernel just made this descriptor, and nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(file) }))
     }
 
-    /// The number of the interface that the program is on; 0 if the interface is gone or somebody has cut the link. An
+    /// The number of the interface that the program is on; 0 if the interface is gone or the link was cut. An
     /// interface that was moved to another network namespace has its number there.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
 
 fn open(id: u32) -> io::Result<OwnedFd> {
     let file = bpf(BPF_LINK_GET_FD_BY_ID, &mut One { value: id })?;
-    // SAFETY: the kernel just made this descriptor, for nobody else.
+    // SAFETY: the kernel just made this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 

@@ -1,9 +1,9 @@
 //! Which addresses and interfaces the XDP program answers for: written into the settings record at the start and whenever
 //! they change.
 //!
-//! An explicit `--udp` address stands for itself, once packets to it are for this host. A wildcard stands for every address of
-//! its family on the interfaces that the program is attached to, and on VLAN interfaces upon them. Requests to other addresses
-//! go to the sockets.
+//! A named `--udp` address is one of them, once packets to it are for this host. A wildcard stands for all addresses of its
+//! family on the interfaces that the program is attached to, and on VLAN interfaces upon them. Requests to other addresses go
+//! to the sockets.
 
 use super::{
     netlink::{self, Interface, LocalAddress},

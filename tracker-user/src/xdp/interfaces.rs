@@ -136,7 +136,7 @@ impl Slot {
         }
     }
 
-    /// The interface that the program is still on: somebody may have cut the link, and an interface that was moved to
+    /// The interface that the program is still on: the link may have been cut, and an interface that was moved to
     /// another network namespace takes its program along.
     fn held(&self, loaded: &Loaded, all: &[Interface]) -> Option<u32> {
         let State::On { interface, attachment, .. } = &self.state else { return None };
@@ -151,7 +151,7 @@ impl Slot {
             // The kernel tells when one comes.
             State::Missing => false,
             State::Off { interface, .. } => {
-                // Somebody else's program is waited for, unless it may be taken off.
+                // Another program there is waited for, unless it may be taken off.
                 let free = |found: Interface| permission.force || found.xdp.is_empty() || found.xdp != interface.xdp;
                 self.back_off.is_over(now) && netlink::find(interface.index, None).ok().flatten().is_none_or(free)
             }

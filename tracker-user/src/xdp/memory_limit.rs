@@ -1,15 +1,15 @@
-//! Whether the control group that this process is in has room for the store.
+//! Whether the control group of this process has room for the store.
 //!
-//! The maps of the XDP program are taken and charged to the control group when they are made. If the group has no room for them
-//! the kernel ends the process (out of memory) without a word from it, so its limits are looked at first: those of the group and
-//! of all groups that it is in, of either version of control groups.
+//! The kernel takes the memory of the maps, and charges it to the control group, when they are made. If the group has no room
+//! for them, the kernel kills the process (out of memory) before it can say why. So the limits are read first: those of the
+//! group and of all groups around it, in either version of control groups.
 
 use crate::{store::sizes::Sizes, text::human_bytes};
 use anyhow::bail;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsmount, fsopen};
 use std::{
-    ffi::CStr,
     fs, io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -17,8 +17,8 @@ use std::{
 /// threads, buffers. While the program is loaded 25 MiB of it were measured.
 const BESIDES: u64 = 32 << 20;
 
-/// For so many bytes of a map the kernel needs another one to manage it: a pointer for each page of 4096 bytes, and an entry of the page table that maps it
-/// into this process.
+/// Bytes of a map for which the kernel needs one more byte: a pointer for each page of 4096 bytes, and an entry of the page
+/// table that maps it into this process.
 const BYTES_PER_MANAGED_BYTE: u64 = 4096 / (8 + 8);
 
 /// A limit from here on is none: version 1 has no word for that.
@@ -188,35 +188,13 @@ fn limit(version: &Version, root: &Path, directory: &Path) -> Option<Group> {
 
 /// Mounts the tree of control groups, nowhere: it can be reached through this descriptor only, and goes with it.
 fn mount(version: &Version) -> io::Result<OwnedFd> {
-    // `linux/mount.h`
-    const FSOPEN_CLOEXEC: libc::c_uint = 1;
-    const FSCONFIG_SET_FLAG: libc::c_uint = 0;
-    const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
-    const MOUNT_ATTR_RDONLY: libc::c_uint = 1;
-
-    fn checked(result: libc::c_long) -> io::Result<libc::c_int> {
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
-    }
-    let descriptor = |result| {
-        // SAFETY: the kernel just made this descriptor, for nobody else.
-        checked(result).map(|file| unsafe { OwnedFd::from_raw_fd(file) })
-    };
-    let configure = |context: &OwnedFd, command: libc::c_uint, key: Option<&CStr>| {
-        let key = key.map_or(std::ptr::null(), CStr::as_ptr);
-        let none = std::ptr::null::<libc::c_char>();
-        // SAFETY: the key is null or a string that ends with zero and outlives the call; these commands take no value.
-        checked(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, none, 0) })
-    };
     let kind = if version == &VERSION_1 { c"cgroup" } else { c"cgroup2" };
-    // SAFETY: a string that ends with zero and outlives the call.
-    let context = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     if version == &VERSION_1 {
-        configure(&context, FSCONFIG_SET_FLAG, Some(c"memory"))?;
+        fsconfig_set_flag(&context, c"memory")?;
     }
-    configure(&context, FSCONFIG_CMD_CREATE, None)?;
-    // SAFETY: takes no pointer.
-    descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY) })
+    fsconfig_create(&context)?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub fn interfaces() -> anyhow::Result<Vec<Interface>> {
 /// One interface, of this network namespace or of that with the number given.
 ///
 /// # Errors
-/// When the kernel cannot be asked, or does not tell: about another namespace only somebody privileged there is told.
+/// When the kernel cannot be asked, or does not answer: about another namespace it answers only those with privileges there.
 pub fn find(index: u32, namespace: Option<i32>) -> anyhow::Result<Option<Interface>> {
     let mut message = LinkMessage::default();
     message.header.index = index;
@@ -177,7 +177,7 @@ pub fn default_route_interfaces() -> anyhow::Result<Vec<u32>> {
     Ok(interfaces)
 }
 
-/// Takes an XDP program off an interface that was attached without a link, whoever attached it.
+/// Takes an XDP program that was attached without a link off an interface, whichever process attached it.
 ///
 /// # Errors
 /// When the kernel refuses.

@@ -9,7 +9,7 @@ use super::netlink::{self, AttachedMode, Interface};
 /// What is known of the other end of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OtherEnd {
-    /// Not a veth pair: what is sent goes out by a cable, or to somebody who takes it.
+    /// Not a veth pair: packets that are sent go out by a cable, or to a program that takes them.
     None,
     /// It has a native XDP program, so it takes what is sent.
     Receives,

@@ -41,7 +41,7 @@ pub struct Loaded {
     entry: ProgramFd,
     /// The kernel's number of the program that packets come to.
     pub id: u32,
-    /// The kernel empties it when nobody holds it open any more.
+    /// Held open, because the kernel empties the map when its last holder closes it.
     _programs: ProgramArray<MapData>,
     /// Held open although the programs keep them: so the kernel shows their memory with this process (`/proc/PID/fdinfo`).
     maps: Vec<Map>,

@@ -15,7 +15,7 @@ use std::{fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathB
 
 /// Why an interface did not take the program.
 pub(super) enum Refusal {
-    /// Somebody else's program is in the way, or something is wrong that another mode does not change.
+    /// Another program is in the way, or there is an error that another mode does not change.
     Taken(anyhow::Error),
     /// Not in this mode.
     Unfit(String),
@@ -131,7 +131,7 @@ fn error_number(error: ProgramError) -> anyhow::Error {
 fn keep_log(log: &str) -> anyhow::Result<PathBuf> {
     let path =
         std::env::temp_dir().join(format!("tracker-verifier-{}-{:08x}.log", std::process::id(), getrandom::u32()?));
-    // A new file only: nobody who can write to the directory chooses what is overwritten.
+    // A new file only: users who can write to the directory must not choose what is overwritten.
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(log.as_bytes())?;
     Ok(path)

@@ -14,5 +14,5 @@ pub struct Interface {
     pub note: String,
 }
 
-/// Interfaces as they are now: written by whoever follows them.
+/// Interfaces as they are now, written by [`super::Watch`].
 pub type Interfaces = Arc<ArcSwap<Vec<Interface>>>;

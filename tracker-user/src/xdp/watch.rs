@@ -1,9 +1,9 @@
-//! Follows interfaces and addresses as long as the tracker runs: a thread that keeps the XDP program where it should be, and
-//! the settings record and the statistics true.
+//! Follows interfaces and addresses while the tracker runs: a thread keeps the XDP program attached where it should be, and the
+//! settings record and the statistics up to date.
 //!
-//! The kernel tells when interfaces and addresses change. It does not tell when a BPF link is cut, or when a program comes or
-//! goes by one at the other end of a veth pair; for that, what little there is to look at is looked at once a second. Everything
-//! is looked at now and then besides, in case that something else is not told.
+//! The kernel reports changes of interfaces and addresses. It does not report that a BPF link was cut, or that a program came
+//! or went at the other end of a veth pair: so the links are checked once a second. Now and then everything is checked, in
+//! case that a change of another kind is not reported.
 
 use super::{
     XdpMode,
@@ -26,10 +26,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often it is looked for what the kernel does not tell.
+/// How often changes that the kernel does not report are looked for.
 const SHORT_LOOK: Duration = Duration::from_secs(1);
 
-/// How often everything is looked at, even if nothing was told.
+/// How often everything is looked at, even if no change was reported.
 const WHOLE_LOOK: Duration = Duration::from_secs(30);
 
 /// The time between two looks at everything at least: changes come in bursts.

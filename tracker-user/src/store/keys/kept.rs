@@ -1,7 +1,7 @@
-//! The connection key in the state directory: a file of 16 bytes that nobody but the tracker may read.
+//! The connection key in the state directory: a file of 16 bytes that only the tracker may read.
 //!
-//! Nothing that is found there stops the start. What is no good key is replaced by a new one; what cannot be replaced is left,
-//! and the key lives in memory only. Both are warned of, because clients have to connect anew then.
+//! No file there stops the start. One that is no good key is replaced by a new key. One that cannot be replaced is left, and
+//! the key is kept in memory only. Both are warned of, because clients have to connect anew then.
 
 use super::{KEY_BYTES, Key, fresh, is_degenerate};
 use anyhow::Context as _;
@@ -137,8 +137,8 @@ fn lock(directory: &File, path: &Path) {
     }
 }
 
-/// Removes what trackers left behind that were ended while they wrote a key. Where the directory is locked there is nobody
-/// who is just writing, and elsewhere that one is most likely still a process.
+/// Removes files of trackers that were killed while they wrote a key. Where the directory can be locked, no other tracker is
+/// writing now. Elsewhere, the writer is most likely still a process.
 fn remove_stale(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
@@ -180,8 +180,7 @@ fn read(path: &Path) -> Result<Key, Unfit> {
     if mode & 0o077 != 0 {
         return Err(Unfit::Mode(mode));
     }
-    // SAFETY: takes nothing, touches no memory of ours and cannot fail.
-    let own = unsafe { libc::geteuid() };
+    let own = rustix::process::geteuid().as_raw();
     if ![own, 0].contains(&owner) {
         return Err(Unfit::Owner(owner));
     }
@@ -191,8 +190,8 @@ fn read(path: &Path) -> Result<Key, Unfit> {
     Ok(key)
 }
 
-/// Puts a key where it is kept, in one step: whoever looks, and whenever the machine fails, sees the old one or all of the new
-/// one. Nothing else is left behind.
+/// Puts a key into the file in one step: a reader, also one after a crash of the machine, sees the old key or all of the new
+/// one. No other file is left behind.
 fn replace(directory: &Path, handle: &File, key: &Key) -> anyhow::Result<()> {
     /// The file under its temporary name, removed on drop.
     struct Temporary(PathBuf);
