@@ -1,5 +1,6 @@
-//! The tracker daemon: loads and attaches the XDP program, sets its clock, keys and addresses, answers HTTP and whatever UDP
-//! requests the kernel hands up, removes what has expired, and says how it is going.
+//! The tracker daemon: loads and attaches the XDP program, sets its clock, keys and addresses,
+//! answers HTTP and whatever UDP requests the kernel hands up, removes what has expired, and says
+//! how it is going.
 //!
 //! # Layout
 //!

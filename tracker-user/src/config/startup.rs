@@ -1,4 +1,5 @@
-//! What is decided at the start and cannot change while the tracker runs: interfaces, sockets, sizes, where state is kept.
+//! What is decided at the start and cannot change while the tracker runs: interfaces, sockets,
+//! sizes, where state is kept.
 
 use super::{
     invalid::{invalid, number},
@@ -80,8 +81,8 @@ fn interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<Vec<String>> {
     Ok(unique)
 }
 
-/// Limits with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and the tracker of a small
-/// community never gets near them.
+/// Limits with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and the
+/// tracker of a small community never gets near them.
 ///
 /// # Errors
 /// When one is out of range.

@@ -1,8 +1,8 @@
 //! Starts everything in order, and stops everything in order.
 //!
-//! Sockets are bound first: a port that is taken is the most common mistake, and nothing has been touched by then. The XDP
-//! program is attached when the store is ready. Interfaces that are not there yet are no obstacle: [`Watch`] attaches to them
-//! when they come.
+//! Sockets are bound first: a port that is taken is the most common mistake, and nothing has been
+//! touched by then. The XDP program is attached when the store is ready. Interfaces that are not
+//! there yet are no obstacle: [`Watch`] attaches to them when they come.
 
 use super::{file_limit::raise_file_limit, signals::Signals, sites, startup_log::log_startup, warnings::Warnings};
 use crate::{
@@ -46,7 +46,8 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     let totals = Arc::new(LatestTotals::default());
     let statistics = Arc::new(Statistics::new(store.clone(), totals.clone(), counters, interfaces.clone()));
 
-    // What is declared first ends last: when XDP is off, sockets answer what the program would have answered.
+    // What is declared first ends last: when XDP is off, sockets answer what the program would have
+    // answered.
     let mut services = Services::default();
     let mut xdp_services = Services::default();
     services.spawn(Clock::new(store.clone()))?;

@@ -12,7 +12,8 @@ use tracing::info;
 /// Announce URLs shown per protocol.
 const URLS: usize = 8;
 
-/// The target of lines with URLs: RUST_LOG=info,url=off leaves them out, for those who know better ones.
+/// The target of lines with URLs: RUST_LOG=info,url=off leaves them out, for those who know better
+/// ones.
 const URL: &str = "url";
 
 /// Tells the operator what clients can use and what has come of it all.

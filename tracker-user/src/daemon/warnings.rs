@@ -1,5 +1,6 @@
-//! Warnings of trouble that shows in counters only: the tracker is full, or packets are lost. A thread reads the counters
-//! every second. Each kind of warning is logged at most once a minute, with the number of events.
+//! Warnings of trouble that shows in counters only: the tracker is full, or packets are lost. A
+//! thread reads the counters every second. Each kind of warning is logged at most once a minute,
+//! with the number of events.
 //!
 //! The same thread logs when an address that was missing at the start has been configured.
 

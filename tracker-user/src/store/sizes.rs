@@ -1,7 +1,9 @@
-//! How many elements each map of the store needs for the configured numbers of torrents and peers, and the memory they take.
+//! How many elements each map of the store needs for the configured numbers of torrents and peers,
+//! and the memory they take.
 //!
-//! The kernel takes the memory of a map when it is made and never more, so everything is decided here, once, at the start.
-//! When a pool is used up, a new torrent is refused and a new peer takes the place of an old one.
+//! The kernel takes the memory of a map when it is made and never more, so everything is decided
+//! here, once, at the start. When a pool is used up, a new torrent is refused and a new peer takes
+//! the place of an old one.
 
 use crate::text::{human_bytes, plural};
 use anyhow::{Context as _, ensure};
@@ -14,13 +16,15 @@ use tracker_common::{
     },
 };
 
-/// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in its home bucket.
+/// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in
+/// its home bucket.
 const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
 
-/// Peers of one family in a small swarm: if no swarm that has outgrown its record has fewer, there is room for all peers,
-/// whatever the mix of sizes. Peers that do not fit the swarm's record take a partition and a whole chunk, however few they
-/// are; if all swarms were like that, this would be most of the memory. Swarm sizes as they are met (the n-th largest has 1/n
-/// of the largest) need a fifth of it.
+/// Peers of one family in a small swarm: if no swarm that has outgrown its record has fewer, there
+/// is room for all peers, whatever the mix of sizes. Peers that do not fit the swarm's record take
+/// a partition and a whole chunk, however few they are; if all swarms were like that, this would be
+/// most of the memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a
+/// fifth of it.
 const SMALL: u64 = 10;
 
 /// What the peers of one family need besides swarm records.
@@ -31,14 +35,14 @@ struct Needs {
     nodes: u64,
 }
 
-/// Room for the worst mix of small and big swarms: as many small ones as there can be, which take most for a peer, and all
-/// other peers in swarms as big as they like.
+/// Room for the worst mix of small and big swarms: as many small ones as there can be, which take
+/// most for a peer, and all other peers in swarms as big as they like.
 fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     let small = torrents.min(peers / SMALL);
     let others = peers - small * SMALL;
     let big = others.div_ceil(u64::from(F::PER_PARTITION));
-    // The header of a directory has room for a few partitions. A larger swarm has a node, and one more for each `node - root`
-    // partitions beyond.
+    // The header of a directory has room for a few partitions. A larger swarm has a node, and one more
+    // for each `node - root` partitions beyond.
     let (root, node) = (u64::from(ROOT_REFS), u64::from(NODE_REFS));
     let with_nodes = torrents.min(big / root);
     let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * root).div_ceil(node - root) };
@@ -46,9 +50,10 @@ fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     Needs { partitions: small + big, chunks: small + chunks::<F>(others), nodes }
 }
 
-/// Chunks of big swarms with this many peers in all: all chunks of a partition but the last are full, and the last one is half
-/// full on average. How full exactly depends on the sizes of the partitions: in the least favourable swarms it lacks 1.8 slots
-/// (IPv4). Such swarms take three chunks in a thousand more, which others have to spare.
+/// Chunks of big swarms with this many peers in all: all chunks of a partition but the last are
+/// full, and the last one is half full on average. How full exactly depends on the sizes of the
+/// partitions: in the least favourable swarms it lacks 1.8 slots (IPv4). Such swarms take three
+/// chunks in a thousand more, which others have to spare.
 fn chunks<F: Family>(peers: u64) -> u64 {
     let (slots, per_partition) = (u64::from(F::SLOTS), u64::from(F::PER_PARTITION));
     (peers * (2 * per_partition + slots + 3)).div_ceil(2 * per_partition * slots)
@@ -169,7 +174,8 @@ pub fn bytes_per_torrent() -> f64 {
     size_of::<Swarm>() as f64 + size_of::<Bucket>() as f64 * 2.0 / TORRENTS_PER_TWO_BUCKETS as f64
 }
 
-/// Bytes per further IPv4 peer in a big swarm: chunks as full as they are on average, partitions and directory included.
+/// Bytes per further IPv4 peer in a big swarm: chunks as full as they are on average, partitions
+/// and directory included.
 #[must_use]
 pub fn bytes_per_peer_v4() -> f64 {
     bytes_per_peer::<V4>(size_of::<ChunkV4>())
@@ -234,7 +240,8 @@ mod tests {
         }
     }
 
-    /// A new peer takes the place of an old one where memory runs out, and the swarms have fewer peers than came.
+    /// A new peer takes the place of an old one where memory runs out, and the swarms have fewer
+    /// peers than came.
     #[test]
     fn all_peers_that_room_was_asked_for_are_stored() {
         let even = |torrents: usize, size: u32| vec![size; torrents];

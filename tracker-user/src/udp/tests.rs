@@ -65,7 +65,8 @@ fn reply_leaves_from_the_address_that_was_asked() {
 
 #[test]
 fn every_packet_of_a_burst_is_answered_and_rubbish_is_not() {
-    // Sockets of one address are served through io_uring, where there is one, the others by system calls.
+    // Sockets of one address are served through io_uring, where there is one, the others by system
+    // calls.
     for (listen, asked) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), ("[::1]:0", "[::1]")] {
         let Some(served) = Served::new(listen) else { continue };
         let client = served.client(asked);

@@ -13,8 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the start waits for the only interfaces that it could do anything with. Longer than it takes service managers to
-/// give up (systemd: five starts within 10 seconds), so that the next start waits again.
+/// How long the start waits for the only interfaces that it could do anything with. Longer than it
+/// takes service managers to give up (systemd: five starts within 10 seconds), so that the next
+/// start waits again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What there is in the kernel.
@@ -27,8 +28,8 @@ pub struct Kernel {
     pub loaded: Loaded,
 }
 
-/// Loads the XDP program for the interfaces of these names. `None` if it is not wanted, or in mode auto, if it is not possible:
-/// `shown` says why.
+/// Loads the XDP program for the interfaces of these names. `None` if it is not wanted, or in mode
+/// auto, if it is not possible: `shown` says why.
 ///
 /// # Errors
 /// When it is not possible in another mode.
@@ -61,8 +62,8 @@ fn load_program(sizes: &Sizes) -> anyhow::Result<Kernel> {
 
 /// Makes sure that there is something to begin with.
 ///
-/// In mode auto that is so in any case: sockets answer until an interface comes. Otherwise one of the interfaces has to be there,
-/// and is waited for; the others may come later.
+/// In mode auto that is so in any case: sockets answer until an interface comes. Otherwise one of
+/// the interfaces has to be there, and is waited for; the others may come later.
 ///
 /// # Errors
 /// When none came, or when one that is there cannot carry the program.
