@@ -19,7 +19,7 @@ pub mod value;
 
 pub use live::Live;
 pub use options::{Given, MemoryOptions, Options};
-pub use startup::{DEFAULT_PORT, Startup, limits};
+pub use startup::{DEFAULT_PORT, Startup, capacity};
 
 use clap::FromArgMatches as _;
 use file::Origin;

@@ -32,8 +32,8 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
 
-    let sizes = Sizes::new(&startup.limits)?;
-    let interfaces = xdp::status::Interfaces::default();
+    let sizes = Sizes::new(&startup.capacity)?;
+    let interfaces = xdp::status::LatestStatus::default();
     let kernel = xdp::load(&startup.interfaces, startup.xdp_mode, &sizes, &interfaces)?;
     let (store, counters, loaded) = match kernel {
         Some(xdp::Kernel { store, counters, loaded }) => (store, Some(counters), Some(Arc::new(loaded))),
@@ -80,7 +80,7 @@ fn anonymous(sizes: &Sizes) -> anyhow::Result<Store> {
     Store::anonymous(sizes)
 }
 
-fn watch_options(startup: &Startup, listen: &[SocketAddr], shown: xdp::status::Interfaces) -> xdp::watch::Options {
+fn watch_options(startup: &Startup, listen: &[SocketAddr], shown: xdp::status::LatestStatus) -> xdp::watch::Options {
     xdp::watch::Options {
         names: startup.interfaces.clone(),
         mode: startup.xdp_mode,

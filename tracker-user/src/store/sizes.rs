@@ -59,9 +59,9 @@ fn chunks<F: Family>(peers: u64) -> u64 {
     (peers * (2 * per_partition + slots + 3)).div_ceil(2 * per_partition * slots)
 }
 
-/// What the operator asks room for.
+/// How many torrents and peers the operator asks room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Capacity {
     /// Torrents.
     pub torrents: u64,
     /// IPv4 peers.
@@ -70,7 +70,7 @@ pub struct Limits {
     pub peers_v6: u64,
 }
 
-impl fmt::Display for Limits {
+impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let torrents = plural(self.torrents, "torrent", "torrents");
         // "1 IPv4 and 3 IPv6 peers": the word goes by the number that stands before it.
@@ -120,12 +120,12 @@ impl RegionSize {
 }
 
 impl Sizes {
-    /// The sizes for `limits`.
+    /// The sizes for `capacity`.
     ///
     /// # Errors
     /// When an array would need more than 2^31 elements.
-    pub fn new(limits: &Limits) -> anyhow::Result<Self> {
-        let Limits { torrents, peers_v4, peers_v6 } = *limits;
+    pub fn new(capacity: &Capacity) -> anyhow::Result<Self> {
+        let Capacity { torrents, peers_v4, peers_v6 } = *capacity;
         ensure!(torrents > 0, "the number of torrents must be at least 1");
 
         let (v4, v6) = (needs::<V4>(torrents, peers_v4), needs::<V6>(torrents, peers_v6));
@@ -135,7 +135,7 @@ impl Sizes {
             u32::try_from(count)
                 .ok()
                 .filter(|count| *count <= 1 << 31)
-                .with_context(|| format!("{limits} would need {count} {name}, which is more than 2^31: ask for less"))
+                .with_context(|| format!("{capacity} would need {count} {name}, which is more than 2^31: ask for less"))
         };
         Ok(Self {
             index_buckets: number("index buckets", (torrents * 2).div_ceil(TORRENTS_PER_TWO_BUCKETS).max(16))?,
@@ -235,7 +235,7 @@ mod tests {
             (250_000, 1_000_000, 333_333, 80 << 20),
             (1, 0, 0, 64 << 10),
         ] {
-            let sizes = Sizes::new(&Limits { torrents, peers_v4, peers_v6 }).expect("small enough");
+            let sizes = Sizes::new(&Capacity { torrents, peers_v4, peers_v6 }).expect("small enough");
             assert!(sizes.bytes() <= limit, "{torrents} torrents, {peers_v4} + {peers_v6} peers:\n{sizes}");
         }
     }
@@ -271,7 +271,7 @@ mod tests {
         for (torrents, v6) in rows {
             let peers = torrents.iter().map(|size| u64::from(*size)).sum();
             let (peers_v4, peers_v6) = if v6 { (0, peers) } else { (peers, 0) };
-            let sizes = Sizes::new(&Limits { torrents: torrents.len() as u64, peers_v4, peers_v6 }).expect("small");
+            let sizes = Sizes::new(&Capacity { torrents: torrents.len() as u64, peers_v4, peers_v6 }).expect("small");
             let store = Arc::new(Store::anonymous(&sizes).expect("small"));
             keys::set(&store, None).expect("random numbers");
             clock::set(store.settings(), 60_000_000);
@@ -309,19 +309,19 @@ mod tests {
     #[test]
     fn impossible_sizes_are_refused() {
         for (torrents, peers_v4) in [(0, 1), (1 << 32, 1), (1, 1 << 40)] {
-            assert!(Sizes::new(&Limits { torrents, peers_v4, peers_v6: 0 }).is_err(), "{torrents}, {peers_v4}");
+            assert!(Sizes::new(&Capacity { torrents, peers_v4, peers_v6: 0 }).is_err(), "{torrents}, {peers_v4}");
         }
     }
 
     #[test]
-    fn limits_are_told_in_singular_and_plural() {
+    fn capacities_are_told_in_singular_and_plural() {
         for ((torrents, peers_v4, peers_v6), text) in [
             ((1, 2, 3), "1 torrent, 2 IPv4 and 3 IPv6 peers"),
             ((2, 1, 0), "2 torrents, 1 IPv4 peer and 0 IPv6 peers"),
             ((0, 3, 1), "0 torrents, 3 IPv4 peers and 1 IPv6 peer"),
             ((1, 1, 1), "1 torrent, 1 IPv4 and 1 IPv6 peer"),
         ] {
-            assert_eq!(Limits { torrents, peers_v4, peers_v6 }.to_string(), text);
+            assert_eq!(Capacity { torrents, peers_v4, peers_v6 }.to_string(), text);
         }
     }
 }

@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::store::{
         clock, keys,
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
     };
     use tracker_common::store::{
         family::{V4, V6},
@@ -237,7 +237,7 @@ mod tests {
     const START: u32 = 1_000_000 * 60;
 
     fn handle() -> Handle {
-        let sizes = Sizes::new(&Limits { torrents: 10_000, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
+        let sizes = Sizes::new(&Capacity { torrents: 10_000, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         keys::set(&store, None).expect("random numbers");
         clock::set(store.settings(), START);

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::store::{
         CounterSet, Store,
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
     };
     use std::sync::Arc;
 
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_fits_every_way_is_tried_when_the_kernel_knows_no_better() {
-        let sizes = Sizes::new(&Limits { torrents: 1, peers_v4: 1, peers_v6: 1 }).expect("small");
+        let sizes = Sizes::new(&Capacity { torrents: 1, peers_v4: 1, peers_v6: 1 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         let handle = store.handle(CounterSet::Udp);
         let mut shortener = Shortener::default();

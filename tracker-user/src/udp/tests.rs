@@ -5,7 +5,7 @@ use crate::{
     listen,
     store::{
         clock, keys,
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
     },
 };
 use std::net::Ipv6Addr;
@@ -20,7 +20,7 @@ struct Served {
 impl Served {
     /// `None` if the host lacks the address family.
     fn new(address: &str) -> Option<Self> {
-        let sizes = Sizes::new(&Limits { torrents: 100, peers_v4: 100, peers_v6: 100 }).expect("small");
+        let sizes = Sizes::new(&Capacity { torrents: 100, peers_v4: 100, peers_v6: 100 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         keys::set(&store, None).expect("random numbers");
         clock::set(store.settings(), 60_000_000);

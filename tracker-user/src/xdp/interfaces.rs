@@ -56,7 +56,7 @@ impl Interfaces {
     }
 
     /// The state of affairs for the statistics.
-    pub fn shown(&self) -> Vec<status::Interface> {
+    pub fn shown(&self) -> Vec<status::InterfaceStatus> {
         self.slots.iter().map(Slot::shown).collect()
     }
 
@@ -274,18 +274,18 @@ impl Slot {
         self.state = State::Off { interface: interface.clone(), reason };
     }
 
-    fn shown(&self) -> status::Interface {
+    fn shown(&self) -> status::InterfaceStatus {
         let off = || "off".to_owned();
         match &self.state {
-            State::Missing => status::Interface {
+            State::Missing => status::InterfaceStatus {
                 name: self.wanted.clone(),
                 mode: off(),
                 note: "there is no such interface; XDP is attached when it comes".into(),
             },
             State::Off { interface, reason } => {
-                status::Interface { name: interface.name.clone(), mode: off(), note: reason.clone() }
+                status::InterfaceStatus { name: interface.name.clone(), mode: off(), note: reason.clone() }
             }
-            State::On { interface, attachment, .. } => status::Interface {
+            State::On { interface, attachment, .. } => status::InterfaceStatus {
                 name: interface.name.clone(),
                 mode: attachment.mode.label().to_owned(),
                 note: attachment.note.clone().unwrap_or_default(),

@@ -3,7 +3,7 @@
 use super::{
     KernelCounters, Loaded, Program, XdpMode, attach, check_system,
     netlink::{self, Interface},
-    status::{self, Interfaces},
+    status::{InterfaceStatus, LatestStatus},
 };
 use crate::store::{Store, sizes::Sizes};
 use anyhow::bail;
@@ -33,7 +33,7 @@ pub struct Kernel {
 ///
 /// # Errors
 /// When it is not possible in another mode.
-pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &Interfaces) -> anyhow::Result<Option<Kernel>> {
+pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &LatestStatus) -> anyhow::Result<Option<Kernel>> {
     if mode == XdpMode::Off || names.is_empty() {
         return Ok(None);
     }
@@ -42,11 +42,8 @@ pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &Interfaces) 
         Ok(kernel) => Ok(Some(kernel)),
         Err(error) if mode == XdpMode::Auto => {
             tracing::warn!("no XDP, UDP is answered by sockets only: {error:#}");
-            let off = |name: &String| status::Interface {
-                name: name.clone(),
-                mode: "off".into(),
-                note: format!("{error:#}"),
-            };
+            let off =
+                |name: &String| InterfaceStatus { name: name.clone(), mode: "off".into(), note: format!("{error:#}") };
             shown.store(Arc::new(names.iter().map(off).collect()));
             Ok(None)
         }

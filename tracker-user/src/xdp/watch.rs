@@ -47,7 +47,7 @@ pub struct Options {
     /// Where UDP is listened for.
     pub listen: Vec<SocketAddr>,
     /// What the statistics show.
-    pub shown: status::Interfaces,
+    pub shown: status::LatestStatus,
 }
 
 /// The XDP program on its interfaces, and what it takes to keep it there. When this is dropped,
@@ -58,7 +58,7 @@ pub struct Watch {
     store: Arc<Store>,
     listen: Vec<SocketAddr>,
     destinations: Destinations,
-    shown: status::Interfaces,
+    shown: status::LatestStatus,
 }
 
 impl Watch {
