@@ -7,27 +7,42 @@
 //! |---|---|
 //! | [`packet`] | Ethernet frames: a builder with knobs, a parser that checks everything |
 //! | [`bep15`] | requests and replies of the UDP tracker protocol |
-//! | [`rows`] | the table of decisions: packet in, expected outcome, counter, store before and after |
+//! | [`decision_table`] | the table of decisions: packet in, expected outcome, counter, store before and after |
 //! | [`namespace`] | network namespaces and the veth pairs between them |
 //! | [`cards`] | the pairs of network cards that the guests of `cargo xtask kernels` have |
+//! | [`bpf`] | `bpf(2)`: test runs of XDP programs |
 //! | [`pass`] | the XDP program that the far end of a veth pair needs |
 //! | [`raw`] | sockets that send and receive whole frames |
+//! | [`supervised`] | child processes: started, waited for, ended, and what they print |
 //! | [`tracker`] | the daemon as a child process |
 //! | [`client`] | UDP and HTTP clients |
 //! | [`bencode`] | what HTTP replies are written in |
+//! | [`command`] | other programs, with errors that say what was run |
+//! | [`interrupt`] | what signals do to a program that has to clear away before it ends |
+//! | [`workspace`] | where things are in this workspace |
+//! | [`println`], [`eprintln`] | printing that does not panic when nobody reads |
 //!
 //! The tests themselves are in `tests/`; what needs root or BPF fails without it and says so.
 
+// First, and textually before what uses its macros.
+#[macro_use]
+mod output;
+
 pub mod bencode;
 pub mod bep15;
+pub mod bpf;
 pub mod cards;
 pub mod client;
+pub mod command;
+pub mod decision_table;
+pub mod interrupt;
 pub mod namespace;
 pub mod packet;
 pub mod pass;
 pub mod raw;
-pub mod rows;
+pub mod supervised;
 pub mod tracker;
+pub mod workspace;
 
 /// How long to wait where this machine would take `usual`. Tests in an emulated machine are told by `TRACKER_TESTS_PATIENCE` how
 /// many times as long: the guests of `cargo xtask kernels` are.

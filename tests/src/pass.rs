@@ -3,18 +3,17 @@
 //! A veth end takes what the XDP program at the other end transmits only while it runs one itself. Two
 //! instructions need no object file, so they are handed to the kernel as they are.
 
+use crate::bpf::{self, LINK_CREATE, PROG_LOAD};
 use anyhow::{Context as _, Result, bail};
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
 };
 
 /// `r0 = 2 (XDP_PASS); exit`, as `struct bpf_insn` of linux/bpf.h.
 const PROGRAM: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
 
-const PROG_LOAD: libc::c_int = 5;
-const LINK_CREATE: libc::c_int = 28;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_TYPE_XDP: u32 = 37;
 /// `XDP_FLAGS_DRV_MODE`: generic XDP would not do.
@@ -62,25 +61,11 @@ pub fn attach(interface: &str) -> Result<Attached> {
         license: c"GPL".as_ptr().addr() as u64,
     };
     // SAFETY: the attributes are those of the command; what they point to is static.
-    let program = unsafe { bpf(PROG_LOAD, &load) }.context("cannot load an XDP program")?;
+    let program = unsafe { bpf::open(PROG_LOAD, load) }.context("cannot load an XDP program")?;
     let create =
         LinkCreate { prog_fd: program.as_raw_fd(), target_ifindex: index, attach_type: ATTACH_TYPE_XDP, flags: NATIVE };
     // SAFETY: the attributes are those of the command and hold no pointer.
-    let link = unsafe { bpf(LINK_CREATE, &create) }
+    let link = unsafe { bpf::open(LINK_CREATE, create) }
         .with_context(|| format!("cannot attach an XDP program to {interface} in native mode"))?;
     Ok(Attached { _link: link })
-}
-
-/// The system call, for commands that return a file descriptor.
-///
-/// # Safety
-/// `attributes` must be a beginning of the command's part of `union bpf_attr`, and what it points to be alive.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: promised by the caller; the kernel only reads `attributes`, and takes what lies beyond its size as zero.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    match RawFd::try_from(result) {
-        // SAFETY: the kernel has just opened it for us.
-        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        _ => Err(io::Error::last_os_error()),
-    }
 }

@@ -1,18 +1,20 @@
 //! The daemon as a child process in a network namespace.
 
-use crate::{client, namespace::Namespace, patience};
-use anyhow::{Context as _, Result, bail, ensure};
+use crate::{
+    client,
+    namespace::Namespace,
+    patience,
+    supervised::{Ending, Printing, Supervised},
+};
+use anyhow::{Context as _, Result, ensure};
 use std::{
     collections::BTreeMap,
     env,
-    io::{self, BufRead as _, BufReader, Read, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::process::CommandExt as _,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    thread::JoinHandle,
-    time::{Duration, Instant},
+    process::{Command, ExitStatus},
+    sync::OnceLock,
+    time::Duration,
 };
 
 /// Names the daemon's binary, when the caller has built it already.
@@ -26,11 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running daemon; stopped on drop. Has to be dropped before its namespace.
 #[derive(Debug)]
-pub struct Tracker {
-    child: Child,
-    log: Arc<Mutex<String>>,
-    readers: Vec<JoinHandle<()>>,
-}
+pub struct Tracker(Supervised);
 
 impl Tracker {
     /// Starts `tracker run` with the options given, and waits until it answers HTTP on its default port.
@@ -49,49 +47,27 @@ impl Tracker {
         let mut command = namespace.command(binary()?);
         command.arg("run").args(options);
         prepare(&mut command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SAFETY: prctl is a plain system call, which may be made between fork and exec.
-        unsafe {
-            // If this process is killed, nobody is left to stop the child.
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+        let mut child = Supervised::start(command, Printing::Kept, Ending::after(patience(PATIENCE)))?;
+        child
+            .wait_until_ready(patience(PATIENCE), || {
+                let response = client::http_get(Some(namespace), HTTP, "/stats")?;
+                ensure!(response.status == 200, "/stats has status {}", response.status);
                 Ok(())
-            });
-        }
-        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        let log = Arc::new(Mutex::new(String::new()));
-        let readers = vec![
-            collect(child.stdout.take().context("stdout was piped")?, log.clone()),
-            collect(child.stderr.take().context("stderr was piped")?, log.clone()),
-        ];
-        let mut tracker = Self { child, log, readers };
-        let deadline = Instant::now() + patience(PATIENCE);
-        loop {
-            if let Some(status) = tracker.child.try_wait()? {
-                tracker.readers.drain(..).for_each(|reader| drop(reader.join()));
-                bail!("the tracker ended with {status} at once; it said:\n{}", tracker.log());
-            }
-            match client::http_get(Some(namespace), HTTP, "/stats") {
-                Ok(response) if response.status == 200 => return Ok(tracker),
-                Ok(response) => bail!("/stats has status {}; the tracker said:\n{}", response.status, tracker.log()),
-                Err(error) if Instant::now() > deadline => {
-                    return Err(error.context(format!("the tracker does not answer; it said:\n{}", tracker.log())));
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
+            })
+            .context("the tracker does not answer")?;
+        Ok(Self(child))
     }
 
     /// What it has printed so far.
     #[must_use]
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.output()
     }
 
-    /// The number of its process.
+    /// The id of its process.
     #[must_use]
     pub fn process(&self) -> u32 {
-        self.child.id()
+        self.0.id()
     }
 
     /// Reads `/metrics`.
@@ -105,44 +81,9 @@ impl Tracker {
     /// Sends it SIGTERM and waits for its end.
     ///
     /// # Errors
-    /// When it does not end, or is gone already.
-    pub fn stop(mut self) -> Result<ExitStatus> {
-        let status = self.terminate()?;
-        self.readers.drain(..).for_each(|reader| drop(reader.join()));
-        Ok(status)
-    }
-
-    fn terminate(&mut self) -> Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("the tracker had already ended with {status}; it said:\n{}", self.log());
-        }
-        let process = libc::pid_t::try_from(self.child.id())?;
-        // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
-        unsafe { libc::kill(process, libc::SIGTERM) };
-        let deadline = Instant::now() + patience(PATIENCE);
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.child.kill()?;
-        self.child.wait()?;
-        bail!("the tracker did not end on SIGTERM and was killed; it said:\n{}", self.log())
-    }
-}
-
-impl Drop for Tracker {
-    fn drop(&mut self) {
-        // After `stop` there is nothing left to do.
-        if !matches!(self.child.try_wait(), Ok(Some(_)))
-            && let Err(error) = self.terminate()
-        {
-            let _ = writeln!(io::stderr(), "{error:#}");
-        }
-        if std::thread::panicking() {
-            let _ = writeln!(io::stderr(), "the tracker said:\n{}", self.log());
-        }
+    /// When it does not end, or is gone already; with what it printed.
+    pub fn stop(self) -> Result<ExitStatus> {
+        self.0.stop().context("the tracker is to stop")
     }
 }
 
@@ -205,14 +146,4 @@ fn find_binary() -> Result<PathBuf> {
         .context("cannot start cargo to build the tracker")?;
     ensure!(output.status.success(), "the tracker does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(target.join("release/tracker"))
-}
-
-fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(io::Result::ok) {
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.push_str(&line);
-            log.push('\n');
-        }
-    })
 }

@@ -2,17 +2,16 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 use tracker_tests::{
     namespace::{End, Namespace, connect},
     pass::Attached,
+    supervised::{Ending, Printing, Supervised},
     tracker::{Metrics, Tracker},
 };
 
@@ -80,64 +79,24 @@ impl Host {
     }
 }
 
-/// A client's process, stopped on drop, and the lines it prints.
-struct Client {
-    child: Child,
-    lines: Receiver<String>,
-    said: Vec<String>,
-}
+/// A client's process, killed on drop.
+struct Client(Supervised);
 
 impl Client {
-    fn start(mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // SAFETY: prctl is a plain system call, which may be made between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        let (sender, lines) = mpsc::channel();
-        let pipes: [Option<Box<dyn Read + Send>>; 2] =
-            [child.stdout.take().map(|pipe| Box::new(pipe) as _), child.stderr.take().map(|pipe| Box::new(pipe) as _)];
-        for pipe in pipes.into_iter().flatten() {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                    let _ = sender.send(line);
-                }
-            });
-        }
-        Self { child, lines, said: Vec::new() }
+    fn start(command: Command) -> Self {
+        Self(Supervised::start(command, Printing::Kept, Ending::AT_ONCE).expect("a client is started"))
     }
 
-    /// Waits until `done`, or until the client prints a line that is `line`.
-    fn wait(&mut self, line: &str, mut done: impl FnMut() -> bool) {
+    /// Waits until `done`, or until the client has printed a line that is `line`.
+    fn wait(&self, line: &str, mut done: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            match self.lines.recv_timeout(Duration::from_millis(50)) {
-                Ok(said) if said == line => return,
-                Ok(said) => self.said.push(said),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            }
-            if done() {
+            if self.0.output().lines().any(|said| said == line) || done() {
                 return;
             }
+            thread::sleep(Duration::from_millis(50));
         }
-        panic!("waited for {line:?}; the client said:\n{}", self.said.join("\n"));
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            if let Ok(process) = libc::pid_t::try_from(self.child.id()) {
-                // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
-                unsafe { libc::kill(process, libc::SIGKILL) };
-            }
-            let _ = self.child.wait();
-        }
+        panic!("waited for {line:?}");
     }
 }
 
@@ -236,10 +195,10 @@ fn transfer(scheme: &str, ipv4: bool, leech: Leech) -> Metrics {
         path
     };
 
-    let mut seed = Client::start(libtorrent(&one, ipv4, &torrent(&one), &directory.path("seed")));
+    let seed = Client::start(libtorrent(&one, ipv4, &torrent(&one), &directory.path("seed")));
     seed.wait("announced", || false);
     let command = leech.command(&other, ipv4, &torrent(&other), &directory.path("leech"));
-    let mut leech = Client::start(command);
+    let leech = Client::start(command);
     leech.wait("complete", || fs::read(&copy).is_ok_and(|copied| copied == content));
     assert!(fs::read(&copy).expect("a copy") == content, "the copy is not like the original");
     tracker.metrics(&server).expect("metrics")

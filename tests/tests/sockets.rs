@@ -3,11 +3,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    process::Stdio,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +13,7 @@ use tracker_tests::{
     namespace::{Namespace, Pair},
     packet::Frame,
     raw::RawSocket,
+    supervised::{Ending, Printing, Supervised},
     tracker::{Metrics, Tracker, binary},
 };
 
@@ -43,29 +40,11 @@ fn start(namespace: &Namespace, options: &str) -> anyhow::Result<Tracker> {
 fn refusal(namespace: &Namespace, options: &str) -> String {
     let mut command = namespace.command(binary().expect("the tracker is built"));
     command.args(["run", "--xdp-mode", "off"]).args(options.split_whitespace());
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let process = child.id().cast_signed();
-    let ended = Arc::new(AtomicBool::new(false));
-    let watch = thread::spawn({
-        let ended = ended.clone();
-        move || {
-            let begun = Instant::now();
-            while !ended.load(Ordering::Relaxed) {
-                if begun.elapsed() > PATIENCE {
-                    // SAFETY: takes no pointer; the child has not been waited for, so the number is its own.
-                    unsafe { libc::kill(process, libc::SIGKILL) };
-                    return;
-                }
-                thread::sleep(Duration::from_millis(20));
-            }
-        }
-    });
-    let output = child.wait_with_output().expect("it ends");
-    ended.store(true, Ordering::Relaxed);
-    watch.join().expect("no panic");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut child = Supervised::start(command, Printing::Kept, Ending::AT_ONCE).expect("it starts");
+    let status = child.wait(PATIENCE).expect("it ends");
+    let said = child.output();
     // 2 is for options that cannot even be read.
-    assert!(matches!(output.status.code(), Some(1 | 2)), "a tracker ran with {options}; it said:\n{said}");
+    assert!(matches!(status.code(), Some(1 | 2)), "a tracker ran with {options}; it said:\n{said}");
     said
 }
 

@@ -3,9 +3,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{self, PipeReader, Read as _},
     net::{IpAddr, SocketAddr},
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,11 +14,14 @@ use tracker_tests::{
     client::UdpClient,
     namespace::Pair,
     patience,
+    supervised::{Ending, Printing, Supervised},
     tracker::{Tracker, binary},
 };
 
 const PORT: u16 = 6969;
 const HASH: InfoHash = [0x3c; 20];
+/// How long a trace may take to begin and to end; far more than it does.
+const PATIENCE: Duration = Duration::from_secs(20);
 const OTHER: InfoHash = [0x4d; 20];
 
 fn turn() -> MutexGuard<'static, ()> {
@@ -65,43 +68,33 @@ fn client(number: u8, ipv4: bool) -> IpAddr {
 
 /// A `tracker trace` that runs; killed on drop.
 struct Tracing {
-    child: Child,
-    errors: BufReader<ChildStderr>,
+    child: Supervised,
+    /// What it prints, until nobody reads it any more.
+    output: Option<PipeReader>,
 }
 
 impl Tracing {
     /// Starts it, and waits until it traces.
     fn start(pair: &Pair, options: &[&str]) -> Result<Self> {
-        let mut command: Command = pair.server.command(binary()?);
-        command.arg("trace").args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let mut errors = BufReader::new(child.stderr.take().context("stderr was piped")?);
-        let mut line = String::new();
-        errors.read_line(&mut line)?;
-        let mut tracing = Self { child, errors };
-        if !line.starts_with("tracing XDP program") {
-            tracing.errors.read_to_string(&mut line)?;
-            tracing.wait()?;
-            anyhow::bail!("{line}");
+        let mut command = pair.server.command(binary()?);
+        let (output, printed) = io::pipe()?;
+        command.arg("trace").args(options).stdin(Stdio::null()).stdout(printed).stderr(Stdio::piped());
+        let mut child = Supervised::start(command, Printing::AsPrepared, Ending::AT_ONCE)?;
+        let deadline = Instant::now() + patience(PATIENCE);
+        while !child.output().starts_with("tracing XDP program") {
+            child.ensure_running()?;
+            ensure!(Instant::now() < deadline, "it does not trace; it said:\n{}", child.output());
+            std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(tracing)
+        Ok(Self { child, output: Some(output) })
     }
 
     fn signal(&self, signal: libc::c_int) {
-        let process = libc::pid_t::try_from(self.child.id()).expect("a process number");
-        // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
-        unsafe { libc::kill(process, signal) };
+        self.child.signal(signal).expect("it runs");
     }
 
     fn wait(&mut self) -> Result<ExitStatus> {
-        let deadline = Instant::now() + patience(Duration::from_secs(20));
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(status);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        anyhow::bail!("it does not end")
+        self.child.wait(patience(PATIENCE))
     }
 
     /// What it has printed, when it has ended.
@@ -109,15 +102,8 @@ impl Tracing {
         let status = self.wait()?;
         ensure!(status.success(), "{status}");
         let mut text = String::new();
-        self.child.stdout.take().context("stdout was piped")?.read_to_string(&mut text)?;
+        self.output.take().context("it is read once")?.read_to_string(&mut text)?;
         Ok(text.lines().map(str::to_owned).collect())
-    }
-}
-
-impl Drop for Tracing {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -232,12 +218,11 @@ fn signals_and_readers_that_are_gone_end_it_quietly() {
         match signal {
             Some(signal) => tracing.signal(signal),
             // Nothing is printed meanwhile.
-            None => drop(tracing.child.stdout.take()),
+            None => drop(tracing.output.take()),
         }
         assert!(tracing.wait().expect("it ends").success(), "{signal:?}");
-        let mut said = String::new();
-        tracing.errors.read_to_string(&mut said).expect("UTF-8");
-        assert_eq!(said, "", "{signal:?}");
+        let said = tracing.child.output();
+        assert_eq!(said.lines().count(), 1, "nothing after the line with which it begins: {signal:?}: {said}");
     }
 }
 
@@ -308,7 +293,6 @@ fn trace_ends_with_its_tracker() {
     let mut tracing = site.trace(&[]);
     site._tracker.stop().expect("it ends");
     assert!(!tracing.wait().expect("it ends").success());
-    let mut said = String::new();
-    tracing.errors.read_to_string(&mut said).expect("UTF-8");
+    let said = tracing.child.output();
     assert!(said.contains("the tracker has ended"), "{said}");
 }

@@ -11,6 +11,7 @@ use clap::Args;
 use crate::{
     command, ebpf_cargo,
     ebpf_package::EbpfPackage,
+    needs::{self, InstallOptions},
     object_file,
     record::{Record, sha256},
     source_hash::source_hash,
@@ -30,9 +31,14 @@ pub struct Options {
     /// replacing the committed one. The daemon and the tests use it when TRACKER_EBPF_OBJECT names it
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    install: InstallOptions,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if !options.check {
+        needs::provide("the eBPF programs", &[], &[&toolchain::missing], options.install)?;
+    }
     if let Some(output) = &options.output {
         return build(options.package.unwrap_or(EbpfPackage::TrackerEbpf), output);
     }
@@ -46,9 +52,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds `package` and writes object and record.
+/// Builds `package` and writes object and record. The toolchain has to be there; see [`toolchain::missing`].
 pub fn build(package: EbpfPackage, output: &Path) -> anyhow::Result<()> {
-    let toolchain = Toolchain::find_or_install()?;
+    let toolchain = Toolchain::find()?;
     eprintln!(
         "building {} with {} (LLVM {}) and bpf-linker {}",
         package.name(),
@@ -67,7 +73,7 @@ pub fn build(package: EbpfPackage, output: &Path) -> anyhow::Result<()> {
     object_file::ensure_without_paths(&object, machine_paths.chain(home).chain([toolchain::cargo_home()]))?;
 
     let record = Record {
-        source_hash: source_hash(&workspace::root(), package.name())?,
+        source_hash: source_hash(&workspace::root(), package.directory())?,
         object_hash: sha256(&object),
         rustc: toolchain.rustc_version,
         llvm: toolchain.llvm_version,
@@ -98,7 +104,7 @@ pub fn check_committed(package: EbpfPackage) -> anyhow::Result<()> {
         "{} is not the object that its record describes: {REMEDY}",
         package.object()
     );
-    let source_hash = source_hash(&workspace::root(), package.name())?;
+    let source_hash = source_hash(&workspace::root(), package.directory())?;
     if record.source_hash != source_hash {
         bail!(
             "{} is stale: it was built from other sources (recorded hash {}, sources now {source_hash}): {REMEDY}",

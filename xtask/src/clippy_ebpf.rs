@@ -1,10 +1,24 @@
 //! `cargo xtask clippy-ebpf`: clippy for the eBPF programs. On the host their packages are stubs, so `cargo clippy
 //! --workspace` does not see them.
 
-use crate::{command, ebpf_cargo, ebpf_package::EbpfPackage, toolchain::Toolchain};
+use clap::Args;
 
-pub fn run() -> anyhow::Result<()> {
-    let toolchain = Toolchain::find_or_install()?;
+use crate::{
+    command, ebpf_cargo,
+    ebpf_package::EbpfPackage,
+    needs::{self, InstallOptions},
+    toolchain::{self, Toolchain},
+};
+
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    install: InstallOptions,
+}
+
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    needs::provide("the eBPF programs", &[], &[&toolchain::missing], options.install)?;
+    let toolchain = Toolchain::find()?;
     let Some(clippy) = &toolchain.cargo_clippy else {
         eprintln!(
             "skipped: {} has no clippy beside it (rustup component clippy, Debian package rust-web-clippy)",

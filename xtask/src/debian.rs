@@ -1,28 +1,12 @@
 //! Installing Debian packages, where that is possible.
 
-use std::{
-    env,
-    path::Path,
-    process::Command,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{env, path::Path, process::Command};
 
 use crate::command;
 
-/// Whether the caller wants nothing to be installed.
-static FORBIDDEN: AtomicBool = AtomicBool::new(false);
-
-/// From now on nothing can be installed; who needs something that is missing says what.
-pub fn forbid_installing() {
-    FORBIDDEN.store(true, Ordering::Relaxed);
-}
-
-/// Whether packages can be installed here: Debian or a derivative, apt-get, root, and no word against it.
+/// Whether packages can be installed here: Debian or a derivative, apt-get, and root.
 pub fn can_install() -> bool {
-    !FORBIDDEN.load(Ordering::Relaxed)
-        && Path::new("/etc/debian_version").exists()
-        && command::find("apt-get", &[]).is_some()
-        && is_root()
+    Path::new("/etc/debian_version").exists() && command::find("apt-get", &[]).is_some() && is_root()
 }
 
 pub fn is_root() -> bool {

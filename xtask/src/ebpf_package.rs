@@ -17,7 +17,7 @@ pub enum EbpfPackage {
 impl EbpfPackage {
     pub const ALL: [Self; 2] = [Self::TrackerEbpf, Self::BenchEbpf];
 
-    /// The package's name, which is also its directory and its binary.
+    /// The package's name, which is also that of its binary.
     pub fn name(self) -> &'static str {
         match self {
             Self::TrackerEbpf => "tracker-ebpf",
@@ -25,11 +25,19 @@ impl EbpfPackage {
         }
     }
 
+    /// Its directory, relative to the workspace root.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::TrackerEbpf => "tracker-ebpf",
+            Self::BenchEbpf => "bench/ebpf",
+        }
+    }
+
     /// Where its object is committed, relative to the workspace root.
     pub fn object(self) -> &'static str {
         match self {
             Self::TrackerEbpf => "tracker-user/bpf/tracker.bpf.o",
-            Self::BenchEbpf => "xtask/bpf/bench.bpf.o",
+            Self::BenchEbpf => "bench/bpf/bench.bpf.o",
         }
     }
 

@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, process::Command};
 use crate::{command, workspace};
 
 /// What the tasks build, and the edges of the dependency graph that matter for it.
-const BUILDS: [(&str, &[&str], &str); 3] = [
+const BUILDS: [(&str, &[&str], &str); 4] = [
     ("cargo xtask", &["--package", "xtask"], "normal,build"),
+    ("the benchmark", &["--package", "tracker-bench"], "normal,build"),
     ("the daemon", &["--package", "tracker-user"], "normal,build"),
     ("the tests", &["--workspace", "--exclude", "tracker-ebpf"], "normal,build,dev"),
 ];

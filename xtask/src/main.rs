@@ -3,24 +3,23 @@
 //! One module per command. To add a command, write its module with an `Options` struct and a `run` function, and give it
 //! an arm in [`Task`] and one in `main`.
 
-// First, and textually before what uses its macros.
-#[macro_use]
-mod output;
+// In place of the standard macros, everywhere in this program.
+#[macro_use(println, eprintln)]
+extern crate tracker_tests;
 
 mod bench;
 mod budget;
 mod build_ebpf;
 mod clippy_ebpf;
-mod command;
 mod debian;
 mod ebpf_cargo;
 mod ebpf_package;
 #[cfg(test)]
 mod features;
 mod kernels;
+mod needs;
 mod object_file;
 mod record;
-mod requirements;
 mod run;
 mod source_hash;
 mod test;
@@ -28,11 +27,11 @@ mod toolchain;
 mod verification;
 mod verifier;
 mod verify;
-mod workspace;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracker_tests::{command, workspace};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer tasks of the tracker")]
@@ -43,12 +42,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measure this tracker against others on one core, in network namespaces (root)
+    /// Measure this tracker against others on one core, in network namespaces (root); --help tells its options
     Bench(bench::Options),
     /// Build the eBPF programs from source, or check that the committed objects are up to date
     BuildEbpf(build_ebpf::Options),
     /// Run clippy on the eBPF programs for their real target
-    ClippyEbpf,
+    ClippyEbpf(clippy_ebpf::Options),
     /// Run the XDP program on Debian's kernels, in virtual machines
     Kernels(kernels::Options),
     /// Run the tracker in a playground that touches no real interface (root), or with the options given
@@ -63,7 +62,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench(options) => bench::run(&options),
         Task::BuildEbpf(options) => build_ebpf::run(&options),
-        Task::ClippyEbpf => clippy_ebpf::run(),
+        Task::ClippyEbpf(options) => clippy_ebpf::run(&options),
         Task::Kernels(options) => kernels::run(&options),
         Task::Run(options) => run::run(&options),
         Task::Verify(options) => verify::run(&options),

@@ -5,23 +5,29 @@
 //! these arguments on the machine itself.
 
 use std::{
-    env, fs, io,
+    env, fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{self, Child, Command, ExitStatus},
-    time::{Duration, Instant},
+    process::{self, Command},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use tracker_tests::{
     client::{UdpClient, http_get},
+    interrupt,
     namespace::{End, Namespace, connect, ip},
     packet::Mac,
+    supervised::{Ending, Printing, Supervised},
 };
 
-use crate::{command, debian, requirements, workspace};
+use crate::{
+    command, debian,
+    needs::{self, InstallOptions},
+    workspace,
+};
 
 /// What the names of playgrounds begin with, in namespaces; the number of this process follows.
 const NAMESPACE: &str = "tracker-playground-";
@@ -30,6 +36,9 @@ const INTERFACE: &str = "tracker";
 /// The interface on the tracker's side.
 const TRACKER_INTERFACE: &str = "eth0";
 const PORT: u16 = 6969;
+
+/// How long the tracker may take until it answers, and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const HOST_MAC: Mac = [0x02, 0x74, 0x72, 0x6b, 0, 1];
 const TRACKER_MAC: Mac = [0x02, 0x74, 0x72, 0x6b, 0, 2];
@@ -40,9 +49,8 @@ const NO_URLS: &str = "url=off";
 
 #[derive(Args)]
 pub struct Options {
-    /// Install nothing: where something is missing, say what, and end
-    #[arg(long)]
-    no_install: bool,
+    #[command(flatten)]
+    install: InstallOptions,
     /// Options of `tracker run`, on the machine itself. Without any: a playground in a network namespace (root)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
     options: Vec<String>,
@@ -56,11 +64,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
          `sudo --preserve-env=PATH,HOME cargo xtask run`. Without root, `cargo xtask run --xdp-mode off` runs the tracker on \
          ordinary sockets"
     );
-    if options.no_install {
-        debian::forbid_installing();
-    }
     if in_playground {
-        requirements::install(&[requirements::NAMESPACES], "the playground's network namespaces")?;
+        needs::provide("the playground's network namespaces", &[needs::NAMESPACES], &[], options.install)?;
     }
     command::run(command::cargo().args(["build", "--release", "--package", "tracker-user", "--bin", "tracker"]))?;
     let tracker = workspace::target_dir().join("release/tracker");
@@ -72,8 +77,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn play(tracker: &Path) -> anyhow::Result<()> {
-    // From here on the signals that would end this process are waited for instead, so that it can clean up.
-    let signals = Signals::block()?;
+    // From here on the signals that would end this process are remembered instead, so that it can clean up.
+    interrupt::catch()?;
     remove_leftovers();
     let playground = Playground::new()?;
 
@@ -81,12 +86,13 @@ fn play(tracker: &Path) -> anyhow::Result<()> {
     command.args(["run", "--interface", TRACKER_INTERFACE, "--xdp-mode", "native"]);
     let log = env::var("RUST_LOG").ok().filter(|wanted| !wanted.is_empty()).unwrap_or_else(|| "info".to_owned());
     command.env("RUST_LOG", format!("{log},{NO_URLS}"));
-    let mut tracker = Running::start(command, &signals)?;
-    if let Some(status) = tracker.wait_until_ready(&playground, &signals)? {
-        bail!("the tracker ended before it was ready: {status}");
-    }
+    let mut tracker = Supervised::start(command, Printing::Inherited, Ending::after(PATIENCE))?;
+    let http = SocketAddr::new(playground.addresses[0], PORT);
+    tracker
+        .wait_until_ready(PATIENCE, || http_get(None, http, "/stats"))
+        .with_context(|| format!("the tracker does not answer at {http}"))?;
     playground.show();
-    let status = tracker.wait(&signals)?;
+    let status = tracker.wait_or_interrupt()?;
     ensure!(status.success(), "the tracker ended with {status}");
     Ok(())
 }
@@ -196,119 +202,6 @@ fn remove_leftovers() {
             if let Err(error) = ip(&format!("netns delete {name}")) {
                 eprintln!("warning: {error:#}");
             }
-        }
-    }
-}
-
-/// The signals that this process waits for: those that ask it to end, and the one that says that its child has.
-struct Signals(libc::sigset_t);
-
-/// What ended the waiting.
-enum Woken {
-    /// The child may have ended.
-    Child,
-    /// Somebody wants this process to end.
-    Stop,
-    /// The time is over.
-    Time,
-}
-
-impl Signals {
-    fn block() -> anyhow::Result<Self> {
-        // SAFETY: all zero bytes are a valid `sigset_t`, and all calls get pointers to it that outlive them.
-        unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD] {
-                libc::sigaddset(&raw mut set, signal);
-            }
-            match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) {
-                0 => Ok(Self(set)),
-                error => Err(io::Error::from_raw_os_error(error)).context("cannot block signals"),
-            }
-        }
-    }
-
-    fn wait(&self, limit: Option<Duration>) -> anyhow::Result<Woken> {
-        let limit = limit.unwrap_or(Duration::from_secs(3600));
-        let limit = libc::timespec {
-            tv_sec: limit.as_secs().try_into().context("a limit of less than an age")?,
-            tv_nsec: limit.subsec_nanos().into(),
-        };
-        // SAFETY: both pointers outlive the call; the signal's details are not wanted.
-        match unsafe { libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), &raw const limit) } {
-            libc::SIGCHLD => Ok(Woken::Child),
-            signal if signal > 0 => Ok(Woken::Stop),
-            _ => match io::Error::last_os_error().raw_os_error() {
-                Some(libc::EAGAIN | libc::EINTR) => Ok(Woken::Time),
-                _ => Err(io::Error::last_os_error()).context("cannot wait for signals"),
-            },
-        }
-    }
-}
-
-/// The tracker's process; told to stop, and waited for, on drop.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command, signals: &Signals) -> anyhow::Result<Self> {
-        let set = signals.0;
-        // Ctrl-C reaches this process alone, which then tells the tracker.
-        command.process_group(0);
-        // SAFETY: between fork and exec only system calls are made, on memory that the child has a copy of.
-        unsafe {
-            command.pre_exec(move || {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-                libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-                Ok(())
-            });
-        }
-        command.spawn().map(Self).with_context(|| format!("cannot start {command:?}"))
-    }
-
-    /// Waits until the tracker answers HTTP, or has ended: then with its status.
-    fn wait_until_ready(&mut self, at: &Playground, signals: &Signals) -> anyhow::Result<Option<ExitStatus>> {
-        let http = SocketAddr::new(at.addresses[0], PORT);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while http_get(None, http, "/stats").is_err() {
-            ensure!(Instant::now() < deadline, "the tracker does not answer at {http}");
-            match signals.wait(Some(Duration::from_millis(50)))? {
-                Woken::Stop => bail!("interrupted"),
-                Woken::Child | Woken::Time => {
-                    if let Some(status) = self.0.try_wait()? {
-                        return Ok(Some(status));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Waits until the tracker has ended, by itself or because this process was told to end.
-    fn wait(&mut self, signals: &Signals) -> anyhow::Result<ExitStatus> {
-        loop {
-            if let Some(status) = self.0.try_wait()? {
-                return Ok(status);
-            }
-            match signals.wait(None)? {
-                Woken::Stop => self.terminate(),
-                Woken::Child | Woken::Time => {}
-            }
-        }
-    }
-
-    fn terminate(&self) {
-        if let Ok(process) = libc::pid_t::try_from(self.0.id()) {
-            // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
-            unsafe { libc::kill(process, libc::SIGTERM) };
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            self.terminate();
-            let _ = self.0.wait();
         }
     }
 }

@@ -28,7 +28,8 @@ use crate::{
     workspace,
 };
 
-/// SHA-256 of the sources of the object of `package`, as hexadecimal digits. `root` is the workspace root.
+/// SHA-256 of the sources of the object of a package, as hexadecimal digits. `root` is the workspace root, `package` the
+/// package's directory in it.
 pub fn source_hash(root: &Path, package: &str) -> anyhow::Result<String> {
     let mut parts = BTreeMap::new();
     parts.insert("flags".to_owned(), [&FLAGS[..], &[TARGET]].concat().join("\n").into_bytes());
@@ -48,7 +49,7 @@ pub fn source_hash(root: &Path, package: &str) -> anyhow::Result<String> {
         manifest.remove("lints");
         manifest.remove("dev-dependencies");
         for dependency in dependencies_of(&manifest) {
-            // Package directories are all directly under the root, and no package depends on itself, so this ends.
+            // Paths in the workspace manifest are relative to the root, and no package depends on itself, so this ends.
             pending.extend(local_directory(&dependency).map(str::to_owned));
             dependencies.insert(dependency);
         }

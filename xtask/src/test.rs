@@ -8,20 +8,20 @@ use clap::Args;
 use crate::{
     build_ebpf, command, debian,
     ebpf_package::EbpfPackage,
-    requirements::{self, Probe, Requirement},
-    workspace,
+    needs::{self, InstallOptions, Other, Package, Probe},
+    toolchain, workspace,
 };
 
 /// The variable by which tests find the daemon's binary.
 const DAEMON_VARIABLE: &str = "TRACKER_DAEMON";
 
 /// What tests run besides the tracker itself.
-const REQUIREMENTS: [Requirement; 4] = [
-    requirements::NAMESPACES,
-    Requirement { package: "aria2", probe: Probe::Program("aria2c"), reason: "a real client" },
-    Requirement { package: "transmission-cli", probe: Probe::Program("transmission-cli"), reason: "a real client" },
-    Requirement {
-        package: "python3-libtorrent",
+const NEEDS: [Package; 4] = [
+    needs::NAMESPACES,
+    Package { name: "aria2", probe: Probe::Program("aria2c"), reason: "a real client" },
+    Package { name: "transmission-cli", probe: Probe::Program("transmission-cli"), reason: "a real client" },
+    Package {
+        name: "python3-libtorrent",
         probe: Probe::PythonModule("libtorrent"),
         reason: "a real client's library, announcing and scraping",
     },
@@ -29,9 +29,8 @@ const REQUIREMENTS: [Requirement; 4] = [
 
 #[derive(Args)]
 pub struct Options {
-    /// Install nothing: where something is missing, say what, and end
-    #[arg(long)]
-    no_install: bool,
+    #[command(flatten)]
+    install: InstallOptions,
     /// Run only tests whose name contains this
     filter: Option<String>,
 }
@@ -42,10 +41,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         "the tests load eBPF programs and create network namespaces: run this as root, for example with \
          `sudo --preserve-env=PATH,HOME cargo xtask test` (`cargo test` alone runs what needs no privileges)"
     );
-    if options.no_install {
-        debian::forbid_installing();
-    }
-    requirements::install(&REQUIREMENTS, "the tests")?;
+    let toolchain: &[Other<'_>] = if builds_object() { &[&toolchain::missing] } else { &[] };
+    needs::provide("the tests", &NEEDS, toolchain, options.install)?;
     let object = object_to_test()?;
 
     // `cargo test` builds a package's binaries only for that package's own tests.
@@ -59,6 +56,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     command::run(&mut cargo)
 }
 
+/// Whether the tests load an object that is built for them: in CI, unless the caller names one.
+fn builds_object() -> bool {
+    env::var_os(workspace::OBJECT_VARIABLE).is_none() && env::var("CI").is_ok_and(|value| value == "true")
+}
+
 /// The object that the tests load: in CI one built from the sources right now, else the committed one, which must be up
 /// to date. One that the caller names is taken as it is.
 fn object_to_test() -> anyhow::Result<PathBuf> {
@@ -70,7 +72,7 @@ fn object_to_test() -> anyhow::Result<PathBuf> {
     for package in EbpfPackage::ALL {
         build_ebpf::check_committed(package)?;
     }
-    if env::var("CI").is_ok_and(|value| value == "true") {
+    if builds_object() {
         let fresh = workspace::target_dir().join("ebpf/fresh/tracker.bpf.o");
         build_ebpf::build(EbpfPackage::TrackerEbpf, &fresh)?;
         build_ebpf::compare_with_committed(EbpfPackage::TrackerEbpf, &fresh)?;

@@ -13,7 +13,10 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::{command, debian};
+use crate::{
+    command, debian,
+    needs::{Missing, Remedy},
+};
 
 /// The first major version of LLVM with the target feature `allows-misaligned-mem-access`.
 const MINIMUM_LLVM: u32 = 22;
@@ -47,33 +50,44 @@ pub struct BpfLinker {
 }
 
 impl Toolchain {
-    /// Finds a toolchain; where there is none and packages can be installed, installs one.
-    pub fn find_or_install() -> anyhow::Result<Self> {
-        let mut rejected = String::new();
+    /// Finds a toolchain.
+    ///
+    /// # Errors
+    /// When there is none; says what is wrong with each that was looked at.
+    pub fn find() -> anyhow::Result<Self> {
+        let mut rejected = Vec::new();
         for compiler in rustup_nightlies().into_iter().chain([Compiler::of_distribution()]) {
             match compiler.examine() {
                 Ok(toolchain) => return Ok(toolchain),
-                Err(reason) => rejected += &format!("  - {}: {reason:#}\n", compiler.name),
+                Err(reason) => rejected.push(format!("{}: {reason:#}", compiler.name)),
             }
         }
-        if debian::can_install() {
-            eprintln!("No toolchain here can build the XDP program yet:\n{rejected}Installing Debian's.");
-            install_on_debian()?;
-            return Compiler::of_distribution()
-                .examine()
-                .context("the toolchain that was just installed cannot build the XDP program");
-        }
-        bail!(
-            "no toolchain here can build the XDP program:\n{rejected}\
-             Install one of these:\n  \
-             - on Debian 12 or later with its security archive: run this command again as root, it installs what it needs\n  \
-             - with rustup: `rustup toolchain install nightly --component rust-src`; then, N being LLVM's major version in\n    \
-             `rustc +nightly -vV`, the development files of LLVM N, and\n    \
-             `LLVM_PREFIX=<prefix of LLVM N> LLVM_SYS_<N>1_PREFIX=<the same> cargo install bpf-linker --version \
-             {BPF_LINKER_VERSION} --no-default-features --features llvm-<N>`\n\
-             To build and run the tracker none of this is needed: `cargo build --release` uses the committed object."
-        )
+        bail!("{}", rejected.join("; "))
     }
+}
+
+/// What there is to be said of it when no toolchain here can build the eBPF programs.
+pub fn missing() -> Option<Missing> {
+    let rejected = Toolchain::find().err()?;
+    Some(Missing {
+        what: "a compiler and a linker for the eBPF programs (on Debian rustc-web, cargo-web, rust-web-src, \
+               rust-web-clippy, g++, llvm-dev, and bpf-linker built with them)"
+            .to_owned(),
+        reason: format!("none here can build them ({rejected:#})"),
+        remedy: Remedy::Installer {
+            install,
+            otherwise: format!(
+                "For the eBPF programs install one of these:\n  \
+                 - on Debian 12 or later with its security archive: run this command as root, it installs what it \
+                 needs\n  \
+                 - with rustup: `rustup toolchain install nightly --component rust-src`; then, N being LLVM's major \
+                 version in\n    `rustc +nightly -vV`, the development files of LLVM N, and\n    \
+                 `LLVM_PREFIX=<prefix of LLVM N> LLVM_SYS_<N>1_PREFIX=<the same> cargo install bpf-linker --version \
+                 {BPF_LINKER_VERSION} --no-default-features --features llvm-<N>`\n\
+                 To build and run the tracker none of this is needed: `cargo build --release` uses the committed object."
+            ),
+        },
+    })
 }
 
 /// A compiler that may or may not do.
@@ -191,7 +205,8 @@ pub fn isolate(command: &mut Command) -> &mut Command {
     command
 }
 
-fn install_on_debian() -> anyhow::Result<()> {
+/// Installs Debian's toolchain.
+fn install() -> anyhow::Result<()> {
     debian::update()?;
     debian::install(&[
         "rustc-web",

@@ -3,15 +3,11 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::process::CommandExt as _,
-    },
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    process::{ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +15,7 @@ use tracker_tests::{
     bep15::{self, Reply},
     client::{UdpClient, http_get},
     namespace::Namespace,
+    supervised::{Ending, Printing, Stream, Supervised},
     tracker::binary,
 };
 
@@ -43,10 +40,8 @@ pub enum Stderr {
 
 /// A running daemon; killed on drop.
 pub struct Daemon<'a> {
-    child: Child,
+    child: Supervised,
     namespace: &'a Namespace,
-    log: Arc<Mutex<String>>,
-    readers: Vec<thread::JoinHandle<()>>,
 }
 
 impl<'a> Daemon<'a> {
@@ -77,18 +72,8 @@ impl<'a> Daemon<'a> {
         command.arg("-c").arg(format!("{{ {script}; }} {after}; exec \"$0\" \"$@\" {own}"));
         command.arg(binary().expect("a tracker")).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stdio);
-        // SAFETY: prctl is a plain system call, which may be made between fork and exec.
-        unsafe {
-            // If this process is killed, nobody is left to stop the child.
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        // What this process has of the daemon's end of a pipe would keep it open.
-        drop(command);
-        let mut daemon = Self { child, namespace, log: Arc::default(), readers: Vec::new() };
+        let child = Supervised::start(command, Printing::AsPrepared, Ending::AT_ONCE).expect("a daemon is started");
+        let mut daemon = Self { child, namespace };
         if let Some(reader) = reader {
             daemon.read(reader);
         }
@@ -97,41 +82,24 @@ impl<'a> Daemon<'a> {
 
     /// From now on keeps what comes out of `pipe` as the daemon's log.
     pub fn read(&mut self, pipe: OwnedFd) {
-        let log = self.log.clone();
-        self.readers.push(thread::spawn(move || {
-            let (mut pipe, mut bytes) = (File::from(pipe), [0; 4096]);
-            while let Ok(length @ 1..) = pipe.read(&mut bytes) {
-                log.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&bytes[..length]));
-            }
-        }));
+        self.child.keep(Stream::Error, File::from(pipe));
     }
 
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.child.output()
     }
 
     pub fn signal(&self, signal: libc::c_int) {
-        let process = libc::pid_t::try_from(self.child.id()).expect("a number of a process");
-        // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
-        assert_eq!(unsafe { libc::kill(process, signal) }, 0, "{}", io::Error::last_os_error());
+        self.child.signal(signal).expect("it takes a signal");
     }
 
     /// Waits for its end, and for all that it has said.
     pub fn wait(&mut self) -> ExitStatus {
-        let log = self.log.clone();
-        let said = || log.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let status =
-            until(|| self.child.try_wait().expect("a child"), || format!("the tracker does not end; {}", said()));
-        self.readers.drain(..).for_each(|reader| reader.join().expect("no panic"));
-        status
+        self.child.wait(PATIENCE).expect("the tracker ends")
     }
 
     fn must_run(&mut self, what: &str) {
-        if let Some(status) = self.child.try_wait().expect("a child") {
-            // What it said last may still be on its way.
-            thread::sleep(Duration::from_millis(100));
-            panic!("{what}: the tracker ended with {status:?}; it said:\n{}", self.log());
-        }
+        self.child.ensure_running().unwrap_or_else(|error| panic!("{what}: {error:#}"));
     }
 
     /// Waits until it answers HTTP, and then asks it by UDP as well.
@@ -195,15 +163,6 @@ impl<'a> Daemon<'a> {
             (sets.fold(0, |all, set| all | set) & wanted == wanted).then_some(())
         };
         until(ready, || format!("the tracker takes no signals; {}", self.log()));
-    }
-}
-
-impl Drop for Daemon<'_> {
-    fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
     }
 }
 

@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn integration_tests_are_found_among_cargos_messages() {
         let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"rows","kind":["test"]},"executable":"/t/rows-1"}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"conformance","kind":["test"]},"executable":"/t/conformance-1"}"#,
             "\n",
             r#"{"reason":"compiler-artifact","target":{"name":"tracker_tests","kind":["lib"]},"executable":"/t/lib-2"}"#,
             "\n",
@@ -77,6 +77,6 @@ mod tests {
             r#"{"reason":"build-finished","success":true}"#,
             "\nnot JSON\n",
         );
-        assert_eq!(test_binaries(messages), [("rows".to_owned(), PathBuf::from("/t/rows-1"))]);
+        assert_eq!(test_binaries(messages), [("conformance".to_owned(), PathBuf::from("/t/conformance-1"))]);
     }
 }

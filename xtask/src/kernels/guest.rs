@@ -2,14 +2,14 @@
 
 use std::{
     fmt, fs,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
+use tracker_tests::supervised::{Ending, Printing, Supervised};
 
 use super::{initramfs, package::Kernel};
 use crate::command;
@@ -50,7 +50,7 @@ impl fmt::Display for End {
 
 /// A running guest; ended on drop.
 pub struct Guest {
-    qemu: Child,
+    qemu: Supervised,
     console: PathBuf,
     /// What qemu itself prints.
     messages: PathBuf,
@@ -98,15 +98,8 @@ impl Guest {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&messages).context("cannot write qemu's log")?);
-        // SAFETY: prctl is a plain system call, which may be made between fork and exec.
-        unsafe {
-            // If this process is killed, nobody is left to end the guest.
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        let qemu = command.spawn().context("cannot start qemu-system-x86_64")?;
+        let qemu = Supervised::start(command, Printing::AsPrepared, Ending::AT_ONCE)
+            .context("cannot start qemu-system-x86_64")?;
         Ok(Self { qemu, console, messages, started: Instant::now(), limit, processor_time: Duration::ZERO })
     }
 
@@ -125,12 +118,11 @@ impl Guest {
         let status = loop {
             look();
             self.processor_time = processor_time(self.qemu.id()).unwrap_or(self.processor_time);
-            if let Some(status) = self.qemu.try_wait().context("cannot wait for qemu")? {
+            if let Some(status) = self.qemu.status()? {
                 break Some(status);
             }
             if self.age() > self.limit {
-                self.qemu.kill().context("cannot end qemu")?;
-                self.qemu.wait().context("cannot wait for qemu")?;
+                self.qemu.end()?;
                 break None;
             }
             thread::sleep(INTERVAL);
@@ -150,15 +142,6 @@ impl Guest {
         let console = self.console();
         let lines: Vec<&str> = console.lines().collect();
         lines[lines.len().saturating_sub(SHOWN)..].iter().map(|line| format!("    {line}\n")).collect()
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        if matches!(self.qemu.try_wait(), Ok(None)) {
-            let _ = self.qemu.kill();
-            let _ = self.qemu.wait();
-        }
     }
 }
 

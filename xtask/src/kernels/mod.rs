@@ -38,7 +38,7 @@ use self::{
 };
 use crate::{
     budget, debian,
-    requirements::{self, Probe, Requirement},
+    needs::{self, InstallOptions, Missing, Other, Package, Probe, Remedy},
     verification::Verification,
     verify, workspace,
 };
@@ -46,14 +46,15 @@ use crate::{
 /// The series of kernels that are tried when none is named: those of Debian 12 and 13.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
-const REQUIREMENTS: [Requirement; 7] = [
-    Requirement { package: "qemu-system-x86", probe: Probe::Program("qemu-system-x86_64"), reason: "virtual machines" },
-    Requirement { package: "busybox-static", probe: Probe::Program("busybox"), reason: "what a guest begins with" },
-    Requirement { package: "kmod", probe: Probe::Program("depmod"), reason: "the modules of a kernel" },
-    Requirement { package: "cpio", probe: Probe::Program("cpio"), reason: "the archive that a guest begins with" },
-    Requirement { package: "xz-utils", probe: Probe::Program("xz"), reason: "kernels that are compressed" },
-    Requirement { package: "zstd", probe: Probe::Program("zstd"), reason: "kernels that are compressed" },
-    requirements::NAMESPACES,
+/// What guests are made with, besides kernels.
+const NEEDS: [Package; 7] = [
+    Package { name: "qemu-system-x86", probe: Probe::Program("qemu-system-x86_64"), reason: "virtual machines" },
+    Package { name: "busybox-static", probe: Probe::Program("busybox"), reason: "what a guest begins with" },
+    Package { name: "kmod", probe: Probe::Program("depmod"), reason: "the modules of a kernel" },
+    Package { name: "cpio", probe: Probe::Program("cpio"), reason: "the archive that a guest begins with" },
+    Package { name: "xz-utils", probe: Probe::Program("xz"), reason: "kernels that are compressed" },
+    Package { name: "zstd", probe: Probe::Program("zstd"), reason: "kernels that are compressed" },
+    needs::NAMESPACES,
 ];
 
 #[derive(Args)]
@@ -78,18 +79,22 @@ pub struct Options {
     /// Cargo's profile for the programs that run in the guests
     #[arg(long, value_name = "NAME", default_value = "release")]
     profile: String,
+    #[command(flatten)]
+    install: InstallOptions,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    requirements::install(&REQUIREMENTS, "the virtual machines")?;
     let directory = workspace::target_dir().join("kernels");
-    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", workspace::display(&directory)))?;
-    let _lock = lock(&directory)?;
-
     let wanted: Vec<&str> = match options.versions.as_slice() {
         [] => SERIES.to_vec(),
         versions => versions.iter().map(String::as_str).collect(),
     };
+    let missing: Vec<_> = wanted.iter().map(|wanted| || missing_kernel(wanted, &directory)).collect();
+    let missing: Vec<Other<'_>> = missing.iter().map(|missing| missing as Other<'_>).collect();
+    needs::provide("the virtual machines", &NEEDS, &missing, options.install)?;
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", workspace::display(&directory)))?;
+    let _lock = lock(&directory)?;
+
     let kernels: Vec<Kernel> =
         wanted.iter().map(|wanted| Kernel::take(wanted, &directory)).collect::<Result<_, _>>()?;
     let parts: BTreeSet<Part> =
@@ -121,6 +126,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A kernel that is not there yet.
+fn missing_kernel(wanted: &str, directory: &Path) -> Option<Missing> {
+    (!Kernel::is_unpacked(wanted, directory)).then(|| Missing {
+        what: format!("Debian's kernel {wanted}"),
+        reason: format!("what the guests run; unpacked in {}, not installed", workspace::display(directory)),
+        remedy: Remedy::Download,
+    })
 }
 
 /// One run at a time: the results are written to the same places.

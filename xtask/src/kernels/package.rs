@@ -47,6 +47,11 @@ impl Kernel {
         Ok(Self { release: package.release, root })
     }
 
+    /// Whether [`Kernel::take`] would have nothing to download.
+    pub fn is_unpacked(wanted: &str, directory: &Path) -> bool {
+        newest(wanted).ok().flatten().is_some_and(|package| image_in(&directory.join(package.stem())).is_file())
+    }
+
     /// The kernel, decompressed.
     pub fn image(&self) -> PathBuf {
         image_in(&self.root)

@@ -21,8 +21,9 @@ const MODULES: [&str; 4] = ["veth", "virtio_net", "vmxnet3", "e1000e"];
 pub enum Part {
     /// Load all programs: what the verifier says
     Verify,
-    /// The decision rows, through BPF_PROG_TEST_RUN
-    Rows,
+    /// The decision table, through BPF_PROG_TEST_RUN
+    #[value(alias = "rows")]
+    Conformance,
     /// Announces and scrapes across a veth pair, native and generic
     Veth,
     /// The daemon's start and stop
@@ -40,12 +41,12 @@ pub struct Tests {
 }
 
 impl Part {
-    pub const ALL: [Self; 5] = [Self::Verify, Self::Rows, Self::Veth, Self::Daemon, Self::Drivers];
+    pub const ALL: [Self; 5] = [Self::Verify, Self::Conformance, Self::Veth, Self::Daemon, Self::Drivers];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Verify => "verify",
-            Self::Rows => "rows",
+            Self::Conformance => "conformance",
             Self::Veth => "veth",
             Self::Daemon => "daemon",
             Self::Drivers => "drivers",
@@ -53,11 +54,11 @@ impl Part {
     }
 
     /// The tests that it runs. Each start of the daemon has all programs verified, which takes seconds in a guest; so these are
-    /// the tests that depend on the kernel, and not those of what the programs decide, which the rows show.
+    /// the tests that depend on the kernel, and not those of what the programs decide, which the decision table shows.
     pub fn tests(self) -> Option<Tests> {
         let (binary, names): (_, &[&str]) = match self {
             Self::Verify => return None,
-            Self::Rows => ("rows", &["rows_hold_for_the_xdp_program"]),
+            Self::Conformance => ("conformance", &["rows_hold_for_the_xdp_program"]),
             Self::Veth => (
                 "veth",
                 &[
@@ -75,7 +76,7 @@ impl Part {
     /// How long it may take in a guest; several times what it does.
     pub fn limit(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Verify | Self::Rows | Self::Daemon => 120,
+            Self::Verify | Self::Conformance | Self::Daemon => 120,
             Self::Veth | Self::Drivers => 240,
         })
     }
@@ -153,4 +154,17 @@ pub fn script(kernel: &Kernel, parts: &[Part], files: &Files) -> String {
 /// A path as a shell reads it back.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_known_by_their_names_and_by_their_old_ones() {
+        for part in Part::ALL {
+            assert_eq!(Part::from_str(part.name(), false), Ok(part));
+        }
+        assert_eq!(Part::from_str("rows", false), Ok(Part::Conformance));
+    }
 }

@@ -1,0 +1,404 @@
+//! `cargo xtask bench profile`: what an announce costs inside the XDP program, without a network.
+//!
+//! The daemon runs in a testbed as in a comparison, with XDP in the driver and all peers announced. But then its program is
+//! called by another program, `harness`, in the kernel's test mode (BPF_PROG_TEST_RUN): that one builds the next request into
+//! the test's packet and tail-calls the tracker's. Requests that the tracker gives up at different points tell what the
+//! steps up to there cost; the time of building the request and calling an empty program is subtracted.
+//!
+//! Two cores at once do the same, each from another place of the population on. What of it the program would pass on to the
+//! sockets, because the other core held what it needed, is counted: it is neither answered nor stored here. Afterwards both
+//! announce new peers into one new swarm, first different ones and then the same ones, and every peer has to be there
+//! once: by the daemon's counters, in its totals, and in a scrape.
+
+use std::{sync::Barrier, thread, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, loaded_programs};
+use bench_ebpf::{Client, Load, Progress, Visit};
+use tracker_tests::{client, tracker::Metrics};
+
+use crate::{
+    comparison::{BenchPlan, Session, Summary},
+    cores::{self, Urgency},
+    generator::{self, CLIENTS, Times},
+    interrupt,
+    object::Object,
+    request::{Event, Request},
+    scenario::{Scenario, WANT},
+    socket,
+    system::System,
+    testbed::{self, Testbed},
+};
+
+/// What the XDP program returns for a packet that goes on to the network stack.
+const XDP_PASS: u32 = 2;
+/// What the XDP program returns for a packet that goes back.
+const XDP_TX: u32 = 3;
+/// Calls per system call.
+const REPEAT: u32 = 200_000;
+/// New peers that each of two cores announces into a new swarm.
+const NEW_PEERS: u32 = 100_000;
+/// Room for new swarms and the peers in them, see [`BenchPlan::spare`].
+pub const SPARE: (u32, u32) = (2, 3 * NEW_PEERS);
+
+/// A request that the tracker answers after some of the steps only.
+struct Step {
+    title: &'static str,
+    request: Request,
+    /// Clients show connection ids that the tracker did not give.
+    wrong_connection: bool,
+    /// Torrents that the tracker does not know.
+    unknown_torrents: bool,
+}
+
+const fn announce(title: &'static str, want: i32, event: Event) -> Step {
+    Step { title, request: Request::Announce { want, event }, wrong_connection: false, unknown_torrents: false }
+}
+
+const STEPS: &[Step] = &[
+    Step { wrong_connection: true, ..announce("headers, checksum, connection id; refused", WANT, Event::None) },
+    Step {
+        unknown_torrents: true, ..announce("… and index look-up; stopped, torrent unknown", WANT, Event::Stopped)
+    },
+    announce("… and peer found and refreshed; no peers wanted", 0, Event::None),
+    announce("… and one peer picked", 1, Event::None),
+    announce("… and 50 peers picked", WANT, Event::None),
+    announce("… and 100 peers picked", 2 * WANT, Event::None),
+];
+
+/// Measures one scenario and prints its table.
+pub fn run(scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<()> {
+    let mut session = Session::prepare(System::Native, scenario, 0, plan, None)?;
+    let in_place = in_place(&mut session, scenario, plan)?;
+    let (testbed, generator, running) = session.parts(scenario)?;
+    running.set_urgency(Urgency::Idle)?;
+    let number = testbed::attached_program(&testbed.tracker, &testbed.tracker_interface)?;
+    let tracker = program(number)?;
+
+    let mut bench = Profiler::new(testbed, scenario, *generator.load(), generator.maps().population())?;
+    let clients = crate::connect::connect(testbed, scenario.family, CLIENTS, Duration::from_secs(20))?;
+    bench.object.maps.set_clients(&clients)?;
+
+    println!("{} ({}), nanoseconds per request", scenario.title, scenario.name);
+    println!("  {:<52} {:>8} {:>8}", "", "so far", "step");
+    let mut before = 0.0;
+    for step in STEPS {
+        interrupt::check()?;
+        let so_far = bench.cost(step, &clients, &tracker, plan)?;
+        println!("  {:<52} {:>8.0} {:>8.0}", step.title, so_far.median, so_far.median - before);
+        before = so_far.median;
+    }
+    let connect = Step { title: "", request: Request::Connect, wrong_connection: false, unknown_torrents: false };
+    println!("  {:<52} {:>8.0}", "connect", bench.cost(&connect, &clients, &tracker, plan)?.median);
+    println!("  {:<52} {in_place:>8.0}", "announce on the veth pair, as the kernel counts it");
+
+    let (one, two, passed_on) = bench.scaling(&tracker, plan)?;
+    println!(
+        "  in all, with the request built: one core {:.2} M announces/s, two cores {:.2} M, {:.2} times as many; of those of \
+         two cores {:.3} % were passed on",
+        one / 1e6,
+        two / 1e6,
+        two / one,
+        100.0 * passed_on
+    );
+    for (torrent, same) in [(NEW_TORRENT, false), (NEW_TORRENT + 1, true)] {
+        println!("  {}", bench.join(torrent, same, &tracker, plan)?.text()?);
+    }
+    println!();
+    Ok(())
+}
+
+/// The first torrent that no scenario has.
+const NEW_TORRENT: u32 = 1 << 30;
+
+/// Counters of the daemon at one moment, or what they have moved by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counters {
+    /// Announces that the XDP program answered.
+    answered: u64,
+    /// Requests that it passed on, dropped or answered with an error.
+    rejected: u64,
+    /// Peers added, and removed or evicted, and stored.
+    added: u64,
+    removed: u64,
+    stored: u64,
+}
+
+impl Counters {
+    fn read(testbed: &Testbed) -> anyhow::Result<Self> {
+        let metrics = Metrics::parse(&testbed.get("/metrics")?)?;
+        let sum = |name: &str, labels: &[(&str, &str)]| metrics.sum(name, labels) as u64;
+        Ok(Self {
+            answered: sum("tracker_requests_answered_total", &[("path", "xdp"), ("request", "announce")]),
+            rejected: sum("tracker_requests_rejected_total", &[("path", "xdp")]),
+            added: sum("tracker_peers_added_total", &[]),
+            removed: sum("tracker_peers_removed_total", &[]),
+            stored: sum("tracker_peers", &[]),
+        })
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            answered: self.answered - before.answered,
+            rejected: self.rejected - before.rejected,
+            added: self.added - before.added,
+            removed: self.removed - before.removed,
+            stored: self.stored - before.stored,
+        }
+    }
+}
+
+/// What became of announces of new peers by two cores into one new swarm.
+#[derive(Clone, Copy, Debug)]
+struct Joined {
+    announces: u64,
+    /// Different peers among them.
+    peers: u64,
+    counters: Counters,
+    /// Peers in the swarm, by a scrape.
+    scraped: u64,
+}
+
+impl Joined {
+    /// What to say of it; an error if the counts are not exact.
+    fn text(&self) -> anyhow::Result<String> {
+        let Counters { answered, rejected, added, removed, stored } = self.counters;
+        ensure!(
+            answered + rejected == self.announces
+                && removed == 0
+                && added == stored
+                && added == self.scraped
+                // A peer is missing if an announce of it was passed on, and only then.
+                && added <= self.peers
+                && added + rejected >= self.peers,
+            "the counts are not exact after two cores announced at once: {self:?}"
+        );
+        Ok(format!(
+            "{} announces of {} new peers into one swarm by two cores: {answered} answered, {rejected} passed on; {added} peers \
+             by the counters, in the totals and in a scrape: exact",
+            self.announces, self.peers
+        ))
+    }
+}
+
+/// Mean run time of the tracker's program under a full load, by the kernel's own statistics. Reading the clock twice per
+/// packet is part of it.
+fn in_place(session: &mut Session, scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<f64> {
+    let (testbed, generator, running) = session.parts(scenario)?;
+    running.set_urgency(Urgency::Measured)?;
+    let number = testbed::attached_program(&testbed.tracker, &testbed.tracker_interface)?;
+    let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)
+        .context("cannot switch the kernel's statistics on BPF programs on (Linux 5.8)")?;
+    let look = || -> anyhow::Result<(f64, u64)> {
+        let information = information(number)?;
+        Ok((information.run_time().as_nanos() as f64, information.run_count()))
+    };
+    let before = look()?;
+    let times = Times { warm_up: Duration::from_millis(50), measured: plan.times.measured };
+    generator.run_closed(testbed, running.process(), plan.window, times)?;
+    let after = look()?;
+    Ok((after.0 - before.0) / (after.1 - before.1).max(1) as f64)
+}
+
+struct Profiler<'a> {
+    object: Object,
+    testbed: &'a Testbed,
+    scenario: &'a Scenario,
+    load: Load,
+    interface: u32,
+}
+
+impl<'a> Profiler<'a> {
+    fn new(testbed: &'a Testbed, scenario: &'a Scenario, load: Load, population: &[Visit]) -> anyhow::Result<Self> {
+        let mut object = Object::load(CLIENTS, u32::try_from(population.len())?.max(2 * NEW_PEERS))?;
+        object.maps.population()[..population.len()].copy_from_slice(population);
+        object.programs.get("harness")?;
+        object.programs.get("noop")?;
+        let interface = testbed.tracker.enter(|| testbed::interface_number(&testbed.tracker_interface))?;
+        Ok(Self { object, testbed, scenario, load, interface })
+    }
+
+    /// What a step costs beyond building the request.
+    fn cost(
+        &mut self,
+        step: &Step,
+        clients: &[Client],
+        tracker: &ProgramFd,
+        plan: &BenchPlan,
+    ) -> anyhow::Result<Summary> {
+        const UNKNOWN: u32 = 1 << 31;
+        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &step.request)?;
+        self.object.maps.set_load(&load)?;
+        if step.wrong_connection {
+            let strangers: Vec<Client> =
+                clients.iter().map(|client| Client { connection_id: [1, 2], ..*client }).collect();
+            self.object.maps.set_clients(&strangers)?;
+        }
+        let set_unknown = |visits: &mut [Visit]| visits.iter_mut().for_each(|visit| visit.torrent ^= UNKNOWN);
+        if step.unknown_torrents {
+            set_unknown(self.object.maps.population());
+        }
+        self.object.maps.set_progress(|_| Progress::default())?;
+        let noop = self.object.programs.get("noop")?.fd()?.try_clone()?;
+        let mut costs = Vec::new();
+        let before = Counters::read(self.testbed)?;
+        cores::pin(0, plan.cores.tracker).context("cannot move to the tracker's core")?;
+        // A first run warms up.
+        for round in 0..=plan.rounds {
+            interrupt::check()?;
+            self.object.maps.set_target(&noop)?;
+            let empty = self.time(load.frame_length)?;
+            self.object.maps.set_target(tracker)?;
+            let full = self.time(load.frame_length)?;
+            if round > 0 {
+                costs.push(full - empty);
+            }
+        }
+        cores::pin(0, plan.cores.load).context("cannot move back to the load's core")?;
+        let passed_on = Counters::read(self.testbed)?.since(before).rejected;
+        if passed_on > 0 && !step.wrong_connection {
+            let calls = (plan.rounds as u64 + 1) * u64::from(REPEAT);
+            println!("  {passed_on} of {calls} requests were not answered: {}", step.title);
+        }
+        if step.unknown_torrents {
+            set_unknown(self.object.maps.population());
+        }
+        if step.wrong_connection {
+            self.object.maps.set_clients(clients)?;
+        }
+        Ok(Summary::of(costs))
+    }
+
+    /// Mean nanoseconds per call of `harness`.
+    fn time(&mut self, frame_length: u32) -> anyhow::Result<f64> {
+        let (testbed, interface) = (self.testbed, self.interface);
+        let program: &Xdp = self.object.programs.get("harness")?;
+        testbed.tracker.enter(|| time(program, interface, frame_length, REPEAT))
+    }
+
+    /// Calls per second on one core, and on two at the same time, and the share of the latter that was passed on.
+    fn scaling(&mut self, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<(f64, f64, f64)> {
+        let request = Request::Announce { want: WANT, event: Event::None };
+        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
+        self.object.maps.set_load(&load)?;
+        self.object.maps.set_target(tracker)?;
+        // Each goes through the population from another place on.
+        let (visits, first) = (load.visits, plan.cores.tracker);
+        self.object.maps.set_progress(|cpu| Progress {
+            position: if cpu == first { 0 } else { visits / 2 },
+            ..Progress::default()
+        })?;
+        let calls = 10 * REPEAT;
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        let mut passed_on = 0;
+        for _ in 0..plan.rounds {
+            interrupt::check()?;
+            one.push(self.at_once(&[plan.cores.tracker], load.frame_length, calls)?);
+            let before = Counters::read(self.testbed)?;
+            two.push(self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, calls)?);
+            passed_on += Counters::read(self.testbed)?.since(before).rejected;
+        }
+        let all = two.len() as f64 * 2.0 * f64::from(calls);
+        Ok((Summary::of(one).median, Summary::of(two).median, passed_on as f64 / all))
+    }
+
+    /// Lets two cores announce [`NEW_PEERS`] each into a swarm that is not there yet, different peers or the same ones.
+    fn join(&mut self, torrent: u32, same: bool, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<Joined> {
+        let request = Request::Announce { want: WANT, event: Event::Started };
+        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
+        let peers = if same { NEW_PEERS } else { 2 * NEW_PEERS };
+        for (member, visit) in (0..peers).zip(self.object.maps.population()) {
+            *visit = Visit { torrent, member };
+        }
+        self.object.maps.set_load(&Load { visits: peers, ..load })?;
+        self.object.maps.set_target(tracker)?;
+        let first = plan.cores.tracker;
+        self.object.maps.set_progress(|cpu| Progress {
+            position: if same || cpu == first { 0 } else { NEW_PEERS },
+            ..Progress::default()
+        })?;
+        let before = Counters::read(self.testbed)?;
+        self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, NEW_PEERS)?;
+        let counters = Counters::read(self.testbed)?.since(before);
+        let counts = client::http_scrape(&self.testbed.tracker, Testbed::HTTP, &[socket::hash_bytes(torrent)])?;
+        Ok(Joined {
+            announces: 2 * u64::from(NEW_PEERS),
+            peers: peers.into(),
+            counters,
+            scraped: counts.iter().map(|counts| u64::from(counts.seeders) + u64::from(counts.leechers)).sum(),
+        })
+    }
+
+    /// Calls `harness` on each of `cores` at the same time; returns calls per second, of all together.
+    fn at_once(&mut self, cores: &[usize], frame_length: u32, calls: u32) -> anyhow::Result<f64> {
+        let (testbed, interface) = (self.testbed, self.interface);
+        let program: &Xdp = self.object.programs.get("harness")?;
+        let start = Barrier::new(cores.len());
+        let on = |core: usize| -> anyhow::Result<f64> {
+            let pinned = cores::pin(0, core).context("cannot tie a thread to its core");
+            // Whatever happened: the other one waits.
+            start.wait();
+            pinned?;
+            Ok(1e9 / testbed.tracker.enter(|| time(program, interface, frame_length, calls))?)
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = cores.iter().map(|&core| scope.spawn(move || on(core))).collect();
+            let mut sum = 0.0;
+            for thread in threads {
+                sum += thread.join().map_err(|_| anyhow::anyhow!("a measuring thread panicked"))??;
+            }
+            Ok(sum)
+        })
+    }
+}
+
+/// Mean nanoseconds per call.
+fn time(program: &Xdp, interface: u32, frame_length: u32, repeat: u32) -> anyhow::Result<f64> {
+    let ctx: Vec<u8> = [0, frame_length, 0, interface, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+    let data = vec![0; frame_length as usize];
+    let options = TestRunOptions { data_in: Some(&data), ctx_in: Some(&ctx), repeat, ..TestRunOptions::new() };
+    let result = program.test_run(options).context("cannot run the program in test mode (BPF_PROG_TEST_RUN)")?;
+    // That is what became of the last call. One that meets another core or the daemon in the store is passed on.
+    ensure!(
+        matches!(result.return_value, XDP_TX | XDP_PASS),
+        "the tracker neither answered nor passed on: it returned {}",
+        result.return_value
+    );
+    Ok(result.duration.as_nanos() as f64)
+}
+
+fn information(number: u32) -> anyhow::Result<aya::programs::ProgramInfo> {
+    let mut all = loaded_programs().filter_map(Result::ok);
+    all.find(|program| program.id() == number).with_context(|| format!("BPF program {number} is gone"))
+}
+
+fn program(number: u32) -> anyhow::Result<ProgramFd> {
+    information(number)?.fd().context("cannot get hold of the tracker's XDP program")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_that_was_not_passed_on_has_to_be_there_once() {
+        // (peers, answered, rejected, added, removed, stored, scraped, exact)
+        for (peers, answered, rejected, added, removed, stored, scraped, exact) in [
+            (200, 200, 0, 200, 0, 200, 200, true),
+            (200, 190, 10, 190, 0, 190, 190, true),
+            // The same peers by both cores: all are there though some announces were passed on.
+            (100, 190, 10, 100, 0, 100, 100, true),
+            (100, 190, 10, 89, 0, 89, 89, false),
+            (100, 200, 0, 101, 0, 101, 101, false),
+            (200, 200, 0, 199, 0, 199, 199, false),
+            (200, 200, 0, 200, 0, 200, 199, false),
+            (200, 200, 0, 200, 0, 199, 200, false),
+            (200, 200, 0, 201, 1, 200, 200, false),
+            (200, 199, 0, 200, 0, 200, 200, false),
+        ] {
+            let counters = Counters { answered, rejected, added, removed, stored };
+            let joined = Joined { announces: 200, peers, counters, scraped };
+            assert_eq!(joined.text().is_ok(), exact, "{joined:?}");
+        }
+    }
+}
