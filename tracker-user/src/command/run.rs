@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-/// Runs the tracker. Signals and the log come first: whatever happens from then on, neither of them ends the process
-/// unasked.
+/// Runs the tracker. Signals and the log come first: whatever happens from then on, neither of them
+/// ends the process unasked.
 #[must_use]
 pub fn run(given: Given) -> ExitCode {
     let (signals, log) = match prepare() {

@@ -1,5 +1,6 @@
-//! The configuration file: TOML with the options of the command line by their names. Each value is given to the same parser as
-//! on the command line, so both take the same and say the same of what is wrong; the file adds the line.
+//! The configuration file: TOML with the options of the command line by their names. Each value is
+//! given to the same parser as on the command line, so both take the same and say the same of what
+//! is wrong; the file adds the line.
 
 use super::options::Options;
 use anyhow::Context as _;
@@ -52,7 +53,8 @@ fn place(file: &Path, line: usize) -> String {
 /// Reads the options of the file.
 ///
 /// # Errors
-/// When it cannot be read, is not TOML, or the first thing in it that is no option or no value of one.
+/// When it cannot be read, is not TOML, or the first thing in it that is no option or no value of
+/// one.
 pub fn read(path: &Path) -> anyhow::Result<(Options, Origin)> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read the configuration file {}", path.display()))?;
@@ -108,7 +110,8 @@ fn names(argument: &Arg) -> impl Iterator<Item = &str> {
     argument.get_long().into_iter().chain(argument.get_all_aliases().unwrap_or_default())
 }
 
-/// The value as it would be written on the command line, once for each time that the option would be given.
+/// The value as it would be written on the command line, once for each time that the option would
+/// be given.
 fn texts(argument: &Arg, value: &Value) -> Result<Vec<String>, String> {
     match value {
         Value::String(text) => Ok(vec![text.clone()]),

@@ -1,4 +1,5 @@
-//! What could change while the tracker runs: what clients are told, what they may take, and how long they are remembered.
+//! What could change while the tracker runs: what clients are told, what they may take, and how
+//! long they are remembered.
 
 use super::{
     invalid::{invalid, number},
@@ -44,7 +45,8 @@ pub struct Announces {
     pub max_numwant_v4: u32,
     /// Most IPv6 peers given.
     pub max_numwant_v6: u32,
-    /// Whether peers with local addresses are returned to all clients, not only to those that can reach them.
+    /// Whether peers with local addresses are returned to all clients, not only to those that can
+    /// reach them.
     pub give_local_peers: bool,
 }
 
@@ -97,7 +99,8 @@ impl Live {
         })
     }
 
-    /// Puts the values to where they are read from. It may be done again at any time: each value holds from then on.
+    /// Puts the values to where they are read from. It may be done again at any time: each value
+    /// holds from then on.
     pub fn apply(&self, settings: &Settings, handles: &Handles) {
         self.announces.apply(settings);
         handles.timeouts.store(Arc::new(self.timeouts));
@@ -145,8 +148,8 @@ impl Announces {
     }
 }
 
-/// How many peers an announce reply can carry in a packet of `mtu` bytes, `ip_header` of which are the IP header. A peer takes
-/// `peer` bytes.
+/// How many peers an announce reply can carry in a packet of `mtu` bytes, `ip_header` of which are
+/// the IP header. A peer takes `peer` bytes.
 fn peers_within(mtu: u64, ip_header: u64, peer: usize) -> u64 {
     (mtu - ip_header - size_of::<Udp>() as u64 - ANNOUNCE_REPLY_LEN as u64) / peer as u64
 }

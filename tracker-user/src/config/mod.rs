@@ -19,7 +19,7 @@ pub mod value;
 
 pub use live::Live;
 pub use options::{Given, MemoryOptions, Options};
-pub use startup::{DEFAULT_PORT, Startup, limits};
+pub use startup::{DEFAULT_PORT, Startup, capacity};
 
 use clap::FromArgMatches as _;
 use file::Origin;
@@ -38,8 +38,8 @@ impl Configuration {
     /// Reads the file that is named among the options given, if one is, and checks everything.
     ///
     /// # Errors
-    /// When the file cannot be read or holds something that is no option, and the first option that is out of range or does
-    /// not go with the others, with the line of the file where it is.
+    /// When the file cannot be read or holds something that is no option, and the first option that
+    /// is out of range or does not go with the others, with the line of the file where it is.
     pub fn read(given: Given) -> anyhow::Result<Self> {
         let Some(path) = &given.options.config else { return Self::new(&given.options, &Origin::default()) };
         let (mut options, mut origin) = file::read(path)?;

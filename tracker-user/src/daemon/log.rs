@@ -1,8 +1,9 @@
-//! The log. A thread of its own writes the lines to standard error, so that logging never stops or ends the tracker, whatever
-//! standard error is: a full pipe, a pipe without a reader, a full disk, a lost terminal.
+//! The log. A thread of its own writes the lines to standard error, so that logging never stops or
+//! ends the tracker, whatever standard error is: a full pipe, a pipe without a reader, a full disk,
+//! a lost terminal.
 //!
-//! A line is lost if it cannot be written, or if the queue is full while the writer waits. Lost lines are counted, and the
-//! count is logged as soon as a line can be written again.
+//! A line is lost if it cannot be written, or if the queue is full while the writer waits. Lost
+//! lines are counted, and the count is logged as soon as a line can be written again.
 
 use crate::text::plural;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -53,7 +54,8 @@ struct Queue {
 
 impl Queue {
     fn push(&mut self, line: Vec<u8>) {
-        // A line after lost ones is lost as well until the writer has come, so that the count stands where they are missing.
+        // A line after lost ones is lost as well until the writer has come, so that the count stands where
+        // they are missing.
         if self.lost > 0 || self.bytes + line.len() > QUEUE_BYTES {
             self.lost += 1;
         } else {
@@ -80,7 +82,8 @@ impl Log {
         Ok(log)
     }
 
-    /// Adds a line, with its line break. Does not wait for anything but other threads that do the same.
+    /// Adds a line, with its line break. Does not wait for anything but other threads that do the
+    /// same.
     pub fn line(&self, line: Vec<u8>) {
         self.0.queue().push(line);
         self.0.arrived.notify_one();

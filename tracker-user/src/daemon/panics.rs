@@ -1,6 +1,6 @@
-//! A panic ends the whole process, in every build: a tracker that lacks one of its threads would be worse than none, and a
-//! service manager restarts the process. The message of the panic is a log line like any other, so it does not matter if
-//! standard error cannot be written.
+//! A panic ends the whole process, in every build: a tracker that lacks one of its threads would be
+//! worse than none, and a service manager restarts the process. The message of the panic is a log
+//! line like any other, so it does not matter if standard error cannot be written.
 
 use super::log::{LAST_LINES, Log};
 use std::{

@@ -1,8 +1,9 @@
-//! Signals. SIGTERM and SIGINT stop the tracker. Signals that have no meaning here, but would end a process by default, are
-//! logged and ignored.
+//! Signals. SIGTERM and SIGINT stop the tracker. Signals that have no meaning here, but would end a
+//! process by default, are logged and ignored.
 //!
-//! All of them are blocked in all threads from the start, and one thread waits for them, so none can come too early. SIGQUIT
-//! and the signals of faults keep their meaning: they end the process at once, with a core dump where those are on.
+//! All of them are blocked in all threads from the start, and one thread waits for them, so none
+//! can come too early. SIGQUIT and the signals of faults keep their meaning: they end the process
+//! at once, with a core dump where those are on.
 
 use super::log::{LAST_LINES, Log};
 use anyhow::{Context as _, ensure};
@@ -70,16 +71,16 @@ impl Blocked {
             (set, libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()))
         };
         ensure!(error == 0, "cannot block signals: {}", io::Error::from_raw_os_error(error));
-        // A file that may not grow is an error for the writer and no reason to end. (The kernel sends SIGXFSZ to the thread
-        // that writes, so the thread that waits for signals would not see it. Rust's runtime ignores SIGPIPE.)
-        // SAFETY: no handler is installed.
+        // A file that may not grow is an error for the writer and no reason to end. (The kernel sends
+        // SIGXFSZ to the thread that writes, so the thread that waits for signals would not see it.
+        // Rust's runtime ignores SIGPIPE.) SAFETY: no handler is installed.
         let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         ensure!(before != libc::SIG_ERR, "cannot ignore SIGXFSZ: {}", io::Error::last_os_error());
         Ok(Self(set))
     }
 
-    /// Starts to wait for them. Until [`Signals::wait`] a signal to stop ends the process, after the lines of `log` are
-    /// written.
+    /// Starts to wait for them. Until [`Signals::wait`] a signal to stop ends the process, after
+    /// the lines of `log` are written.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -126,8 +127,8 @@ impl Watcher {
                 }
                 continue;
             }
-            // SAFETY: all zero bytes are a valid `siginfo_t`, and the call has filled it in. The sender is valid
-            // when a process has sent the signal, which a code of 0 or less says.
+            // SAFETY: all zero bytes are a valid `siginfo_t`, and the call has filled it in. The sender is
+            // valid when a process has sent the signal, which a code of 0 or less says.
             let sender = unsafe {
                 let details = details.assume_init();
                 if details.si_code <= 0 { format!(" from process {}", details.si_pid()) } else { String::new() }

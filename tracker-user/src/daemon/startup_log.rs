@@ -12,7 +12,8 @@ use tracing::info;
 /// Announce URLs shown per protocol.
 const URLS: usize = 8;
 
-/// The target of lines with URLs: RUST_LOG=info,url=off leaves them out, for those who know better ones.
+/// The target of lines with URLs: RUST_LOG=info,url=off leaves them out, for those who know better
+/// ones.
 const URL: &str = "url";
 
 /// Tells the operator what clients can use and what has come of it all.
@@ -23,12 +24,12 @@ pub(super) fn log_startup(
     udp: &[SocketAddr],
     http: &[SocketAddr],
 ) {
-    let limits = &startup.limits;
+    let capacity = &startup.capacity;
     info!("tracker {} is running", env!("CARGO_PKG_VERSION"));
     let regions: Vec<_> =
         sizes.regions().iter().map(|region| format!("{} {}", region.name, human_bytes(region.bytes()))).collect();
     info!(
-        "memory: {} for {limits}, {} ({})",
+        "memory: {} for {capacity}, {} ({})",
         human_bytes(sizes.bytes()),
         if loaded.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
         regions.join(", ")

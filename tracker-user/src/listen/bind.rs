@@ -1,10 +1,11 @@
 //! Binding the sockets of all addresses of a protocol.
 //!
-//! Every address has several sockets with `SO_REUSEPORT`. With that option alone a second tracker of the same user would
-//! bind without an error, and take half of the requests. Therefore the first socket of an address is bound without it, which
-//! fails if another process has the port; the option is set afterwards. A socket without the option would also refuse
-//! the sockets of this tracker, so wildcards come first: the process that has the wildcard has the port, and named addresses
-//! of the same port join it.
+//! Every address has several sockets with `SO_REUSEPORT`. With that option alone a second tracker
+//! of the same user would bind without an error, and take half of the requests. Therefore the first
+//! socket of an address is bound without it, which fails if another process has the port; the
+//! option is set afterwards. A socket without the option would also refuse the sockets of this
+//! tracker, so wildcards come first: the process that has the wildcard has the port, and named
+//! addresses of the same port join it.
 
 use super::{Endpoint, address, explain, is_family_missing};
 use anyhow::Context as _;
@@ -16,8 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a taken port is tried again: a tracker that has just been stopped or killed may still have it for some
-/// milliseconds.
+/// How long a taken port is tried again: a tracker that has just been stopped or killed may still
+/// have it for some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Between two tries.

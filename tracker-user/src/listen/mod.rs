@@ -1,5 +1,5 @@
-//! Listening addresses: which there can be ([`address`]), how their sockets are bound ([`bind_all`]), options of sockets, and what to do when
-//! one cannot be listened on.
+//! Listening addresses: which there can be ([`address`]), how their sockets are bound
+//! ([`bind_all`]), options of sockets, and what to do when one cannot be listened on.
 
 pub mod address;
 mod bind;

@@ -1,4 +1,5 @@
-//! Services: work that goes on in threads of its own from the start to the end. [`Shutdown`] tells them to end.
+//! Services: work that goes on in threads of its own from the start to the end. [`Shutdown`] tells
+//! them to end.
 
 mod shutdown;
 
@@ -15,7 +16,8 @@ pub trait Service: Send + 'static {
     /// Works until `shutdown` begins.
     ///
     /// # Errors
-    /// When the work cannot go on. The error is logged, so it says what has ended; the others go on.
+    /// When the work cannot go on. The error is logged, so it says what has ended; the others go
+    /// on.
     fn run(self, shutdown: &Shutdown) -> anyhow::Result<()>;
 }
 

@@ -1,5 +1,6 @@
-//! How threads and tasks learn that they are to end: a flag for threads that block in system calls with a time limit, a
-//! condition variable for threads that sleep, a pipe for threads that poll files, a token for tasks. One call sets them all.
+//! How threads and tasks learn that they are to end: a flag for threads that block in system calls
+//! with a time limit, a condition variable for threads that sleep, a pipe for threads that poll
+//! files, a token for tasks. One call sets them all.
 
 use std::{
     io,
@@ -19,7 +20,8 @@ pub struct Shutdown(Arc<State>);
 struct State {
     flag: AtomicBool,
     token: CancellationToken,
-    /// The lock is taken to set the flag: a thread that has seen the flag unset is waiting for `begun` before it is signalled.
+    /// The lock is taken to set the flag: a thread that has seen the flag unset is waiting for
+    /// `begun` before it is signalled.
     pipes: Mutex<Vec<io::PipeWriter>>,
     begun: Condvar,
 }
@@ -58,7 +60,8 @@ impl Shutdown {
         }
     }
 
-    /// For threads that wait for files: a pipe that nothing comes by, and that ends when shutdown begins.
+    /// For threads that wait for files: a pipe that nothing comes by, and that ends when shutdown
+    /// begins.
     ///
     /// # Errors
     /// When the system has no file descriptor left.

@@ -11,7 +11,7 @@ pub mod rates;
 pub mod snapshot;
 
 use crate::service::{Service, Shutdown};
-pub use crate::xdp::status::{Interface, Interfaces};
+pub use crate::xdp::status::{InterfaceStatus, LatestStatus};
 use crate::{
     store::{CounterSet, Store, totals::LatestTotals},
     udp::Drops,
@@ -31,7 +31,7 @@ pub struct Statistics {
     store: Arc<Store>,
     totals: Arc<LatestTotals>,
     xdp: Option<KernelCounters>,
-    interfaces: Interfaces,
+    interfaces: LatestStatus,
     /// Packets dropped at the UDP sockets.
     pub udp_drops: Drops,
     started: Instant,
@@ -64,7 +64,7 @@ impl Statistics {
         store: Arc<Store>,
         totals: Arc<LatestTotals>,
         xdp: Option<KernelCounters>,
-        interfaces: Interfaces,
+        interfaces: LatestStatus,
     ) -> Self {
         // A store that outlived an earlier daemon is not empty.
         let inherited = (store.pools().swarms.used() == 0).then(Peers::default);
@@ -202,7 +202,7 @@ fn peers_counted(paths: &[PathCounters]) -> Peers {
 mod tests {
     use super::*;
     use crate::store::{
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
         totals::Totals,
     };
     use tracker_common::{
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn peers_of_an_earlier_daemon_count_once_a_sweep_has_seen_them() {
-        let sizes = Sizes::new(&Limits { torrents: 9, peers_v4: 9, peers_v6: 9 }).expect("small");
+        let sizes = Sizes::new(&Capacity { torrents: 9, peers_v4: 9, peers_v6: 9 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("a few pages"));
         let totals = Arc::new(LatestTotals::default());
         let announce = |port| {
@@ -227,7 +227,7 @@ mod tests {
             update::<_, V4>(&handle, &announcement).expect("room");
             handle
         };
-        let statistics = || Statistics::new(store.clone(), totals.clone(), None, Interfaces::default());
+        let statistics = || Statistics::new(store.clone(), totals.clone(), None, LatestStatus::default());
         let fresh = statistics();
         let earlier = announce(1);
         assert_eq!(fresh.snapshot().peers_v4, 1);

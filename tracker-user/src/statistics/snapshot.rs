@@ -3,7 +3,7 @@
 use super::{http, process::Process, rates::Rates};
 use crate::{
     store::{CounterSet, Counters, totals::Totals},
-    xdp::status::Interface,
+    xdp::status::InterfaceStatus,
 };
 use std::{sync::Arc, time::Duration};
 use tracker_common::outcome::{COUNTERS, Counter, Event, REFRESH_AGES, Reason};
@@ -95,7 +95,7 @@ pub struct Snapshot {
     /// The process as the kernel sees it.
     pub process: Process,
     /// Interfaces and their modes.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<InterfaceStatus>,
     /// Returning peers.
     pub renewals: Renewals,
     /// Rates of the last 10 seconds.
@@ -187,7 +187,7 @@ pub(crate) mod tests {
             fill: vec![Fill { label: "swarms", name: "torrents", used: 3, limit: 12, bytes: 1536 }],
             store_bytes: 5 << 20,
             process: Process { resident_bytes: Some(3 << 20), cpu_seconds: Some(1.5) },
-            interfaces: vec![Interface {
+            interfaces: vec![InterfaceStatus {
                 name: "eth\"0".into(),
                 mode: "generic".into(),
                 note: "the driver has no native XDP".into(),

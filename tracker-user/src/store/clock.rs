@@ -1,7 +1,9 @@
-//! The clock of the store: two words in the settings record, so that no request costs a call to the kernel for the time.
+//! The clock of the store: two words in the settings record, so that no request costs a call to the
+//! kernel for the time.
 //!
-//! The clock starts at the wall clock's time and then follows the monotonic clock. So a step of the wall clock neither expires
-//! all peers nor keeps them for ever, and after a restart the clock goes on as if there had been none.
+//! The clock starts at the wall clock's time and then follows the monotonic clock. So a step of the
+//! wall clock neither expires all peers nor keeps them for ever, and after a restart the clock goes
+//! on as if there had been none.
 
 use super::Store;
 use crate::service::{Service, Shutdown};

@@ -1,4 +1,5 @@
-//! Memory of the store: arrays of elements, in maps of the XDP program or in ordinary memory of this process.
+//! Memory of the store: arrays of elements, in maps of the XDP program or in ordinary memory of
+//! this process.
 
 use memmap2::{MmapOptions, MmapRaw};
 use std::{io, marker::PhantomData, ops::Deref, os::fd::BorrowedFd, ptr::NonNull};
@@ -10,8 +11,8 @@ use tracker_common::{
 /// Types that a region may be made of.
 ///
 /// # Safety
-/// All zero bytes must be a valid value, and every field must be accessible from several threads and processes at once
-/// ([`tracker_common::word`]).
+/// All zero bytes must be a valid value, and every field must be accessible from several threads
+/// and processes at once ([`tracker_common::word`]).
 pub(super) unsafe trait Element: Sync {}
 
 // SAFETY: made of words only; the types' own documentation says that all zero bytes are valid.
@@ -68,14 +69,16 @@ impl<T: Element> Region<T> {
     /// The first element, which every region has.
     #[inline(always)]
     pub fn first(&self) -> &T {
-        // SAFETY: `new` makes no region without elements; the mapping is page-aligned and lives as long as `self`.
+        // SAFETY: `new` makes no region without elements; the mapping is page-aligned and lives as long as
+        // `self`.
         unsafe { self.start.as_ref() }
     }
 
     /// The element of this number.
     #[inline(always)]
     pub fn get(&self, number: u32) -> Option<&T> {
-        // SAFETY: the number is in range; the mapping is page-aligned, lives as long as `self`, and holds `count` elements.
+        // SAFETY: the number is in range; the mapping is page-aligned, lives as long as `self`, and holds
+        // `count` elements.
         (number < self.count).then(|| unsafe { self.start.add(number as usize).as_ref() })
     }
 }
@@ -84,7 +87,8 @@ impl<T: Element> Region<T> {
 pub struct SharedSettings(Region<Settings>);
 
 impl SharedSettings {
-    /// Maps the record behind a program's map SETTINGS, which may be closed afterwards. Its value has to be a [`Settings`].
+    /// Maps the record behind a program's map SETTINGS, which may be closed afterwards. Its value
+    /// has to be a [`Settings`].
     ///
     /// # Errors
     /// When the system refuses it.

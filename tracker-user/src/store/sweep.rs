@@ -1,5 +1,6 @@
-//! Removes what has expired: sweeps through the whole store again and again, in batches so small that no request waits for
-//! one ([`tracker_common::store::sweep`] does a batch), and publishes what it counted on the way.
+//! Removes what has expired: sweeps through the whole store again and again, in batches so small
+//! that no request waits for one ([`tracker_common::store::sweep`] does a batch), and publishes
+//! what it counted on the way.
 
 use super::{
     CounterSet, Handle, Store,
@@ -24,20 +25,22 @@ use tracker_common::{
     },
 };
 
-/// Processor time that a batch is to take. Other work on the same core waits no longer, unless a single swarm takes more.
+/// Processor time that a batch is to take. Other work on the same core waits no longer, unless a
+/// single swarm takes more.
 const BATCH: Duration = Duration::from_millis(1);
 
-/// Bounds of what a batch looks at, in swarm records and peers together. A sweep begins with the lower one, before it knows how
-/// long that takes, and never exceeds the upper one, in case peers expire where so far all stayed.
+/// Bounds of what a batch looks at, in swarm records and peers together. A sweep begins with the
+/// lower one, before it knows how long that takes, and never exceeds the upper one, in case peers
+/// expire where so far all stayed.
 const WORK: RangeInclusive<u32> = 1 << 12..=1 << 16;
 
-/// A sweep begins this long after the one before at the earliest. Ages are counted in minutes, so expiry would do with less;
-/// the totals are shown to people.
+/// A sweep begins this long after the one before at the earliest. Ages are counted in minutes, so
+/// expiry would do with less; the totals are shown to people.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// After every batch the thread rests this many times as long as the batch took of the processor: it never takes more than a
-/// twentieth of a core, however large the store is. Time spent waiting for the processor does not count: the thread would fall
-/// behind when the machine is busy.
+/// After every batch the thread rests this many times as long as the batch took of the processor:
+/// it never takes more than a twentieth of a core, however large the store is. Time spent waiting
+/// for the processor does not count: the thread would fall behind when the machine is busy.
 const REST: u32 = 19;
 
 /// When something goes.
@@ -186,8 +189,8 @@ impl Sweep {
     }
 }
 
-/// How many records, from number `first` on, make a batch of `work` records and peers, and how many of both they have. One
-/// record at least, however large its swarm is.
+/// How many records, from number `first` on, make a batch of `work` records and peers, and how many
+/// of both they have. One record at least, however large its swarm is.
 fn batch_size(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
     let end = handle.pools().map_or(0, |pools| pools.swarms.fresh());
     let (mut swarms, mut sum) = (0, 0);
@@ -222,7 +225,7 @@ mod tests {
     use super::*;
     use crate::store::{
         clock, keys,
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
     };
     use tracker_common::store::{
         family::{V4, V6},
@@ -234,7 +237,7 @@ mod tests {
     const START: u32 = 1_000_000 * 60;
 
     fn handle() -> Handle {
-        let sizes = Sizes::new(&Limits { torrents: 10_000, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
+        let sizes = Sizes::new(&Capacity { torrents: 10_000, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         keys::set(&store, None).expect("random numbers");
         clock::set(store.settings(), START);

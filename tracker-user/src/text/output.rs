@@ -5,8 +5,8 @@ use std::{
     process::ExitCode,
 };
 
-/// The exit status for the `result` of printing to standard output: a failure if it could not be written, but success if the
-/// reader has closed the pipe.
+/// The exit status for the `result` of printing to standard output: a failure if it could not be
+/// written, but success if the reader has closed the pipe.
 #[must_use]
 pub fn exit_code(result: io::Result<()>) -> ExitCode {
     match result.and_then(|()| io::stdout().flush()) {

@@ -17,8 +17,8 @@ pub struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// Begins to trace packets with the outcomes whose bits are set in `wanted`. Waits, a few seconds at most, for the time of a
-    /// process that was killed to pass.
+    /// Begins to trace packets with the outcomes whose bits are set in `wanted`. Waits, a few
+    /// seconds at most, for the time of a process that was killed to pass.
     ///
     /// # Errors
     /// When another process traces.

@@ -23,7 +23,8 @@ pub struct Found {
     loaded: Option<SystemTime>,
 }
 
-/// Finds the tracker whose program has the number `wanted`; without one, the only tracker that runs.
+/// Finds the tracker whose program has the number `wanted`; without one, the only tracker that
+/// runs.
 ///
 /// # Errors
 /// When there is none, or several to choose from, or this process may not look for them.

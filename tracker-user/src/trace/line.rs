@@ -1,5 +1,6 @@
-//! One packet as a line: time of day (UTC, as in the log), interface, source > destination, request, its bytes, outcome, action
-//! of the XDP program, info_hash. A field without a value is `-`.
+//! One packet as a line: time of day (UTC, as in the log), interface, source > destination,
+//! request, its bytes, outcome, action of the XDP program, info_hash. A field without a value is
+//! `-`.
 
 use crate::xdp::netlink;
 use rustix::time::{ClockId, clock_gettime};
@@ -43,8 +44,8 @@ impl Clock {
 pub struct Names(HashMap<u32, String>);
 
 impl Names {
-    /// The name of the interface with this index; a number where it is not one of this network namespace, which the tracker need
-    /// not be in.
+    /// The name of the interface with this index; a number where it is not one of this network
+    /// namespace, which the tracker need not be in.
     pub fn of(&mut self, index: u32, settings: &Settings) -> String {
         self.0.entry(index).or_insert_with(|| name(index, settings).unwrap_or_else(|| format!("if{index}"))).clone()
     }

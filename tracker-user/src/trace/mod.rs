@@ -1,7 +1,8 @@
 //! `tracker trace`: single packets, as a running tracker's XDP program sees them.
 //!
-//! The program writes a record of each packet into a ring buffer while a word in the settings record lies ahead of its clock.
-//! The tracing process moves the word on once a second, so tracing stops when the process ends, however it ends.
+//! The program writes a record of each packet into a ring buffer while a word in the settings
+//! record lies ahead of its clock. The tracing process moves the word on once a second, so tracing
+//! stops when the process ends, however it ends.
 
 mod claim;
 mod find;
@@ -45,12 +46,13 @@ const PENDING: usize = 64 << 10;
 /// What a pipe that can be written to takes without blocking: PIPE_BUF.
 const PIECE: usize = 4096;
 
-/// Outcomes of packets that are not for the tracker, which are often most packets. They are shown only when they are named:
-/// over a network connection, each line shown makes such packets itself.
+/// Outcomes of packets that are not for the tracker, which are often most packets. They are shown
+/// only when they are named: over a network connection, each line shown makes such packets itself.
 const OTHERS: [Reason; 3] =
     [Reason::Frame(FrameReason::NotIp), Reason::Frame(FrameReason::NotUdp), Reason::Frame(FrameReason::NotForUs)];
 
-/// Shows packets until `--count` is reached, a signal comes, or the reader of standard output has gone.
+/// Shows packets until `--count` is reached, a signal comes, or the reader of standard output has
+/// gone.
 ///
 /// # Errors
 /// When there is no tracker to trace, or it ends.

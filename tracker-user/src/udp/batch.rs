@@ -67,8 +67,8 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
 #[derive(Clone, Copy)]
 struct Control([u8; CONTROL_BYTES]);
 
-/// The memory that packets of one batch are received into, and sent from: address and control data of a request are those of
-/// its reply.
+/// The memory that packets of one batch are received into, and sent from: address and control data
+/// of a request are those of its reply.
 struct Batch {
     requests: Box<[[u8; REQUEST_BYTES]; BATCH]>,
     lengths: [usize; BATCH],
@@ -110,7 +110,8 @@ impl Batch {
             header.msg_control = (&raw mut self.controls[packet]).cast();
             header.msg_controllen = CONTROL_BYTES as _;
         }
-        // SAFETY: every header points to memory of this batch, of the lengths given, that nothing else uses meanwhile.
+        // SAFETY: every header points to memory of this batch, of the lengths given, that nothing else uses
+        // meanwhile.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),

@@ -1,5 +1,6 @@
-//! Packets that the kernel dropped at the sockets: their receive buffers were full, or checksums wrong. The kernel counts
-//! them per socket and is asked on demand, so that receiving costs nothing more.
+//! Packets that the kernel dropped at the sockets: their receive buffers were full, or checksums
+//! wrong. The kernel counts them per socket and is asked on demand, so that receiving costs nothing
+//! more.
 
 use crate::listen::socket_option;
 use std::{
@@ -8,7 +9,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-/// Place of the drops among the figures of `SO_MEMINFO` (`SK_MEMINFO_DROPS` of linux/sock_diag.h), and how many they are.
+/// Place of the drops among the figures of `SO_MEMINFO` (`SK_MEMINFO_DROPS` of linux/sock_diag.h),
+/// and how many they are.
 const DROPS: usize = 8;
 const FIGURES: usize = 9;
 

@@ -1,12 +1,13 @@
-//! A socket served through io_uring: the replies to what has arrived are sent, and the next packets received, in one system
-//! call, and the kernel is told once for all packets where they are to go.
+//! A socket served through io_uring: the replies to what has arrived are sent, and the next packets
+//! received, in one system call, and the kernel is told once for all packets where they are to go.
 //!
-//! One receive request stands all the time (multishot) and takes a buffer from a common [`ProvidedBuffers`] for each packet. A reply goes
-//! to the address that the kernel wrote there, so a buffer goes back when its reply has been sent. Sends never wait and are
-//! done with when the system call returns; one that fails is repeated by `sendto`, which waits for room.
+//! One receive request stands all the time (multishot) and takes a buffer from a common
+//! [`ProvidedBuffers`] for each packet. A reply goes to the address that the kernel wrote there, so
+//! a buffer goes back when its reply has been sent. Sends never wait and are done with when the
+//! system call returns; one that fails is repeated by `sendto`, which waits for room.
 //!
-//! This is for sockets that are bound to one address: where a packet says by which address it came, a system call per
-//! batch is no dearer.
+//! This is for sockets that are bound to one address: where a packet says by which address it came,
+//! a system call per batch is no dearer.
 
 use super::{
     PATIENCE, REQUEST_BYTES, is_fatal,
@@ -36,8 +37,9 @@ use tracker_common::bep15::datagram::respond;
 /// Buffers for requests: those being answered, and those that arrive meanwhile. A power of two.
 const BUFFERS: u16 = 256;
 
-/// Bytes of a buffer: what the kernel says about a packet, its source address, and the packet. An odd number of cache lines,
-/// so that the beginnings of all buffers do not compete for the same few places of the cache.
+/// Bytes of a buffer: what the kernel says about a packet, its source address, and the packet. An
+/// odd number of cache lines, so that the beginnings of all buffers do not compete for the same few
+/// places of the cache.
 const BUFFER_BYTES: usize = 64 * 33;
 const _: () = assert!(BUFFER_BYTES >= ABOUT_BYTES + size_of::<libc::sockaddr_in6>() + REQUEST_BYTES);
 
@@ -63,7 +65,8 @@ struct ProvidedBuffers {
     list: NonNull<BufRingEntry>,
     buffers: NonNull<u8>,
     tail: u16,
-    /// What both point into. It goes when the kernel has been told to let go, and no reference into it is kept.
+    /// What both point into. It goes when the kernel has been told to let go, and no reference into
+    /// it is kept.
     _memory: MmapRaw,
 }
 
@@ -83,7 +86,8 @@ impl ProvidedBuffers {
     /// Gives buffers to the kernel.
     fn give_back(&mut self, numbers: impl Iterator<Item = u16>) {
         for number in numbers {
-            // SAFETY: the list has `BUFFERS` entries, zero or written here; the kernel reads none from the tail on.
+            // SAFETY: the list has `BUFFERS` entries, zero or written here; the kernel reads none from the tail
+            // on.
             let entry = unsafe { self.list.add(usize::from(self.tail % BUFFERS)).as_mut() };
             entry.set_addr(self.buffer(number).as_ptr().expose_provenance() as u64);
             entry.set_len(BUFFER_BYTES as u32);
@@ -113,7 +117,8 @@ pub struct UringSocket<'a> {
     socket: &'a UdpSocket,
     ring: IoUring,
     buffers: ProvidedBuffers,
-    /// Says how much room there is for a source address; the kernel reads it when the receive request begins.
+    /// Says how much room there is for a source address; the kernel reads it when the receive
+    /// request begins.
     header: Box<libc::msghdr>,
     /// Requests that have arrived: number of the buffer, and how much of it was written.
     arrived: Vec<(u16, usize)>,
@@ -225,7 +230,8 @@ impl<'a> UringSocket<'a> {
     fn answer(&mut self, handle: &Handle) {
         self.replies.clear();
         for (index, &(number, length)) in self.answered.iter().enumerate() {
-            // SAFETY: the kernel has written that much of the buffer, which is its own again only when it is given back.
+            // SAFETY: the kernel has written that much of the buffer, which is its own again only when it is
+            // given back.
             let bytes = unsafe { slice::from_raw_parts(self.buffers.buffer(number).as_ptr(), length) };
             let Ok(message) = RecvMsgOut::parse(bytes, &self.header) else { continue };
             let Some(source) = source(message.name_data()) else { continue };
@@ -243,20 +249,23 @@ impl<'a> UringSocket<'a> {
                 .build()
                 .flags(squeue::Flags::SKIP_SUCCESS)
                 .user_data(index as u64);
-            // SAFETY: the reply and its buffer are left alone until the send is done with, in the next system call.
+            // SAFETY: the reply and its buffer are left alone until the send is done with, in the next system
+            // call.
             let pushed = unsafe { submission.push(&send) };
             // There is room for twice as many as there are buffers.
             debug_assert!(pushed.is_ok(), "a reply too many");
         }
     }
 
-    /// Sends a reply whose send has failed: now waiting for room, and no more of it than fits the way.
+    /// Sends a reply whose send has failed: now waiting for room, and no more of it than fits the
+    /// way.
     fn send_again(&mut self, handle: &Handle, index: u64, error: io::Error) -> io::Result<()> {
         let Some((index, reply)) = self.replies.iter().find(|&(of, _)| of as u64 == index) else { return Ok(()) };
         let (number, _) = self.answered[index];
         let (name, length) = (self.buffers.name(number), self.header.msg_namelen);
         let send = |part: &[u8]| {
-            // SAFETY: the address is where it was when the send was made, and the kernel only reads it and the reply.
+            // SAFETY: the address is where it was when the send was made, and the kernel only reads it and the
+            // reply.
             let sent =
                 unsafe { libc::sendto(self.socket.as_raw_fd(), part.as_ptr().cast(), part.len(), 0, name, length) };
             if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -269,7 +278,8 @@ impl<'a> UringSocket<'a> {
                 result => return result,
             }
         };
-        // SAFETY: the buffer holds an address of that length, and nothing else uses it until it is given back.
+        // SAFETY: the buffer holds an address of that length, and nothing else uses it until it is given
+        // back.
         let name = unsafe { slice::from_raw_parts(name.cast::<u8>(), length as usize) };
         let client = socket_address(name).ok_or(error)?;
         let local = self.socket.local_addr()?.ip();
@@ -286,8 +296,9 @@ impl<'a> UringSocket<'a> {
 }
 
 impl UringSocket<'_> {
-    /// Makes the kernel let go of the buffers and of the socket. It closes a ring when it finds the time, which may be long
-    /// after the end of this process, and until then the port would be taken.
+    /// Makes the kernel let go of the buffers and of the socket. It closes a ring when it finds the
+    /// time, which may be long after the end of this process, and until then the port would be
+    /// taken.
     fn release(&mut self) -> io::Result<()> {
         // Nothing may begin after everything has been cancelled.
         self.ring.submit()?;
@@ -296,7 +307,8 @@ impl UringSocket<'_> {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
             Err(_) | Ok(()) => {}
         }
-        // Requests that are cancelled hold the socket until this thread has looked at what has become of them.
+        // Requests that are cancelled hold the socket until this thread has looked at what has become of
+        // them.
         let begun = Instant::now();
         let patience = Timespec::from(RELEASE_PATIENCE);
         while begun.elapsed() < RELEASE_PATIENCE {

@@ -6,7 +6,8 @@ use crate::store::Handle;
 #[derive(Default)]
 pub struct Replies {
     pub(super) bytes: Vec<u8>,
-    /// Number of the packet answered, and where its reply begins; it ends where the next one begins.
+    /// Number of the packet answered, and where its reply begins; it ends where the next one
+    /// begins.
     pub(super) starts: Vec<(usize, usize)>,
 }
 

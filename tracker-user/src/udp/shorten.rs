@@ -1,8 +1,9 @@
 //! Replies that are too long for the path to their client.
 //!
-//! No reply is sent in fragments: many networks lose them. The kernel refuses a reply that is longer than the MTU of the
-//! interface, of the route or of the path as routers have reported it (`EMSGSIZE`). Such a reply is cut to as many peers, or
-//! torrents of a scrape, as fit, and sent again.
+//! No reply is sent in fragments: many networks lose them. The kernel refuses a reply that is
+//! longer than the MTU of the interface, of the route or of the path as routers have reported it
+//! (`EMSGSIZE`). Such a reply is cut to as many peers, or torrents of a scrape, as fit, and sent
+//! again.
 
 use crate::store::Handle;
 use rustix::net::sockopt;
@@ -25,7 +26,8 @@ const DESTINATIONS: usize = 1024;
 /// How long it is remembered.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// What every path carries, and before that, over IPv4, what nearly every path carries (RFC 791, RFC 8200), in bytes.
+/// What every path carries, and before that, over IPv4, what nearly every path carries (RFC 791,
+/// RFC 8200), in bytes.
 const MINIMA_V4: [usize; 2] = [576, 68];
 const MINIMUM_V6: usize = 1280;
 
@@ -52,8 +54,8 @@ pub fn is_too_long(error: &io::Error) -> bool {
 }
 
 impl Shortener {
-    /// Sends the beginning of a reply that was refused as too long: as much of it as fits the path to the client. `send` sends
-    /// what it is given.
+    /// Sends the beginning of a reply that was refused as too long: as much of it as fits the path
+    /// to the client. `send` sends what it is given.
     ///
     /// # Errors
     /// Those of `send`; `EMSGSIZE` if nothing that makes sense is short enough.
@@ -135,8 +137,8 @@ fn count_less(handle: &Handle, reply: &[u8], bytes: usize, ipv4: bool) {
     }
 }
 
-/// What the kernel thinks a packet may have at most on the way from `local` to `client`, in bytes, IP header included. It looks
-/// that up for a socket of its own, which sends nothing.
+/// What the kernel thinks a packet may have at most on the way from `local` to `client`, in bytes,
+/// IP header included. It looks that up for a socket of its own, which sends nothing.
 fn path_mtu(local: Option<IpAddr>, client: SocketAddr) -> io::Result<usize> {
     let socket = Socket::new(Domain::for_address(client), Type::DGRAM, Some(Protocol::UDP))?;
     if let Some(local) = local {
@@ -158,7 +160,7 @@ mod tests {
     use super::*;
     use crate::store::{
         CounterSet, Store,
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
     };
     use std::sync::Arc;
 
@@ -196,7 +198,8 @@ mod tests {
         }
     }
 
-    /// What is sent where packets of more than `limit` bytes are refused, and how often that is tried.
+    /// What is sent where packets of more than `limit` bytes are refused, and how often that is
+    /// tried.
     fn sent(shortener: &mut Shortener, handle: &Handle, reply: &[u8], limit: usize) -> (Option<usize>, u32) {
         let mut tries = 0;
         let mut length = None;
@@ -215,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_fits_every_way_is_tried_when_the_kernel_knows_no_better() {
-        let sizes = Sizes::new(&Limits { torrents: 1, peers_v4: 1, peers_v6: 1 }).expect("small");
+        let sizes = Sizes::new(&Capacity { torrents: 1, peers_v4: 1, peers_v6: 1 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         let handle = store.handle(CounterSet::Udp);
         let mut shortener = Shortener::default();

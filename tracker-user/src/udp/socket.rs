@@ -6,8 +6,8 @@ use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Protocol, Socket, Type};
 use std::{io, net::SocketAddr};
 
-/// Bytes for a burst that arrives while a thread is not running. The kernel grants what `net.core.rmem_max` allows, unless
-/// the process has CAP_NET_ADMIN.
+/// Bytes for a burst that arrives while a thread is not running. The kernel grants what
+/// `net.core.rmem_max` allows, unless the process has CAP_NET_ADMIN.
 pub const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// UDP sockets, as [`bind_all`](crate::listen::bind_all) needs to know them.
@@ -29,12 +29,14 @@ impl Transport for Udp {
         }
         // What does not fit the way is refused by the kernel, and shortened (module `shorten`).
         if address.is_ipv6() {
-            // A flow label is computed anew for every packet (SipHash); the XDP program's replies have none either.
+            // A flow label is computed anew for every packet (SipHash); the XDP program's replies have none
+            // either.
             socket_option::set(socket, libc::IPPROTO_IPV6, libc::IPV6_AUTOFLOWLABEL, 0)?;
             sockopt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DO)?;
         } else {
-            // "Don't fragment", as in the XDP program's replies. A packet that may not be fragmented needs no identification
-            // number, and drawing one is among the dearest things that the kernel does for a small packet.
+            // "Don't fragment", as in the XDP program's replies. A packet that may not be fragmented needs no
+            // identification number, and drawing one is among the dearest things that the kernel
+            // does for a small packet.
             sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DO)?;
         }
         // Without the right to exceed the system's limit, ask for as much as it allows.

@@ -62,10 +62,12 @@ pub(super) fn foreign(loaded: &Loaded, interface: &Interface) -> Vec<AttachedPro
 
 /// Attaches the program to an interface that it is not on.
 ///
-/// In mode auto an interface that takes the program in no mode is not an error: the sockets answer there.
+/// In mode auto an interface that takes the program in no mode is not an error: the sockets answer
+/// there.
 ///
 /// # Errors
-/// When another program is on the interface and may not be taken off, or when the mode asked for does not work.
+/// When another program is on the interface and may not be taken off, or when the mode asked for
+/// does not work.
 pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permission) -> anyhow::Result<Attempt> {
     check_ethernet(interface)?;
     let name = &interface.name;

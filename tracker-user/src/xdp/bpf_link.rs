@@ -1,8 +1,8 @@
 //! BPF links: what holds an XDP program on an interface.
 //!
-//! The kernel never lets a link take the place of a program that is there already, and takes the program off the interface when
-//! the process that holds the link ends, however it ends. A program that another process holds by a link cannot be
-//! replaced either, so `--force` cuts that link.
+//! The kernel never lets a link take the place of a program that is there already, and takes the
+//! program off the interface when the process that holds the link ends, however it ends. A program
+//! that another process holds by a link cannot be replaced either, so `--force` cuts that link.
 
 use super::netlink::{self, AttachedMode, Interface};
 use anyhow::Context as _;
@@ -38,8 +38,8 @@ impl Link {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(file) }))
     }
 
-    /// The number of the interface that the program is on; 0 if the interface is gone or the link was cut. An
-    /// interface that was moved to another network namespace has its number there.
+    /// The number of the interface that the program is on; 0 if the interface is gone or the link
+    /// was cut. An interface that was moved to another network namespace has its number there.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -50,8 +50,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Closing the file would do, but the kernel may put that off until later, and another program may be attached next. An
-        // error says that the link holds nothing any more.
+        // Closing the file would do, but the kernel may put that off until later, and another program may
+        // be attached next. An error says that the link holds nothing any more.
         let _ = detach(&self.0);
     }
 }
@@ -118,7 +118,8 @@ struct LinkInformation {
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the pointer and the length are those of `attributes`, which outlives the call, as does what it points to.
+    // SAFETY: the pointer and the length are those of `attributes`, which outlives the call, as does
+    // what it points to.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, (&raw mut *attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

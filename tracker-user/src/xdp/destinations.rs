@@ -1,9 +1,9 @@
-//! Which addresses and interfaces the XDP program answers for: written into the settings record at the start and whenever
-//! they change.
+//! Which addresses and interfaces the XDP program answers for: written into the settings record at
+//! the start and whenever they change.
 //!
-//! A named `--udp` address is one of them, once packets to it are for this host. A wildcard stands for all addresses of its
-//! family on the interfaces that the program is attached to, and on VLAN interfaces upon them. Requests to other addresses go
-//! to the sockets.
+//! A named `--udp` address is one of them, once packets to it are for this host. A wildcard stands
+//! for all addresses of its family on the interfaces that the program is attached to, and on VLAN
+//! interfaces upon them. Requests to other addresses go to the sockets.
 
 use super::{
     netlink::{self, Interface, LocalAddress},
@@ -41,7 +41,8 @@ pub struct Destinations {
     pub listeners: Vec<SocketAddr>,
     /// Addresses that were named but that this host does not have, or not yet.
     pub absent: Vec<SocketAddr>,
-    /// VLAN interfaces whose addresses are left to the sockets, with the interfaces whose cards take the tags off.
+    /// VLAN interfaces whose addresses are left to the sockets, with the interfaces whose cards
+    /// take the tags off.
     pub untagged: Vec<(String, String)>,
 }
 
@@ -116,8 +117,8 @@ impl Destinations {
         Self { interfaces, listeners, absent, untagged }
     }
 
-    /// Writes this into the settings record, up to the number of entries there is room for. A reader in the middle of it may
-    /// pass a packet on to the sockets, which answer it.
+    /// Writes this into the settings record, up to the number of entries there is room for. A
+    /// reader in the middle of it may pass a packet on to the sockets, which answer it.
     pub fn store(&self, settings: &Settings) {
         // The counts go down first and up last, so that what is counted is always valid.
         settings.interface_count.store(0);
@@ -245,8 +246,8 @@ mod tests {
         LocalAddress { interface, address: address.parse().expect("an address") }
     }
 
-    /// Interface 2 is attached to, 4 and 5 are VLAN interfaces upon it, 6 is one upon 3. 10.0.1.0/24 is routed to this host
-    /// without any interface having an address of it.
+    /// Interface 2 is attached to, 4 and 5 are VLAN interfaces upon it, 6 is one upon 3.
+    /// 10.0.1.0/24 is routed to this host without any interface having an address of it.
     fn served_by(listen: &[&str], takes_tags_off: &dyn Fn(u32) -> bool) -> Destinations {
         let interfaces = [
             interface(2, None),

@@ -1,9 +1,11 @@
-//! The interfaces that the operator named, and the XDP program on each of them, whatever becomes of them: they come late, go,
-//! come back under another number, are renamed or moved, and others take the program off or put theirs in its place.
+//! The interfaces that the operator named, and the XDP program on each of them, whatever becomes of
+//! them: they come late, go, come back under another number, are renamed or moved, and others take
+//! the program off or put theirs in its place.
 //!
-//! [`Interfaces::look`] compares what is there with what should be, and brings the two together. It may be called at any time
-//! and does nothing if nothing has changed. Names are the operator's word: the program belongs on the interface that has the
-//! name. One that is renamed keeps the program as long as no other has its old name.
+//! [`Interfaces::look`] compares what is there with what should be, and brings the two together. It
+//! may be called at any time and does nothing if nothing has changed. Names are the operator's
+//! word: the program belongs on the interface that has the name. One that is renamed keeps the
+//! program as long as no other has its old name.
 
 use super::{
     XdpMode,
@@ -54,14 +56,15 @@ impl Interfaces {
     }
 
     /// The state of affairs for the statistics.
-    pub fn shown(&self) -> Vec<status::Interface> {
+    pub fn shown(&self) -> Vec<status::InterfaceStatus> {
         self.slots.iter().map(Slot::shown).collect()
     }
 
     /// Attaches the program to every interface that is there; the others are waited for.
     ///
     /// # Errors
-    /// When an interface that is there does not take the program, and the mode asked for says that it must.
+    /// When an interface that is there does not take the program, and the mode asked for says that
+    /// it must.
     pub fn attach_first(&mut self, all: &[Interface], now: Instant) -> anyhow::Result<()> {
         let assigned = self.assign(all);
         for (slot, interface) in self.slots.iter_mut().zip(&assigned) {
@@ -97,7 +100,8 @@ impl Interfaces {
         }
     }
 
-    /// Whether a look is due, as far as can be told without asking for everything: not every change is told by the kernel.
+    /// Whether a look is due, as far as can be told without asking for everything: not every change
+    /// is told by the kernel.
     pub fn needs_look(&self, now: Instant) -> bool {
         self.slots.iter().any(|slot| slot.needs_look(self.permission, now))
     }
@@ -110,8 +114,9 @@ impl Interfaces {
     }
 }
 
-/// The interface for each of the names, together with the number of the interface that has the program for it now. An
-/// interface belongs to the name that it has; one that has no name of ours stays where it was.
+/// The interface for each of the names, together with the number of the interface that has the
+/// program for it now. An interface belongs to the name that it has; one that has no name of ours
+/// stays where it was.
 fn assign<'a>(wanted: &[(&str, Option<u32>)], all: &'a [Interface]) -> Vec<Option<&'a Interface>> {
     let named = |name: &str| all.iter().find(|interface| interface.name == name);
     let taken: Vec<u32> = wanted.iter().filter_map(|(name, _)| named(name)).map(|interface| interface.index).collect();
@@ -136,8 +141,8 @@ impl Slot {
         }
     }
 
-    /// The interface that the program is still on: the link may have been cut, and an interface that was moved to
-    /// another network namespace takes its program along.
+    /// The interface that the program is still on: the link may have been cut, and an interface
+    /// that was moved to another network namespace takes its program along.
     fn held(&self, loaded: &Loaded, all: &[Interface]) -> Option<u32> {
         let State::On { interface, attachment, .. } = &self.state else { return None };
         let index = interface.index;
@@ -269,18 +274,18 @@ impl Slot {
         self.state = State::Off { interface: interface.clone(), reason };
     }
 
-    fn shown(&self) -> status::Interface {
+    fn shown(&self) -> status::InterfaceStatus {
         let off = || "off".to_owned();
         match &self.state {
-            State::Missing => status::Interface {
+            State::Missing => status::InterfaceStatus {
                 name: self.wanted.clone(),
                 mode: off(),
                 note: "there is no such interface; XDP is attached when it comes".into(),
             },
             State::Off { interface, reason } => {
-                status::Interface { name: interface.name.clone(), mode: off(), note: reason.clone() }
+                status::InterfaceStatus { name: interface.name.clone(), mode: off(), note: reason.clone() }
             }
-            State::On { interface, attachment, .. } => status::Interface {
+            State::On { interface, attachment, .. } => status::InterfaceStatus {
                 name: interface.name.clone(),
                 mode: attachment.mode.label().to_owned(),
                 note: attachment.note.clone().unwrap_or_default(),

@@ -3,7 +3,7 @@
 use super::{
     KernelCounters, Loaded, Program, XdpMode, attach, check_system,
     netlink::{self, Interface},
-    status::{self, Interfaces},
+    status::{InterfaceStatus, LatestStatus},
 };
 use crate::store::{Store, sizes::Sizes};
 use anyhow::bail;
@@ -13,8 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the start waits for the only interfaces that it could do anything with. Longer than it takes service managers to
-/// give up (systemd: five starts within 10 seconds), so that the next start waits again.
+/// How long the start waits for the only interfaces that it could do anything with. Longer than it
+/// takes service managers to give up (systemd: five starts within 10 seconds), so that the next
+/// start waits again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What there is in the kernel.
@@ -27,12 +28,12 @@ pub struct Kernel {
     pub loaded: Loaded,
 }
 
-/// Loads the XDP program for the interfaces of these names. `None` if it is not wanted, or in mode auto, if it is not possible:
-/// `shown` says why.
+/// Loads the XDP program for the interfaces of these names. `None` if it is not wanted, or in mode
+/// auto, if it is not possible: `shown` says why.
 ///
 /// # Errors
 /// When it is not possible in another mode.
-pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &Interfaces) -> anyhow::Result<Option<Kernel>> {
+pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &LatestStatus) -> anyhow::Result<Option<Kernel>> {
     if mode == XdpMode::Off || names.is_empty() {
         return Ok(None);
     }
@@ -41,11 +42,8 @@ pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &Interfaces) 
         Ok(kernel) => Ok(Some(kernel)),
         Err(error) if mode == XdpMode::Auto => {
             tracing::warn!("no XDP, UDP is answered by sockets only: {error:#}");
-            let off = |name: &String| status::Interface {
-                name: name.clone(),
-                mode: "off".into(),
-                note: format!("{error:#}"),
-            };
+            let off =
+                |name: &String| InterfaceStatus { name: name.clone(), mode: "off".into(), note: format!("{error:#}") };
             shown.store(Arc::new(names.iter().map(off).collect()));
             Ok(None)
         }
@@ -61,8 +59,8 @@ fn load_program(sizes: &Sizes) -> anyhow::Result<Kernel> {
 
 /// Makes sure that there is something to begin with.
 ///
-/// In mode auto that is so in any case: sockets answer until an interface comes. Otherwise one of the interfaces has to be there,
-/// and is waited for; the others may come later.
+/// In mode auto that is so in any case: sockets answer until an interface comes. Otherwise one of
+/// the interfaces has to be there, and is waited for; the others may come later.
 ///
 /// # Errors
 /// When none came, or when one that is there cannot carry the program.

@@ -1,8 +1,9 @@
 //! Whether the control group of this process has room for the store.
 //!
-//! The kernel takes the memory of the maps, and charges it to the control group, when they are made. If the group has no room
-//! for them, the kernel kills the process (out of memory) before it can say why. So the limits are read first: those of the
-//! group and of all groups around it, in either version of control groups.
+//! The kernel takes the memory of the maps, and charges it to the control group, when they are
+//! made. If the group has no room for them, the kernel kills the process (out of memory) before it
+//! can say why. So the limits are read first: those of the group and of all groups around it, in
+//! either version of control groups.
 
 use crate::{store::sizes::Sizes, text::human_bytes};
 use anyhow::bail;
@@ -13,12 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What loading the program and running the tracker take besides the store: the verifier's states, types of the kernel,
-/// threads, buffers. While the program is loaded 25 MiB of it were measured.
+/// What loading the program and running the tracker take besides the store: the verifier's states,
+/// types of the kernel, threads, buffers. While the program is loaded 25 MiB of it were measured.
 const BESIDES: u64 = 32 << 20;
 
-/// Bytes of a map for which the kernel needs one more byte: a pointer for each page of 4096 bytes, and an entry of the page
-/// table that maps it into this process.
+/// Bytes of a map for which the kernel needs one more byte: a pointer for each page of 4096 bytes,
+/// and an entry of the page table that maps it into this process.
 const BYTES_PER_MANAGED_BYTE: u64 = 4096 / (8 + 8);
 
 /// A limit from here on is none: version 1 has no word for that.
@@ -104,7 +105,8 @@ fn without_room(groups: &[Group], needed: u64) -> Option<Group> {
     groups.iter().min_by_key(room).filter(|group| room(group) < needed).cloned()
 }
 
-/// The groups that limit the memory of this process, from its own upwards. None if that cannot be found out.
+/// The groups that limit the memory of this process, from its own upwards. None if that cannot be
+/// found out.
 fn groups() -> Vec<Group> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let Some((version, path)) = own_group(&read("/proc/self/cgroup")) else { return Vec::new() };
@@ -153,7 +155,8 @@ fn mounted(text: &str, version: &Version, path: &str) -> Option<(PathBuf, String
             "cgroup" => version == &VERSION_1 && kind.nth(1)?.split(',').any(|option| option == "memory"),
             _ => false,
         };
-        // A container may see a part of the tree only: then what it sees begins with its own group or one around it.
+        // A container may see a part of the tree only: then what it sees begins with its own group or one
+        // around it.
         let below = path.strip_prefix(root.trim_end_matches('/')).filter(|below| !below.contains("..")).unwrap_or("");
         fits.then(|| (PathBuf::from(mount_point), below.to_owned()))
     })
@@ -186,7 +189,8 @@ fn limit(version: &Version, root: &Path, directory: &Path) -> Option<Group> {
     })
 }
 
-/// Mounts the tree of control groups, nowhere: it can be reached through this descriptor only, and goes with it.
+/// Mounts the tree of control groups, nowhere: it can be reached through this descriptor only, and
+/// goes with it.
 fn mount(version: &Version) -> io::Result<OwnedFd> {
     let kind = if version == &VERSION_1 { c"cgroup" } else { c"cgroup2" };
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -1,4 +1,5 @@
-//! What the kernel says of interfaces, their addresses, default routes and attached XDP programs (rtnetlink).
+//! What the kernel says of interfaces, their addresses, default routes and attached XDP programs
+//! (rtnetlink).
 
 use anyhow::{Context as _, bail};
 use netlink_packet_core::{
@@ -26,7 +27,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Loopback.
     pub loopback: bool,
-    /// For a VLAN interface: the number of the interface it sits on, if that is in this network namespace.
+    /// For a VLAN interface: the number of the interface it sits on, if that is in this network
+    /// namespace.
     pub vlan_of: Option<u32>,
     /// For an end of a veth pair: where the other end is.
     pub veth_peer: Option<VethPeer>,
@@ -105,7 +107,8 @@ pub fn interfaces() -> anyhow::Result<Vec<Interface>> {
 /// One interface, of this network namespace or of that with the number given.
 ///
 /// # Errors
-/// When the kernel cannot be asked, or does not answer: about another namespace it answers only those with privileges there.
+/// When the kernel cannot be asked, or does not answer: about another namespace it answers only
+/// those with privileges there.
 pub fn find(index: u32, namespace: Option<i32>) -> anyhow::Result<Option<Interface>> {
     let mut message = LinkMessage::default();
     message.header.index = index;
@@ -117,7 +120,8 @@ pub fn find(index: u32, namespace: Option<i32>) -> anyhow::Result<Option<Interfa
     }
 }
 
-/// Whether packets to this address are for this host, be it an address of an interface or one that a local route names.
+/// Whether packets to this address are for this host, be it an address of an interface or one that
+/// a local route names.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
@@ -177,7 +181,8 @@ pub fn default_route_interfaces() -> anyhow::Result<Vec<u32>> {
     Ok(interfaces)
 }
 
-/// Takes an XDP program that was attached without a link off an interface, whichever process attached it.
+/// Takes an XDP program that was attached without a link off an interface, whichever process
+/// attached it.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -230,8 +235,8 @@ fn interface(link: LinkMessage) -> Interface {
     interface
 }
 
-/// With one program the kernel says `Attached` and `ProgId`, with several it also gives a number per mode; in both cases the
-/// number per mode is there.
+/// With one program the kernel says `Attached` and `ProgId`, with several it also gives a number
+/// per mode; in both cases the number per mode is there.
 fn attached(attributes: &[LinkXdp]) -> Vec<AttachedProgram> {
     let mut programs = Vec::new();
     let mut only = None;
@@ -348,7 +353,8 @@ fn receive<T>(
                     NetlinkPayload::Noop | _ => (),
                 },
                 Ok(_) => (),
-                // A newer kernel may describe one interface in a way this program does not know; the others still count.
+                // A newer kernel may describe one interface in a way this program does not know; the others still
+                // count.
                 Err(error) => tracing::debug!("a netlink message was not understood: {error}"),
             }
             // Messages are aligned to 4 bytes.

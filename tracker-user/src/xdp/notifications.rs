@@ -1,7 +1,7 @@
 //! Waits for the kernel to say that interfaces or addresses have changed.
 //!
-//! The messages are not read: after any of them, everything is asked for anew. So their order does not matter, nor does a lost
-//! message, because the kernel reports the loss (`ENOBUFS`).
+//! The messages are not read: after any of them, everything is asked for anew. So their order does
+//! not matter, nor does a lost message, because the kernel reports the loss (`ENOBUFS`).
 
 use anyhow::Context as _;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -15,7 +15,8 @@ use std::{
 /// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
-/// A subscription to changes of interfaces and addresses in the network namespace that it was made in.
+/// A subscription to changes of interfaces and addresses in the network namespace that it was made
+/// in.
 pub(super) struct Notifications(Socket);
 
 /// What ended the waiting.

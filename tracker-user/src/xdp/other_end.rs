@@ -1,8 +1,9 @@
 //! The other end of a veth pair, which decides whether native XDP is any use.
 //!
-//! What a program in native mode sends out of a veth end arrives at the other end only while that has a program in native mode
-//! as well (`veth_xdp_flush` of the kernel's `drivers/net/veth.c`); without one the reply is lost, and nothing counts it. The
-//! kernel sends no notification when a program comes or goes by a BPF link, so the other end has to be looked at again.
+//! What a program in native mode sends out of a veth end arrives at the other end only while that
+//! has a program in native mode as well (`veth_xdp_flush` of the kernel's `drivers/net/veth.c`);
+//! without one the reply is lost, and nothing counts it. The kernel sends no notification when a
+//! program comes or goes by a BPF link, so the other end has to be looked at again.
 
 use super::netlink::{self, AttachedMode, Interface};
 

@@ -36,14 +36,16 @@ pub struct Program {
     loaded: Loaded,
 }
 
-/// The XDP program in the kernel, ready to be attached. It is unloaded when this is dropped and it is attached to nothing.
+/// The XDP program in the kernel, ready to be attached. It is unloaded when this is dropped and it
+/// is attached to nothing.
 pub struct Loaded {
     entry: ProgramFd,
     /// The kernel's number of the program that packets come to.
     pub id: u32,
     /// Held open, because the kernel empties the map when its last holder closes it.
     _programs: ProgramArray<MapData>,
-    /// Held open although the programs keep them: so the kernel shows their memory with this process (`/proc/PID/fdinfo`).
+    /// Held open although the programs keep them: so the kernel shows their memory with this
+    /// process (`/proc/PID/fdinfo`).
     maps: Vec<Map>,
     /// What the verifier had to do.
     pub verified_instructions: Option<u32>,
@@ -63,12 +65,13 @@ impl Program {
     /// Makes the maps, of the sizes given, and loads the program.
     ///
     /// # Errors
-    /// When the object cannot be read, memory is short, or the kernel refuses it; the verifier's log is kept in a file that the
-    /// error names.
+    /// When the object cannot be read, memory is short, or the kernel refuses it; the verifier's
+    /// log is kept in a file that the error names.
     pub fn load(sizes: &Sizes) -> anyhow::Result<Self> {
         memory_limit::check(sizes)?;
         let object = object::object()?;
-        // The log of a big program takes the verifier and the loader many times as long as the verification itself.
+        // The log of a big program takes the verifier and the loader many times as long as the verification
+        // itself.
         let begin = Instant::now();
         let mut ebpf = open(&object, sizes, VerifierLogLevel::STATS)?;
         let mut verified_instructions = Some(0);
@@ -141,15 +144,17 @@ impl Program {
         }))
     }
 
-    /// Keeps what holds the program in the kernel, and gives back what took it there: instructions, and above all what the loader
-    /// has read about the types of the whole kernel, several megabytes.
+    /// Keeps what holds the program in the kernel, and gives back what took it there: instructions,
+    /// and above all what the loader has read about the types of the whole kernel, several
+    /// megabytes.
     #[must_use]
     pub fn keep(self) -> Loaded {
         let Self { mut ebpf, mut loaded } = self;
         let names: Vec<_> = ebpf.maps().map(|(name, _)| name.to_owned()).collect();
         loaded.maps = names.iter().filter_map(|name| ebpf.take_map(name)).collect();
         drop(ebpf);
-        // The allocator keeps what is freed below anything that is still in use, which nothing of this size will need again.
+        // The allocator keeps what is freed below anything that is still in use, which nothing of this size
+        // will need again.
         #[cfg(target_env = "gnu")]
         // SAFETY: it may be called at any time.
         unsafe {

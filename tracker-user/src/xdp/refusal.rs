@@ -113,7 +113,8 @@ pub(super) fn explain_refusal(object: &[u8], sizes: &Sizes, name: &str, error: P
     error_number(error).context(context)
 }
 
-/// What the verifier said in the end: without more than its statistics, that is the beginning of its log.
+/// What the verifier said in the end: without more than its statistics, that is the beginning of
+/// its log.
 fn verdict(error: &ProgramError) -> String {
     let ProgramError::LoadError { verifier_log, .. } = error else { return String::new() };
     let log = verifier_log.to_string();

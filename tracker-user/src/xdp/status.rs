@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// An interface and how XDP runs on it, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
     /// `native`, `generic` or `off`.
@@ -15,4 +15,4 @@ pub struct Interface {
 }
 
 /// Interfaces as they are now, written by [`super::Watch`].
-pub type Interfaces = Arc<ArcSwap<Vec<Interface>>>;
+pub type LatestStatus = Arc<ArcSwap<Vec<InterfaceStatus>>>;

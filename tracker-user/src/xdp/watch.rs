@@ -1,9 +1,10 @@
-//! Follows interfaces and addresses while the tracker runs: a thread keeps the XDP program attached where it should be, and the
-//! settings record and the statistics up to date.
+//! Follows interfaces and addresses while the tracker runs: a thread keeps the XDP program attached
+//! where it should be, and the settings record and the statistics up to date.
 //!
-//! The kernel reports changes of interfaces and addresses. It does not report that a BPF link was cut, or that a program came
-//! or went at the other end of a veth pair: so the links are checked once a second. Now and then everything is checked, in
-//! case that a change of another kind is not reported.
+//! The kernel reports changes of interfaces and addresses. It does not report that a BPF link was
+//! cut, or that a program came or went at the other end of a veth pair: so the links are checked
+//! once a second. Now and then everything is checked, in case that a change of another kind is not
+//! reported.
 
 use super::{
     XdpMode,
@@ -46,26 +47,26 @@ pub struct Options {
     /// Where UDP is listened for.
     pub listen: Vec<SocketAddr>,
     /// What the statistics show.
-    pub shown: status::Interfaces,
+    pub shown: status::LatestStatus,
 }
 
-/// The XDP program on its interfaces, and what it takes to keep it there. When this is dropped, also at the end of
-/// [`Service::run`], the program is taken off all interfaces.
+/// The XDP program on its interfaces, and what it takes to keep it there. When this is dropped,
+/// also at the end of [`Service::run`], the program is taken off all interfaces.
 pub struct Watch {
     notifications: Notifications,
     interfaces: Interfaces,
     store: Arc<Store>,
     listen: Vec<SocketAddr>,
     destinations: Destinations,
-    shown: status::Interfaces,
+    shown: status::LatestStatus,
 }
 
 impl Watch {
     /// Attaches the program and writes the settings.
     ///
     /// # Errors
-    /// When the kernel cannot be asked, or when an interface that is there does not take the program although the mode says
-    /// that it must. The program is attached to nothing then.
+    /// When the kernel cannot be asked, or when an interface that is there does not take the
+    /// program although the mode says that it must. The program is attached to nothing then.
     pub fn attach(loaded: Arc<Loaded>, store: Arc<Store>, options: Options) -> anyhow::Result<Self> {
         // First, so that nothing goes by unseen.
         let notifications = Notifications::subscribe()?;

@@ -1,7 +1,8 @@
 //! The connection key in the state directory: a file of 16 bytes that only the tracker may read.
 //!
-//! No file there stops the start. One that is no good key is replaced by a new key. One that cannot be replaced is left, and
-//! the key is kept in memory only. Both are warned of, because clients have to connect anew then.
+//! No file there stops the start. One that is no good key is replaced by a new key. One that cannot
+//! be replaced is left, and the key is kept in memory only. Both are warned of, because clients
+//! have to connect anew then.
 
 use super::{KEY_BYTES, Key, fresh, is_degenerate};
 use anyhow::Context as _;
@@ -20,7 +21,8 @@ use tracing::{info, warn};
 /// The file. While it is written it has the number of the process behind its name.
 const NAME: &str = "connection.key";
 
-/// How long to wait for another tracker that is at the same directory just now. It needs some milliseconds.
+/// How long to wait for another tracker that is at the same directory just now. It needs some
+/// milliseconds.
 const OTHERS: Duration = Duration::from_secs(2);
 
 /// Why a file is not used as a key.
@@ -119,8 +121,8 @@ fn open_directory(directory: &Path) -> anyhow::Result<File> {
     options.open(directory).context("it cannot be opened")
 }
 
-/// Takes the directory for this process. If that takes too long, goes on without: then two trackers may have two keys, and
-/// the one that was written last is kept.
+/// Takes the directory for this process. If that takes too long, goes on without: then two trackers
+/// may have two keys, and the one that was written last is kept.
 fn lock(directory: &File, path: &Path) {
     let deadline = Instant::now() + OTHERS;
     loop {
@@ -137,8 +139,8 @@ fn lock(directory: &File, path: &Path) {
     }
 }
 
-/// Removes files of trackers that were killed while they wrote a key. Where the directory can be locked, no other tracker is
-/// writing now. Elsewhere, the writer is most likely still a process.
+/// Removes files of trackers that were killed while they wrote a key. Where the directory can be
+/// locked, no other tracker is writing now. Elsewhere, the writer is most likely still a process.
 fn remove_stale(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
@@ -190,8 +192,8 @@ fn read(path: &Path) -> Result<Key, Unfit> {
     Ok(key)
 }
 
-/// Puts a key into the file in one step: a reader, also one after a crash of the machine, sees the old key or all of the new
-/// one. No other file is left behind.
+/// Puts a key into the file in one step: a reader, also one after a crash of the machine, sees the
+/// old key or all of the new one. No other file is left behind.
 fn replace(directory: &Path, handle: &File, key: &Key) -> anyhow::Result<()> {
     /// The file under its temporary name, removed on drop.
     struct Temporary(PathBuf);
@@ -219,7 +221,8 @@ fn replace(directory: &Path, handle: &File, key: &Key) -> anyhow::Result<()> {
     written.with_context(|| format!("cannot write {}", temporary.0.display()))?;
     fs::rename(&temporary.0, &path).with_context(|| format!("cannot rename {}", temporary.0.display()))?;
     std::mem::forget(temporary);
-    // The name is on the disk as well then. Some file systems cannot do that for a directory, and have no need to.
+    // The name is on the disk as well then. Some file systems cannot do that for a directory, and have
+    // no need to.
     let _ = handle.sync_all();
     Ok(())
 }
