@@ -81,8 +81,8 @@ fn interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<Vec<String>> {
     Ok(unique)
 }
 
-/// Capacity with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and the
-/// tracker of a small community never gets near them.
+/// Capacity with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and
+/// the tracker of a small community never gets near them.
 ///
 /// # Errors
 /// When one is out of range.

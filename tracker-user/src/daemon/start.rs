@@ -80,13 +80,13 @@ fn anonymous(sizes: &Sizes) -> anyhow::Result<Store> {
     Store::anonymous(sizes)
 }
 
-fn watch_options(startup: &Startup, listen: &[SocketAddr], shown: xdp::status::LatestStatus) -> xdp::watch::Options {
+fn watch_options(startup: &Startup, listen: &[SocketAddr], status: xdp::status::LatestStatus) -> xdp::watch::Options {
     xdp::watch::Options {
         names: startup.interfaces.clone(),
         mode: startup.xdp_mode,
         force: startup.force,
         listen: listen.to_vec(),
-        shown,
+        status,
     }
 }
 

@@ -20,7 +20,7 @@ use tracker_common::outcome::{Event, StoreError};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest time between two warnings of a kind.
-const QUIET: Duration = Duration::from_secs(60);
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is warned of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +79,10 @@ struct Alarm {
 
 impl Alarm {
     /// How many times to warn of, if it is time to.
-    fn look(&mut self, total: u64, now: Instant) -> Option<u64> {
+    fn due(&mut self, total: u64, now: Instant) -> Option<u64> {
         let times = total.wrapping_sub(self.said);
-        let quiet = self.at.is_some_and(|at| now.duration_since(at) < QUIET);
-        if times == 0 || quiet {
+        let recently = self.at.is_some_and(|at| now.duration_since(at) < SHORTEST_INTERVAL);
+        if times == 0 || recently {
             return None;
         }
         self.said = total;
@@ -106,12 +106,12 @@ impl Warnings {
         Self { statistics, missing, alarms }
     }
 
-    fn look(&mut self) {
+    fn check(&mut self) {
         let now = Instant::now();
         let paths = self.statistics.paths();
         let lost = self.statistics.udp_drops.total();
         for alarm in &mut self.alarms {
-            if let Some(times) = alarm.look(alarm.trouble.total(&paths, lost), now) {
+            if let Some(times) = alarm.due(alarm.trouble.total(&paths, lost), now) {
                 tracing::warn!("{}", alarm.trouble.text(times));
             }
         }
@@ -132,7 +132,7 @@ impl Service for Warnings {
 
     fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         while shutdown.sleep(INTERVAL) {
-            self.look();
+            self.check();
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ mod tests {
             (301, 10, Some(1)),
         ] {
             let now = begun + Duration::from_secs(second);
-            assert_eq!(alarm.look(total, now), expected, "second {second}");
+            assert_eq!(alarm.due(total, now), expected, "second {second}");
         }
     }
 

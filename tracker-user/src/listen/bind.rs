@@ -19,10 +19,10 @@ use std::{
 
 /// How long a taken port is tried again: a tracker that has just been stopped or killed may still
 /// have it for some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+const BIND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between two tries.
-const NAP: Duration = Duration::from_millis(20);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What is particular to UDP and to HTTP.
 pub trait Transport {
@@ -71,14 +71,14 @@ enum Others {
 /// # Errors
 /// When an address is taken, not one that can be listened on, or not allowed.
 pub fn bind_all<T: Transport>(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Bound>> {
-    bind_all_within::<T>(endpoints, threads, PATIENCE)
+    bind_all_within::<T>(endpoints, threads, BIND_TIMEOUT)
 }
 
-/// The same; a port that is taken is tried for as long as `patience`.
+/// The same; a port that is taken is tried for as long as `timeout`.
 fn bind_all_within<T: Transport>(
     endpoints: &[Endpoint],
     threads: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> anyhow::Result<Vec<Bound>> {
     let endpoints = distinct::<T>(endpoints)?;
     let mut bound: Vec<Option<Bound>> = endpoints.iter().map(|_| None).collect();
@@ -94,7 +94,7 @@ fn bind_all_within<T: Transport>(
             let joins = bound.iter().flatten().any(|one| one.address.ip().is_unspecified() && same_port(one.address));
             let shared = endpoints.iter().filter(|other| same_port(other.address)).count() > 1;
             let others = if joins { Others::Ours } else { Others::None };
-            match bind::<T>(wanted, threads.max(1), others, shared, patience) {
+            match bind::<T>(wanted, threads.max(1), others, shared, timeout) {
                 Ok(one) => bound[number] = Some(one),
                 Err(error) if endpoint.optional && is_family_missing(&error) => {
                     tracing::info!("this host has no IPv6: not listening on {wanted}");
@@ -127,10 +127,10 @@ fn bind<T: Transport>(
     threads: usize,
     others: Others,
     shared: bool,
-    patience: Duration,
+    timeout: Duration,
 ) -> anyhow::Result<Bound> {
     let in_vain = |error| explain(error, T::NAME, address);
-    let (first, missing) = open_patiently::<T>(address, others == Others::Ours, patience).map_err(in_vain)?;
+    let (first, missing) = open_patiently::<T>(address, others == Others::Ours, timeout).map_err(in_vain)?;
     let address = first
         .local_addr()
         .ok()
@@ -155,21 +155,21 @@ fn bind<T: Transport>(
 }
 
 /// As [`open`], and again for a while if the port is taken.
-fn open_patiently<T: Transport>(address: SocketAddr, shared: bool, patience: Duration) -> io::Result<(Socket, bool)> {
+fn open_patiently<T: Transport>(address: SocketAddr, shared: bool, timeout: Duration) -> io::Result<(Socket, bool)> {
     let begun = Instant::now();
     let mut said = false;
     loop {
         match open::<T>(address, shared) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < patience => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < timeout => {
                 if !said {
                     said = true;
                     tracing::info!(
                         "{} {address} is taken; trying again for {} ms, in case that its owner is just ending",
                         T::NAME,
-                        patience.as_millis()
+                        timeout.as_millis()
                     );
                 }
-                thread::sleep(NAP);
+                thread::sleep(RETRY_INTERVAL);
             }
             result => return result,
         }
@@ -325,7 +325,7 @@ mod tests {
             let endpoints = endpoints(&["127.0.0.1"], free_port());
             let first = bind(&endpoints, 2).expect("free");
             let holder = thread::spawn(move || {
-                thread::sleep(PATIENCE / 4);
+                thread::sleep(BIND_TIMEOUT / 4);
                 drop(first);
             });
             bind(&endpoints, 2).expect("free by now");

@@ -10,7 +10,7 @@
 //! a system call per batch is no dearer.
 
 use super::{
-    PATIENCE, REQUEST_BYTES, is_fatal,
+    RECEIVE_TIMEOUT, REQUEST_BYTES, is_fatal,
     replies::Replies,
     shorten::{Shortener, Unsent, is_too_long},
     socket_address, source,
@@ -58,7 +58,7 @@ const SOCKET: Fixed = Fixed(0);
 const RECEIVE: u64 = u64::MAX;
 
 /// How long the requests of a ring may take to end when they are cancelled.
-const RELEASE_PATIENCE: Duration = Duration::from_millis(200);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The buffers, and the list by which they are given to the kernel.
 struct ProvidedBuffers {
@@ -169,9 +169,9 @@ impl<'a> UringSocket<'a> {
     /// # Errors
     /// When the socket or the ring cannot be used any more.
     pub fn serve(mut self, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
-        let patience = Timespec::from(PATIENCE);
+        let timeout = Timespec::from(RECEIVE_TIMEOUT);
         while !shutdown.has_begun() {
-            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
             if let Err(error) = waited
                 && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
             {
@@ -310,13 +310,13 @@ impl UringSocket<'_> {
         // Requests that are cancelled hold the socket until this thread has looked at what has become of
         // them.
         let begun = Instant::now();
-        let patience = Timespec::from(RELEASE_PATIENCE);
-        while begun.elapsed() < RELEASE_PATIENCE {
+        let timeout = Timespec::from(RELEASE_TIMEOUT);
+        while begun.elapsed() < RELEASE_TIMEOUT {
             let ended = |entry: cqueue::Entry| entry.user_data() == RECEIVE && !cqueue::more(entry.flags());
             if self.ring.completion().any(ended) {
                 break;
             }
-            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
             if let Err(error) = waited
                 && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
             {

@@ -42,7 +42,7 @@ pub use socket::Udp;
 const REQUEST_BYTES: usize = 2048;
 
 /// How long a thread waits for packets, and so for the end.
-const PATIENCE: Duration = Duration::from_millis(300);
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A UDP listening address with its sockets.
 pub struct Listener {

@@ -1,6 +1,6 @@
 //! How a UDP socket is set up.
 
-use super::PATIENCE;
+use super::RECEIVE_TIMEOUT;
 use crate::listen::{Transport, socket_option};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Protocol, Socket, Type};
@@ -43,9 +43,9 @@ impl Transport for Udp {
         if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
         // A send waits for room in the interface's queue, but not for ever.
-        socket.set_write_timeout(Some(PATIENCE))
+        socket.set_write_timeout(Some(RECEIVE_TIMEOUT))
     }
 
     fn begin(_: &Socket) -> io::Result<()> {

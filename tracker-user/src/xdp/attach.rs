@@ -81,7 +81,7 @@ pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permiss
     }
     let other_end = OtherEnd::of(interface);
     let modes: &[AttachedMode] = match permission.mode {
-        XdpMode::Auto if other_end.swallows() => &[AttachedMode::Generic],
+        XdpMode::Auto if other_end.loses_replies() => &[AttachedMode::Generic],
         XdpMode::Auto => &[AttachedMode::Native, AttachedMode::Generic],
         XdpMode::Native => &[AttachedMode::Native],
         XdpMode::Generic => &[AttachedMode::Generic],

@@ -47,7 +47,7 @@ pub struct Destinations {
 }
 
 impl Destinations {
-    /// What to serve.
+    /// The destinations in these surroundings.
     #[must_use]
     pub fn new(surroundings: Surroundings<'_>) -> Self {
         let Surroundings { interfaces, addresses, attached, listen, takes_tags_off, is_local } = surroundings;
@@ -155,8 +155,8 @@ impl Destinations {
         settings.listener_v6_count.store(v6 as u32);
     }
 
-    /// Tells the operator what is new compared with `before`.
-    pub fn tell(&self, before: &Self) {
+    /// Logs what is new compared with `before`.
+    pub fn log_changes(&self, before: &Self) {
         if self.listeners != before.listeners {
             tracing::info!("XDP answers for {}", list(&self.listeners));
         }
@@ -196,7 +196,7 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Finds out what is to be served.
+/// The destinations as they are now.
 ///
 /// # Errors
 /// When the kernel cannot be asked.

@@ -2,10 +2,10 @@
 //! them: they come late, go, come back under another number, are renamed or moved, and others take
 //! the program off or put theirs in its place.
 //!
-//! [`Interfaces::look`] compares what is there with what should be, and brings the two together. It
-//! may be called at any time and does nothing if nothing has changed. Names are the operator's
-//! word: the program belongs on the interface that has the name. One that is renamed keeps the
-//! program as long as no other has its old name.
+//! [`Interfaces::reconcile`] compares what is there with what should be, and brings the two
+//! together. It may be called at any time and does nothing if nothing has changed. Names are the
+//! operator's word: the program belongs on the interface that has the name. One that is renamed
+//! keeps the program as long as no other has its old name.
 
 use super::{
     XdpMode,
@@ -56,8 +56,8 @@ impl Interfaces {
     }
 
     /// The state of affairs for the statistics.
-    pub fn shown(&self) -> Vec<status::InterfaceStatus> {
-        self.slots.iter().map(Slot::shown).collect()
+    pub fn status(&self) -> Vec<status::InterfaceStatus> {
+        self.slots.iter().map(Slot::status).collect()
     }
 
     /// Attaches the program to every interface that is there; the others are waited for.
@@ -77,7 +77,7 @@ impl Interfaces {
     }
 
     /// Brings the program to where it should be, given all interfaces that there are.
-    pub fn look(&mut self, all: &[Interface], now: Instant) {
+    pub fn reconcile(&mut self, all: &[Interface], now: Instant) {
         let assigned = self.assign(all);
         // What is to go goes first: two interfaces may have changed their names with each other.
         for (slot, interface) in self.slots.iter_mut().zip(&assigned) {
@@ -100,10 +100,10 @@ impl Interfaces {
         }
     }
 
-    /// Whether a look is due, as far as can be told without asking for everything: not every change
-    /// is told by the kernel.
-    pub fn needs_look(&self, now: Instant) -> bool {
-        self.slots.iter().any(|slot| slot.needs_look(self.permission, now))
+    /// Whether it is time to reconcile, as far as can be told without asking for everything: not
+    /// every change is told by the kernel.
+    pub fn needs_reconcile(&self, now: Instant) -> bool {
+        self.slots.iter().any(|slot| slot.needs_reconcile(self.permission, now))
     }
 
     /// The interface for each slot.
@@ -151,7 +151,7 @@ impl Slot {
         (attachment.link.interface().ok() == Some(index) && all.iter().any(here)).then_some(index)
     }
 
-    fn needs_look(&self, permission: Permission, now: Instant) -> bool {
+    fn needs_reconcile(&self, permission: Permission, now: Instant) -> bool {
         match &self.state {
             // The kernel tells when one comes.
             State::Missing => false,
@@ -256,7 +256,7 @@ impl Slot {
         let note = attachment.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
         if attachment.mode == AttachedMode::Generic && permission.mode == XdpMode::Auto {
             info!("{name}: XDP answers UDP, in generic mode, which costs more per packet than native{note}");
-        } else if attachment.mode == AttachedMode::Native && attachment.other_end.swallows() {
+        } else if attachment.mode == AttachedMode::Native && attachment.other_end.loses_replies() {
             warn!("{name}: XDP answers UDP, in {mode} mode{note}");
         } else {
             info!("{name}: XDP answers UDP, in {mode} mode{note}");
@@ -274,7 +274,7 @@ impl Slot {
         self.state = State::Off { interface: interface.clone(), reason };
     }
 
-    fn shown(&self) -> status::InterfaceStatus {
+    fn status(&self) -> status::InterfaceStatus {
         let off = || "off".to_owned();
         match &self.state {
             State::Missing => status::InterfaceStatus {
@@ -297,9 +297,9 @@ impl Slot {
 /// Whether mode auto would choose otherwise by now.
 fn reconsider(attachment: &Attachment, other_end: OtherEnd, mtu_changed: bool) -> bool {
     if attachment.mode == AttachedMode::Generic {
-        !other_end.swallows() && (mtu_changed || attachment.other_end.swallows())
+        !other_end.loses_replies() && (mtu_changed || attachment.other_end.loses_replies())
     } else {
-        other_end.swallows()
+        other_end.loses_replies()
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 /// How long the start waits for the only interfaces that it could do anything with. Longer than it
 /// takes service managers to give up (systemd: five starts within 10 seconds), so that the next
 /// start waits again.
-const PATIENCE: Duration = Duration::from_secs(10);
+const INTERFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is in the kernel.
 pub struct Kernel {
@@ -29,11 +29,11 @@ pub struct Kernel {
 }
 
 /// Loads the XDP program for the interfaces of these names. `None` if it is not wanted, or in mode
-/// auto, if it is not possible: `shown` says why.
+/// auto, if it is not possible: `status` says why.
 ///
 /// # Errors
 /// When it is not possible in another mode.
-pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &LatestStatus) -> anyhow::Result<Option<Kernel>> {
+pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, status: &LatestStatus) -> anyhow::Result<Option<Kernel>> {
     if mode == XdpMode::Off || names.is_empty() {
         return Ok(None);
     }
@@ -44,7 +44,7 @@ pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &LatestStatus
             tracing::warn!("no XDP, UDP is answered by sockets only: {error:#}");
             let off =
                 |name: &String| InterfaceStatus { name: name.clone(), mode: "off".into(), note: format!("{error:#}") };
-            shown.store(Arc::new(names.iter().map(off).collect()));
+            status.store(Arc::new(names.iter().map(off).collect()));
             Ok(None)
         }
         Err(error) => Err(error),
@@ -65,10 +65,10 @@ fn load_program(sizes: &Sizes) -> anyhow::Result<Kernel> {
 /// # Errors
 /// When none came, or when one that is there cannot carry the program.
 fn wait_for_interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<()> {
-    const NAP: Duration = Duration::from_millis(100);
+    const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-    let deadline = Instant::now() + PATIENCE;
-    let mut told = false;
+    let deadline = Instant::now() + INTERFACE_TIMEOUT;
+    let mut warned = false;
     loop {
         let all = netlink::interfaces()?;
         let present: Vec<&Interface> = all.iter().filter(|interface| names.contains(&interface.name)).collect();
@@ -84,16 +84,16 @@ fn wait_for_interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<()> {
             bail!(
                 "there is no network interface {wanted}; there are {others}. None came within {} s: correct --interface, or \
                  use --xdp-mode auto, which goes on with sockets until one comes",
-                PATIENCE.as_secs()
+                INTERFACE_TIMEOUT.as_secs()
             );
         }
-        if !told {
+        if !warned {
             tracing::warn!(
                 "there is no network interface {wanted} (there are {others}): waiting for it, {} s at most",
-                PATIENCE.as_secs()
+                INTERFACE_TIMEOUT.as_secs()
             );
-            told = true;
+            warned = true;
         }
-        thread::sleep(NAP);
+        thread::sleep(CHECK_INTERVAL);
     }
 }

@@ -14,9 +14,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What loading the program and running the tracker take besides the store: the verifier's states,
-/// types of the kernel, threads, buffers. While the program is loaded 25 MiB of it were measured.
-const BESIDES: u64 = 32 << 20;
+/// What loading the program and running the tracker take in addition to the store: the verifier's
+/// states, types of the kernel, threads, buffers. While the program is loaded 25 MiB of it were
+/// measured.
+const OVERHEAD: u64 = 32 << 20;
 
 /// Bytes of a map for which the kernel needs one more byte: a pointer for each page of 4096 bytes,
 /// and an entry of the page table that maps it into this process.
@@ -64,17 +65,17 @@ const VERSION_2: Version = Version {
 /// # Errors
 /// When it does not: what there is, what it takes, and what to do.
 pub fn check(sizes: &Sizes) -> anyhow::Result<()> {
-    let besides = BESIDES + sizes.bytes() / BYTES_PER_MANAGED_BYTE;
-    let Some(group) = without_room(&groups(), sizes.bytes() + besides) else { return Ok(()) };
+    let overhead = OVERHEAD + sizes.bytes() / BYTES_PER_MANAGED_BYTE;
+    let Some(group) = without_room(&groups(), sizes.bytes() + overhead) else { return Ok(()) };
     bail!(
         "the maps of the XDP program take {} at once, and {} more are needed beside them, but {}: the kernel would end this \
          process. Raise the limit to {} MiB at least (MemoryMax= of a service, --memory of a container), or lower --max-torrents \
          and --max-peers (`tracker sizes` shows what they take), or run with --xdp-mode off, which takes memory as it fills",
         human_bytes(sizes.bytes()),
-        human_bytes(besides),
+        human_bytes(overhead),
         describe(&group),
         // What is in use varies a little.
-        (group.used + sizes.bytes() + besides).div_ceil(1 << 20) + 4
+        (group.used + sizes.bytes() + overhead).div_ceil(1 << 20) + 4
     )
 }
 

@@ -55,7 +55,7 @@ impl Refusal {
 }
 
 /// The system's error number somewhere behind `error`.
-pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+pub(crate) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut error = Some(error);
     while let Some(this) = error {
         if let Some(code) = this.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {

@@ -23,7 +23,7 @@ const NAME: &str = "connection.key";
 
 /// How long to wait for another tracker that is at the same directory just now. It needs some
 /// milliseconds.
-const OTHERS: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a file is not used as a key.
 enum Unfit {
@@ -124,7 +124,7 @@ fn open_directory(directory: &Path) -> anyhow::Result<File> {
 /// Takes the directory for this process. If that takes too long, goes on without: then two trackers
 /// may have two keys, and the one that was written last is kept.
 fn lock(directory: &File, path: &Path) {
-    let deadline = Instant::now() + OTHERS;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match directory.try_lock() {
             Ok(()) => return,
