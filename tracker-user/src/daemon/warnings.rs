@@ -16,13 +16,13 @@ use std::{
 };
 use tracker_common::outcome::{Event, StoreError};
 
-/// How often the counters are looked at.
+/// How often the counters are read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest time between two warnings of a kind.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is warned of.
+/// Kinds of trouble that are warned of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     TorrentsFull,
@@ -78,7 +78,7 @@ struct Alarm {
 }
 
 impl Alarm {
-    /// How many times to warn of, if it is time to.
+    /// How many times to warn of, if a warning is due.
     fn due(&mut self, total: u64, now: Instant) -> Option<u64> {
         let times = total.wrapping_sub(self.said);
         let recently = self.at.is_some_and(|at| now.duration_since(at) < SHORTEST_INTERVAL);
@@ -91,7 +91,7 @@ impl Alarm {
     }
 }
 
-/// Looks at the counters and warns, in a thread of its own.
+/// Reads the counters and warns, in a thread of its own.
 pub struct Warnings {
     statistics: Arc<Statistics>,
     missing: Vec<(&'static str, SocketAddr)>,

@@ -26,7 +26,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What is particular to UDP and to HTTP.
 pub trait Transport {
-    /// What people call it: the option's name in capitals.
+    /// Its name in messages: the option's name in capitals.
     const NAME: &'static str;
     /// Datagrams or streams.
     const TYPE: Type;
@@ -144,7 +144,7 @@ fn bind<T: Transport>(
         );
     }
     let mut sockets = vec![first];
-    // A socket that is alone need not be chosen among others for every packet.
+    // For a single socket the kernel need not choose among sockets for every packet.
     if threads > 1 || shared {
         sockets[0].set_reuse_port(true).map_err(in_vain)?;
     }
@@ -154,7 +154,7 @@ fn bind<T: Transport>(
     Ok(Bound { address, sockets, missing })
 }
 
-/// As [`open`], and again for a while if the port is taken.
+/// As [`open`], but repeated for `timeout` while the port is taken.
 fn open_patiently<T: Transport>(address: SocketAddr, shared: bool, timeout: Duration) -> io::Result<(Socket, bool)> {
     let begun = Instant::now();
     let mut said = false;
@@ -187,8 +187,8 @@ fn open<T: Transport>(address: SocketAddr, shared: bool) -> io::Result<(Socket, 
     T::prepare(&socket, address)?;
     let missing = match socket.bind(&address.into()) {
         Ok(()) => false,
-        // At boot a named address may come later than the tracker, or still be probed for duplicates (IPv6). A wildcard
-        // cannot be bound only if there is no such address family.
+        // At boot a named address may be configured after the tracker has started, or still be
+        // probed for duplicates (IPv6). If a wildcard cannot be bound, the host lacks the family.
         Err(error) if error.kind() == ErrorKind::AddrNotAvailable && !address.ip().is_unspecified() => {
             match address {
                 SocketAddr::V4(_) => socket.set_freebind_v4(true)?,

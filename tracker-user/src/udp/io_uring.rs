@@ -1,13 +1,13 @@
 //! A socket served through io_uring: the replies to what has arrived are sent, and the next packets
 //! received, in one system call, and the kernel is told once for all packets where they are to go.
 //!
-//! One receive request stands all the time (multishot) and takes a buffer from a common
+//! One receive request stays active (multishot) and takes a buffer from the common
 //! [`ProvidedBuffers`] for each packet. A reply goes to the address that the kernel wrote there, so
-//! a buffer goes back when its reply has been sent. Sends never wait and are done with when the
-//! system call returns; one that fails is repeated by `sendto`, which waits for room.
+//! a buffer goes back when its reply has been sent. Sends never wait, and are complete when the
+//! system call returns. A send that fails is repeated by `sendto`, which waits for room.
 //!
-//! This is for sockets that are bound to one address: where a packet says by which address it came,
-//! a system call per batch is no dearer.
+//! This is for sockets that are bound to one address. On a wildcard socket each packet carries its
+//! destination; there, one system call per batch costs no more.
 
 use super::{
     RECEIVE_TIMEOUT, REQUEST_BYTES, is_fatal,
@@ -65,8 +65,8 @@ struct ProvidedBuffers {
     list: NonNull<BufRingEntry>,
     buffers: NonNull<u8>,
     tail: u16,
-    /// What both point into. It goes when the kernel has been told to let go, and no reference into
-    /// it is kept.
+    /// The memory of both. It is unmapped after the ring has released it, and no reference into it
+    /// is kept.
     _memory: MmapRaw,
 }
 
@@ -189,7 +189,7 @@ impl<'a> UringSocket<'a> {
         Ok(())
     }
 
-    /// Pauses after an error that may pass.
+    /// Pauses after an error that may be temporary.
     fn rest(&self, error: io::Error) -> io::Result<()> {
         if is_fatal(&error) {
             return Err(error);
@@ -199,7 +199,7 @@ impl<'a> UringSocket<'a> {
         Ok(())
     }
 
-    /// Sees what has arrived, and what could not be sent.
+    /// Collects the requests that have arrived, and repeats sends that have failed.
     fn complete(&mut self, handle: &Handle) -> io::Result<()> {
         let mut again = false;
         loop {
@@ -257,8 +257,8 @@ impl<'a> UringSocket<'a> {
         }
     }
 
-    /// Sends a reply whose send has failed: now waiting for room, and no more of it than fits the
-    /// way.
+    /// Repeats a send that has failed: it waits for room now, and sends no more of the reply than
+    /// fits the path.
     fn send_again(&mut self, handle: &Handle, index: u64, error: io::Error) -> io::Result<()> {
         let Some((index, reply)) = self.replies.iter().find(|&(of, _)| of as u64 == index) else { return Ok(()) };
         let (number, _) = self.answered[index];
@@ -296,9 +296,9 @@ impl<'a> UringSocket<'a> {
 }
 
 impl UringSocket<'_> {
-    /// Makes the kernel let go of the buffers and of the socket. It closes a ring when it finds the
-    /// time, which may be long after the end of this process, and until then the port would be
-    /// taken.
+    /// Makes the kernel release the buffers and the socket. By itself the kernel closes a ring at
+    /// some later time, maybe long after the end of this process, and the port would be taken until
+    /// then.
     fn release(&mut self) -> io::Result<()> {
         // Nothing may begin after everything has been cancelled.
         self.ring.submit()?;

@@ -38,10 +38,10 @@ pub use drops::Drops;
 pub use socket::Udp;
 
 /// Room for a request. The longest that is read to its end, a scrape of 74 torrents, has 1496
-/// bytes; what follows is not looked at.
+/// bytes; what follows is not read.
 const REQUEST_BYTES: usize = 2048;
 
-/// How long a thread waits for packets, and so for the end.
+/// How long a thread waits for packets before it checks whether it is to end.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A UDP listening address with its sockets.
