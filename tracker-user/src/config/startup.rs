@@ -16,7 +16,7 @@ use std::{
 /// The port trackers have always had.
 pub const DEFAULT_PORT: u16 = 6969;
 
-/// See the module's text.
+/// The part of the configuration that is fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Startup {
     /// Interfaces for the XDP program.

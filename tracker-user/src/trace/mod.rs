@@ -34,7 +34,7 @@ use tracker_common::{
     trace::{Outcome, Record, Traced},
 };
 
-/// How often the tracker is looked at.
+/// How often the clock of the tracker is checked.
 const CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// How long its clock, which ticks four times a second, may stand still.
@@ -84,7 +84,7 @@ pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
     result
 }
 
-/// Bits of the outcomes that the program is to tell of.
+/// Bits of the outcomes that the program is to report.
 fn wanted(outcomes: &[Outcome]) -> u64 {
     let bits = |outcomes: &mut dyn Iterator<Item = Outcome>| outcomes.fold(0, |bits, outcome| bits | outcome.bit());
     if outcomes.is_empty() {
@@ -94,7 +94,7 @@ fn wanted(outcomes: &[Outcome]) -> u64 {
     }
 }
 
-/// SIGINT and SIGTERM as a file that can be read when one has come.
+/// A file that is readable when SIGINT or SIGTERM has come.
 fn signals() -> anyhow::Result<OwnedFd> {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigemptyset fills the set in, and all calls get pointers to it while it lives.
@@ -179,7 +179,7 @@ impl Trace<'_> {
         self.options.count.is_some_and(|count| self.shown >= count)
     }
 
-    /// Reads what there is, as far as it is wanted.
+    /// Reads records from the ring buffer, and keeps the lines of those that are wanted.
     fn read(&mut self, ring: &mut RingBuf<MapData>) {
         while !self.is_done() && self.pending.len() < PENDING {
             let Some(item) = ring.next() else { break };
@@ -197,7 +197,7 @@ impl Trace<'_> {
     fn is_wanted(&self, traced: &Traced<'_>) -> bool {
         let source = traced.flow.map(|[source, _]| source.ip());
         let hashes = traced.request.map_or(&[][..], |request| request.info_hashes);
-        // What the program was told may have come a moment too late for it.
+        // The program may have sent some before it read which outcomes are wanted.
         wanted(&self.options.reason) & traced.outcome.bit() != 0
             && self.options.source.is_none_or(|wanted| source == Some(wanted))
             && self.options.info_hash.is_none_or(|wanted| hashes.contains(&wanted))

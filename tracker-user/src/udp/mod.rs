@@ -1,5 +1,5 @@
 //! The daemon's UDP sockets: they answer what the XDP program passes on or cannot see, with the
-//! same code ([`tracker_common::datagram`]), and everything when there is no XDP program.
+//! same code ([`tracker_common::bep15::datagram`]), and everything when there is no XDP program.
 //!
 //! Every listening address has one socket and one thread per core (`SO_REUSEPORT`: the kernel
 //! spreads the clients over them). A thread receives, answers and sends in batches, and shares

@@ -13,12 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the start waits for the only interfaces that it could do anything with. Longer than it
-/// takes service managers to give up (systemd: five starts within 10 seconds), so that the next
-/// start waits again.
+/// How long the start waits for an interface, if none of those named is there. It is as long as the
+/// period in which systemd counts failed starts (five within 10 seconds), so systemd never gives
+/// up.
 const INTERFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What there is in the kernel.
+/// What has been loaded into the kernel.
 pub struct Kernel {
     /// The store, in the program's maps.
     pub store: Store,
@@ -57,13 +57,11 @@ fn load_program(sizes: &Sizes) -> anyhow::Result<Kernel> {
     Ok(Kernel { store: program.store(sizes)?, counters: program.counters()?, loaded: program.keep() })
 }
 
-/// Makes sure that there is something to begin with.
-///
-/// In mode auto that is so in any case: sockets answer until an interface comes. Otherwise one of
-/// the interfaces has to be there, and is waited for; the others may come later.
+/// Waits until one of the interfaces is there; the others may come later. In mode auto none has to
+/// be there: sockets answer until one comes.
 ///
 /// # Errors
-/// When none came, or when one that is there cannot carry the program.
+/// When none came, or when one that is there is no Ethernet interface.
 fn wait_for_interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<()> {
     const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -23,7 +23,7 @@ const OVERHEAD: u64 = 32 << 20;
 /// and an entry of the page table that maps it into this process.
 const BYTES_PER_MANAGED_BYTE: u64 = 4096 / (8 + 8);
 
-/// A limit from here on is none: version 1 has no word for that.
+/// Limits from here on are no limits: version 1 has no word for that.
 const UNLIMITED: u64 = 1 << 60;
 
 /// A control group that limits memory.
@@ -190,8 +190,8 @@ fn limit(version: &Version, root: &Path, directory: &Path) -> Option<Group> {
     })
 }
 
-/// Mounts the tree of control groups, nowhere: it can be reached through this descriptor only, and
-/// goes with it.
+/// Mounts the tree of control groups at no path: it can be reached through the descriptor only, and
+/// is unmounted when that is closed.
 fn mount(version: &Version) -> io::Result<OwnedFd> {
     let kind = if version == &VERSION_1 { c"cgroup" } else { c"cgroup2" };
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -1,9 +1,10 @@
 //! The other end of a veth pair, which decides whether native XDP is any use.
 //!
-//! What a program in native mode sends out of a veth end arrives at the other end only while that
-//! has a program in native mode as well (`veth_xdp_flush` of the kernel's `drivers/net/veth.c`);
-//! without one the reply is lost, and nothing counts it. The kernel sends no notification when a
-//! program comes or goes by a BPF link, so the other end has to be looked at again.
+//! What a program in native mode sends out of a veth end arrives at the other end only while the
+//! other end has a program in native mode as well (`veth_xdp_flush` of the kernel's
+//! `drivers/net/veth.c`); without one the reply is lost, and nothing counts it. The kernel sends no
+//! notification when a program comes or goes by a BPF link, so the other end has to be looked at
+//! again.
 
 use super::netlink::{self, AttachedMode, Interface};
 
@@ -16,12 +17,12 @@ pub(super) enum OtherEnd {
     Receives,
     /// It has no native XDP program, so it takes nothing.
     Drops,
-    /// It is in a network namespace that this process may not look into.
+    /// It is in a network namespace that this process has no access to.
     Unseen,
 }
 
 impl OtherEnd {
-    /// Looks.
+    /// Asks the kernel.
     pub fn of(interface: &Interface) -> Self {
         let Some(peer) = interface.veth_peer else { return OtherEnd::None };
         // A negative number stands for a namespace that has no number here.

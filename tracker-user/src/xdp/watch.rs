@@ -36,7 +36,7 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 /// The shortest time from one reconciliation to the next: changes come in bursts.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is to be followed.
+/// What the operator wants.
 pub struct Options {
     /// Names of the interfaces for the XDP program.
     pub names: Vec<String>,
@@ -68,7 +68,7 @@ impl Watch {
     /// When the kernel cannot be asked, or when an interface that is there does not take the
     /// program although the mode says that it must. The program is attached to nothing then.
     pub fn attach(loaded: Arc<Loaded>, store: Arc<Store>, options: Options) -> anyhow::Result<Self> {
-        // First, so that nothing goes by unseen.
+        // Subscribed first, so that no change is missed.
         let notifications = Notifications::subscribe()?;
         let Options { names, mode, force, listen, status } = options;
         let mut interfaces = Interfaces::new(loaded, Permission { mode, force }, &names);
@@ -86,7 +86,7 @@ impl Watch {
         self.publish(&all)
     }
 
-    /// Tells the XDP program, the statistics and the operator.
+    /// Writes the state into the settings record and the statistics, and logs what is new.
     fn publish(&mut self, all: &[Interface]) -> anyhow::Result<()> {
         self.status.store(Arc::new(self.interfaces.status()));
         let destinations = destinations::current(all, &self.interfaces.attached(), &self.listen)?;
