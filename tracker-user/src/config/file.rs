@@ -1,6 +1,6 @@
 //! The configuration file: TOML with the options of the command line by their names. Each value is
-//! given to the same parser as on the command line, so both take the same and say the same of what
-//! is wrong; the file adds the line.
+//! given to the same parser as on the command line, so both take the same values and give the same
+//! errors. For the file, the error has the line as well.
 
 use super::options::Options;
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ use toml::{Spanned, Value};
 /// How much of a value is shown in an error.
 const SHOWN: usize = 60;
 
-/// How alike a name has to be to be meant, from 0 to 1.
+/// How similar a name has to be to be suggested, from 0 to 1.
 const ALIKE: f64 = 0.8;
 
 /// Where options were found.
@@ -140,7 +140,7 @@ fn texts(argument: &Arg, value: &Value) -> Result<Vec<String>, String> {
     }
 }
 
-/// What to say of a name that no option has.
+/// The message for a name that no option has.
 fn unknown(command: &Command, key: &str, value: &Value) -> String {
     if value.is_table() {
         return "there are no sections; the options stand by themselves, without a [heading]".into();
@@ -154,7 +154,7 @@ fn unknown(command: &Command, key: &str, value: &Value) -> String {
     }
 }
 
-/// What the command line's parser says of a value, without what speaks of the command line.
+/// The message of the command line's parser, without its words about the command line.
 fn describe(error: &clap::Error) -> String {
     if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue) {
         return format!("it can be {}", values.join(", "));

@@ -19,7 +19,7 @@ use tracker_common::{
     store::family::{Family as _, V4, V6},
 };
 
-/// See the module's text.
+/// The part of the configuration that could change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
     /// What clients are told.
@@ -99,8 +99,7 @@ impl Live {
         })
     }
 
-    /// Puts the values to where they are read from. It may be done again at any time: each value
-    /// holds from then on.
+    /// Publishes the values. It can be called again at any time: the new values hold from then on.
     pub fn apply(&self, settings: &Settings, handles: &Handles) {
         self.announces.apply(settings);
         handles.timeouts.store(Arc::new(self.timeouts));

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`options`] | the options by their names, as given |
 //! | [`value`] | how numbers, times, switches and addresses are written |
-//! | [`file`] | the configuration file |
+//! | `file` | the configuration file |
 //! | [`startup`] | what is decided at the start: interfaces, sockets, sizes |
 //! | [`live`] | what could change while the tracker runs: intervals, limits, timeouts |
 

@@ -16,7 +16,7 @@ use std::{
 /// The port trackers have always had.
 pub const DEFAULT_PORT: u16 = 6969;
 
-/// See the module's text.
+/// The part of the configuration that is fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Startup {
     /// Interfaces for the XDP program.
@@ -81,8 +81,8 @@ fn interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<Vec<String>> {
     Ok(unique)
 }
 
-/// Capacity with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and the
-/// tracker of a small community never gets near them.
+/// Capacity with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and
+/// the tracker of a small community never gets near them.
 ///
 /// # Errors
 /// When one is out of range.

@@ -3,7 +3,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-/// Every HTTP connection takes a file descriptor, and a few more are needed besides.
+/// Raises the limit so far that there is a file descriptor for each HTTP connection, and some more
+/// for the rest.
 pub(super) fn raise_file_limit(connections: usize) {
     let wanted = connections as u64 + 256;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

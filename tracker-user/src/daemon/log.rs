@@ -20,10 +20,10 @@ use tracing_subscriber::fmt::{
     time::{FormatTime as _, SystemTime},
 };
 
-/// Bytes of the lines that may wait: some thousand lines.
+/// The size of the queue in bytes: some thousand lines.
 const QUEUE_BYTES: usize = 1 << 20;
 
-/// How often it is tried to tell of lost lines when there are no others.
+/// How often the writer tries to report lost lines when there are no other lines.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How long the last lines of the log may take when the process ends.
@@ -38,7 +38,7 @@ struct Shared {
     queue: Mutex<Queue>,
     /// A line has come.
     arrived: Condvar,
-    /// Everything has been written, or given up.
+    /// All lines have been written or lost.
     settled: Condvar,
 }
 
@@ -46,7 +46,7 @@ struct Shared {
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Lines that did not fit since the writer came last.
+    /// Lines that have not fitted since the writer took lines last.
     lost: u64,
     /// The writer has taken lines and is not done with them.
     is_writing: bool,
@@ -54,8 +54,8 @@ struct Queue {
 
 impl Queue {
     fn push(&mut self, line: Vec<u8>) {
-        // A line after lost ones is lost as well until the writer has come, so that the count stands where
-        // they are missing.
+        // After a lost line, all lines are lost until the writer takes lines again: so the count
+        // appears in the log where they are missing.
         if self.lost > 0 || self.bytes + line.len() > QUEUE_BYTES {
             self.lost += 1;
         } else {
@@ -82,14 +82,14 @@ impl Log {
         Ok(log)
     }
 
-    /// Adds a line, with its line break. Does not wait for anything but other threads that do the
-    /// same.
+    /// Adds a line, with its line break. It waits for no one but threads that add lines, too.
     pub fn line(&self, line: Vec<u8>) {
         self.0.queue().push(line);
         self.0.arrived.notify_one();
     }
 
-    /// For a thread that may be anywhere, in here as well: adds a line if the queue can be had.
+    /// Adds a line for a thread that panics, if it gets the lock of the queue: the thread may hold
+    /// the lock itself.
     pub fn line_of_a_panic(&self, line: Vec<u8>) {
         if let Some(mut queue) = self.0.queue_before(Instant::now() + Duration::from_millis(100)) {
             queue.push(line);
@@ -112,12 +112,12 @@ impl Log {
 }
 
 impl Shared {
-    /// Nothing that holds the lock can leave the queue half changed.
+    /// The queue, also after a panic: code that holds the lock leaves the queue consistent.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same for a thread that may hold the lock itself, because it panicked there.
+    /// The same, but no later than `deadline`.
     fn queue_before(&self, deadline: Instant) -> Option<MutexGuard<'_, Queue>> {
         loop {
             match self.queue.try_lock() {
@@ -156,7 +156,7 @@ impl Shared {
     }
 }
 
-/// How long it is waited at a time until something may be written.
+/// How long one wait for standard error lasts at most.
 const WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// Where lines go.
@@ -182,7 +182,7 @@ impl Sink for StandardError {
     fn wait(&self) {
         let stderr = io::stderr();
         let mut files = [PollFd::new(&stderr, PollFlags::OUT)];
-        // Whatever comes of it, `write` is tried again and knows better.
+        // The result does not matter: `write` is tried again.
         let _ = poll(&mut files, Some(&WAIT));
         if files[0].revents().intersects(!PollFlags::OUT) {
             // The other end is gone. If `write` does not say so, this must not become a busy loop.
@@ -191,26 +191,26 @@ impl Sink for StandardError {
     }
 }
 
-/// Writes lines, and knows what it has not told yet.
+/// Writes lines, and counts those that are lost.
 struct Writer<S> {
     sink: S,
     lost: u64,
-    /// Why the last one was lost; none if the queue was full.
+    /// Why the last one was lost; `None` if the queue was full.
     reason: Option<io::Error>,
-    /// The last thing that was written is a part of a line.
+    /// The last write ended within a line.
     is_mid_line: bool,
 }
 
 impl<S: Sink> Writer<S> {
     fn line(&mut self, line: &[u8]) {
         self.tell();
-        // As long as this cannot be told, nothing can.
+        // While the report of lost lines cannot be written, no line can.
         if self.lost > 0 || !self.write(line) {
             self.lost += 1;
         }
     }
 
-    /// Tells how many lines were lost, if any were and it can be told.
+    /// Writes how many lines were lost, if any were.
     fn tell(&mut self) {
         if self.lost == 0 {
             return;

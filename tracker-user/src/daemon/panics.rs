@@ -9,7 +9,7 @@ use std::{
     process, thread,
 };
 
-/// From now on panics are told by `log` and end the process by SIGABRT.
+/// From now on a panic is written to `log` and ends the process by SIGABRT.
 pub fn abort_after_telling(log: Log) {
     panic::set_hook(Box::new(move |panic| {
         log.line_of_a_panic(text(panic).into_bytes());

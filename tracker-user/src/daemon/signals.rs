@@ -24,7 +24,7 @@ use tracing::{info, warn};
 /// What stops the tracker.
 const STOPPING: [(libc::c_int, &str); 2] = [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT")];
 
-/// What has no meaning here, although its default is to end the process.
+/// Signals without a meaning here. By default they would end the process.
 const MEANINGLESS: [(libc::c_int, &str); 9] = [
     (libc::SIGHUP, "SIGHUP"),
     (libc::SIGUSR1, "SIGUSR1"),
@@ -47,7 +47,7 @@ mod phase {
 /// The signals of this process, blocked in this thread and all that it starts from now on.
 pub struct Blocked(libc::sigset_t);
 
-/// The signals of this process, waited for by a thread.
+/// The signals of this process; a thread waits for them.
 pub struct Signals {
     phase: Arc<AtomicU8>,
     stop: Receiver<()>,
@@ -73,14 +73,15 @@ impl Blocked {
         ensure!(error == 0, "cannot block signals: {}", io::Error::from_raw_os_error(error));
         // A file that may not grow is an error for the writer and no reason to end. (The kernel sends
         // SIGXFSZ to the thread that writes, so the thread that waits for signals would not see it.
-        // Rust's runtime ignores SIGPIPE.) SAFETY: no handler is installed.
+        // Rust's runtime ignores SIGPIPE.)
+        // SAFETY: no handler is installed.
         let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         ensure!(before != libc::SIG_ERR, "cannot ignore SIGXFSZ: {}", io::Error::last_os_error());
         Ok(Self(set))
     }
 
-    /// Starts to wait for them. Until [`Signals::wait`] a signal to stop ends the process, after
-    /// the lines of `log` are written.
+    /// Starts the thread that waits for them. Until [`Signals::wait`] is called, a signal to stop
+    /// ends the process, after the lines of `log` are written.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -101,7 +102,7 @@ impl Signals {
     /// Waits for a signal to stop.
     pub fn wait(&self) {
         self.phase.store(phase::RUNNING, Ordering::SeqCst);
-        // An error would say that the watching thread is gone, which does not happen.
+        // An error would mean that the other thread has ended, which it never does.
         let _ = self.stop.recv();
     }
 }

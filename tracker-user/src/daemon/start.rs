@@ -21,7 +21,7 @@ use tracing::info;
 /// Runs the tracker until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When something cannot be started; nothing is left behind then.
+/// When a part cannot be started. Everything that was started before is stopped then.
 pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<()> {
     let Configuration { startup, live } = configuration;
     ensure!(!startup.udp.is_empty() || !startup.http.is_empty(), "nothing to do: --udp and --http are both off");
@@ -46,7 +46,7 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     let totals = Arc::new(LatestTotals::default());
     let statistics = Arc::new(Statistics::new(store.clone(), totals.clone(), counters, interfaces.clone()));
 
-    // What is declared first ends last: when XDP is off, sockets answer what the program would have
+    // Dropped in reverse order: when XDP ends, the sockets still answer what the program would have
     // answered.
     let mut services = Services::default();
     let mut xdp_services = Services::default();
@@ -80,13 +80,13 @@ fn anonymous(sizes: &Sizes) -> anyhow::Result<Store> {
     Store::anonymous(sizes)
 }
 
-fn watch_options(startup: &Startup, listen: &[SocketAddr], shown: xdp::status::LatestStatus) -> xdp::watch::Options {
+fn watch_options(startup: &Startup, listen: &[SocketAddr], status: xdp::status::LatestStatus) -> xdp::watch::Options {
     xdp::watch::Options {
         names: startup.interfaces.clone(),
         mode: startup.xdp_mode,
         force: startup.force,
         listen: listen.to_vec(),
-        shown,
+        status,
     }
 }
 

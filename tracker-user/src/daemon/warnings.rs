@@ -16,13 +16,13 @@ use std::{
 };
 use tracker_common::outcome::{Event, StoreError};
 
-/// How often the counters are looked at.
+/// How often the counters are read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest time between two warnings of a kind.
-const QUIET: Duration = Duration::from_secs(60);
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is warned of.
+/// Kinds of trouble that are warned of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     TorrentsFull,
@@ -78,11 +78,11 @@ struct Alarm {
 }
 
 impl Alarm {
-    /// How many times to warn of, if it is time to.
-    fn look(&mut self, total: u64, now: Instant) -> Option<u64> {
+    /// How many times to warn of, if a warning is due.
+    fn due(&mut self, total: u64, now: Instant) -> Option<u64> {
         let times = total.wrapping_sub(self.said);
-        let quiet = self.at.is_some_and(|at| now.duration_since(at) < QUIET);
-        if times == 0 || quiet {
+        let recently = self.at.is_some_and(|at| now.duration_since(at) < SHORTEST_INTERVAL);
+        if times == 0 || recently {
             return None;
         }
         self.said = total;
@@ -91,7 +91,7 @@ impl Alarm {
     }
 }
 
-/// Looks at the counters and warns, in a thread of its own.
+/// Reads the counters and warns, in a thread of its own.
 pub struct Warnings {
     statistics: Arc<Statistics>,
     missing: Vec<(&'static str, SocketAddr)>,
@@ -106,12 +106,12 @@ impl Warnings {
         Self { statistics, missing, alarms }
     }
 
-    fn look(&mut self) {
+    fn check(&mut self) {
         let now = Instant::now();
         let paths = self.statistics.paths();
         let lost = self.statistics.udp_drops.total();
         for alarm in &mut self.alarms {
-            if let Some(times) = alarm.look(alarm.trouble.total(&paths, lost), now) {
+            if let Some(times) = alarm.due(alarm.trouble.total(&paths, lost), now) {
                 tracing::warn!("{}", alarm.trouble.text(times));
             }
         }
@@ -132,7 +132,7 @@ impl Service for Warnings {
 
     fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         while shutdown.sleep(INTERVAL) {
-            self.look();
+            self.check();
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ mod tests {
             (301, 10, Some(1)),
         ] {
             let now = begun + Duration::from_secs(second);
-            assert_eq!(alarm.look(total, now), expected, "second {second}");
+            assert_eq!(alarm.due(total, now), expected, "second {second}");
         }
     }
 

@@ -13,7 +13,7 @@ use std::{
 /// `[fe80::1%eth0]:6969`.
 ///
 /// # Errors
-/// For people: what is wrong with it, without repeating it.
+/// What is wrong with it, as the end of a sentence that begins with the text.
 pub fn parse(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -41,7 +41,7 @@ fn with_interface_name(text: &str) -> Option<(SocketAddrV6, &str)> {
     (!name.is_empty()).then_some((address, name))
 }
 
-/// The one way to write an address: IPv4 as IPv4, and a scope only where it says something.
+/// The canonical form of an address: IPv4 as IPv4, and a scope only on link-local addresses.
 #[must_use]
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     if let SocketAddr::V6(v6) = address
@@ -52,7 +52,7 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Makes sure that an address, as [`canonical`] gives it, is one that a host can have for itself.
+/// Makes sure that a canonical address is a unicast address, which only one host can have.
 ///
 /// # Errors
 /// When it is a multicast or broadcast address, or a link-local one without its interface.
@@ -80,8 +80,8 @@ fn is_subnet_broadcast(address: SocketAddrV4) -> bool {
     let connect = |broadcast| -> io::Result<()> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_broadcast(broadcast)?;
-        // This sends nothing. The kernel looks up the route, and refuses a broadcast to who has not asked
-        // for it.
+        // This sends nothing. The kernel looks up the route, and refuses a broadcast route to a
+        // socket without SO_BROADCAST.
         socket.connect(&SockAddr::from(address))
     };
     connect(false).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) && connect(true).is_ok()

@@ -201,10 +201,12 @@ fn peers_counted(paths: &[PathCounters]) -> Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Services;
     use crate::store::{
         sizes::{Capacity, Sizes},
         totals::Totals,
     };
+    use std::time::Duration;
     use tracker_common::{
         outcome::Counter,
         platform::Platform as _,
@@ -214,6 +216,26 @@ mod tests {
             upsert::update,
         },
     };
+
+    /// Longest that anything here may take.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn rates_need_nobody_who_asks_for_them() {
+        let sizes = Sizes::new(&Capacity { torrents: 9, peers_v4: 9, peers_v6: 9 }).expect("small");
+        let store = Arc::new(Store::anonymous(&sizes).expect("a few pages"));
+        let handle = store.handle(CounterSet::Udp);
+        let statistics = Arc::new(Statistics::new(store, Arc::default(), None, LatestStatus::default()));
+        let mut services = Services::default();
+        services.spawn(Sampler(statistics.clone())).expect("a thread");
+        let begun = Instant::now();
+        let rate = || statistics.snapshot().rates_10[Rate::Announces as usize];
+        while rate() == 0.0 {
+            assert!(begun.elapsed() < PATIENCE, "no sample was taken");
+            handle.event(Event::Announce4);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn peers_of_an_earlier_daemon_count_once_a_sweep_has_seen_them() {

@@ -13,7 +13,7 @@ use std::{
 };
 use tracker_common::settings::Settings;
 
-/// Four times a second: connection ids and announce intervals know whole seconds.
+/// Four times a second: connection ids and announce intervals are in whole seconds.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Writes `second` (since 1970) and the minute it is in.

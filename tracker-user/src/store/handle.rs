@@ -28,8 +28,8 @@ impl Handle {
             store,
             // SAFETY: all zero bytes are a valid `Scratch`, as its documentation says.
             scratch: unsafe { Box::<Scratch>::new_zeroed().assume_init() },
-            // Without the system's randomness, the address of the counters tells threads apart; nothing secret hangs on
-            // it.
+            // If the system has no randomness, the address of the counters tells threads apart: these
+            // numbers need not be secret.
             random: Cell::new(getrandom::u64().unwrap_or(Arc::as_ptr(&counters).addr() as u64)),
             counters,
         }
@@ -41,7 +41,7 @@ impl Handle {
         &self.store
     }
 
-    /// Appends bytes of this handle's working space (a reply, or the peers of a sample) to `into`.
+    /// Appends bytes of this handle's scratch space (a reply, or the peers of a sample) to `into`.
     ///
     /// False, and nothing is appended, if they do not lie inside the space, which would be a bug of
     /// the caller.

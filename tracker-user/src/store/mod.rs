@@ -3,7 +3,7 @@
 //! algorithms of [`tracker_common::store`] run on both alike.
 //!
 //! A thread works through a [`Handle`] of its own, which carries what must not be shared: the
-//! working space of a request, the state of a random sequence, and counters. Nothing here takes a
+//! scratch space of a request, the state of a random sequence, and counters. Nothing here takes a
 //! lock while requests are answered.
 //!
 //! | module | holds |

@@ -27,16 +27,16 @@ const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
 /// fifth of it.
 const SMALL: u64 = 10;
 
-/// What the peers of one family need besides swarm records.
+/// What the peers of one family need in addition to swarm records.
 struct Needs {
     partitions: u64,
     chunks: u64,
-    /// Of the directories.
+    /// Directory nodes.
     nodes: u64,
 }
 
 /// Room for the worst mix of small and big swarms: as many small ones as there can be, which take
-/// most for a peer, and all other peers in swarms as big as they like.
+/// most memory per peer, and all other peers in swarms of any size.
 fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     let small = torrents.min(peers / SMALL);
     let others = peers - small * SMALL;
@@ -130,7 +130,7 @@ impl Sizes {
 
         let (v4, v6) = (needs::<V4>(torrents, peers_v4), needs::<V6>(torrents, peers_v6));
 
-        // A few elements on top, so that the smallest tracker can still let one swarm of each family grow.
+        // A few elements more, so that even in the smallest tracker a swarm of each family can grow.
         let number = |name: &str, count: u64| {
             u32::try_from(count)
                 .ok()
@@ -181,7 +181,7 @@ pub fn bytes_per_peer_v4() -> f64 {
     bytes_per_peer::<V4>(size_of::<ChunkV4>())
 }
 
-/// Bytes per further IPv6 peer in a big swarm, likewise with everything.
+/// Bytes per further IPv6 peer in a big swarm, partitions and directory included.
 #[must_use]
 pub fn bytes_per_peer_v6() -> f64 {
     bytes_per_peer::<V6>(size_of::<ChunkV6>())

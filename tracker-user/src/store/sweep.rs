@@ -43,12 +43,12 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// for the processor does not count: the thread would fall behind when the machine is busy.
 const REST: u32 = 19;
 
-/// When something goes.
+/// When peers and torrents expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Minutes after its last announce a peer goes; at most [`LONGEST_PEER_TIMEOUT`].
+    /// Minutes after its last announce a peer expires; at most [`LONGEST_PEER_TIMEOUT`].
     pub peer: u32,
-    /// Minutes after its last announce a torrent without peers goes.
+    /// Minutes after its last announce a torrent without peers expires.
     pub torrent: u32,
     /// The same for a torrent whose download was completed at least once.
     pub torrent_completed: u32,
@@ -115,7 +115,7 @@ pub struct Sweep {
     /// Records and peers for the next batch.
     work: u32,
     totals: Totals,
-    /// Smallest of the largest on top.
+    /// The largest swarms so far, the smallest of them on top.
     top: BinaryHeap<Reverse<(u64, InfoHash, [u32; 3])>>,
     last_batch: Duration,
 }
@@ -178,7 +178,7 @@ impl Sweep {
         more
     }
 
-    /// What was counted, as that of sweep number `sweeps`.
+    /// What was counted. `sweeps` is the number of this sweep.
     #[must_use]
     pub fn totals(self, sweeps: u64) -> Totals {
         let top = self.top.into_sorted_vec().into_iter().map(|Reverse((_, info_hash, counts))| {
@@ -206,7 +206,7 @@ fn batch_size(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
     (swarms.max(1), sum)
 }
 
-/// How much the next batch is to look at when so much took `time`.
+/// How much the next batch is to look at, when `work` took `time`.
 fn next_work(work: u32, time: Duration) -> u32 {
     let fitting = u128::from(work) * BATCH.as_nanos() / time.as_nanos().max(1);
     u32::try_from(fitting).unwrap_or(u32::MAX).clamp(*WORK.start(), *WORK.end())

@@ -34,11 +34,11 @@ use tracker_common::{
     trace::{Outcome, Record, Traced},
 };
 
-/// How often the tracker is looked at.
-const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+/// How often the clock of the tracker is checked.
+const CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// How long its clock, which ticks four times a second, may stand still.
-const STANDSTILL: Duration = Duration::from_secs(3);
+const CLOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// While this many bytes wait to be written, no more records are read.
 const PENDING: usize = 64 << 10;
@@ -48,7 +48,7 @@ const PIECE: usize = 4096;
 
 /// Outcomes of packets that are not for the tracker, which are often most packets. They are shown
 /// only when they are named: over a network connection, each line shown makes such packets itself.
-const OTHERS: [Reason; 3] =
+const UNRELATED: [Reason; 3] =
     [Reason::Frame(FrameReason::NotIp), Reason::Frame(FrameReason::NotUdp), Reason::Frame(FrameReason::NotForUs)];
 
 /// Shows packets until `--count` is reached, a signal comes, or the reader of standard output has
@@ -58,7 +58,7 @@ const OTHERS: [Reason; 3] =
 /// When there is no tracker to trace, or it ends.
 pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
     let signals = signals()?;
-    let found = find::tracker(options.program)?;
+    let found = find::running_tracker(options.program)?;
     let claim = Claim::take(&found.settings, wanted(&options.reason))?;
     let mut ring = found.ring;
     // Records from before were for another process.
@@ -84,17 +84,17 @@ pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
     result
 }
 
-/// Bits of the outcomes that the program is to tell of.
+/// Bits of the outcomes that the program is to report.
 fn wanted(outcomes: &[Outcome]) -> u64 {
     let bits = |outcomes: &mut dyn Iterator<Item = Outcome>| outcomes.fold(0, |bits, outcome| bits | outcome.bit());
     if outcomes.is_empty() {
-        bits(&mut Outcome::all().filter(|outcome| !OTHERS.map(Outcome::Refused).contains(outcome)))
+        bits(&mut Outcome::all().filter(|outcome| !UNRELATED.map(Outcome::Refused).contains(outcome)))
     } else {
         bits(&mut outcomes.iter().copied())
     }
 }
 
-/// SIGINT and SIGTERM as a file that can be read when one has come.
+/// A file that is readable when SIGINT or SIGTERM has come.
 fn signals() -> anyhow::Result<OwnedFd> {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigemptyset fills the set in, and all calls get pointers to it while it lives.
@@ -137,10 +137,10 @@ impl Trace<'_> {
             if now != second.0 {
                 second = (now, Instant::now());
                 self.clock = Clock::now();
-            } else if second.1.elapsed() > STANDSTILL {
+            } else if second.1.elapsed() > CLOCK_TIMEOUT {
                 bail!(
                     "the tracker has ended, or stands still: its clock has not moved for {} seconds",
-                    STANDSTILL.as_secs()
+                    CLOCK_TIMEOUT.as_secs()
                 );
             }
             self.read(ring);
@@ -155,7 +155,7 @@ impl Trace<'_> {
                 PollFd::new(&stdout, only(!self.pending.is_empty(), PollFlags::OUT)),
                 PollFd::new(ring, only(has_room, PollFlags::IN)),
             ];
-            match poll(&mut files, Some(&TICK)) {
+            match poll(&mut files, Some(&CHECK_INTERVAL)) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
                 Err(error) => bail!("cannot wait for packets (poll): {}", io::Error::from(error)),
@@ -179,7 +179,7 @@ impl Trace<'_> {
         self.options.count.is_some_and(|count| self.shown >= count)
     }
 
-    /// Reads what there is, as far as it is wanted.
+    /// Reads records from the ring buffer, and keeps the lines of those that are wanted.
     fn read(&mut self, ring: &mut RingBuf<MapData>) {
         while !self.is_done() && self.pending.len() < PENDING {
             let Some(item) = ring.next() else { break };
@@ -197,7 +197,7 @@ impl Trace<'_> {
     fn is_wanted(&self, traced: &Traced<'_>) -> bool {
         let source = traced.flow.map(|[source, _]| source.ip());
         let hashes = traced.request.map_or(&[][..], |request| request.info_hashes);
-        // What the program was told may have come a moment too late for it.
+        // The program may have sent some before it read which outcomes are wanted.
         wanted(&self.options.reason) & traced.outcome.bit() != 0
             && self.options.source.is_none_or(|wanted| source == Some(wanted))
             && self.options.info_hash.is_none_or(|wanted| hashes.contains(&wanted))
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn traffic_of_others_is_shown_by_name_only() {
         let bit = |reason| Outcome::Refused(reason).bit();
-        for reason in OTHERS {
+        for reason in UNRELATED {
             assert_eq!(wanted(&[]) & bit(reason), 0, "{reason:?}");
             assert_eq!(wanted(&[Outcome::Refused(reason)]), bit(reason));
         }

@@ -1,16 +1,16 @@
 //! A socket served through io_uring: the replies to what has arrived are sent, and the next packets
 //! received, in one system call, and the kernel is told once for all packets where they are to go.
 //!
-//! One receive request stands all the time (multishot) and takes a buffer from a common
+//! One receive request stays active (multishot) and takes a buffer from the common
 //! [`ProvidedBuffers`] for each packet. A reply goes to the address that the kernel wrote there, so
-//! a buffer goes back when its reply has been sent. Sends never wait and are done with when the
-//! system call returns; one that fails is repeated by `sendto`, which waits for room.
+//! a buffer goes back when its reply has been sent. Sends never wait, and are complete when the
+//! system call returns. A send that fails is repeated by `sendto`, which waits for room.
 //!
-//! This is for sockets that are bound to one address: where a packet says by which address it came,
-//! a system call per batch is no dearer.
+//! This is for sockets that are bound to one address. On a wildcard socket each packet carries its
+//! destination; there, one system call per batch costs no more.
 
 use super::{
-    PATIENCE, REQUEST_BYTES, is_fatal,
+    RECEIVE_TIMEOUT, REQUEST_BYTES, is_fatal,
     replies::Replies,
     shorten::{Shortener, Unsent, is_too_long},
     socket_address, source,
@@ -58,15 +58,15 @@ const SOCKET: Fixed = Fixed(0);
 const RECEIVE: u64 = u64::MAX;
 
 /// How long the requests of a ring may take to end when they are cancelled.
-const RELEASE_PATIENCE: Duration = Duration::from_millis(200);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The buffers, and the list by which they are given to the kernel.
 struct ProvidedBuffers {
     list: NonNull<BufRingEntry>,
     buffers: NonNull<u8>,
     tail: u16,
-    /// What both point into. It goes when the kernel has been told to let go, and no reference into
-    /// it is kept.
+    /// The memory of both. It is unmapped after the ring has released it, and no reference into it
+    /// is kept.
     _memory: MmapRaw,
 }
 
@@ -169,9 +169,9 @@ impl<'a> UringSocket<'a> {
     /// # Errors
     /// When the socket or the ring cannot be used any more.
     pub fn serve(mut self, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
-        let patience = Timespec::from(PATIENCE);
+        let timeout = Timespec::from(RECEIVE_TIMEOUT);
         while !shutdown.has_begun() {
-            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
             if let Err(error) = waited
                 && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
             {
@@ -189,7 +189,7 @@ impl<'a> UringSocket<'a> {
         Ok(())
     }
 
-    /// Pauses after an error that may pass.
+    /// Pauses after an error that may be temporary.
     fn rest(&self, error: io::Error) -> io::Result<()> {
         if is_fatal(&error) {
             return Err(error);
@@ -199,7 +199,7 @@ impl<'a> UringSocket<'a> {
         Ok(())
     }
 
-    /// Sees what has arrived, and what could not be sent.
+    /// Collects the requests that have arrived, and repeats sends that have failed.
     fn complete(&mut self, handle: &Handle) -> io::Result<()> {
         let mut again = false;
         loop {
@@ -257,8 +257,8 @@ impl<'a> UringSocket<'a> {
         }
     }
 
-    /// Sends a reply whose send has failed: now waiting for room, and no more of it than fits the
-    /// way.
+    /// Repeats a send that has failed: it waits for room now, and sends no more of the reply than
+    /// fits the path.
     fn send_again(&mut self, handle: &Handle, index: u64, error: io::Error) -> io::Result<()> {
         let Some((index, reply)) = self.replies.iter().find(|&(of, _)| of as u64 == index) else { return Ok(()) };
         let (number, _) = self.answered[index];
@@ -296,9 +296,9 @@ impl<'a> UringSocket<'a> {
 }
 
 impl UringSocket<'_> {
-    /// Makes the kernel let go of the buffers and of the socket. It closes a ring when it finds the
-    /// time, which may be long after the end of this process, and until then the port would be
-    /// taken.
+    /// Makes the kernel release the buffers and the socket. By itself the kernel closes a ring at
+    /// some later time, maybe long after the end of this process, and the port would be taken until
+    /// then.
     fn release(&mut self) -> io::Result<()> {
         // Nothing may begin after everything has been cancelled.
         self.ring.submit()?;
@@ -310,13 +310,13 @@ impl UringSocket<'_> {
         // Requests that are cancelled hold the socket until this thread has looked at what has become of
         // them.
         let begun = Instant::now();
-        let patience = Timespec::from(RELEASE_PATIENCE);
-        while begun.elapsed() < RELEASE_PATIENCE {
+        let timeout = Timespec::from(RELEASE_TIMEOUT);
+        while begun.elapsed() < RELEASE_TIMEOUT {
             let ended = |entry: cqueue::Entry| entry.user_data() == RECEIVE && !cqueue::more(entry.flags());
             if self.ring.completion().any(ended) {
                 break;
             }
-            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
             if let Err(error) = waited
                 && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
             {

@@ -1,5 +1,5 @@
 //! The daemon's UDP sockets: they answer what the XDP program passes on or cannot see, with the
-//! same code ([`tracker_common::datagram`]), and everything when there is no XDP program.
+//! same code ([`tracker_common::bep15::datagram`]), and everything when there is no XDP program.
 //!
 //! Every listening address has one socket and one thread per core (`SO_REUSEPORT`: the kernel
 //! spreads the clients over them). A thread receives, answers and sends in batches, and shares
@@ -38,11 +38,11 @@ pub use drops::Drops;
 pub use socket::Udp;
 
 /// Room for a request. The longest that is read to its end, a scrape of 74 torrents, has 1496
-/// bytes; what follows is not looked at.
+/// bytes; what follows is not read.
 const REQUEST_BYTES: usize = 2048;
 
-/// How long a thread waits for packets, and so for the end.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// How long a thread waits for packets before it checks whether it is to end.
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A UDP listening address with its sockets.
 pub struct Listener {

@@ -18,7 +18,7 @@ impl Replies {
         self.starts.clear();
     }
 
-    /// Adds the reply to a packet, which lies in the working space of `handle`.
+    /// Adds the reply to a packet, which lies in the scratch space of `handle`.
     pub fn add(&mut self, handle: &Handle, packet: usize, start: u32, length: u32) {
         let begin = self.bytes.len();
         if handle.copy_out(start, length, &mut self.bytes) {

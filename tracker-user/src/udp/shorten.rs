@@ -127,7 +127,7 @@ fn cut(reply: &[u8], room: usize, ipv4: bool) -> Option<usize> {
     Some(head + room.checked_sub(head)? / element * element)
 }
 
-/// Sets right what was counted when a reply was made that is now shorter by `bytes`.
+/// Corrects the counters of a reply that is now shorter by `bytes`.
 fn count_less(handle: &Handle, reply: &[u8], bytes: usize, ipv4: bool) {
     // Counters are added to modulo 2^64.
     let less = |counter, by: usize| handle.count(Counter::Event(counter), (by as u64).wrapping_neg());
@@ -137,12 +137,12 @@ fn count_less(handle: &Handle, reply: &[u8], bytes: usize, ipv4: bool) {
     }
 }
 
-/// What the kernel thinks a packet may have at most on the way from `local` to `client`, in bytes,
-/// IP header included. It looks that up for a socket of its own, which sends nothing.
+/// The path MTU from `local` to `client` in bytes, IP header included, as far as the kernel knows.
+/// It is looked up for a new socket, which sends nothing.
 fn path_mtu(local: Option<IpAddr>, client: SocketAddr) -> io::Result<usize> {
     let socket = Socket::new(Domain::for_address(client), Type::DGRAM, Some(Protocol::UDP))?;
     if let Some(local) = local {
-        // The route may depend on it; if it is link-local, the client's address says the interface.
+        // The route may depend on it. If it is link-local, the client's address has the interface.
         let scope = if let SocketAddr::V6(client) = client { client.scope_id() } else { 0 };
         let mut local = SocketAddr::new(local, 0);
         if let SocketAddr::V6(local) = &mut local {

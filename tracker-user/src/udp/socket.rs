@@ -1,6 +1,6 @@
 //! How a UDP socket is set up.
 
-use super::PATIENCE;
+use super::RECEIVE_TIMEOUT;
 use crate::listen::{Transport, socket_option};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Protocol, Socket, Type};
@@ -20,14 +20,14 @@ impl Transport for Udp {
 
     fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         if address.ip().is_unspecified() {
-            // Otherwise only one address can have been asked, and no packet need say which.
+            // On other sockets there is only one address that packets can have been sent to.
             let (level, option) = match address {
                 SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
                 SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
             };
             socket_option::set(socket, level, option, 1)?;
         }
-        // What does not fit the way is refused by the kernel, and shortened (module `shorten`).
+        // The kernel refuses a reply that does not fit the path; it is shortened (module `shorten`).
         if address.is_ipv6() {
             // A flow label is computed anew for every packet (SipHash); the XDP program's replies have none
             // either.
@@ -43,9 +43,9 @@ impl Transport for Udp {
         if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
         // A send waits for room in the interface's queue, but not for ever.
-        socket.set_write_timeout(Some(PATIENCE))
+        socket.set_write_timeout(Some(RECEIVE_TIMEOUT))
     }
 
     fn begin(_: &Socket) -> io::Result<()> {

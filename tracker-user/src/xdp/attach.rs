@@ -17,7 +17,7 @@ pub(super) struct Attachment {
     pub link: Link,
     /// Where the kernel says that it runs.
     pub mode: AttachedMode,
-    /// Why it is not a better mode, or what is wrong with it, for people.
+    /// Why a better mode was not possible, or what is wrong with this one, for people.
     pub note: Option<String>,
     /// The other end of the veth pair when the mode was chosen.
     pub other_end: OtherEnd,
@@ -32,7 +32,7 @@ pub(super) enum Attempt {
     Unfit(String),
 }
 
-/// What may be done.
+/// What the operator allows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Permission {
     /// The modes to try.
@@ -81,7 +81,7 @@ pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permiss
     }
     let other_end = OtherEnd::of(interface);
     let modes: &[AttachedMode] = match permission.mode {
-        XdpMode::Auto if other_end.swallows() => &[AttachedMode::Generic],
+        XdpMode::Auto if other_end.loses_replies() => &[AttachedMode::Generic],
         XdpMode::Auto => &[AttachedMode::Native, AttachedMode::Generic],
         XdpMode::Native => &[AttachedMode::Native],
         XdpMode::Generic => &[AttachedMode::Generic],

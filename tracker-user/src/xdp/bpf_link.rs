@@ -50,8 +50,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Closing the file would do, but the kernel may put that off until later, and another program may
-        // be attached next. An error says that the link holds nothing any more.
+        // Closing the file detaches the program as well, but maybe later, and another program may be
+        // attached next. An error means that the link holds nothing any more.
         let _ = detach(&self.0);
     }
 }
@@ -61,7 +61,8 @@ impl Drop for Link {
 /// # Errors
 /// When the kernel refuses.
 pub fn detach_all(interface: &Interface) -> anyhow::Result<()> {
-    // Links that vanish meanwhile, or that cannot be looked at, show in what is left.
+    // A link that vanishes meanwhile needs no cut. One that cannot be read leaves its program, which
+    // is found below.
     let links: Vec<_> = loaded_links()
         .flatten()
         .filter(|link| matches!(link.link_type(), Ok(LinkType::Xdp)))
@@ -84,7 +85,7 @@ pub fn detach_all(interface: &Interface) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a command of bpf(2) takes; the kernel takes what is missing at the end for zeros.
+/// Attributes of a command of bpf(2). The kernel takes missing ones at the end for zeros.
 #[repr(C)]
 struct One {
     value: u32,

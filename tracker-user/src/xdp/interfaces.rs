@@ -1,11 +1,11 @@
-//! The interfaces that the operator named, and the XDP program on each of them, whatever becomes of
-//! them: they come late, go, come back under another number, are renamed or moved, and others take
-//! the program off or put theirs in its place.
+//! The interfaces that the operator named, and the XDP program on each of them. Interfaces may
+//! appear late, go, come back under another number, be renamed or moved; other processes may take
+//! the program off or attach another one.
 //!
-//! [`Interfaces::look`] compares what is there with what should be, and brings the two together. It
-//! may be called at any time and does nothing if nothing has changed. Names are the operator's
-//! word: the program belongs on the interface that has the name. One that is renamed keeps the
-//! program as long as no other has its old name.
+//! [`Interfaces::reconcile`] compares what is there with what should be, and brings the two
+//! together. It may be called at any time and does nothing if nothing has changed. Names decide:
+//! the program belongs on the interface that has the name. A renamed interface keeps the program as
+//! long as no other has its old name.
 
 use super::{
     XdpMode,
@@ -44,7 +44,7 @@ enum State {
 }
 
 impl Interfaces {
-    /// Nothing is attached before the first look.
+    /// Nothing is attached yet.
     pub fn new(loaded: Arc<Loaded>, permission: Permission, names: &[String]) -> Self {
         let slot = |name: &String| Slot { wanted: name.clone(), state: State::Missing, back_off: BackOff::NONE };
         Self { loaded, permission, slots: names.iter().map(slot).collect() }
@@ -55,9 +55,9 @@ impl Interfaces {
         self.slots.iter().filter_map(Slot::attached).collect()
     }
 
-    /// The state of affairs for the statistics.
-    pub fn shown(&self) -> Vec<status::InterfaceStatus> {
-        self.slots.iter().map(Slot::shown).collect()
+    /// How the program runs on each of them, for the statistics.
+    pub fn status(&self) -> Vec<status::InterfaceStatus> {
+        self.slots.iter().map(Slot::status).collect()
     }
 
     /// Attaches the program to every interface that is there; the others are waited for.
@@ -77,9 +77,9 @@ impl Interfaces {
     }
 
     /// Brings the program to where it should be, given all interfaces that there are.
-    pub fn look(&mut self, all: &[Interface], now: Instant) {
+    pub fn reconcile(&mut self, all: &[Interface], now: Instant) {
         let assigned = self.assign(all);
-        // What is to go goes first: two interfaces may have changed their names with each other.
+        // Release first, then attach: two interfaces may have swapped their names.
         for (slot, interface) in self.slots.iter_mut().zip(&assigned) {
             slot.release(&self.loaded, self.permission, *interface, now);
         }
@@ -100,10 +100,10 @@ impl Interfaces {
         }
     }
 
-    /// Whether a look is due, as far as can be told without asking for everything: not every change
-    /// is told by the kernel.
-    pub fn needs_look(&self, now: Instant) -> bool {
-        self.slots.iter().any(|slot| slot.needs_look(self.permission, now))
+    /// Whether it is time to reconcile, as far as can be found out cheaply: the kernel does not
+    /// report every change.
+    pub fn needs_reconcile(&self, now: Instant) -> bool {
+        self.slots.iter().any(|slot| slot.needs_reconcile(self.permission, now))
     }
 
     /// The interface for each slot.
@@ -151,7 +151,7 @@ impl Slot {
         (attachment.link.interface().ok() == Some(index) && all.iter().any(here)).then_some(index)
     }
 
-    fn needs_look(&self, permission: Permission, now: Instant) -> bool {
+    fn needs_reconcile(&self, permission: Permission, now: Instant) -> bool {
         match &self.state {
             // The kernel tells when one comes.
             State::Missing => false,
@@ -167,7 +167,8 @@ impl Slot {
         }
     }
 
-    /// Lets go of what is not to be held any longer, and notices what others have done.
+    /// Detaches from an interface that does not have the name any more, and notices what other
+    /// processes have done.
     fn release(&mut self, loaded: &Loaded, permission: Permission, present: Option<&Interface>, now: Instant) {
         match &mut self.state {
             State::Missing => (),
@@ -177,7 +178,7 @@ impl Slot {
                     self.forget();
                 }
                 Some(new) if new.index != old.index => self.forget(),
-                // It may be what the driver did not like.
+                // The MTU may be why the driver refused the program.
                 Some(new) if new.mtu != old.mtu => self.back_off = BackOff::NONE,
                 Some(_) => (),
             },
@@ -256,7 +257,7 @@ impl Slot {
         let note = attachment.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
         if attachment.mode == AttachedMode::Generic && permission.mode == XdpMode::Auto {
             info!("{name}: XDP answers UDP, in generic mode, which costs more per packet than native{note}");
-        } else if attachment.mode == AttachedMode::Native && attachment.other_end.swallows() {
+        } else if attachment.mode == AttachedMode::Native && attachment.other_end.loses_replies() {
             warn!("{name}: XDP answers UDP, in {mode} mode{note}");
         } else {
             info!("{name}: XDP answers UDP, in {mode} mode{note}");
@@ -265,7 +266,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Notes, and says once, that the program is not there.
+    /// Notes, and logs once, that the program is not there.
     fn off(&mut self, interface: &Interface, reason: String) {
         let known = matches!(&self.state, State::Off { reason: known, .. } if *known == reason);
         if !known {
@@ -274,7 +275,7 @@ impl Slot {
         self.state = State::Off { interface: interface.clone(), reason };
     }
 
-    fn shown(&self) -> status::InterfaceStatus {
+    fn status(&self) -> status::InterfaceStatus {
         let off = || "off".to_owned();
         match &self.state {
             State::Missing => status::InterfaceStatus {
@@ -297,9 +298,9 @@ impl Slot {
 /// Whether mode auto would choose otherwise by now.
 fn reconsider(attachment: &Attachment, other_end: OtherEnd, mtu_changed: bool) -> bool {
     if attachment.mode == AttachedMode::Generic {
-        !other_end.swallows() && (mtu_changed || attachment.other_end.swallows())
+        !other_end.loses_replies() && (mtu_changed || attachment.other_end.loses_replies())
     } else {
-        other_end.swallows()
+        other_end.loses_replies()
     }
 }
 

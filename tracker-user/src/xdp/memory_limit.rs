@@ -14,15 +14,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What loading the program and running the tracker take besides the store: the verifier's states,
-/// types of the kernel, threads, buffers. While the program is loaded 25 MiB of it were measured.
-const BESIDES: u64 = 32 << 20;
+/// What loading the program and running the tracker take in addition to the store: the verifier's
+/// states, types of the kernel, threads, buffers. While the program is loaded 25 MiB of it were
+/// measured.
+const OVERHEAD: u64 = 32 << 20;
 
 /// Bytes of a map for which the kernel needs one more byte: a pointer for each page of 4096 bytes,
 /// and an entry of the page table that maps it into this process.
 const BYTES_PER_MANAGED_BYTE: u64 = 4096 / (8 + 8);
 
-/// A limit from here on is none: version 1 has no word for that.
+/// Limits from here on are no limits: version 1 has no word for that.
 const UNLIMITED: u64 = 1 << 60;
 
 /// A control group that limits memory.
@@ -64,17 +65,17 @@ const VERSION_2: Version = Version {
 /// # Errors
 /// When it does not: what there is, what it takes, and what to do.
 pub fn check(sizes: &Sizes) -> anyhow::Result<()> {
-    let besides = BESIDES + sizes.bytes() / BYTES_PER_MANAGED_BYTE;
-    let Some(group) = without_room(&groups(), sizes.bytes() + besides) else { return Ok(()) };
+    let overhead = OVERHEAD + sizes.bytes() / BYTES_PER_MANAGED_BYTE;
+    let Some(group) = without_room(&groups(), sizes.bytes() + overhead) else { return Ok(()) };
     bail!(
         "the maps of the XDP program take {} at once, and {} more are needed beside them, but {}: the kernel would end this \
          process. Raise the limit to {} MiB at least (MemoryMax= of a service, --memory of a container), or lower --max-torrents \
          and --max-peers (`tracker sizes` shows what they take), or run with --xdp-mode off, which takes memory as it fills",
         human_bytes(sizes.bytes()),
-        human_bytes(besides),
+        human_bytes(overhead),
         describe(&group),
         // What is in use varies a little.
-        (group.used + sizes.bytes() + besides).div_ceil(1 << 20) + 4
+        (group.used + sizes.bytes() + overhead).div_ceil(1 << 20) + 4
     )
 }
 
@@ -189,8 +190,8 @@ fn limit(version: &Version, root: &Path, directory: &Path) -> Option<Group> {
     })
 }
 
-/// Mounts the tree of control groups, nowhere: it can be reached through this descriptor only, and
-/// goes with it.
+/// Mounts the tree of control groups at no path: it can be reached through the descriptor only, and
+/// is unmounted when that is closed.
 fn mount(version: &Version) -> io::Result<OwnedFd> {
     let kind = if version == &VERSION_1 { c"cgroup" } else { c"cgroup2" };
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;

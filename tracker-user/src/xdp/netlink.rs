@@ -66,7 +66,7 @@ pub enum AttachedMode {
 }
 
 impl AttachedMode {
-    /// A word for people.
+    /// Its name for people.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -134,7 +134,7 @@ pub fn is_local(address: IpAddr) -> anyhow::Result<bool> {
     message.header.address_family = family;
     message.header.destination_prefix_length = length;
     message.attributes.push(RouteAttribute::Destination(destination));
-    // What no route leads to, or a route forbids or swallows, is an error.
+    // The kernel answers with an error if there is no route, or one that forbids or discards packets.
     let elsewhere = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL];
     let routes = request(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK, |message| {
         if let RouteNetlinkMessage::NewRoute(route) = message { Some(route.header.kind) } else { None }
@@ -275,7 +275,7 @@ fn attached(attributes: &[LinkXdp]) -> Vec<AttachedProgram> {
     programs
 }
 
-/// An address that packets can be sent to by now and for a while.
+/// The address, if packets can be sent to it by now.
 fn address(message: AddressMessage) -> Option<LocalAddress> {
     let mut local = None;
     let mut address = None;
@@ -301,7 +301,7 @@ fn request<T>(
     mut pick: impl FnMut(RouteNetlinkMessage) -> Option<T>,
 ) -> anyhow::Result<Vec<T>> {
     const SEQUENCE: u32 = 1;
-    /// How often a list is asked for again that has changed while it was written.
+    /// How often a list is asked for again if it changed while the kernel wrote it.
     const TRIES: u32 = 5;
 
     let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
@@ -312,7 +312,7 @@ fn request<T>(
     packet.serialize(&mut bytes);
 
     for _ in 0..TRIES {
-        // A socket of its own for each try: nothing of an earlier one can be in it.
+        // A new socket for each try, so that no answer to an earlier one is in it.
         let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
         socket.bind_auto().context("cannot bind a netlink socket")?;
         socket.connect(&SocketAddr::new(0, 0)).context("cannot connect a netlink socket to the kernel")?;

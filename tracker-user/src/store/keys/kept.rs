@@ -18,12 +18,11 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// The file. While it is written it has the number of the process behind its name.
+/// The name of the file. While it is written, the number of the process follows the name.
 const NAME: &str = "connection.key";
 
-/// How long to wait for another tracker that is at the same directory just now. It needs some
-/// milliseconds.
-const OTHERS: Duration = Duration::from_secs(2);
+/// How long to wait for another tracker that is using the directory. It needs some milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a file is not used as a key.
 enum Unfit {
@@ -121,10 +120,10 @@ fn open_directory(directory: &Path) -> anyhow::Result<File> {
     options.open(directory).context("it cannot be opened")
 }
 
-/// Takes the directory for this process. If that takes too long, goes on without: then two trackers
-/// may have two keys, and the one that was written last is kept.
+/// Locks the directory. If that takes too long, goes on without the lock: two trackers may have two
+/// keys then, and the one that was written last is kept.
 fn lock(directory: &File, path: &Path) {
-    let deadline = Instant::now() + OTHERS;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match directory.try_lock() {
             Ok(()) => return,
@@ -147,7 +146,7 @@ fn remove_stale(directory: &Path) {
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(NAME)?.strip_prefix('.')?.parse::<u32>().ok());
         let Some(number) = number else { continue };
-        // Its number may be ours by now: in a container that is nearly sure.
+        // The number of the process may be our own by now, which is likely in a container.
         let is_alive = number != std::process::id() && Path::new("/proc").join(number.to_string()).exists();
         let is_file = entry.file_type().is_ok_and(|kind| !kind.is_dir());
         if is_file && !is_alive && fs::remove_file(entry.path()).is_ok() {
@@ -221,8 +220,7 @@ fn replace(directory: &Path, handle: &File, key: &Key) -> anyhow::Result<()> {
     written.with_context(|| format!("cannot write {}", temporary.0.display()))?;
     fs::rename(&temporary.0, &path).with_context(|| format!("cannot rename {}", temporary.0.display()))?;
     std::mem::forget(temporary);
-    // The name is on the disk as well then. Some file systems cannot do that for a directory, and have
-    // no need to.
+    // Now the name is on the disk as well. Some file systems cannot sync a directory, and need not.
     let _ = handle.sync_all();
     Ok(())
 }
