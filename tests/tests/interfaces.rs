@@ -1,5 +1,6 @@
-//! What becomes of XDP while interfaces and addresses come and go under the running daemon, and other programs with them:
-//! real interfaces in network namespaces, and counters that say who has answered.
+//! What becomes of XDP while interfaces and addresses come and go under the running daemon, and
+//! other programs with them: real interfaces in network namespaces, and counters that say who has
+//! answered.
 
 use std::{
     fs,
@@ -172,7 +173,8 @@ impl Hosts {
         }
     }
 
-    /// Takes whatever holds a program on the tracker's interface off it, as `bpftool link detach` does.
+    /// Takes whatever holds a program on the tracker's interface off it, as `bpftool link detach`
+    /// does.
     fn detach(&self, interface: &str) {
         self.server
             .enter(|| {

@@ -1,5 +1,5 @@
-//! The daemon's own sockets, without XDP: which addresses they can be bound to and when, what they answer and what they do
-//! not, and what is said when something is lost.
+//! The daemon's own sockets, without XDP: which addresses they can be bound to and when, what they
+//! answer and what they do not, and what is said when something is lost.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},

@@ -2,10 +2,7 @@
 
 use super::{Backend, Outcome, configure, labelled};
 use std::{collections::BTreeMap, sync::Arc};
-use tracker_common::{
-    bep15::datagram::respond,
-    settings::Settings,
-};
+use tracker_common::{bep15::datagram::respond, settings::Settings};
 use tracker_tests::packet::Frame;
 use tracker_user::store::{CounterSet, Handle, Store, sizes::Sizes};
 

@@ -4,8 +4,8 @@ use anyhow::{Context as _, anyhow, ensure};
 use aya::util::KernelVersion;
 use std::fs;
 
-/// The oldest kernel the XDP program is made for: `bpf_loop` (5.17), `bpf_xdp_store_bytes` (5.18), and a verifier that is known
-/// to accept it.
+/// The oldest kernel the XDP program is made for: `bpf_loop` (5.17), `bpf_xdp_load_bytes` (5.18),
+/// and a verifier that is known to accept it.
 pub const OLDEST_KERNEL: KernelVersion = KernelVersion::new(6, 1, 0);
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
