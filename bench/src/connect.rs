@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use bench_ebpf::Client;
+use tracker_tests::interrupt;
 
 use crate::{
-    interrupt,
     request::Request,
     testbed::{Family, TRACKER_PORT, Testbed},
 };

@@ -13,9 +13,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use bench_ebpf::{Visit, info_hash};
+use tracker_tests::interrupt;
 
 use crate::{
-    interrupt,
     scenario::WANT,
     testbed::{Family, TRACKER_PORT},
 };

@@ -3,10 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    report::{Report, count},
-    system::System,
-};
+use crate::{report::Report, statistics::count, system::System};
 
 const LEFT: f64 = 190.0;
 const WIDTH: f64 = 700.0;

@@ -15,17 +15,17 @@ use std::{sync::Barrier, thread, time::Duration};
 use anyhow::{Context as _, ensure};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, loaded_programs};
 use bench_ebpf::{Client, Load, Progress, Visit};
-use tracker_tests::{client, tracker::Metrics};
+use tracker_tests::{client, interrupt, tracker::Metrics};
 
 use crate::{
-    comparison::{BenchPlan, Session, Summary},
     cores::{self, Urgency},
-    generator::{self, CLIENTS, Times},
-    interrupt,
+    generator::{CLIENTS, Times},
     object::Object,
-    request::{Event, Request},
+    plan::BenchPlan,
+    request::{self, Event, Request},
     scenario::{Scenario, WANT},
-    socket,
+    session::Session,
+    statistics::Summary,
     system::System,
     testbed::{self, Testbed},
 };
@@ -227,7 +227,7 @@ impl<'a> Profiler<'a> {
         plan: &BenchPlan,
     ) -> anyhow::Result<Summary> {
         const UNKNOWN: u32 = 1 << 31;
-        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &step.request)?;
+        let load = request::request_load(&self.load, self.testbed, self.scenario.family, &step.request)?;
         self.object.maps.set_load(&load)?;
         if step.wrong_connection {
             let strangers: Vec<Client> =
@@ -279,7 +279,7 @@ impl<'a> Profiler<'a> {
     /// Calls per second on one core, and on two at the same time, and the share of the latter that was passed on.
     fn scaling(&mut self, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<(f64, f64, f64)> {
         let request = Request::Announce { want: WANT, event: Event::None };
-        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
+        let load = request::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
         self.object.maps.set_load(&load)?;
         self.object.maps.set_target(tracker)?;
         // Each goes through the population from another place on.
@@ -305,7 +305,7 @@ impl<'a> Profiler<'a> {
     /// Lets two cores announce [`NEW_PEERS`] each into a swarm that is not there yet, different peers or the same ones.
     fn join(&mut self, torrent: u32, same: bool, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<Joined> {
         let request = Request::Announce { want: WANT, event: Event::Started };
-        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
+        let load = request::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
         let peers = if same { NEW_PEERS } else { 2 * NEW_PEERS };
         for (member, visit) in (0..peers).zip(self.object.maps.population()) {
             *visit = Visit { torrent, member };
@@ -320,7 +320,7 @@ impl<'a> Profiler<'a> {
         let before = Counters::read(self.testbed)?;
         self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, NEW_PEERS)?;
         let counters = Counters::read(self.testbed)?.since(before);
-        let counts = client::http_scrape(&self.testbed.tracker, Testbed::HTTP, &[socket::hash_bytes(torrent)])?;
+        let counts = client::http_scrape(&self.testbed.tracker, Testbed::HTTP, &[request::hash_bytes(torrent)])?;
         Ok(Joined {
             announces: 2 * u64::from(NEW_PEERS),
             peers: peers.into(),

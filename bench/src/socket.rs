@@ -14,15 +14,15 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use bench_ebpf::{LATENCY_BUCKETS, Visit, info_hash, latency_bucket};
+use bench_ebpf::{LATENCY_BUCKETS, Visit, latency_bucket};
 use clap::{Args, ValueEnum};
+use tracker_tests::interrupt;
 
 use crate::{
     connect::is_passing,
-    interrupt,
-    report::count,
-    request::{Event, Request},
+    request::{Event, Request, hash_bytes},
     scenario,
+    statistics::{count, quantile},
 };
 
 /// Messages per system call.
@@ -304,8 +304,7 @@ impl Client {
         let each = |number: u64| number as f64 / counts.answered.max(1) as f64;
         println!("per reply  {:>12.1} peers, {:.0} bytes", each(counts.peers), each(counts.bytes));
         let quantile = |share: f64| {
-            crate::generator::quantile(&self.latency, share)
-                .map_or_else(|| "–".to_owned(), |time| format!("{:.0} µs", time as f64 / 1e3))
+            quantile(&self.latency, share).map_or_else(|| "–".to_owned(), |time| format!("{:.0} µs", time as f64 / 1e3))
         };
         println!("latency    {:>12} median, {} p99, {} p99.9", quantile(0.5), quantile(0.99), quantile(0.999));
     }
@@ -335,15 +334,6 @@ impl Socket {
         }
         bail!("{target} does not answer connects (BEP 15): is it a UDP tracker, and does a firewall let it through?")
     }
-}
-
-/// The info_hash of a torrent, as bytes.
-pub fn hash_bytes(torrent: u32) -> [u8; 20] {
-    let mut bytes = [0; 20];
-    for (chunk, word) in bytes.chunks_exact_mut(4).zip(info_hash(torrent)) {
-        chunk.copy_from_slice(&word.to_ne_bytes());
-    }
-    bytes
 }
 
 /// Waits a millisecond at most for a reply.

@@ -20,9 +20,9 @@ use tracker_tests::{
 
 use crate::{
     buffers,
-    comparison::BenchPlan,
     cores::{self, Footprint, Thread, Urgency},
     object::Object,
+    plan::{BenchPlan, Programs},
     scenario::{Kind, Scenario, WANT},
     testbed::{Family, TRACKER_PORT, Testbed},
 };
@@ -125,22 +125,8 @@ impl System {
 /// How a system is made to end. When the benchmark is killed its systems go with it.
 const ENDING: Ending = Ending { orphaned: libc::SIGKILL, grace: Duration::from_secs(2) };
 
-/// Programs to be used instead of those found in PATH.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Programs {
-    /// The opentracker to measure, for example one built without a whitelist
-    #[arg(long, value_name = "PATH")]
-    opentracker: Option<PathBuf>,
-    /// That opentracker needs no whitelist
-    #[arg(long)]
-    opentracker_is_open: bool,
-    /// Worker threads of opentracker for UDP; 0 lets its event loop read the socket
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    opentracker_workers: u32,
-}
-
 /// A system that has been started in the tracker's namespace of a testbed.
-pub struct Running {
+pub struct RunningSystem {
     /// The reflector has none.
     child: Option<Supervised>,
     /// Files for this system alone.
@@ -148,7 +134,7 @@ pub struct Running {
     _reflector: Option<Object>,
 }
 
-impl Running {
+impl RunningSystem {
     /// `directory` is a new one, for logs and configuration.
     pub fn start(
         system: System,
@@ -232,7 +218,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningSystem {
     fn drop(&mut self) {
         // Whoever runs only when nobody else wants to does not come to its end.
         let _gone_already = self.set_urgency(Urgency::Measured);

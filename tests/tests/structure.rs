@@ -48,6 +48,16 @@ fn no_module_of_tracker_common_uses_one_above_it() {
 }
 
 #[test]
+fn modules_of_tools_use_each_other_in_no_circle() {
+    for directory in ["bench/src", "xtask/src"] {
+        let package = Package::read("main.rs", &below(&workspace::root().join(directory))).expect("sources");
+        assert!(package.names().len() > 10, "{directory}");
+        let circles = floors::circles(&package, directory);
+        assert!(circles.is_empty(), "{}", circles.join("\n"));
+    }
+}
+
+#[test]
 #[ignore = "prints lists to begin with"]
 fn lists_that_fit() {
     println!("floors = [");
@@ -233,8 +243,10 @@ fn list_of_floors_has_to_be_exact() {
         assert!(Floors::parse(broken).is_err(), "{broken}");
     }
     assert_eq!(floors::fitting(&package(&FILES)), [["high", "low"]]);
+    assert_eq!(floors::circles(&package(&FILES), "src"), ["src/high.rs:1: high -> low", "src/low.rs:1: low -> high"]);
     let tower = [("lib.rs", "mod a; mod b;"), ("a.rs", "use crate::b;"), ("b.rs", "")];
     assert_eq!(floors::fitting(&package(&tower)), [["b"], ["a"]]);
+    assert!(floors::circles(&package(&tower), "src").is_empty());
 }
 
 #[test]

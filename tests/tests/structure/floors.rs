@@ -100,6 +100,14 @@ fn leads_to(arrows: &[&Arrow], from: &[String], to: &[String]) -> bool {
     false
 }
 
+/// The uses of a package by which modules go round in a circle. The root only says which modules there are.
+pub fn circles(package: &Package, directory: &str) -> Vec<String> {
+    let arrows = package.arrows();
+    let inner: Vec<&Arrow> = arrows.iter().filter(|arrow| !arrow.from.is_empty()).collect();
+    let round = inner.iter().filter(|arrow| leads_to(&inner, &arrow.to, &arrow.from));
+    round.map(|arrow| format!("{directory}/{}:{}: {}", arrow.file.display(), arrow.line, text(arrow))).collect()
+}
+
 /// Floors that fit the uses as they are: each module as low as it can be, with modules that use each other on one floor.
 pub fn fitting(package: &Package) -> Vec<Vec<String>> {
     let arrows = package.arrows();

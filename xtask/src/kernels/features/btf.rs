@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 
-use super::{Features, Version};
+use super::set::{Features, Version};
 
 /// Kinds by their numbers from 1 on: name, bytes behind the type's own 12, bytes for each of its members, version.
 const KINDS: [(&str, usize, usize, Version); 19] = [

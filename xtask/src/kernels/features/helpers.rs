@@ -2,7 +2,7 @@
 
 use aya_obj::generated::bpf_func_id;
 
-use super::Version;
+use super::set::Version;
 
 /// The helper that goes on in another program.
 pub const TAIL_CALL: &str = "bpf_tail_call";

@@ -3,9 +3,9 @@
 use anyhow::ensure;
 
 use super::{
-    Features, Version,
     elf::{Code, Target},
     helpers,
+    set::{Features, Version},
 };
 
 /// What the objects with calls between functions use.
