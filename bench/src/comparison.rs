@@ -1,5 +1,5 @@
-//! One scenario: every system is started in a session of its own, filled with the same peers, and measured in turn,
-//! round after round, while the others sleep.
+//! One scenario: every system is started in a session of its own, filled with the same peers, and
+//! measured in turn, round after round, while the others sleep.
 
 use anyhow::Context as _;
 use tracker_tests::interrupt;
@@ -44,7 +44,8 @@ pub fn run(scenario: &Scenario, systems: &[System], plan: &BenchPlan) -> anyhow:
     if plan.latency && matches!(scenario.load, Kind::Udp(_)) {
         let mut native = None;
         for session in &mut sessions {
-            // The reflector, which comes last, shows what the path costs at the load that it is compared with.
+            // The reflector, which comes last, shows what the path costs at the load that it is
+            // compared with.
             let given = if session.system == System::Reflector { native } else { None };
             let run = session.with_priority(|session| session.half_load(scenario, plan, given))?;
             if session.system == System::Native {

@@ -2,23 +2,27 @@
 //!
 //! # What is measured
 //!
-//! Every system under test runs in a network namespace of its own, joined to the client's namespace by a veth pair
-//! ([`testbed`]). One core belongs to it: its process and the kernel thread that polls its end of the pair. Another core
-//! makes the load and validates the replies. Nothing else is tied to the first core, so *per core-second* counts the
-//! whole way of a packet through the machine, not just the tracker's own part of it.
+//! Every system under test runs in a network namespace of its own, joined to the client's namespace
+//! by a veth pair ([`testbed`]). One core belongs to it: its process and the kernel thread that
+//! polls its end of the pair. Another core makes the load and validates the replies. Nothing else
+//! is tied to the first core, so *per core-second* counts the whole way of a packet through the
+//! machine, not just the tracker's own part of it.
 //!
-//! Clients connect as BEP 15 says, through sockets ([`connect`]). Announces are built by an XDP program ([`generator`]), and
-//! replies are validated by another: action, transaction id, length, of one in 64 also the checksum where it is computed.
-//! What is not valid does not count as an answer.
+//! Clients connect as BEP 15 says, through sockets ([`connect`]). Announces are built by an XDP
+//! program ([`generator`]), and replies are validated by another: action, transaction id, length,
+//! of one in 64 also the checksum where it is computed. What is not valid does not count as an
+//! answer.
 //!
 //! # How
 //!
-//! By default in a closed loop: a fixed number of requests is always on its way, and each reply is turned into the next
-//! request at once. Nothing is lost, no system is starved by a flood, and each is as busy as it can be. The alternative
-//! (`--method search`) looks for the highest steady rate at which 99 % are answered.
+//! By default in a closed loop: a fixed number of requests is always on its way, and each reply is
+//! turned into the next request at once. Nothing is lost, no system is starved by a flood, and each
+//! is as busy as it can be. The alternative (`--method search`) looks for the highest steady rate
+//! at which 99 % are answered.
 //!
-//! All systems of a scenario are started and filled with the same peers first; then they are measured in turn, round
-//! after round, each round beginning with another one. The table has medians and the spread.
+//! All systems of a scenario are started and filled with the same peers first; then they are
+//! measured in turn, round after round, each round beginning with another one. The table has
+//! medians and the spread.
 
 // In place of the standard macros, everywhere in this program.
 #[macro_use(println, eprintln)]

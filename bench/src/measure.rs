@@ -54,8 +54,8 @@ pub fn measure_http(
     })
 }
 
-/// The highest rate that is sustained, to within two per cent: from a closed loop's rate in ever smaller steps, with short
-/// runs, then confirmed by a long one.
+/// The highest rate that is sustained, to within two per cent: from a closed loop's rate in ever
+/// smaller steps, with short runs, then confirmed by a long one.
 pub fn search(
     generator: &mut Generator,
     testbed: &Testbed,

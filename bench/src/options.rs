@@ -20,8 +20,9 @@ pub struct Setup {
     /// Requests on their way in a closed loop
     #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u32).range(1..=250))]
     window: u32,
-    /// How long the client's end waits before it looks for replies, as a network card's interrupt moderation does. Without
-    /// it every reply costs the tracker's core an interrupt of the other core
+    /// How long the client's end waits before it looks for replies, as a network card's interrupt
+    /// moderation does. Without it every reply costs the tracker's core an interrupt of the other
+    /// core
     #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
     moderation: u64,
     /// The core of the system under test
@@ -55,8 +56,8 @@ pub struct ComparisonOptions {
     seconds: Option<f64>,
     #[arg(long, value_enum, default_value = "closed")]
     method: Method,
-    /// Seeders among the peers, in per cent. None by default: trackers differ in what they tell a seeder, and replies of
-    /// different length could not be compared
+    /// Seeders among the peers, in per cent. None by default: trackers differ in what they tell a
+    /// seeder, and replies of different length could not be compared
     #[arg(long, default_value_t = 0, value_name = "PER CENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     seeders: u32,
     /// Do not measure the latency at half load
@@ -87,7 +88,8 @@ impl ComparisonOptions {
         })
     }
 
-    /// The scenarios that were chosen; all without a choice, or with `--quick` those that fill quickly.
+    /// The scenarios that were chosen; all without a choice, or with `--quick` those that fill
+    /// quickly.
     pub fn chosen_scenarios(&self) -> anyhow::Result<Vec<&'static Scenario>> {
         if self.scenarios.is_empty() {
             return Ok(SCENARIOS.iter().filter(|scenario| !self.quick || scenario.peers <= 1_000_000).collect());

@@ -38,7 +38,8 @@ pub struct BenchPlan {
     pub latency: bool,
     pub directory: PathBuf,
     pub programs: Programs,
-    /// So much more than the scenario has there is to be room for in this tracker: torrents, and peers.
+    /// So much more than the scenario has there is to be room for in this tracker: torrents, and
+    /// peers.
     pub spare: (u32, u32),
     /// Further options of this tracker.
     pub tracker_options: Vec<String>,

@@ -1,5 +1,5 @@
-//! The results as a picture: one group of bars per scenario, one bar per system, answers per core-second on a
-//! logarithmic axis. Written as SVG by hand: bars and labels need no library.
+//! The results as a picture: one group of bars per scenario, one bar per system, answers per
+//! core-second on a logarithmic axis. Written as SVG by hand: bars and labels need no library.
 
 use std::fmt::Write as _;
 

@@ -82,7 +82,8 @@ pub struct Row {
     pub half_load: Option<HalfLoad>,
 }
 
-/// A steady load of half of what a system can do in a closed loop, or of less if that much was not answered.
+/// A steady load of half of what a system can do in a closed loop, or of less if that much was not
+/// answered.
 #[derive(Serialize)]
 pub struct HalfLoad {
     pub requests_per_second: f64,

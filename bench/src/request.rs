@@ -13,14 +13,15 @@ use crate::testbed::{Family, TRACKER_PORT, Testbed};
 pub const PROTOCOL_ID: u64 = 0x0417_2710_1980;
 const PROTOCOL_UDP: u8 = 17;
 
-/// The port that generated requests come from. Others, such as those of the connects before, are not counted as load.
+/// The port that generated requests come from. Others, such as those of the connects before, are
+/// not counted as load.
 pub const CLIENT_PORT: u16 = 20_000;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
 pub enum Request {
     Connect,
-    Announce { want: i32, event: Event },
+    Announce { num_want: i32, event: Event },
     Scrape { hashes: u32 },
 }
 
@@ -41,7 +42,8 @@ impl Request {
         }
     }
 
-    /// The payload, with zeros for connection id, transaction id, info_hashes, port and what is left.
+    /// The payload, with zeros for connection id, transaction id, info_hashes, port and what is
+    /// left.
     pub fn payload(&self) -> Vec<u8> {
         let mut payload = Vec::with_capacity(128);
         let connection_id = if matches!(self, Request::Connect) { PROTOCOL_ID } else { 0 };
@@ -50,14 +52,14 @@ impl Request {
         payload.extend([0; 4]);
         match *self {
             Request::Connect => {}
-            Request::Announce { want, event } => {
+            Request::Announce { num_want, event } => {
                 payload.extend([0; 20]);
                 payload.extend(b"-XB0001-benchbenchbe");
                 payload.extend([0; 24]);
                 payload.extend((event as u32).to_be_bytes());
                 payload.extend([0; 4]);
                 payload.extend([0xbe; 4]);
-                payload.extend(want.to_be_bytes());
+                payload.extend(num_want.to_be_bytes());
                 payload.extend([0; 2]);
             }
             Request::Scrape { hashes } => payload.resize(16 + 20 * hashes as usize, 0),
@@ -84,7 +86,8 @@ pub fn template(request: &Request, ethernet: &[u8; 14], family: Family) -> anyho
         IpAddr::V4(address) => {
             bytes.extend([0x45, 0]);
             bytes.extend((udp_length + 20).to_be_bytes());
-            // Identification 0, not to be fragmented, time to live, UDP, checksum and source left open.
+            // Identification 0, not to be fragmented, time to live, UDP, checksum and source left
+            // open.
             bytes.extend([0, 0, 0x40, 0, 64, PROTOCOL_UDP, 0, 0, 0, 0, 0, 0]);
             bytes.extend(address.octets());
             address.octets().to_vec()

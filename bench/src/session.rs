@@ -1,4 +1,5 @@
-//! A session: one system under test, started in a testbed of its own and filled with peers, ready to be measured.
+//! A session: one system under test, started in a testbed of its own and filled with peers, ready
+//! to be measured.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,14 @@ use crate::{
     measure::{SUSTAINED, measure_http, search},
     plan::{BenchPlan, Method},
     request::{Event, Request},
-    scenario::{Kind, Scenario, WANT},
+    scenario::{Kind, NUM_WANT, Scenario},
     statistics::Summary,
     system::{RunningSystem, System},
     testbed::Testbed,
 };
 
-/// Connection ids are renewed when they are older: BEP 15 lets trackers forget them after two minutes.
+/// Connection ids are renewed when they are older: BEP 15 lets trackers forget them after two
+/// minutes.
 const CONNECTION_AGE: Duration = Duration::from_secs(40);
 /// How long connecting all clients may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -176,7 +178,7 @@ impl Session {
         while position < scenario.peers {
             self.renew_connections(scenario)?;
             if let Load::Udp(generator, _) = &mut self.load {
-                let started = Request::Announce { want: WANT, event: Event::Started };
+                let started = Request::Announce { num_want: NUM_WANT, event: Event::Started };
                 generator.set_request(&self.testbed, scenario.family, &started)?;
                 answered += generator.prefill(&self.testbed, plan.window, &mut position, CONNECTION_AGE)?;
             }
@@ -219,14 +221,15 @@ impl Session {
         self.renew_connections(scenario)
     }
 
-    /// For measurements of other kinds: where it is, who its clients are, and what they do.
+    /// The testbed, the generator and the system, for measurements of other kinds.
     pub fn parts(&mut self, scenario: &Scenario) -> anyhow::Result<(&Testbed, &mut Generator, &RunningSystem)> {
         self.renew_connections(scenario)?;
         let Load::Udp(generator, _) = &mut self.load else { bail!("{} is not a UDP scenario", scenario.name) };
         Ok((&self.testbed, generator, &self.running))
     }
 
-    /// Calls `body` while the system may run whenever it wants to; otherwise it disturbs nobody.
+    /// Calls `body` while the system has priority. At other times it is idle, so that it does not disturb
+    /// the measurement of another one.
     pub fn with_priority<T>(&mut self, body: impl FnOnce(&mut Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.running.ensure_alive()?;
         self.running.set_urgency(Urgency::Measured)?;
@@ -248,7 +251,8 @@ impl Session {
         }
     }
 
-    /// A steady load that is answered: `rate` requests per second, or half of what it can do, or a part of that.
+    /// A steady load that is answered: `rate` requests per second, or half of what it can do, or a
+    /// part of that.
     pub fn half_load(&mut self, scenario: &Scenario, plan: &BenchPlan, rate: Option<f64>) -> anyhow::Result<Run> {
         // The moderation would be the better part of the latency.
         self.testbed.set_moderation(Duration::ZERO)?;
@@ -258,14 +262,15 @@ impl Session {
         let rate = match rate {
             Some(rate) => rate,
             None => {
-                // Without it a tracker can do less, and half of what it could do before may be all that it can do now.
+                // Without it a tracker can do less, and half of what it could do before may be all
+                // that it can do now.
                 let short = Times { warm_up: Duration::from_millis(100), measured: plan.times.measured / 2 };
                 0.5 * generator.run_closed(&self.testbed, process, plan.window, short)?.rate()
             }
         };
         let mut run = generator.run_open(&self.testbed, process, Some(rate), plan.times)?;
-        // A steady load wakes a tracker more often than a closed loop does, which some cannot keep up with: what waits in a
-        // socket's buffer says nothing of the tracker.
+        // A steady load wakes a tracker more often than a closed loop does, which some cannot keep
+        // up with: what waits in a socket's buffer says nothing of the tracker.
         for divisor in [2.0, 4.0, 8.0] {
             if run.answered_share() >= SUSTAINED {
                 break;

@@ -1,9 +1,11 @@
-//! `cargo xtask bench socket`: load through ordinary sockets, against any tracker, from anywhere, without privileges.
+//! `cargo xtask bench socket`: load through ordinary sockets, against any tracker, from anywhere,
+//! without privileges.
 //!
-//! One thread sends and receives in batches (`sendmmsg`, `recvmmsg`) over a few sockets, each of which connects as BEP 15 says
-//! before anything else. In a closed loop every reply is answered by the next request, and what is not answered within a
-//! second is lost; with a rate, requests leave at that rate, answered or not. It measures itself as much as the tracker: on
-//! one machine with it, a fast tracker is not the limit.
+//! One thread sends and receives in batches (`sendmmsg`, `recvmmsg`) over a few sockets, each of
+//! which connects as BEP 15 says before anything else. In a closed loop every reply is answered by
+//! the next request, and what is not answered within a second is lost; with a rate, requests leave
+//! at that rate, answered or not. It measures itself as much as the tracker: on one machine with
+//! it, a fast tracker is not the limit.
 
 use std::{
     collections::HashMap,
@@ -99,7 +101,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
     if options.request != Kind::Connect && !options.no_prefill {
         let start = Instant::now();
-        client.request = Request::Announce { want: 0, event: Event::Started };
+        client.request = Request::Announce { num_want: 0, event: Event::Started };
         let window = options.window.min(options.peers);
         let total = u64::from(options.peers);
         client.drive(&mut sockets, target, None, window, |client| Ok(client.counts.sent >= total))?;
@@ -113,7 +115,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
     client.request = match options.request {
         Kind::Connect => Request::Connect,
-        Kind::Announce => Request::Announce { want: options.want, event: Event::None },
+        Kind::Announce => Request::Announce { num_want: options.want, event: Event::None },
         Kind::Scrape => Request::Scrape { hashes: options.hashes },
     };
     client.counts = Counts::default();
@@ -359,14 +361,16 @@ impl Batch {
         Self { replies: vec![[0; REPLY_BYTES]; BATCH] }
     }
 
-    /// Sends datagrams; returns how many. What the socket does not take now is lost, as on a full network.
+    /// Sends datagrams; returns how many. What the socket does not take now is lost, as on a full
+    /// network.
     fn send(&mut self, socket: &UdpSocket, mut payloads: Vec<Vec<u8>>) -> anyhow::Result<u64> {
         let mut parts: Vec<libc::iovec> = payloads
             .iter_mut()
             .map(|payload| libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() })
             .collect();
         let mut messages = headers(&mut parts);
-        // SAFETY: every header points to one part, and every part to one payload, all of which outlive the call.
+        // SAFETY: every header points to one part, and every part to one payload, all of which
+        // outlive the call.
         let sent =
             unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as libc::c_uint, 0) };
         ignore_passing(sent).context("cannot send requests")?;
@@ -412,7 +416,8 @@ fn headers(parts: &mut [libc::iovec]) -> Vec<libc::mmsghdr> {
         .collect()
 }
 
-/// The result of a system call on messages; nothing there, no room, and a port that was closed for a while are no errors.
+/// The result of a system call on messages; nothing there, no room, and a port that was closed for
+/// a while are no errors.
 fn ignore_passing(result: libc::c_int) -> io::Result<usize> {
     if let Ok(number) = usize::try_from(result) {
         return Ok(number);

@@ -40,8 +40,9 @@ pub fn quantile(histogram: &[u64], share: f64) -> Option<u64> {
     None
 }
 
-/// The median of the ratios within each round: machines shared with others are fast and slow in turns that last longer than a
-/// round, and what one of two systems was lucky with would otherwise be in the ratio.
+/// The median of the ratios within each round: machines shared with others are fast and slow in
+/// turns that last longer than a round, and what one of two systems was lucky with would otherwise
+/// be in the ratio.
 pub fn paired_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
     Summary::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs)).median
 }
@@ -67,7 +68,8 @@ mod tests {
     fn ratios_are_taken_within_rounds() {
         for (ours, theirs, ratio) in [
             (&[2.0, 4.0, 6.0][..], &[4.0, 8.0, 12.0][..], 0.5),
-            // A slow phase that hits both leaves the ratio alone, one that hits one of them in one round too.
+            // A slow phase that hits both leaves the ratio alone, one that hits one of them in one
+            // round too.
             (&[10.0, 1.0, 10.0], &[20.0, 2.0, 20.0], 0.5),
             (&[10.0, 1.0, 10.0], &[20.0, 20.0, 20.0], 0.5),
         ] {

@@ -1,4 +1,5 @@
-//! The systems under test, and how each is started: on one core, with one worker, giving as many peers as the others.
+//! The systems under test, and how each is started: on one core, with one worker, giving as many
+//! peers as the others.
 
 use std::{
     fs::{self, File},
@@ -23,7 +24,7 @@ use crate::{
     cores::{self, Footprint, Thread, Urgency},
     object::Object,
     plan::{BenchPlan, Programs},
-    scenario::{Kind, Scenario, WANT},
+    scenario::{Kind, NUM_WANT, Scenario},
     testbed::{Family, TRACKER_PORT, Testbed},
 };
 
@@ -68,7 +69,7 @@ impl System {
         }
     }
 
-    /// Whether it is somebody else's tracker.
+    /// Whether it is another tracker.
     pub fn is_other(self) -> bool {
         matches!(self, Self::Opentracker | Self::Aquatic | Self::AquaticUring)
     }
@@ -87,7 +88,8 @@ impl System {
         }
     }
 
-    /// Whether its replies carry checksums; a socket's are left to the network card, which is not there.
+    /// Whether its replies carry checksums; a socket's are left to the network card, which is not
+    /// there.
     pub fn computes_checksums(self) -> bool {
         self == Self::Native
     }
@@ -197,7 +199,8 @@ impl RunningSystem {
         self.child.as_mut().map_or(Ok(()), |child| child.wait_until_ready(limit, answers))
     }
 
-    /// How many peers it says that it has. opentracker's format, which this tracker speaks too; aquatic does not.
+    /// How many peers it says that it has. opentracker's format, which this tracker speaks too;
+    /// aquatic does not.
     pub fn stored_peers(&self, testbed: &Testbed) -> Option<u64> {
         let text = testbed.get("/stats?mode=peer").ok()?;
         text.lines().next()?.trim().parse().ok()
@@ -220,7 +223,7 @@ impl RunningSystem {
 
 impl Drop for RunningSystem {
     fn drop(&mut self) {
-        // Whoever runs only when nobody else wants to does not come to its end.
+        // With idle priority it might not get the time to end.
         let _gone_already = self.set_urgency(Urgency::Measured);
         // Whitelists take tens of megabytes.
         let _kept = fs::remove_file(self.directory.join("whitelist.txt"));
@@ -269,7 +272,8 @@ fn opentracker_arguments(
         Family::V4 => format!("{}:{TRACKER_PORT}", scenario.family.tracker_address()),
         Family::V6 => format!("[{}]:{TRACKER_PORT}", scenario.family.tracker_address()),
     };
-    // It insists on giving up root, and on a root directory. Its statistics are for those named only.
+    // It insists on giving up root, and on a root directory. Its statistics are for those named
+    // only.
     let mut configuration = format!(
         "listen.udp.workers {}\nlisten.tcp {address}\nlisten.udp {address}\naccess.stats {}\ntracker.user nobody\n\
          tracker.rootdir {}\n",
@@ -310,7 +314,7 @@ fn aquatic_udp_configuration(family: Family, io_uring: bool) -> String {
     format!(
         "socket_workers = 1\nlog_level = \"warn\"\n\
          [network]\naddress = \"{address}\"\nuse_io_uring = {io_uring}\n\
-         [protocol]\nmax_response_peers = {WANT}\nmax_scrape_torrents = 74\n"
+         [protocol]\nmax_response_peers = {NUM_WANT}\nmax_scrape_torrents = 74\n"
     )
 }
 
@@ -318,7 +322,7 @@ fn aquatic_http_configuration() -> String {
     format!(
         "socket_workers = 1\nswarm_workers = 1\nlog_level = \"warn\"\n\
          [network]\naddress = \"0.0.0.0:{TRACKER_PORT}\"\n\
-         [protocol]\nmax_peers = {WANT}\n"
+         [protocol]\nmax_peers = {NUM_WANT}\n"
     )
 }
 

@@ -1,8 +1,10 @@
-//! The decision table: what is sent, what has to come of it, which counter moves, and what is stored before and after.
+//! The decision table: what is sent, what has to come of it, which counter moves, and what is
+//! stored before and after.
 //!
-//! Rows about BEP 15 ([`Scope::Datagram`]) hold on every backend: through the XDP program, through the daemon's
-//! sockets, and through the host build of the same code. Rows about headers ([`Scope::Frame`]) are for the XDP program alone.
-//! Each row has a torrent of its own, so rows can be run one after the other on the same store.
+//! Rows about BEP 15 ([`Scope::Datagram`]) hold on every backend: through the XDP program, through
+//! the daemon's sockets, and through the host build of the same code. Rows about headers
+//! ([`Scope::Frame`]) are for the XDP program alone. Each row has a torrent of its own, so rows can
+//! be run one after the other on the same store.
 
 use crate::{
     bep15::{self, Announce, Counts, Event, InfoHash, Reply, header},
@@ -16,7 +18,8 @@ use std::{
 
 /// The tracker's MAC address.
 pub const TRACKER_MAC: Mac = [0x02, 0, 0, 0, 0x69, 0x01];
-/// The tracker's addresses; on backends that have addresses at all, everything else in their /24 and /64 is clients'.
+/// The tracker's addresses; on backends that have addresses at all, everything else in their /24
+/// and /64 is clients'.
 pub const TRACKER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(198, 18, 77, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1))];
 /// The tracker's UDP port.
@@ -29,8 +32,8 @@ pub const INTERVAL: RangeInclusive<i64> = 1620..=1980;
 /// Most info_hashes answered in one scrape.
 pub const SCRAPE_MAX: usize = 74;
 
-/// The asker: host number, UDP port and the port it announces.
-const ASKER: (u16, u16, u16) = (9, 50009, 6881);
+/// The requester: host number, UDP port and the port it announces.
+const REQUESTER: (u16, u16, u16) = (9, 50009, 6881);
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +74,7 @@ impl Family {
 
     /// Most peers in a UDP reply.
     #[must_use]
-    pub fn want_max(self) -> usize {
+    pub fn max_numwant(self) -> usize {
         match self {
             V4 => 200,
             V6 => 67,
@@ -98,7 +101,7 @@ pub struct Peer {
     pub event: Event,
 }
 
-/// Peer `number` of a family; all different, none the asker.
+/// Peer `number` of a family; all different, none the requester.
 fn peer(family: Family, number: u16, seeder: bool) -> Peer {
     let address = SocketAddr::new(family.host(20 + number % 200), 7000 + number);
     Peer { address, seeder, event: Event::None }
@@ -118,9 +121,9 @@ fn addresses(peers: &[Peer]) -> BTreeSet<SocketAddr> {
     peers.iter().map(|peer| peer.address).collect()
 }
 
-/// The asker of a family as a peer.
-fn asker(family: Family) -> Peer {
-    Peer { address: SocketAddr::new(family.host(ASKER.0), ASKER.2), seeder: false, event: Event::None }
+/// The requester of a family as a peer.
+fn requester(family: Family) -> Peer {
+    Peer { address: SocketAddr::new(family.host(REQUESTER.0), REQUESTER.2), seeder: false, event: Event::None }
 }
 
 /// Which connection id a request carries.
@@ -161,7 +164,7 @@ pub enum Verdict {
 pub enum Peers {
     /// These and no others.
     All(BTreeSet<SocketAddr>),
-    /// So many different ones of these.
+    /// Exactly this many distinct members of this set.
     Some(usize, BTreeSet<SocketAddr>),
 }
 
@@ -176,7 +179,7 @@ pub enum Expected {
         seeders: u32,
         /// Peers that do not.
         leechers: u32,
-        /// Who they are.
+        /// Their addresses.
         peers: Peers,
     },
     /// Counts.
@@ -208,7 +211,8 @@ pub struct Row {
     pub expected: Expected,
     /// The counter that has to move by one: the label of an event or of a reason.
     pub counter: Option<String>,
-    /// Set for an answerable request that the XDP program passes on to the sockets: the counter that moves there instead.
+    /// Set for an answerable request that the XDP program passes on to the sockets: the counter
+    /// that moves there instead.
     pub left_to_sockets: Option<&'static str>,
     /// The counts afterwards.
     pub counts: Counts,
@@ -223,7 +227,8 @@ impl Row {
         self.bytes.clone().unwrap_or_else(|| self.frame.bytes())
     }
 
-    /// Checks a reply, and returns what of it is the same on every backend: random parts are taken out.
+    /// Checks a reply, and returns what of it is the same on every backend: random parts are taken
+    /// out.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -365,9 +370,9 @@ struct Table {
 }
 
 impl Table {
-    /// A row that sends `payload` from the asker and expects silence.
+    /// A row that sends `payload` from the requester and expects silence.
     fn row(&mut self, name: &str, scope: Scope, payload: Vec<u8>) -> &mut Row {
-        let source = SocketAddr::new(self.family.host(ASKER.0), ASKER.1);
+        let source = SocketAddr::new(self.family.host(REQUESTER.0), REQUESTER.1);
         let mut frame = Frame::udp(CLIENT_MAC, TRACKER_MAC, source, self.family.tracker());
         frame.payload = payload;
         self.rows.push(Row {
@@ -394,8 +399,8 @@ impl Table {
         row.counter(label)
     }
 
-    /// A row with an announce of the asker, a leecher unless `change` makes it something else, to a swarm of `before`;
-    /// answered with `peers`. The asker counts.
+    /// A row with an announce of the requester, a leecher unless `change` makes it something else, to a
+    /// swarm of `before`; answered with `peers`. The requester counts.
     fn announce(
         &mut self,
         name: &str,
@@ -403,7 +408,7 @@ impl Table {
         change: impl FnOnce(&mut Announce),
         peers: Peers,
     ) -> &mut Row {
-        let mut announce = Announce::new(TORRENT, ASKER.2);
+        let mut announce = Announce::new(TORRENT, REQUESTER.2);
         change(&mut announce);
         let (family, label) = (self.family, self.family.label("announce"));
         let row = self.row(name, Scope::Datagram, announce.bytes());
@@ -414,7 +419,7 @@ impl Table {
         } else {
             row.counts.leechers += 1;
         }
-        row.peers.insert(asker(family).address);
+        row.peers.insert(requester(family).address);
         row.expected = Expected::Announce { seeders: row.counts.seeders, leechers: row.counts.leechers, peers };
         row.counter(label)
     }
@@ -447,7 +452,7 @@ impl Table {
         }
         for action in [3, 4, 0x100, 0x0100_0000, u32::MAX] {
             let mut payload = header(0, action, 0);
-            payload.extend(&Announce::new(TORRENT, ASKER.2).bytes()[16..]);
+            payload.extend(&Announce::new(TORRENT, REQUESTER.2).bytes()[16..]);
             let row = self.row(&format!("action {action:#x}"), Scope::Datagram, payload);
             row.id = Some(Id::Right);
             row.dropped("unknown_action");
@@ -463,7 +468,7 @@ impl Table {
         self.announce("the low bytes of `left` count", vec![], |announce| announce.left = 1, none());
         self.announce("address in the packet is not trusted", vec![], |announce| announce.ip = [192, 0, 2, 7], none());
         self.announce("peer_id does not matter", vec![], |announce| announce.peer_id = [0; 20], none());
-        self.announce("announced again", vec![asker(family)], |_| {}, none()).after(0, 1, 0, &[asker(family)]);
+        self.announce("announced again", vec![requester(family)], |_| {}, none()).after(0, 1, 0, &[requester(family)]);
 
         for (name, options) in [
             ("URL data", [&[2, 9][..], b"/announce", &[0]].concat()),
@@ -479,7 +484,7 @@ impl Table {
         self.announce("announce longer than any frame", vec![], |announce| announce.options = options, none())
             .left_to_sockets = Some("too_long");
 
-        let whole = Announce::new(TORRENT, ASKER.2).bytes();
+        let whole = Announce::new(TORRENT, REQUESTER.2).bytes();
         for length in [16, 20, 97] {
             let name = format!("{length} bytes of an announce");
             let row = self.row(&name, Scope::Datagram, whole[..length].to_vec());
@@ -507,7 +512,7 @@ impl Table {
                 announce.left = 0;
             }
         };
-        let me = asker(family);
+        let me = requester(family);
         let [known, known_seeder, completed] = [
             vec![me],
             vec![Peer { seeder: true, ..me }],
@@ -596,9 +601,9 @@ impl Table {
         self.announce("seeder is not told of seeders", few.clone(), |announce| announce.left = 0, all(&few[..3]));
         self.announce("among seeders only, a seeder is alone", seeders(family, 0..=3), |a| a.left = 0, all(&[]));
         // The same host with another port is another peer; the same port on another host too.
-        let mut alike = [asker(family); 2];
-        alike[0].address.set_port(ASKER.2 + 1);
-        alike[1].address.set_ip(family.host(ASKER.0 + 1));
+        let mut alike = [requester(family); 2];
+        alike[0].address.set_port(REQUESTER.2 + 1);
+        alike[1].address.set_ip(family.host(REQUESTER.0 + 1));
         self.announce("own peer is address and port, not one of them", alike.to_vec(), |_| {}, all(&alike));
 
         let other = [leechers(family.other(), 0..=3), seeders(family.other(), 4..=5)].concat();
@@ -622,8 +627,8 @@ impl Table {
         self.announce("num_want 3 is three", few.clone(), want(3), Peers::Some(3, addresses(&few)));
         self.announce("num_want 7 in a big swarm is seven", many.clone(), want(7), some(7));
         self.announce("num_want more than there are", few.clone(), want(60), all(&few));
-        self.announce("huge num_want is capped", many.clone(), want(i32::MAX), some(family.want_max()));
-        self.announce("num_want one above the cap", many.clone(), want(201), some(family.want_max()));
+        self.announce("huge num_want is capped", many.clone(), want(i32::MAX), some(family.max_numwant()));
+        self.announce("num_want one above the cap", many.clone(), want(201), some(family.max_numwant()));
         self.announce(
             "seeder in a big swarm gets leechers only",
             many.clone(),
@@ -631,8 +636,8 @@ impl Table {
             Peers::Some(50, addresses(&many[..150])),
         );
         let mut known = many;
-        known.push(asker(family));
-        self.announce("own peer in a big swarm", known.clone(), want(i32::MAX), some_but_asker(family, &known))
+        known.push(requester(family));
+        self.announce("own peer in a big swarm", known.clone(), want(i32::MAX), some_but_requester(family, &known))
             .after(100, 151, 0, &known);
     }
 
@@ -651,7 +656,7 @@ impl Table {
             vec![zero, here, zero],
         );
         self.scrape("scrape of the same twice", &[TORRENT, TORRENT], swarm.clone(), vec![here, here]);
-        let mut one_of_each = asker(family);
+        let mut one_of_each = requester(family);
         one_of_each.address.set_port(9);
         let done = Peer { seeder: true, event: Event::Completed, ..one_of_each };
         self.scrape(
@@ -684,7 +689,8 @@ impl Table {
             );
             row.frame.payload.truncate(56 - cut);
         }
-        // As opentracker has it. An error would be longer than the request, so whoever has no right id gets nothing.
+        // As opentracker has it. An error would be longer than the request, so whoever has no right
+        // id gets nothing.
         for (name, length) in [("none", 16), ("a byte", 17), ("a fragment only", 35)] {
             let mut payload = bep15::scrape(0, 0, &[TORRENT]);
             payload.truncate(length);
@@ -703,10 +709,10 @@ impl Table {
     }
 
     fn identities(&mut self) {
-        let announce = Announce::new(TORRENT, ASKER.2).bytes();
-        let mut stopped = Announce::new(TORRENT, ASKER.2);
+        let announce = Announce::new(TORRENT, REQUESTER.2).bytes();
+        let mut stopped = Announce::new(TORRENT, REQUESTER.2);
         stopped.event = Event::Stopped as u32;
-        let me = asker(self.family);
+        let me = requester(self.family);
         for (id, scope) in [(Id::Wrong, Scope::Datagram), (Id::OfAnother, Scope::Datagram), (Id::Expired, Scope::Clock)]
         {
             for (name, payload, before) in [
@@ -734,7 +740,7 @@ impl Table {
 
     /// A row with a right announce in a frame that `change` makes odd.
     fn odd(&mut self, name: &str, change: impl FnOnce(&mut Frame)) -> &mut Row {
-        let row = self.row(name, Scope::Frame, Announce::new(TORRENT, ASKER.2).bytes());
+        let row = self.row(name, Scope::Frame, Announce::new(TORRENT, REQUESTER.2).bytes());
         row.id = Some(Id::Right);
         change(&mut row.frame);
         row
@@ -869,10 +875,10 @@ impl Table {
     }
 }
 
-fn some_but_asker(family: Family, known: &[Peer]) -> Peers {
+fn some_but_requester(family: Family, known: &[Peer]) -> Peers {
     let mut others = addresses(known);
-    others.remove(&asker(family).address);
-    Peers::Some(family.want_max(), others)
+    others.remove(&requester(family).address);
+    Peers::Some(family.max_numwant(), others)
 }
 
 #[cfg(test)]

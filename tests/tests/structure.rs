@@ -1,9 +1,10 @@
-//! The structure of the sources: on which floor each module of `tracker-common` is, how long files are, and how many
-//! parameters functions have.
+//! The structure of the sources: on which floor each module of `tracker-common` is, how long files
+//! are, and how many parameters functions have.
 //!
-//! The floors are a list in `tracker-common/floors.toml`, from bottom to top. A module may use what is below it, and what
-//! is on its own floor unless that uses it in turn. What is only there for unit tests may use anything. Lists that fit
-//! the sources as they are, of floors and of what is too long, are printed by
+//! The floors are a list in `tracker-common/floors.toml`, from bottom to top. A module may use what
+//! is below it, and what is on its own floor unless that uses it in turn. What is only there for
+//! unit tests may use anything. Lists that fit the sources as they are, of floors and of what is
+//! too long, are printed by
 //! `cargo test -p tracker-tests --test structure -- --ignored --nocapture`.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "of all that Rust has, few things matter here")]
@@ -29,8 +30,8 @@ use tracker_tests::workspace;
 const SOURCES: [&str; 6] =
     ["bench/ebpf/src", "bench/src", "tracker-common/src", "tracker-ebpf/src", "tracker-user/src", "xtask/src"];
 
-/// What is too long for the time being: files by their paths, functions as `path: name`. An exception that is no longer
-/// needed has to go.
+/// What is too long for the time being: files by their paths, functions as `path: name`. An
+/// exception that is no longer needed has to go.
 const TOO_LONG: &str = include_str!("structure/too_long.txt");
 
 fn common() -> (Package, PathBuf) {

@@ -1,5 +1,5 @@
-//! `tracker trace` beside a daemon with native XDP on a veth pair: each request is shown with what became of it, and nothing is
-//! left on when nobody looks.
+//! `tracker trace` beside a daemon with native XDP on a veth pair: each request is shown with what
+//! became of it, and nothing is left on when nobody looks.
 
 use anyhow::{Context as _, Result, ensure};
 use std::{
@@ -107,7 +107,8 @@ impl Tracing {
     }
 }
 
-/// What a line says behind its time: interface, source, `>`, destination, request, bytes, outcome, action, info_hash.
+/// What a line says behind its time: interface, source, `>`, destination, request, bytes, outcome,
+/// action, info_hash.
 fn words(line: &str) -> Vec<&str> {
     line.split(' ').skip(1).collect()
 }

@@ -20,8 +20,8 @@ pub fn at_minute(minute: u64) -> anyhow::Result<Instant> {
     Ok(Instant::now() + from_now.context("filling took longer than the peer timeout; give a longer --peer-timeout")?)
 }
 
-/// Waits for the next minute if less than `needed` is left of this one, so that peers announced one after the other get the
-/// same age.
+/// Waits for the next minute if less than `needed` is left of this one, so that peers announced one
+/// after the other get the same age.
 pub fn await_room_in_minute(needed: Duration) -> anyhow::Result<()> {
     let left = Duration::from_secs(60) - Duration::from_nanos((since_epoch()?.as_nanos() % 60_000_000_000) as u64);
     if left < needed && needed < Duration::from_secs(60) {

@@ -1,23 +1,27 @@
-//! `cargo xtask bench expiry`: whether the removal of millions of peers keeps up, and what announces notice of it.
+//! `cargo xtask bench expiry`: whether the removal of millions of peers keeps up, and what
+//! announces notice of it.
 //!
-//! The daemon runs in a testbed as in a comparison, with XDP in the driver and a peer timeout of two minutes, and is filled with
-//! peers. Then only a few of them go on announcing, in a closed loop, a hundred in each of a hundred swarms, so that replies
-//! are as long before as after, and announces go to swarms that are being swept. All others become too old within one tick
-//! of the tracker's clock, which counts ages in minutes: in earnest a tracker has the whole timeout for them. Expiry keeps
-//! up if it is done with them before the timeout has passed once more.
+//! The daemon runs in a testbed as in a comparison, with XDP in the driver and a peer timeout of
+//! two minutes, and is filled with peers. Then only a few of them go on announcing, in a closed
+//! loop, a hundred in each of a hundred swarms, so that replies are as long before as after, and
+//! announces go to swarms that are being swept. All others become too old within one tick of the
+//! tracker's clock, which counts ages in minutes: in earnest a tracker has the whole timeout for
+//! them. Expiry keeps up if it is done with them before the timeout has passed once more.
 //!
 //! # Where the daemon runs
 //!
-//! A comparison ties the daemon to the tracker's core, because processor time per answer is what is compared. Nobody ties a
-//! daemon down in earnest: the XDP program runs where the network card's interrupts are, and the scheduler puts the daemon's
-//! threads where there is time. So here the daemon has all cores. It has ordinary priority, and so has the thread that
-//! receives for the tracker, as the kernel's own ksoftirqd has on a core that does nothing but receive. That thread stays on
-//! the tracker's core and is as busy as can be. Making the load does not fill the other core, and there expiry finds its
-//! time: on a machine of two cores it shares that one with the load, and a load that is held up shows as fewer answers, but
-//! not as fewer per core-second.
+//! A comparison ties the daemon to the tracker's core, because processor time per answer is what is
+//! compared. Nobody ties a daemon down in earnest: the XDP program runs where the network card's
+//! interrupts are, and the scheduler puts the daemon's threads where there is time. So here the
+//! daemon has all cores. It has ordinary priority, and so has the thread that receives for the
+//! tracker, as the kernel's own ksoftirqd has on a core that does nothing but receive. That thread
+//! stays on the tracker's core and is as busy as can be. Making the load does not fill the other
+//! core, and there expiry finds its time: on a machine of two cores it shares that one with the
+//! load, and a load that is held up shows as fewer answers, but not as fewer per core-second.
 //!
-//! With `--share-core` the daemon has the tracker's core only, as if all cores of a machine were at their limit. Every
-//! moment that expiry runs is then one without answers, and what counts is how long these are.
+//! With `--share-core` the daemon has the tracker's core only, as if all cores of a machine were at
+//! their limit. Every moment that expiry runs is then one without answers, and what counts is how
+//! long these are.
 
 mod minutes;
 mod result;
@@ -43,7 +47,8 @@ use crate::{
     system::System,
 };
 
-/// At most so many swarms have peers that go on announcing, each at most so many: twice as many as a reply holds.
+/// At most so many swarms have peers that go on announcing, each at most so many: twice as many as
+/// a reply holds.
 const LIVE_TORRENTS: u32 = 100;
 const LIVE_MEMBERS: u32 = 100;
 /// How fast peers are announced at least, for guessing how long it takes. Per second.

@@ -73,7 +73,8 @@ struct Phase {
     /// Per second of the tracker's receive path.
     answered_per_core_second: Summary,
     peers_per_reply: f64,
-    /// Share of a core that the expiry thread used: of all the time, and of the interval in which it was the largest.
+    /// Share of a core that the expiry thread used: of all the time, and of the interval in which
+    /// it was the largest.
     expiry_share: f64,
     largest_expiry_share: f64,
 }

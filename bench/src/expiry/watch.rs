@@ -21,8 +21,8 @@ const WARM_UP: Duration = Duration::from_millis(300);
 /// Connection ids are renewed when they are older; the loop stands still meanwhile.
 const CONNECTION_AGE: Duration = Duration::from_secs(80);
 
-/// When peers become too old: those announced first, and those announced last. The tracker's clock, which began to run at a
-/// whole second, may be a second late.
+/// When peers become too old: those announced first, and those announced last. The tracker's clock,
+/// which began to run at a whole second, may be a second late.
 pub struct Timeout {
     pub first: Instant,
     pub last: Instant,
@@ -39,15 +39,16 @@ pub struct Watch<'a> {
     pub around: Duration,
     /// How often to look.
     pub interval: Duration,
-    /// When peers that have not gone never will, counted from the time the last ones became too old.
+    /// When peers that have not gone never will, counted from the time the last ones became too
+    /// old.
     pub patience: Duration,
     /// The daemon has the tracker's core only.
     pub share_core: bool,
 }
 
 impl Watch<'_> {
-    /// Lets the live peers announce from `around` before the first peers become too old until `around` after the last of them
-    /// are gone.
+    /// Lets the live peers announce from `around` before the first peers become too old until
+    /// `around` after the last of them are gone.
     pub fn run(&self, session: &mut Session) -> anyhow::Result<Vec<Sample>> {
         let Self { scenario, plan, live, timeout, around, interval, .. } = self;
         let (around, interval) = (*around, *interval);

@@ -1,9 +1,10 @@
-//! Load from inside the kernel: requests are built by an XDP program in live-frames mode and sent out of the client's end,
-//! replies are counted by another at the same place.
+//! Load from inside the kernel: requests are built by an XDP program in live-frames mode and sent
+//! out of the client's end, replies are counted by another at the same place.
 //!
-//! The pace is kept by the program itself, which looks at the clock for every frame: what is due is sent, the rest dropped
-//! where it is. So requests leave one by one, not in bursts, and the load's core is busy all the time, whatever the rate.
-//! One system call lasts for a whole run: beginning and ending it takes the kernel tens of milliseconds.
+//! The pace is kept by the program itself, which looks at the clock for every frame: what is due is
+//! sent, the rest dropped where it is. So requests leave one by one, not in bursts, and the load's
+//! core is busy all the time, whatever the rate. One system call lasts for a whole run: beginning
+//! and ending it takes the kernel tens of milliseconds.
 
 mod run;
 mod source;
@@ -142,8 +143,8 @@ impl Generator {
         measuring.run()
     }
 
-    /// Keeps `window` requests on their way as long as `look` says so; it is called every few milliseconds with what was
-    /// received so far.
+    /// Keeps `window` requests on their way as long as `look` says so; it is called every few
+    /// milliseconds with what was received so far.
     pub fn watch_closed(
         &mut self,
         testbed: &Testbed,
@@ -156,7 +157,8 @@ impl Generator {
         result
     }
 
-    /// From now on only these announce, from the first of them on. Not more than there were at the beginning.
+    /// From now on only these announce, from the first of them on. Not more than there were at the
+    /// beginning.
     pub fn replace_population(&mut self, visits: &[Visit]) -> anyhow::Result<()> {
         self.source.maps.population()[..visits.len()].copy_from_slice(visits);
         self.source.load.visits = u32::try_from(visits.len())?;
@@ -186,8 +188,9 @@ impl Generator {
         result
     }
 
-    /// Walks through the population from `position` to its end in a closed loop of `window` requests, but not for longer than
-    /// `limit`. Moves `position` to where it got, and returns how many were answered.
+    /// Walks through the population from `position` to its end in a closed loop of `window`
+    /// requests, but not for longer than `limit`. Moves `position` to where it got, and returns how
+    /// many were answered.
     pub fn prefill(
         &mut self,
         testbed: &Testbed,
@@ -237,7 +240,8 @@ impl Generator {
         Ok(())
     }
 
-    /// Calls `body` while frames are made; at most `frames`, but the kernel is asked again when these are used up.
+    /// Calls `body` while frames are made; at most `frames`, but the kernel is asked again when
+    /// these are used up.
     fn sending<T>(
         &mut self,
         testbed: &Testbed,
@@ -278,13 +282,13 @@ impl Generator {
     }
 }
 
-/// Lets the kernel make up to `frames` frames for requests of `length` bytes and send those for which the program says so
-/// out of `interface`.
+/// Lets the kernel make up to `frames` frames for requests of `length` bytes and send those for
+/// which the program says so out of `interface`.
 fn make_frames(program: &Xdp, interface: u32, length: u32, frames: u32) -> anyhow::Result<()> {
     interrupt::check()?;
     let length = length + FRAME_EXCESS;
-    // A struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex. XDP_TX in live-frames
-    // mode means out of the ingress interface.
+    // A struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    // XDP_TX in live-frames mode means out of the ingress interface.
     let ctx: Vec<u8> = [0, length, 0, interface, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
     let data = vec![0; length as usize];
     let options = TestRunOptions {

@@ -66,7 +66,8 @@ impl Run {
     }
 }
 
-/// Takes the accounts at the beginning and the end of the measured time, while somebody else keeps the load up.
+/// Takes the accounts at the beginning and the end of the measured time, while the caller keeps
+/// the load up.
 pub struct Measuring {
     started: Instant,
     times: Times,

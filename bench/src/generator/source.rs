@@ -1,4 +1,5 @@
-//! The maps of the generator and the load that they say: what may be used while frames are being made.
+//! The maps of the generator and the load that they say: what may be used while frames are being
+//! made.
 
 use std::{thread, time::Duration};
 
@@ -27,7 +28,8 @@ impl Source {
         self.maps.progress(self.cores.load)
     }
 
-    /// Whether a reply can be made as long as a request: a frame from a socket has room for a few hundred bytes more.
+    /// Whether a reply can be made as long as a request: a frame from a socket has room for a few
+    /// hundred bytes more.
     pub fn can_turn_replies(&self) -> bool {
         const ROOM: u32 = 150;
         self.load.request != REQUEST_SCRAPE || (20 - 12) * self.load.hashes < ROOM

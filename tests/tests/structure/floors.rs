@@ -1,4 +1,5 @@
-//! The floors of a package: no module uses one on a floor above its own, and none on its own that uses it in turn.
+//! The floors of a package: no module uses one on a floor above its own, and none on its own that
+//! uses it in turn.
 
 use super::source::{Arrow, Package, name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +101,8 @@ fn leads_to(arrows: &[&Arrow], from: &[String], to: &[String]) -> bool {
     false
 }
 
-/// The uses of a package by which modules go round in a circle. The root only says which modules there are.
+/// The uses of a package by which modules go round in a circle. The root only says which modules
+/// there are.
 pub fn circles(package: &Package, directory: &str) -> Vec<String> {
     let arrows = package.arrows();
     let inner: Vec<&Arrow> = arrows.iter().filter(|arrow| !arrow.from.is_empty()).collect();
@@ -108,7 +110,8 @@ pub fn circles(package: &Package, directory: &str) -> Vec<String> {
     round.map(|arrow| format!("{directory}/{}:{}: {}", arrow.file.display(), arrow.line, text(arrow))).collect()
 }
 
-/// Floors that fit the uses as they are: each module as low as it can be, with modules that use each other on one floor.
+/// Floors that fit the uses as they are: each module as low as it can be, with modules that use
+/// each other on one floor.
 pub fn fitting(package: &Package) -> Vec<Vec<String>> {
     let arrows = package.arrows();
     let all: Vec<&Arrow> = arrows.iter().filter(|arrow| !arrow.from.is_empty()).collect();

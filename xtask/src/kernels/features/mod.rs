@@ -1,12 +1,14 @@
-//! Which kernel an object needs, as far as that can be read in the object itself: helpers, kernel functions, types and flags
-//! of maps, kinds of instructions, kinds of types in its BTF.
+//! Which kernel an object needs, as far as that can be read in the object itself: helpers, kernel
+//! functions, types and flags of maps, kinds of instructions, kinds of types in its BTF.
 //!
-//! This says nothing about what a verifier understands; that is what the guests are for. But it needs no kernel, so it is a
-//! test that runs everywhere, and it names what is too new, which a verifier's log does not ("invalid func unknown#…").
+//! This says nothing about what a verifier understands; that is what the guests are for. But it
+//! needs no kernel, so it is a test that runs everywhere, and it names what is too new, which a
+//! verifier's log does not ("invalid func unknown#…").
 //!
-//! The versions of helpers, map types and flags are those of `data/feature-versions.yaml` of the eBPF documentation
-//! (<https://github.com/isovalent/ebpf-docs>), which names the commit of each; of instructions and calls, those of its pages
-//! and of the kernel's `Documentation/bpf/standardization/instruction-set.rst`.
+//! The versions of helpers, map types and flags are those of `data/feature-versions.yaml` of the
+//! eBPF documentation (<https://github.com/isovalent/ebpf-docs>), which names the commit of each;
+//! of instructions and calls, those of its pages and of the kernel's
+//! `Documentation/bpf/standardization/instruction-set.rst`.
 
 mod btf;
 mod elf;
@@ -21,7 +23,8 @@ use anyhow::Context as _;
 
 pub use self::set::{Features, Version};
 
-/// The oldest kernel that the documentation promises. The daemon refuses to load the program into an older one.
+/// The oldest kernel that the documentation promises. The daemon refuses to load the program into
+/// an older one.
 pub const MINIMUM: Version = Version::new(6, 1);
 
 /// What an object uses, read from its ELF file.
