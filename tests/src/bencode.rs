@@ -135,9 +135,28 @@ mod tests {
     }
 
     #[test]
+    fn short_ones_are_read() {
+        for good in ["de", "le", "i0e", "0:", "d1:ai1e1:b1:xe", "li1ed1:aleee"] {
+            Value::parse(good.as_bytes()).expect(good);
+        }
+    }
+
+    #[test]
     fn broken_ones_are_refused() {
-        for broken in ["", "i1", "i01e", "i-0e", "4:abc", "l", "d1:bi1e1:ai1ee", "d1:ai1e1:ai1ee", "i1ei2e", "di1ei1ee"]
-        {
+        for broken in [
+            "",
+            "d",
+            "ie",
+            "i1",
+            "i01e",
+            "i-0e",
+            "4:abc",
+            "l",
+            "d1:bi1e1:ai1ee",
+            "d1:ai1e1:ai1ee",
+            "i1ei2e",
+            "di1ei1ee",
+        ] {
             Value::parse(broken.as_bytes()).expect_err(broken);
         }
     }

@@ -19,7 +19,7 @@ use tracker_tests::{
     pass,
     tracker::{Metrics, Tracker},
 };
-use tracker_user::{netlink, xdp::bpf_link, xdp::offload};
+use tracker_user::xdp::{bpf_link, netlink, offload};
 
 const PORT: u16 = 6969;
 

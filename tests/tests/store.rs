@@ -33,10 +33,7 @@ use tracker_common::{
         upsert::update,
     },
 };
-use tracker_user::{
-    memory::{Handle, Path, Store},
-    sizes::Sizes,
-};
+use tracker_user::store::{CounterSet, Handle, Store, sizes::Sizes};
 
 /// A peer goes after this many minutes.
 const PEER_TIMEOUT: u32 = 45;
@@ -208,7 +205,7 @@ struct World {
 
 impl World {
     fn new(sizes: &Sizes, seed: u64, tight: bool) -> Self {
-        Self { handle: new_store(sizes, seed).handle(Path::Udp), model: BTreeMap::new(), tight }
+        Self { handle: new_store(sizes, seed).handle(CounterSet::Udp), model: BTreeMap::new(), tight }
     }
 
     fn minute(&self) -> u32 {
@@ -812,7 +809,7 @@ impl<const HURRIED: bool> Platform for Double<'_, HURRIED> {
 fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
     for seed in 0..200 {
         let store = new_store(&ROOMY, seed);
-        let (handle, other) = (store.handle(Path::Udp), store.handle(Path::Http));
+        let (handle, other) = (store.handle(CounterSet::Udp), store.handle(CounterSet::Http));
         let info_hash = torrent(0);
         let announce = |peer: u32, event| {
             let announcement = Announcement { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event };
@@ -875,11 +872,11 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
     let completed: Vec<Vec<u32>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|thread| {
-                let handle = store.handle(Path::Udp);
+                let handle = store.handle(CounterSet::Udp);
                 scope.spawn(move || work::<F>(&handle, thread, swarms, peers, rounds))
             })
             .collect();
-        let (watcher, done) = (store.handle(Path::Expiry), &done);
+        let (watcher, done) = (store.handle(CounterSet::Expiry), &done);
         let known: BTreeSet<_> = (0..threads * peers).map(F::peer).collect();
         let staying: BTreeSet<_> = (0..threads * peers).step_by(4).map(F::peer).collect();
         scope.spawn(move || {
@@ -908,7 +905,7 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
         completed
     });
 
-    let handle = store.handle(Path::Udp);
+    let handle = store.handle(CounterSet::Udp);
     for swarm in 0..swarms {
         let expected: BTreeMap<F::Key, bool> = (0..threads * peers)
             .filter_map(|peer| state(swarm, peer, rounds).map(|seeder| (F::peer(peer), seeder)))

@@ -15,8 +15,11 @@ use tracker_common::{
     settings::Settings,
 };
 use tracker_user::{
-    memory::{Handle, Path, Store},
-    sizes::{Limits, Sizes},
+    config::live::Announces,
+    store::{
+        CounterSet, Handle, Store,
+        sizes::{Limits, Sizes},
+    },
 };
 
 /// Peers wanted.
@@ -40,7 +43,7 @@ impl Population {
             Limits { torrents: u64::from(torrents.max(16)), peers_v4: u64::from(peers.max(1000)), peers_v6: 0 };
         let store = Arc::new(Store::anonymous(&Sizes::new(&limits).expect("a possible size")).expect("memory"));
         configure(store.settings());
-        let population = Self { handle: store.handle(Path::Udp), torrents, peers, turn: Cell::new(0) };
+        let population = Self { handle: store.handle(CounterSet::Udp), torrents, peers, turn: Cell::new(0) };
         for peer in 0..peers {
             let request = population.announce(peer, 0);
             assert!(respond(&population.handle, &request, source(peer)).is_ok(), "peer {peer} was not stored");
@@ -84,9 +87,7 @@ fn configure(settings: &Settings) {
     for (number, key) in settings.hash_keys.iter().chain(&settings.connection_key).enumerate() {
         key.store((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     }
-    settings.interval.store(1800);
-    settings.want_default.store(50);
-    settings.want_max_v4.store(200);
+    Announces { interval_jitter: 0, ..Announces::default() }.apply(settings);
     settings.second.store(1_000_000);
     settings.minute.store(1_000_000 / 60);
 }

@@ -5,46 +5,30 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`configuration`] | the command line and the configuration file |
-//! | [`start`] | the order in which everything is started and stopped, and what the operator is told |
-//! | [`sizes`] | how many map elements the limits need, and their memory |
-//! | [`memory`] | the store as the daemon's threads see it |
-//! | [`object`] | the compiled XDP program |
+//! | [`command`] | the command line, and the commands that are not the daemon |
+//! | [`config`] | the command line and the configuration file |
+//! | [`daemon`] | start, end, signals, log, warnings |
+//! | [`store`] | the swarm store: memory, sizes, clock, keys, removal of what has expired |
 //! | [`xdp`] | the XDP program in the kernel: loading, attaching, detaching, which addresses it answers for |
-//! | [`netlink`] | what the kernel says of interfaces, addresses and attached XDP programs |
-//! | [`keys`] | hash keys, and the connection id key that survives a restart |
-//! | [`clock`] | the clock of the store |
-//! | [`log`], [`panics`] | lines on their way to standard error, whatever that is |
-//! | [`signals`] | what signals do |
-//! | [`output`], [`plural`] | what commands print, and numbers with their words |
 //! | [`listen`] | listening addresses, and what to do when one cannot be listened on |
-//! | [`trace`] | single packets, shown as the XDP program sees them |
 //! | [`udp`] | UDP sockets |
-//! | [`http`] | HTTP announce, scrape, statistics |
-//! | [`expiry`] | removal of what has expired, and totals |
-//! | [`statistics`] | counters, rates and totals, in several formats |
-//! | [`warnings`] | what goes wrong while everything seems to run, said once a minute |
-//! | [`shutdown`] | how threads and tasks learn that it is over |
+//! | [`http`] | an HTTP server that asks sites, and the site for BitTorrent clients |
+//! | [`statistics`] | counters, rates and totals |
+//! | [`admin`] | the site for the operator: the statistics in several formats |
+//! | [`trace`] | single packets, shown as the XDP program sees them |
+//! | [`service`] | how threads and tasks learn that it is over |
+//! | [`text`] | what people read: numbers with their words, bytes with units, what commands print |
 
-pub mod clock;
-pub mod configuration;
-pub mod expiry;
+pub mod admin;
+pub mod command;
+pub mod config;
+pub mod daemon;
 pub mod http;
-pub mod keys;
 pub mod listen;
-pub mod log;
-pub mod memory;
-pub mod netlink;
-pub mod object;
-pub mod output;
-pub mod panics;
-pub mod plural;
-pub mod shutdown;
-pub mod signals;
-pub mod sizes;
-pub mod start;
+pub mod service;
 pub mod statistics;
+pub mod store;
+pub mod text;
 pub mod trace;
 pub mod udp;
-pub mod warnings;
 pub mod xdp;

@@ -8,10 +8,7 @@ use tracker_common::{
     settings::Settings,
 };
 use tracker_tests::packet::Frame;
-use tracker_user::{
-    memory::{Handle, Path, Store},
-    sizes::Sizes,
-};
+use tracker_user::store::{CounterSet, Handle, Store, sizes::Sizes};
 
 pub(crate) struct Host {
     handle: Handle,
@@ -21,7 +18,7 @@ impl Host {
     pub(crate) fn new(sizes: &Sizes) -> Self {
         let store = Arc::new(Store::anonymous(sizes).expect("memory"));
         configure(store.settings());
-        Self { handle: store.handle(Path::Udp) }
+        Self { handle: store.handle(CounterSet::Udp) }
     }
 }
 
@@ -41,7 +38,7 @@ impl Backend for Host {
 
     fn counters(&mut self) -> BTreeMap<String, u64> {
         let paths = self.handle.store().counters();
-        let (_, counters) = paths.iter().find(|(path, _)| *path == Path::Udp).expect("all paths are there");
+        let (_, counters) = paths.iter().find(|(path, _)| *path == CounterSet::Udp).expect("all paths are there");
         labelled(counters)
     }
 

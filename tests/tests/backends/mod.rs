@@ -17,6 +17,7 @@ use tracker_tests::{
     decision_table::{CLIENT_MAC, Expected, Family, Id, Peer, Row, Scope, TRACKER_MAC, Verdict},
     packet::Frame,
 };
+use tracker_user::config::live::Announces;
 
 /// What came of a frame.
 #[derive(Debug)]
@@ -51,11 +52,7 @@ pub(crate) fn configure(settings: &Settings) {
     for (number, key) in settings.hash_keys.iter().chain(&settings.connection_key).enumerate() {
         key.store((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     }
-    settings.interval.store(1800);
-    settings.interval_jitter.store(180);
-    settings.want_default.store(50);
-    settings.want_max_v4.store(200);
-    settings.want_max_v6.store(67);
+    Announces::default().apply(settings);
     settings.second.store(1_000_000);
     settings.minute.store(1_000_000 / 60);
 }

@@ -11,9 +11,8 @@ use tracker_tests::{
     packet::{Datagram, Frame},
 };
 use tracker_user::{
-    memory::Store,
-    sizes::Sizes,
-    xdp::{KernelCounters, Loaded, Program, destinations::Served},
+    store::{Store, sizes::Sizes},
+    xdp::{KernelCounters, Loaded, Program, destinations::Destinations},
 };
 
 /// The interface that frames of a test run come from, unless it is told another one: the loopback
@@ -40,10 +39,10 @@ impl XdpProgram {
         let mut program = Program::load(sizes)?;
         let (store, counters) = (program.store(sizes)?, program.counters()?);
         configure(store.settings());
-        let destinations = Served {
+        let destinations = Destinations {
             interfaces: vec![(INTERFACE, TRACKER_MAC, MTU)],
             listeners: TRACKER.iter().map(|address| SocketAddr::new(*address, TRACKER_PORT)).collect(),
-            ..Served::default()
+            ..Destinations::default()
         };
         destinations.store(store.settings());
         Ok(Self { program: program.keep(), counters, store })

@@ -1,8 +1,9 @@
 //! The open connections of a thread, and when each has been waiting for too long.
 //!
-//! What a connection waits for decides how long it may wait. All connections that wait for the same stand in one queue, and
-//! because they all may wait equally long, the queue is in the order of their deadlines: whoever is overdue, or has been idle
-//! the longest, stands at its head. A connection changes queues in constant time, without a timer of its own.
+//! What a connection waits for decides how long it may wait. All connections that wait for the same
+//! thing stand in one queue. They all may wait equally long, so the queue is in the order of their
+//! deadlines: the connection that is overdue, or has been idle for longest, stands at its head. A
+//! connection changes queues in constant time, without a timer of its own.
 
 use std::task::Waker;
 
@@ -10,13 +11,13 @@ use std::task::Waker;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Wait {
-    /// The next request, of which nothing has come yet.
+    /// For the next request, of which nothing has come yet.
     Idle,
-    /// The rest of a request, or the first one.
+    /// For the rest of a request, or for the first one.
     Reading,
-    /// That the client takes what it is sent.
+    /// For the client to take what it is sent.
     Writing,
-    /// That the client has read an error before the connection is cut.
+    /// For the client to read an error before the connection is cut.
     Lingering,
 }
 
@@ -27,10 +28,10 @@ impl Wait {
 
 /// Why a connection is to end before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doom {
+pub enum EndReason {
     /// It has waited too long.
     Timeout,
-    /// Others need its place or its memory, or nobody needs one any more.
+    /// Other connections need its place or its memory, or the tracker stops.
     Eviction,
 }
 
@@ -38,9 +39,10 @@ pub enum Doom {
 const NONE: u32 = u32::MAX;
 
 struct Slot {
-    /// `None`: the slot is free, or its connection is doomed. Either way it is in no queue.
+    /// `None`: the slot is free, or its connection has been told to end. Either way it is in no
+    /// queue.
     wait: Option<Wait>,
-    doom: Option<Doom>,
+    end: Option<EndReason>,
     since: u64,
     waker: Option<Waker>,
     previous: u32,
@@ -76,7 +78,7 @@ impl Default for Deadlines {
 impl Deadlines {
     /// Adds a connection and returns its key.
     pub fn enter(&mut self, wait: Wait, now: u64) -> u32 {
-        let slot = Slot { wait: None, doom: None, since: now, waker: None, previous: NONE, next: NONE };
+        let slot = Slot { wait: None, end: None, since: now, waker: None, previous: NONE, next: NONE };
         let key = match self.free.pop() {
             Some(key) => {
                 self.slots[key as usize] = slot;
@@ -98,8 +100,8 @@ impl Deadlines {
         self.free.push(key);
     }
 
-    /// From now on the connection waits for `wait`. It keeps its deadline if it has been waiting for that already, unless
-    /// `renew` is set.
+    /// From now on the connection waits for `wait`. It keeps its deadline if it has been waiting
+    /// for that already, unless `renew` is set.
     pub fn set(&mut self, key: u32, wait: Wait, renew: bool, now: u64) {
         let Some(present) = self.slots[key as usize].wait else { return };
         if present != wait || renew {
@@ -108,48 +110,50 @@ impl Deadlines {
         }
     }
 
-    /// Whether the connection is doomed; if not, `waker` is woken when it gets to be.
-    pub fn doom_or_park(&mut self, key: u32, waker: &Waker) -> Option<Doom> {
+    /// Why the connection is to end, if it has been told to; if not, `waker` is woken when it is
+    /// told.
+    pub fn poll_end(&mut self, key: u32, waker: &Waker) -> Option<EndReason> {
         let slot = &mut self.slots[key as usize];
-        if slot.doom.is_none() {
+        if slot.end.is_none() {
             match &mut slot.waker {
                 Some(parked) => parked.clone_from(waker),
                 None => slot.waker = Some(waker.clone()),
             }
         }
-        slot.doom
+        slot.end
     }
 
     /// Whether a connection has been told to end.
     #[must_use]
-    pub fn is_doomed(&self, key: u32) -> bool {
-        self.slots[key as usize].doom.is_some()
+    pub fn is_ending(&self, key: u32) -> bool {
+        self.slots[key as usize].end.is_some()
     }
 
     /// Tells a connection to end, and takes it out of its queue.
-    pub fn doom(&mut self, key: u32, doom: Doom) {
+    pub fn end(&mut self, key: u32, reason: EndReason) {
         self.unlink(key);
         let slot = &mut self.slots[key as usize];
-        slot.doom = Some(doom);
+        slot.end = Some(reason);
         if let Some(waker) = slot.waker.take() {
             waker.wake();
         }
     }
 
-    /// The connection that has been waiting for `wait` the longest, if it began at `latest` or before.
+    /// The connection that has been waiting for `wait` the longest, if it began at `latest` or
+    /// before.
     #[must_use]
     pub fn oldest(&self, wait: Wait, latest: u64) -> Option<u32> {
         let key = self.queues[wait as usize].head;
         self.slots.get(key as usize).filter(|slot| slot.since <= latest).map(|_| key)
     }
 
-    /// Connections that are not doomed.
+    /// Connections that have not been told to end.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Whether no connection is left, doomed ones included.
+    /// Whether no connection is left, not even one that has been told to end.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.free.len() == self.slots.len()
@@ -211,17 +215,17 @@ mod tests {
     }
 
     #[test]
-    fn a_doomed_connection_is_in_no_queue_but_still_there() {
+    fn an_ending_connection_is_in_no_queue_but_still_there() {
         let mut deadlines = Deadlines::default();
         let key = deadlines.enter(Wait::Reading, 0);
-        assert_eq!(deadlines.doom_or_park(key, Waker::noop()), None);
-        deadlines.doom(key, Doom::Eviction);
+        assert_eq!(deadlines.poll_end(key, Waker::noop()), None);
+        deadlines.end(key, EndReason::Eviction);
         assert_eq!(deadlines.oldest(Wait::Reading, u64::MAX), None);
         assert_eq!(deadlines.waiting(), 0);
         assert!(!deadlines.is_empty());
         deadlines.set(key, Wait::Writing, true, 1);
         assert_eq!(deadlines.oldest(Wait::Writing, u64::MAX), None);
-        assert_eq!(deadlines.doom_or_park(key, Waker::noop()), Some(Doom::Eviction));
+        assert_eq!(deadlines.poll_end(key, Waker::noop()), Some(EndReason::Eviction));
         deadlines.leave(key);
         assert!(deadlines.is_empty());
     }

@@ -1,10 +1,7 @@
 //! Listening sockets of the HTTP threads.
 
-use super::buffers;
-use crate::{
-    configuration::Endpoint,
-    listen::{self, Bound, Transport},
-};
+use super::socket_buffers;
+use crate::listen::{self, Bound, Endpoint, Transport};
 use anyhow::Context as _;
 use socket2::{Protocol, Socket, Type};
 use std::{
@@ -16,7 +13,8 @@ use std::{
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Seconds that the kernel waits for a client's first bytes before it hands over a connection without any.
+/// How many seconds the kernel waits for a client's first bytes before it hands over a connection
+/// without any.
 const DEFER_SECONDS: libc::c_int = 1;
 
 /// A listening address with a socket for each thread.
@@ -28,7 +26,8 @@ pub struct Listener {
     pub(super) sockets: Vec<TcpListener>,
 }
 
-/// Listens on all endpoints with a socket for each of `threads` threads; the kernel spreads the clients over them.
+/// Listens on all endpoints with a socket for each of `threads` threads; the kernel spreads the
+/// clients over them.
 ///
 /// # Errors
 /// As for [`listen::bind_all`].
@@ -63,7 +62,7 @@ impl Transport for Http {
         socket.set_reuse_address(true)?;
         // Accepted sockets inherit it.
         socket.set_tcp_nodelay(true)?;
-        buffers::bound(socket)?;
+        socket_buffers::bound(socket)?;
         // A connection that is accepted has its request with it, and needs no second look.
         defer_accept(socket)?;
         socket.set_nonblocking(true)

@@ -1,78 +1,76 @@
-//! HTTP: announce, scrape and full scrape over the same store as UDP, and the statistics.
+//! An HTTP server for short requests from very many clients. It knows no path and no reply: for
+//! these it asks a [`Site`].
 //!
-//! One thread per core, each with its own listening sockets, its own runtime and its own handle on the store; threads share
-//! nothing else. The way of a request:
+//! One thread per core, each with its own listening sockets, its own runtime and its own instance
+//! of every site; threads share nothing else. The way of a request:
 //!
 //! | module | does |
 //! |---|---|
 //! | [`listener`] | the listening sockets |
-//! | [`worker`] | a thread: accepts, receives, sends; most connections begin and end here |
+//! | [`worker`] | a thread: accepts connections; most begin and end here |
 //! | [`connection`] | connections that stay open, or come or go in pieces |
-//! | [`deadlines`] | how long they may |
-//! | [`debts`], [`buffers`] | how much memory they and the kernel may hold |
-//! | [`memory`] | the sum of it, for people |
-//! | [`service`] | from received bytes to the bytes to send |
-//! | [`request`], [`response`] | HTTP |
-//! | [`route`] | what a path asks for, old announce URLs included |
-//! | [`proxy`] | a proxy in front, and that it does harm |
-//! | [`query`] | what an announce or a scrape says |
-//! | [`announce`], [`scrape`], [`full_scrape`] | their answers |
-//! | [`permits`], [`snapshot`] | who may have a full scrape, and its torrents in order |
-//! | [`failure`] | every reason for not giving one, and what the client is told |
-//! | [`bencode`] | how answers are written |
+//! | [`io`] | receives, answers and sends; what the connections of a thread share |
+//! | [`deadlines`] | how long they may wait |
+//! | [`held_memory`], [`socket_buffers`] | how much memory they and the kernel may hold |
+//! | [`responder`] | from received bytes to the bytes to send |
+//! | [`request`], [`target`], [`response`] | HTTP itself |
+//! | [`site`] | what a site is |
+//! | [`failure`] | what is refused, and how clients are told |
+//! | [`encoder`], [`permits`] | what a site needs for a body that it makes while it is sent |
+//! | [`proxy`] | the header by which a proxy in front gives itself away |
+//! | [`counters`] | what is counted |
+//!
+//! [`tracker`] is the site for BitTorrent clients; the operator's is [`crate::admin`]. Which of
+//! them answers on which listener is decided by [`crate::daemon::sites`].
 
-pub mod announce;
-pub mod bencode;
-pub mod buffers;
 pub mod connection;
+pub mod counters;
 pub mod deadlines;
-pub mod debts;
+pub mod encoder;
 pub mod failure;
-pub mod full_scrape;
+pub mod held_memory;
+pub mod io;
 pub mod listener;
-pub mod memory;
 pub mod permits;
 pub mod proxy;
-pub mod query;
 pub mod request;
+pub mod responder;
 pub mod response;
-pub mod route;
-pub mod scrape;
-pub mod service;
-pub mod snapshot;
+pub mod site;
+pub mod socket_buffers;
+pub mod target;
+pub mod tracker;
 pub mod worker;
 
 #[cfg(test)]
 mod tests;
 
 pub use listener::{Http, Listener, bind, bind_all};
+pub use site::{Answer, MakeSite, Site};
 
-use crate::{memory::Store, shutdown::Shutdown, statistics::Statistics};
-use anyhow::Context as _;
-use std::{net::TcpListener, sync::Arc, thread, time::Duration};
+use crate::service::Services;
+use arc_swap::ArcSwap;
+use counters::HttpRegistry;
+use failure::RefusalFormat;
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 /// What clients may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that stay open, all threads together. When they are that many, the one idle for longest makes room for a
-    /// new one. Connections that are answered at once and closed do not count.
+    /// Connections that stay open, all threads together. When they are that many, the one idle for
+    /// longest makes room for a new one. Connections that are answered at once and closed do not
+    /// count.
     pub connections: usize,
-    /// Bytes that all connections together may hold: replies that wait to be taken, requests that are not complete.
+    /// Bytes that all connections together may hold: replies that wait to be taken, requests that
+    /// are not complete.
     pub held_bytes: usize,
-    /// From the first byte of a request, or the beginning of the connection, until the request is complete.
+    /// From the first byte of a request, or the beginning of the connection, until the request is
+    /// complete.
     pub header_timeout: Duration,
     /// From one request to the next.
     pub idle_timeout: Duration,
     /// Until the client has taken a reply.
     pub write_timeout: Duration,
-    /// Whether `/scrape` without an info_hash lists all torrents.
-    pub full_scrape: bool,
-    /// How many clients are sent this list at a time.
-    pub full_scrapes: usize,
-    /// How long a client may take for it; if it is long, as long as it takes at [`Limits::full_scrape_rate`].
-    pub full_scrape_timeout: Duration,
-    /// Torrents per second that a client has to take of it.
-    pub full_scrape_rate: u32,
 }
 
 impl Default for Limits {
@@ -83,67 +81,46 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(15),
-            full_scrape: true,
-            full_scrapes: 2,
-            full_scrape_timeout: Duration::from_secs(15),
-            full_scrape_rate: 100_000,
         }
     }
 }
 
-/// What all HTTP threads share.
-pub struct Context {
-    store: Arc<Store>,
-    limits: Limits,
-    statistics: Arc<Statistics>,
-    /// Full scrapes under way.
-    full_scrapes: Arc<permits::Permits>,
-    /// What they are made from.
-    snapshots: snapshot::Snapshots,
-    proxy: proxy::Warning,
+/// Listeners, and the sites that answer there.
+pub struct Binding {
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// The sites. A request is answered by the first of them that knows its path.
+    pub sites: Vec<MakeSite>,
+    /// How clients are told that they are refused.
+    pub refusal_format: RefusalFormat,
+    /// What a client is told whose path no site knows.
+    pub not_found: &'static str,
 }
 
-impl Context {
-    /// Puts it together.
-    #[must_use]
-    pub fn new(store: Arc<Store>, limits: Limits, statistics: Arc<Statistics>) -> Self {
-        Self {
-            store,
-            limits,
-            statistics,
-            full_scrapes: Arc::default(),
-            snapshots: snapshot::Snapshots::default(),
-            proxy: proxy::Warning::default(),
-        }
-    }
-}
-
-/// Answers on all listeners until shutdown, in as many threads as a listener has sockets. The first thread also takes the
-/// samples from which the statistics compute rates.
+/// Answers on the listeners of all bindings, in as many threads as a listener has sockets.
 ///
 /// # Errors
 /// When a thread cannot be started.
 pub fn serve(
-    listeners: Vec<Listener>,
-    context: &Arc<Context>,
-    shutdown: &Shutdown,
-) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
-    let count = listeners.iter().map(|listener| listener.sockets.len()).max().unwrap_or(0);
-    let mut threads: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-    for listener in listeners {
-        for (thread, socket) in threads.iter_mut().zip(listener.sockets) {
-            thread.push(socket);
+    mut bindings: Vec<Binding>,
+    limits: Arc<ArcSwap<Limits>>,
+    counters: HttpRegistry,
+    services: &mut Services,
+) -> anyhow::Result<()> {
+    let mut threads: Vec<Vec<(usize, TcpListener)>> = Vec::new();
+    for (number, binding) in bindings.iter_mut().enumerate() {
+        for listener in std::mem::take(&mut binding.listeners) {
+            if threads.len() < listener.sockets.len() {
+                threads.resize_with(listener.sockets.len(), Vec::new);
+            }
+            for (thread, socket) in threads.iter_mut().zip(listener.sockets) {
+                thread.push((number, socket));
+            }
         }
     }
-    let start = |(number, sockets)| {
-        let context = context.clone();
-        let shutdown = shutdown.clone();
-        let run = move || {
-            if let Err(error) = worker::run(sockets, context, &shutdown, count, number == 0) {
-                tracing::error!("an HTTP thread failed: {error:#}");
-            }
-        };
-        thread::Builder::new().name(format!("http-{number}")).spawn(run).context("cannot start an HTTP thread")
-    };
-    threads.into_iter().enumerate().map(start).collect()
+    let shared = Arc::new(worker::Shared { bindings, limits, counters, threads: threads.len() });
+    for (number, listeners) in threads.into_iter().enumerate() {
+        services.spawn(worker::HttpThread { number, listeners, shared: shared.clone() })?;
+    }
+    Ok(())
 }

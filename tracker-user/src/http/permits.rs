@@ -1,31 +1,42 @@
-//! Who may have a full scrape: so many clients at a time, each one of them, and none for ever.
+//! Permits for what only a few clients may have at a time: so many altogether, one for each client,
+//! and none for ever.
 
-use super::failure::Failure;
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Bits of an IPv6 address that tell networks apart. Whoever has one address of a network has them all.
+/// Bits of an IPv6 address that tell networks apart. A client with one address of a network has all
+/// of them.
 const NETWORK_BITS: u32 = 64;
+
+/// Why a client gets no permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// It has one already.
+    Repeated,
+    /// All are taken.
+    Busy,
+}
 
 /// The permits that are taken; shared by all threads.
 #[derive(Default)]
 pub struct Permits(Mutex<Vec<IpAddr>>);
 
 impl Permits {
-    /// One of `most` at a time, and one for each client. `source` must not be an IPv4-mapped address.
+    /// One of `most` at a time, and one for each client. `source` must not be an IPv4-mapped
+    /// address.
     ///
     /// # Errors
-    /// [`Failure::FullScrapeRepeated`] when the client has one already, [`Failure::FullScrapeBusy`] when all are taken.
-    pub fn take(self: &Arc<Self>, source: IpAddr, most: usize) -> Result<Permit, Failure> {
+    /// Why there is none for the client.
+    pub fn take(self: &Arc<Self>, source: IpAddr, most: usize) -> Result<Permit, Denied> {
         let client = client(source);
         let mut taken = self.taken();
         if taken.contains(&client) {
-            return Err(Failure::FullScrapeRepeated);
+            return Err(Denied::Repeated);
         }
         if taken.len() >= most {
-            return Err(Failure::FullScrapeBusy);
+            return Err(Denied::Busy);
         }
         taken.push(client);
         Ok(Permit { client, permits: self.clone() })
@@ -36,7 +47,7 @@ impl Permits {
     }
 }
 
-/// Leave to be sent a full scrape; given back when it is dropped.
+/// A permit; given back when it is dropped.
 pub struct Permit {
     client: IpAddr,
     permits: Arc<Permits>,
@@ -62,9 +73,9 @@ mod tests {
 
     #[test]
     fn a_client_has_one_and_all_together_as_many_as_there_are() {
-        // (who holds permits, who asks, what is said)
-        let (busy, repeated) = (Some(Failure::FullScrapeBusy), Some(Failure::FullScrapeRepeated));
-        let rows: &[(&[&str], &str, Option<Failure>)] = &[
+        // (clients that hold permits, the client that asks, why it gets none)
+        let (busy, repeated) = (Some(Denied::Busy), Some(Denied::Repeated));
+        let rows: &[(&[&str], &str, Option<Denied>)] = &[
             (&[], "192.0.2.1", None),
             (&["192.0.2.1"], "192.0.2.2", None),
             (&["192.0.2.1"], "192.0.2.1", repeated),
@@ -76,13 +87,13 @@ mod tests {
             (&["2001:db8::1"], "192.0.2.1", None),
             (&["::1"], "0.0.0.1", None),
         ];
-        for (holders, asker, failure) in rows {
+        for (holders, requester, denied) in rows {
             let permits = Arc::new(Permits::default());
             let take = |address: &str| permits.take(address.parse().expect("an address"), 2);
             let held: Vec<_> = holders.iter().map(|holder| take(holder).expect("free")).collect();
-            assert_eq!(take(asker).err(), *failure, "{asker} while {holders:?} hold some");
+            assert_eq!(take(requester).err(), *denied, "{requester} while {holders:?} hold some");
             drop(held);
-            assert!(take(asker).is_ok(), "{asker} after all were given back");
+            assert!(take(requester).is_ok(), "{requester} after all were given back");
             assert!(permits.taken().is_empty());
         }
     }
@@ -90,6 +101,6 @@ mod tests {
     #[test]
     fn none_is_given_where_there_are_none() {
         let permits = Arc::new(Permits::default());
-        assert_eq!(permits.take(IpAddr::from([192, 0, 2, 1]), 0).err(), Some(Failure::FullScrapeBusy));
+        assert_eq!(permits.take(IpAddr::from([192, 0, 2, 1]), 0).err(), Some(Denied::Busy));
     }
 }

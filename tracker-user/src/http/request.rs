@@ -1,9 +1,10 @@
-//! What of an HTTP request matters to a tracker. The parsing itself is `httparse`'s.
+//! Requests, as far as they matter here. `httparse` does the parsing.
 
-use super::{failure::Failure, proxy};
+use super::{failure::HttpFailure, proxy};
 use std::mem::MaybeUninit;
 
-/// Longest head of a request, in bytes. An announce has a few hundred; a scrape of a hundred torrents 7 000.
+/// Longest head of a request, in bytes. An announce has a few hundred; a scrape of a hundred
+/// torrents 7 000.
 pub const LONGEST: usize = 8192;
 
 /// Most header lines.
@@ -36,7 +37,7 @@ pub struct Request<'a> {
     pub keep_alive: bool,
     /// The best encoding the client takes.
     pub encoding: Encoding,
-    /// The header in which a proxy says for whom it asks.
+    /// The header in which a proxy names the client that it asks for.
     pub proxy: Option<&'static str>,
     /// Bytes of the request.
     pub length: usize,
@@ -45,23 +46,23 @@ pub struct Request<'a> {
 /// Reads the request that `input` begins with; `None` if it is not complete yet.
 ///
 /// # Errors
-/// What is wrong with it. What follows in the input then cannot be told apart from the rest of the request.
+/// What is wrong with it. It is not known then where in the input the next request begins.
 #[inline]
-pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Failure> {
+pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, HttpFailure> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(input, &mut headers) {
         Ok(httparse::Status::Complete(length)) if length <= LONGEST => length,
         Ok(httparse::Status::Partial) if input.len() < LONGEST => return early(&parsed),
-        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(Failure::HeaderTooLarge),
-        Err(httparse::Error::Version) => return Err(Failure::VersionUnsupported),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HttpFailure::HeaderTooLarge),
+        Err(httparse::Error::Version) => return Err(HttpFailure::VersionUnsupported),
         Err(
             httparse::Error::HeaderName
             | httparse::Error::HeaderValue
             | httparse::Error::NewLine
             | httparse::Error::Status
             | httparse::Error::Token,
-        ) => return Err(Failure::RequestMalformed),
+        ) => return Err(HttpFailure::RequestMalformed),
     };
     let head = method(&parsed)?;
     let (path, query) = target(parsed.path.unwrap_or_default().as_bytes())?;
@@ -82,17 +83,17 @@ pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Failure> {
             }
             15 if header.name.eq_ignore_ascii_case("accept-encoding") => request.encoding = encoding(header.value),
             14 if header.name.eq_ignore_ascii_case("content-length") && header.value != b"0" => {
-                return Err(Failure::BodySent);
+                return Err(HttpFailure::BodySent);
             }
-            17 if header.name.eq_ignore_ascii_case("transfer-encoding") => return Err(Failure::BodySent),
+            17 if header.name.eq_ignore_ascii_case("transfer-encoding") => return Err(HttpFailure::BodySent),
             _ => request.proxy = request.proxy.or(proxy::header(header.name, header.value)),
         }
     }
     Ok(Some(request))
 }
 
-/// An incomplete request whose method is known to be wrong need not be waited for.
-fn early<'a>(parsed: &httparse::Request<'_, '_>) -> Result<Option<Request<'a>>, Failure> {
+/// Refuses an incomplete request at once if its method is known to be wrong.
+fn early<'a>(parsed: &httparse::Request<'_, '_>) -> Result<Option<Request<'a>>, HttpFailure> {
     match parsed.method {
         Some(_) => method(parsed).map(|_| None),
         None => Ok(None),
@@ -100,22 +101,22 @@ fn early<'a>(parsed: &httparse::Request<'_, '_>) -> Result<Option<Request<'a>>, 
 }
 
 /// Whether the method is HEAD.
-fn method(parsed: &httparse::Request<'_, '_>) -> Result<bool, Failure> {
+fn method(parsed: &httparse::Request<'_, '_>) -> Result<bool, HttpFailure> {
     match parsed.method {
         Some("GET") => Ok(false),
         Some("HEAD") => Ok(true),
-        _ => Err(Failure::MethodNotAllowed),
+        _ => Err(HttpFailure::MethodNotAllowed),
     }
 }
 
 /// Cuts a target into path and query. A target may carry the scheme and the host (RFC 9112, 3.2.2).
-fn target(target: &[u8]) -> Result<(&[u8], &[u8]), Failure> {
+fn target(target: &[u8]) -> Result<(&[u8], &[u8]), HttpFailure> {
     let mut rest = target;
     // A client whose announce URL has no path sends none.
     if !matches!(rest, [b'/' | b'?', ..]) {
-        let (scheme, authority) = rest.split_at_checked(7).ok_or(Failure::RequestMalformed)?;
+        let (scheme, authority) = rest.split_at_checked(7).ok_or(HttpFailure::RequestMalformed)?;
         if !scheme.eq_ignore_ascii_case(b"http://") {
-            return Err(Failure::RequestMalformed);
+            return Err(HttpFailure::RequestMalformed);
         }
         let end = authority.iter().position(|&byte| byte == b'/' || byte == b'?').unwrap_or(authority.len());
         rest = &authority[end..];
@@ -132,8 +133,8 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// The best encoding of an `Accept-Encoding`. A client that takes several has no reason to want the larger one, so weights
-/// other than 0 are not compared.
+/// The best encoding of an `Accept-Encoding`. A client that takes several encodings has no reason
+/// to want the larger body, so weights other than 0 are not compared.
 fn encoding(value: &[u8]) -> Encoding {
     let mut best = Encoding::Identity;
     for element in list(value) {
@@ -217,30 +218,30 @@ mod tests {
         let endless = format!("GET /{}", "x".repeat(LONGEST));
         let headers = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1));
         let rows = [
-            ("GET / HTTP/1.1\r\nno colon\r\n\r\n", Failure::RequestMalformed),
-            ("GET / HTTP/1.1\r\nbad name : x\r\n\r\n", Failure::RequestMalformed),
-            ("GET / HTTP/1.1\r\na: \0\r\n\r\n", Failure::RequestMalformed),
-            ("GET / HTTP/1.1\rX", Failure::RequestMalformed),
-            ("GET /an nounce HTTP/1.1\r\n\r\n", Failure::VersionUnsupported),
-            ("GET / HTTP/2.0\r\n\r\n", Failure::VersionUnsupported),
-            ("GET / FTP/1.1\r\n\r\n", Failure::VersionUnsupported),
-            ("G\0T / HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
-            ("\x16\x03\x01\x02", Failure::RequestMalformed),
-            ("d1:ad2:id20:", Failure::RequestMalformed),
-            ("GET * HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
-            ("GET announce?a HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
-            ("GET ftp://x/ HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
-            ("GET https://x/ HTTP/1.1\r\n\r\n", Failure::RequestMalformed),
-            ("POST /announce HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),
-            ("POST /announce", Failure::MethodNotAllowed),
-            ("get / HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),
-            ("OPTIONS * HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),
-            ("CONNECT x:1 HTTP/1.1\r\n\r\n", Failure::MethodNotAllowed),
-            ("GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", Failure::BodySent),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", Failure::BodySent),
-            (long.as_str(), Failure::HeaderTooLarge),
-            (endless.as_str(), Failure::HeaderTooLarge),
-            (headers.as_str(), Failure::HeaderTooLarge),
+            ("GET / HTTP/1.1\r\nno colon\r\n\r\n", HttpFailure::RequestMalformed),
+            ("GET / HTTP/1.1\r\nbad name : x\r\n\r\n", HttpFailure::RequestMalformed),
+            ("GET / HTTP/1.1\r\na: \0\r\n\r\n", HttpFailure::RequestMalformed),
+            ("GET / HTTP/1.1\rX", HttpFailure::RequestMalformed),
+            ("GET /an nounce HTTP/1.1\r\n\r\n", HttpFailure::VersionUnsupported),
+            ("GET / HTTP/2.0\r\n\r\n", HttpFailure::VersionUnsupported),
+            ("GET / FTP/1.1\r\n\r\n", HttpFailure::VersionUnsupported),
+            ("G\0T / HTTP/1.1\r\n\r\n", HttpFailure::RequestMalformed),
+            ("\x16\x03\x01\x02", HttpFailure::RequestMalformed),
+            ("d1:ad2:id20:", HttpFailure::RequestMalformed),
+            ("GET * HTTP/1.1\r\n\r\n", HttpFailure::RequestMalformed),
+            ("GET announce?a HTTP/1.1\r\n\r\n", HttpFailure::RequestMalformed),
+            ("GET ftp://x/ HTTP/1.1\r\n\r\n", HttpFailure::RequestMalformed),
+            ("GET https://x/ HTTP/1.1\r\n\r\n", HttpFailure::RequestMalformed),
+            ("POST /announce HTTP/1.1\r\n\r\n", HttpFailure::MethodNotAllowed),
+            ("POST /announce", HttpFailure::MethodNotAllowed),
+            ("get / HTTP/1.1\r\n\r\n", HttpFailure::MethodNotAllowed),
+            ("OPTIONS * HTTP/1.1\r\n\r\n", HttpFailure::MethodNotAllowed),
+            ("CONNECT x:1 HTTP/1.1\r\n\r\n", HttpFailure::MethodNotAllowed),
+            ("GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", HttpFailure::BodySent),
+            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", HttpFailure::BodySent),
+            (long.as_str(), HttpFailure::HeaderTooLarge),
+            (endless.as_str(), HttpFailure::HeaderTooLarge),
+            (headers.as_str(), HttpFailure::HeaderTooLarge),
         ];
         for (input, failure) in rows {
             assert_eq!(parse(input.as_bytes()), Err(failure), "{input:?}");

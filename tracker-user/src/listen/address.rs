@@ -1,7 +1,7 @@
 //! Which addresses can be listened on, and how they are written.
 
 use super::advise;
-use crate::netlink;
+use crate::xdp::netlink;
 use anyhow::anyhow;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{

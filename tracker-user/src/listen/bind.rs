@@ -6,8 +6,7 @@
 //! refuse the sockets of this tracker, wildcards come first: whoever has the wildcard has the port, and named addresses of the
 //! same port join it.
 
-use super::{address, explain, is_family_missing};
-use crate::configuration::Endpoint;
+use super::{Endpoint, address, explain, is_family_missing};
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{

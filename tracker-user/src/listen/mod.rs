@@ -12,6 +12,15 @@ use std::{
     net::SocketAddr,
 };
 
+/// An address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where.
+    pub address: SocketAddr,
+    /// Nobody asked for it by name: if the host lacks the address family, go on without.
+    pub optional: bool,
+}
+
 /// Says what to do when `address` cannot be listened on for `protocol` (UDP or HTTP).
 #[must_use]
 pub fn explain(error: io::Error, protocol: &str, address: SocketAddr) -> anyhow::Error {

@@ -1,175 +1,166 @@
-//! What only HTTP counts: requests by kind, failures by cause, connections and bytes.
-//!
-//! What HTTP has in common with UDP (announces answered, peers stored, …) is counted by
-//! [`tracker_common::outcome::Event`], on the path `http`.
+//! What HTTP has counted: the engine, the tracker's site and the operator's.
 
-use crate::http::failure::Failure;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use crate::http::{
+    counters::{Counters, HttpRegistry, HttpSums, LabelledCount, Registry, Sums, counted},
+    failure::{HttpFailure, Refusal, Retry},
+    tracker::counters::{TrackerEvent, TrackerRegistry, TrackerSums},
 };
+use tracker_common::labelled;
 
-/// Declares the events.
-macro_rules! events {
-    ($($variant:ident = $label:literal, $text:literal;)*) => {
-        /// Something that happened to a connection or a request.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum HttpEvent { $(#[doc = $text] $variant,)* }
+labelled! {
+    /// A request of the operator's.
+    AdminEvent from (0) {
+        Statistics = "stats", "requests for /stats";
+        Metrics = "metrics", "requests for /metrics";
+        Other = "other", "other requests";
+    }
+}
 
-        impl HttpEvent {
-            /// All of them, in the order of their counters.
-            pub const ALL: &'static [HttpEvent] = &[$(HttpEvent::$variant,)*];
+labelled! {
+    /// Why a request of the operator's is not answered as asked.
+    AdminFailure from (0) {
+        StatisticsModeUnknown = "statistics_mode_unknown",
+            "No such mode of the statistics; there are peer, conn, scrp, udp4, tcp4, torr, fscr, completed, top10, top100, \
+             renew, herr, everything and version";
+    }
+}
 
-            /// The metric label.
-            #[must_use]
-            pub const fn label(self) -> &'static str {
-                match self { $(HttpEvent::$variant => $label,)* }
-            }
+counted!(AdminEvent, AdminFailure);
 
-            /// A few words for people.
-            #[must_use]
-            pub const fn text(self) -> &'static str {
-                match self { $(HttpEvent::$variant => $text,)* }
-            }
+impl AdminFailure {
+    /// What the client is told.
+    #[must_use]
+    pub const fn refusal(self) -> Refusal {
+        match self {
+            AdminFailure::StatisticsModeUnknown => Refusal { status: 400, text: self.text(), retry: Retry::Never },
         }
-    };
-}
-
-events! {
-    Announce = "announce", "requests for /announce";
-    Scrape = "scrape", "requests for /scrape with an info_hash";
-    FullScrape = "full_scrape", "requests for /scrape without one";
-    Statistics = "stats", "requests for /stats";
-    Metrics = "metrics", "requests for /metrics";
-    Other = "other", "other requests";
-    Accepted = "accepted", "connections accepted";
-    Ended = "ended", "connections ended";
-    Evicted = "evicted", "idle or slow connections closed to make room for others";
-    Refused = "refused", "connections refused, because all others were busy";
-    IdleTimeout = "idle_timeout", "connections closed because no further request came";
-    HeaderTimeout = "header_timeout", "connections closed because a request did not arrive in time";
-    WriteTimeout = "write_timeout", "connections closed because a reply was not taken in time";
-    AcceptFailed = "accept_failed", "connections that the system could not hand over";
-    ReceivedBytes = "received_bytes", "bytes received";
-    SentBytes = "sent_bytes", "bytes sent";
-    FullScrapeBytes = "full_scrape_bytes", "bytes of full scrapes sent";
-    FullScrapeTimeout = "full_scrape_timeout", "connections closed because a full scrape was not taken in time";
-    Indebted = "indebted", "connections closed because they held most of the memory for all";
-    Proxied = "proxied", "announces through a proxy, whose address was stored";
-}
-
-const EVENTS: usize = HttpEvent::ALL.len();
-const ALL: usize = EVENTS + Failure::ALL.len();
-
-/// The counters of one thread. Only that thread writes to them.
-pub struct Counters([AtomicU64; ALL]);
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 }
 
-impl Counters {
-    #[inline]
-    fn add_at(&self, index: usize, by: u64) {
-        // One writer: a load and a store do what a locked addition would.
-        let counter = &self.0[index];
-        counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
-    }
+/// Counters of the operator's site in one thread.
+pub type AdminCounters = Counters<AdminEvent, AdminFailure>;
 
-    /// Adds to an event's counter.
-    #[inline]
-    pub fn add(&self, event: HttpEvent, by: u64) {
-        self.add_at(event as usize, by);
-    }
+/// Those of all threads.
+pub type AdminRegistry = Registry<AdminEvent, AdminFailure>;
 
-    /// Counts an event.
-    #[inline]
-    pub fn count(&self, event: HttpEvent) {
-        self.add(event, 1);
-    }
+/// The counters of all threads.
+#[derive(Clone, Default)]
+pub struct Registries {
+    /// Of the engine.
+    pub engine: HttpRegistry,
+    /// Of the site for BitTorrent clients.
+    pub tracker: TrackerRegistry,
+    /// Of the site for the operator.
+    pub admin: AdminRegistry,
+}
 
-    /// Counts a failure.
-    #[inline]
-    pub fn failure(&self, failure: Failure) {
-        self.add_at(EVENTS + failure as usize, 1);
+impl Registries {
+    /// The counters of all threads, added up.
+    #[must_use]
+    pub fn sums(&self) -> HttpTotals {
+        HttpTotals { engine: self.engine.sums(), tracker: self.tracker.sums(), admin: self.admin.sums() }
     }
 }
 
 /// The counters of all threads, added up.
 #[derive(Clone, Debug)]
-pub struct Sums([u64; ALL]);
-
-impl Sums {
-    /// Adds them up.
-    #[must_use]
-    pub fn of(threads: &[Arc<Counters>]) -> Self {
-        Self(std::array::from_fn(|index| {
-            threads.iter().map(|thread| thread.0[index].load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
-        }))
-    }
-
-    /// An event's count.
-    #[must_use]
-    pub fn event(&self, event: HttpEvent) -> u64 {
-        self.0[event as usize]
-    }
-
-    /// A failure's count.
-    #[must_use]
-    pub fn failure(&self, failure: Failure) -> u64 {
-        self.0[EVENTS + failure as usize]
-    }
-
-    /// Connections open now.
-    #[must_use]
-    pub fn open(&self) -> u64 {
-        self.event(HttpEvent::Accepted).saturating_sub(self.event(HttpEvent::Ended))
-    }
-
-    /// Requests of all kinds.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        REQUESTS.iter().map(|kind| self.event(*kind)).sum()
-    }
+pub struct HttpTotals {
+    /// Of the engine.
+    pub engine: HttpSums,
+    /// Of the site for BitTorrent clients.
+    pub tracker: TrackerSums,
+    /// Of the site for the operator.
+    pub admin: Sums<AdminEvent, AdminFailure>,
 }
 
-/// The events that are requests.
-pub const REQUESTS: &[HttpEvent] = &[
-    HttpEvent::Announce,
-    HttpEvent::Scrape,
-    HttpEvent::FullScrape,
-    HttpEvent::Statistics,
-    HttpEvent::Metrics,
-    HttpEvent::Other,
-];
+impl HttpTotals {
+    /// Requests by kind, whatever became of them. The last kind holds those that no site knows as
+    /// well.
+    #[must_use]
+    pub fn requests(&self) -> Vec<LabelledCount> {
+        let tracker = [TrackerEvent::Announce, TrackerEvent::Scrape, TrackerEvent::FullScrape]
+            .map(|event| self.tracker.labelled(event));
+        let admin = AdminEvent::ALL.iter().map(|event| self.admin.labelled(*event));
+        let mut requests: Vec<_> = tracker.into_iter().chain(admin).collect();
+        if let Some(other) = requests.last_mut() {
+            other.count += self.engine.failure(HttpFailure::NotFound);
+        }
+        requests
+    }
+
+    /// Requests not answered as asked, by reason.
+    #[must_use]
+    pub fn failures(&self) -> Vec<LabelledCount> {
+        [self.engine.failures(), self.admin.failures(), self.tracker.failures()].concat()
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::tracker::failure::{self, Failure};
+    use tracker_tests::bencode::Value;
 
     #[test]
-    fn threads_are_added_up() {
-        let threads = [Arc::new(Counters::default()), Arc::new(Counters::default())];
-        for (number, thread) in threads.iter().enumerate() {
-            thread.add(HttpEvent::Accepted, 3);
-            thread.count(HttpEvent::Ended);
-            thread.add(HttpEvent::Announce, number as u64);
-            thread.failure(Failure::Internal);
+    fn requests_that_no_site_knows_are_among_the_others() {
+        let registries = Registries::default();
+        let (engine, admin) = (registries.engine.thread(), registries.admin.thread());
+        admin.count(AdminEvent::Other);
+        engine.failure(HttpFailure::NotFound);
+        registries.tracker.thread().failure(Failure::Internal);
+        let totals = registries.sums();
+        let other = totals.requests().pop().expect("six kinds");
+        assert_eq!((other.label, other.count), ("other", 2));
+        let labels = |counted: &[LabelledCount]| {
+            counted.iter().filter(|counted| counted.count > 0).map(|counted| counted.label).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(&totals.requests()), ["other"]);
+        assert_eq!(labels(&totals.failures()), ["not_found", "internal"]);
+    }
+
+    fn all() -> Vec<(&'static str, Refusal)> {
+        let http = HttpFailure::ALL.iter().map(|failure| (failure.label(), failure.refusal()));
+        let admin = AdminFailure::ALL.iter().map(|failure| (failure.label(), failure.refusal()));
+        let own = Failure::ALL.iter().map(|failure| (failure.label(), failure.refusal()));
+        http.chain(admin).chain(own).collect()
+    }
+
+    #[test]
+    fn every_failure_is_a_dictionary_with_its_reason() {
+        for (label, refusal) in all() {
+            let mut out = Vec::new();
+            failure::write(&refusal, &mut out);
+            let reply = Value::parse(&out).expect(label);
+            assert_eq!(reply.bytes("failure reason").expect(label), refusal.text.as_bytes());
+            match refusal.retry {
+                Retry::Never => assert_eq!(reply.bytes("retry in").expect(label), b"never"),
+                Retry::Minutes(minutes) => assert_eq!(reply.integer("retry in").expect(label), i64::from(minutes)),
+                Retry::Unspecified => assert_eq!(reply.get("retry in"), None),
+            }
         }
-        let sums = Sums::of(&threads);
-        assert_eq!(sums.open(), 4);
-        assert_eq!(sums.requests(), 1);
-        assert_eq!(sums.failure(Failure::Internal), 2);
-        assert_eq!(sums.failure(Failure::PortZero), 0);
+    }
+
+    #[test]
+    fn labels_are_unique_and_fit_metrics() {
+        let mut labels: Vec<_> = all().iter().map(|(label, _)| *label).collect();
+        for label in &labels {
+            assert!(label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{label}");
+        }
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), all().len());
     }
 
     #[test]
     fn counters_are_numbered_in_the_order_of_the_list() {
-        for (number, event) in HttpEvent::ALL.iter().enumerate() {
+        for (number, event) in AdminEvent::ALL.iter().enumerate() {
             assert_eq!(*event as usize, number);
+        }
+        for (number, event) in TrackerEvent::ALL.iter().enumerate() {
+            assert_eq!(*event as usize, number);
+        }
+        for (number, failure) in HttpFailure::ALL.iter().enumerate() {
+            assert_eq!(*failure as usize, number);
         }
     }
 }

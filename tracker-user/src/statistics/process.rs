@@ -2,13 +2,15 @@
 
 use std::fs;
 
-/// The unit of processor time in `/proc`: 100 a second on every architecture this tracker runs on (`USER_HZ`).
+/// The unit of processor time in `/proc`: 100 a second on every architecture this tracker runs on
+/// (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Memory and processor time; `None` where `/proc` does not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
-    /// Resident memory in bytes. Of a store in BPF maps it holds the pages that the daemon itself has touched.
+    /// Resident memory in bytes. Of a store in BPF maps it holds the pages that the daemon itself
+    /// has touched.
     pub resident_bytes: Option<u64>,
     /// User and system time of all threads since the start, in seconds.
     pub cpu_seconds: Option<f64>,

@@ -1,9 +1,15 @@
 //! Rates per second over the last seconds, from samples taken once a second.
 
-use super::{PathCounters, http};
-use http::HttpEvent;
-use std::{collections::VecDeque, time::Instant};
+use super::{PathCounters, http::HttpTotals};
+use crate::http::counters::HttpEvent;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 use tracker_common::outcome::Event;
+
+/// The time between two samples.
+pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Samples kept: enough to look back a minute.
 const SAMPLES: usize = 61;
@@ -60,7 +66,7 @@ impl Rate {
 
     /// The figure behind each rate.
     #[must_use]
-    pub fn figures(paths: &[PathCounters], http: &http::Sums) -> Figures {
+    pub fn figures(paths: &[PathCounters], http: &HttpTotals) -> Figures {
         let sum = |events: &[Event]| {
             paths.iter().flat_map(|path| events.iter().map(|event| path.event(*event))).fold(0, u64::wrapping_add)
         };
@@ -70,8 +76,8 @@ impl Rate {
             Rate::Scrapes => sum(&[Event::Scrape4, Event::Scrape6]),
             Rate::Errors => sum(&[Event::Error4, Event::Error6]),
             Rate::Completed => sum(&[Event::Completed]),
-            Rate::Connections => http.event(HttpEvent::Accepted),
-            Rate::Requests => http.requests(),
+            Rate::Connections => http.engine.event(HttpEvent::Accepted),
+            Rate::Requests => http.requests().iter().map(|kind| kind.count).sum(),
             Rate::ReplyBytes => sum(&[Event::ReplyBytes]),
         })
     }
@@ -96,7 +102,8 @@ impl History {
         self.0.push_back((now, figures));
     }
 
-    /// Rates between `seconds` ago, or the start if that was later, and now; zeros while there is nothing to compare with.
+    /// Rates between `seconds` ago, or the start if that was later, and now; zeros while there is
+    /// nothing to compare with.
     #[must_use]
     pub fn rates(&self, now: Instant, figures: &Figures, seconds: u64) -> Rates {
         let age = |then: &Instant| now.saturating_duration_since(*then).as_secs_f64();
@@ -110,7 +117,6 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn rates_look_back_as_far_as_asked() {

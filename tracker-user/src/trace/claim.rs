@@ -75,7 +75,7 @@ impl Drop for Claim<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::store::clock;
 
     fn settings() -> Settings {
         let settings = Settings::default();

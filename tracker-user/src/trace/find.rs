@@ -1,6 +1,6 @@
 //! The running tracker's XDP program, and its maps that tracing needs.
 
-use crate::{memory::SharedSettings, plural::plural};
+use crate::{store::SharedSettings, text::plural};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use aya::{
     maps::{Map, MapData, MapInfo, RingBuf},

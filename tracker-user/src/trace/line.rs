@@ -1,7 +1,7 @@
 //! One packet as a line: time of day (UTC, as in the log), interface, source > destination, request, bytes of it, what became of
 //! it, what was done with it, info_hash. What there is not is `-`.
 
-use crate::netlink;
+use crate::xdp::netlink;
 use std::{
     collections::HashMap,
     fmt::Write as _,

@@ -6,7 +6,7 @@ use super::{
     shorten::{Shortener, is_too_long},
     socket_address, source,
 };
-use crate::{memory::Handle, shutdown::Shutdown};
+use crate::{service::Shutdown, store::Handle};
 use std::{
     io::{self, ErrorKind},
     mem,

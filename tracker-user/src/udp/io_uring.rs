@@ -1,7 +1,7 @@
 //! A socket served through io_uring: the replies to what has arrived are sent, and the next packets received, in one system
 //! call, and the kernel is told once for all packets where they are to go.
 //!
-//! One receive request stands all the time (multishot) and takes a buffer from a common [`Stock`] for each packet. A reply goes
+//! One receive request stands all the time (multishot) and takes a buffer from a common [`ProvidedBuffers`] for each packet. A reply goes
 //! to the address that the kernel wrote there, so a buffer goes back when its reply has been sent. Sends never wait and are
 //! done with when the system call returns; one that fails is repeated by `sendto`, which waits for room.
 //!
@@ -14,7 +14,7 @@ use super::{
     shorten::{Shortener, is_too_long},
     socket_address, source,
 };
-use crate::{memory::Handle, shutdown::Shutdown};
+use crate::{service::Shutdown, store::Handle};
 use ::io_uring::{
     IoUring, Probe, cqueue, opcode, squeue,
     types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec},
@@ -58,13 +58,13 @@ const RECEIVE: u64 = u64::MAX;
 const RELEASE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The buffers, and the list by which they are given to the kernel.
-struct Stock {
+struct ProvidedBuffers {
     list: NonNull<BufRingEntry>,
     buffers: NonNull<u8>,
     tail: u16,
 }
 
-impl Stock {
+impl ProvidedBuffers {
     const BYTES: usize = LIST_BYTES + BUFFERS as usize * BUFFER_BYTES;
 
     fn new() -> io::Result<Self> {
@@ -85,9 +85,9 @@ impl Stock {
         let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap returned address 0"))?;
         // SAFETY: the mapping is longer than the list.
         let buffers = unsafe { start.add(LIST_BYTES) };
-        let mut stock = Self { list: start.cast(), buffers, tail: 0 };
-        stock.give_back(0..BUFFERS);
-        Ok(stock)
+        let mut buffers = Self { list: start.cast(), buffers, tail: 0 };
+        buffers.give_back(0..BUFFERS);
+        Ok(buffers)
     }
 
     /// Gives buffers to the kernel.
@@ -118,7 +118,7 @@ impl Stock {
     }
 }
 
-impl Drop for Stock {
+impl Drop for ProvidedBuffers {
     fn drop(&mut self) {
         // SAFETY: this very mapping was made in `new`; no reference into it is kept, and the kernel has been told to let go.
         unsafe { libc::munmap(self.list.as_ptr().cast(), Self::BYTES) };
@@ -126,10 +126,10 @@ impl Drop for Stock {
 }
 
 /// A ring for one socket, and one thread: the one that makes it.
-pub struct Ring<'a> {
+pub struct UringSocket<'a> {
     socket: &'a UdpSocket,
     ring: IoUring,
-    stock: Stock,
+    buffers: ProvidedBuffers,
     /// Says how much room there is for a source address; the kernel reads it when the receive request begins.
     header: Box<libc::msghdr>,
     /// Requests that have arrived: number of the buffer, and how much of it was written.
@@ -140,7 +140,7 @@ pub struct Ring<'a> {
     shortener: Shortener,
 }
 
-impl<'a> Ring<'a> {
+impl<'a> UringSocket<'a> {
     /// Makes a ring and begins to receive.
     ///
     /// # Errors
@@ -156,8 +156,8 @@ impl<'a> Ring<'a> {
         // Sends to an address came with Linux 6.2, and nothing says so; this operation came with 6.7.
         ensure!(probe.is_supported(opcode::FutexWait::CODE), "io_uring is used from Linux 6.7 on");
         submitter.register_files(&[socket.as_raw_fd()]).context("cannot register the socket")?;
-        let stock = Stock::new().context("no memory for buffers")?;
-        let list = stock.list.as_ptr().expose_provenance() as u64;
+        let buffers = ProvidedBuffers::new().context("no memory for buffers")?;
+        let list = buffers.list.as_ptr().expose_provenance() as u64;
         // SAFETY: the list has that many entries, and outlives the ring's requests; see `drop`.
         unsafe { submitter.register_buf_ring_with_flags(list, BUFFERS, GROUP, 0) }
             .context("cannot register buffers with io_uring")?;
@@ -171,7 +171,7 @@ impl<'a> Ring<'a> {
         header.msg_namelen = name as libc::socklen_t;
         let (arrived, answered) = (Vec::new(), Vec::new());
         let (replies, shortener) = (Replies::default(), Shortener::default());
-        let mut ring = Self { socket, ring, stock, header, arrived, answered, replies, shortener };
+        let mut ring = Self { socket, ring, buffers, header, arrived, answered, replies, shortener };
         ring.receive();
         Ok(ring)
     }
@@ -194,7 +194,7 @@ impl<'a> Ring<'a> {
                 continue;
             }
             self.complete(handle)?;
-            self.stock.give_back(self.answered.drain(..).map(|(number, _)| number));
+            self.buffers.give_back(self.answered.drain(..).map(|(number, _)| number));
             mem::swap(&mut self.arrived, &mut self.answered);
             self.answer(handle);
         }
@@ -243,7 +243,7 @@ impl<'a> Ring<'a> {
         self.replies.clear();
         for (index, &(number, length)) in self.answered.iter().enumerate() {
             // SAFETY: the kernel has written that much of the buffer, which is its own again only when it is given back.
-            let bytes = unsafe { slice::from_raw_parts(self.stock.buffer(number).as_ptr(), length) };
+            let bytes = unsafe { slice::from_raw_parts(self.buffers.buffer(number).as_ptr(), length) };
             let Ok(message) = RecvMsgOut::parse(bytes, &self.header) else { continue };
             let Some(source) = source(message.name_data()) else { continue };
             if let Ok(reply) = respond(handle, message.payload_data(), source) {
@@ -254,7 +254,7 @@ impl<'a> Ring<'a> {
         for (index, reply) in self.replies.iter() {
             let (number, _) = self.answered[index];
             let send = opcode::Send::new(SOCKET, reply.as_ptr(), reply.len() as u32)
-                .dest_addr(self.stock.name(number))
+                .dest_addr(self.buffers.name(number))
                 .dest_addr_len(self.header.msg_namelen)
                 .flags(libc::MSG_DONTWAIT)
                 .build()
@@ -271,7 +271,7 @@ impl<'a> Ring<'a> {
     fn send_again(&mut self, handle: &Handle, index: u64, error: io::Error) -> io::Result<()> {
         let Some((index, reply)) = self.replies.iter().find(|&(of, _)| of as u64 == index) else { return Ok(()) };
         let (number, _) = self.answered[index];
-        let (name, length) = (self.stock.name(number), self.header.msg_namelen);
+        let (name, length) = (self.buffers.name(number), self.header.msg_namelen);
         let send = |part: &[u8]| {
             // SAFETY: the address is where it was when the send was made, and the kernel only reads it and the reply.
             let sent =
@@ -302,7 +302,7 @@ impl<'a> Ring<'a> {
     }
 }
 
-impl Ring<'_> {
+impl UringSocket<'_> {
     /// Makes the kernel let go of the buffers and of the socket. It closes a ring when it finds the time, which may be long
     /// after the end of this process, and until then the port would be taken.
     fn release(&mut self) -> io::Result<()> {
@@ -332,7 +332,7 @@ impl Ring<'_> {
     }
 }
 
-impl Drop for Ring<'_> {
+impl Drop for UringSocket<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.release() {
             tracing::debug!("cannot release the io_uring of a UDP socket: {error}");

@@ -15,20 +15,19 @@ mod shorten;
 mod socket;
 
 use crate::{
-    configuration::Endpoint,
-    listen::{self, Bound},
-    memory::{Path, Store},
-    shutdown::Shutdown,
+    listen::{self, Bound, Endpoint},
+    service::{Service, Services, Shutdown},
+    store::{CounterSet, Handle, Store},
+    text::human_bytes,
 };
 use anyhow::Context as _;
-use io_uring::Ring;
+use io_uring::UringSocket;
 use socket::RECEIVE_BUFFER;
 use socket2::SockRef;
 use std::{
     io, mem,
     net::{SocketAddr, SocketAddrV6, UdpSocket},
     sync::Arc,
-    thread,
     time::Duration,
 };
 use tracker_common::bep15::datagram::Source;
@@ -81,41 +80,51 @@ impl Listener {
         self.sockets.iter().for_each(|socket| drops.watch(socket));
     }
 
-    /// Answers on all sockets until shutdown, each in a thread of its own.
+    /// Answers on all sockets, each in a thread of its own.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn serve(self, store: &Arc<Store>, shutdown: &Shutdown) -> anyhow::Result<Vec<thread::JoinHandle<()>>> {
-        let address = self.address;
-        let start = |(number, socket): (usize, Arc<UdpSocket>)| {
-            let handle = store.handle(Path::Udp);
-            let shutdown = shutdown.clone();
-            // The kernel shows 15 bytes of a thread's name.
-            let name = format!("udp{}-{number}", if address.is_ipv4() { 4 } else { 6 });
-            let run = move || {
-                let by_ring = if address.ip().is_unspecified() { None } else { ring(&socket) };
-                let result = match by_ring {
-                    Some(ring) => ring.serve(&handle, &shutdown),
-                    None => batch::serve(&socket, &handle, &shutdown),
-                };
-                if let Err(error) = result {
-                    tracing::error!("UDP socket {address} failed and is closed: {error}");
-                }
-            };
-            thread::Builder::new().name(name).spawn(run)
+    pub fn serve(self, store: &Arc<Store>, services: &mut Services) -> anyhow::Result<()> {
+        for (number, socket) in self.sockets.into_iter().enumerate() {
+            services.spawn(Responder {
+                number,
+                address: self.address,
+                socket,
+                handle: store.handle(CounterSet::Udp),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Answers on one socket.
+struct Responder {
+    /// Which of the address's sockets this is.
+    number: usize,
+    address: SocketAddr,
+    socket: Arc<UdpSocket>,
+    handle: Handle,
+}
+
+impl Service for Responder {
+    fn name(&self) -> String {
+        format!("udp{}-{}", if self.address.is_ipv4() { 4 } else { 6 }, self.number)
+    }
+
+    fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let Self { address, socket, handle, .. } = self;
+        let by_uring = if address.ip().is_unspecified() { None } else { uring(&socket) };
+        let result = match by_uring {
+            Some(uring) => uring.serve(&handle, shutdown),
+            None => batch::serve(&socket, &handle, shutdown),
         };
-        self.sockets
-            .into_iter()
-            .enumerate()
-            .map(start)
-            .collect::<io::Result<_>>()
-            .with_context(|| format!("cannot start the threads of UDP {address}"))
+        result.with_context(|| format!("UDP socket {address} failed and is closed"))
     }
 }
 
 /// An io_uring for a socket of one address, if the system allows it; containers often do not.
-fn ring(socket: &UdpSocket) -> Option<Ring<'_>> {
-    Ring::new(socket)
+fn uring(socket: &UdpSocket) -> Option<UringSocket<'_>> {
+    UringSocket::new(socket)
         .inspect_err(|error| tracing::info!("UDP by recvmmsg and sendmmsg, which is a little slower: {error:#}"))
         .ok()
 }
@@ -154,18 +163,18 @@ fn is_fatal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL))
 }
 
-/// How large the receive buffers of `listener` have become, in bytes.
-#[must_use]
-pub fn receive_buffer(listener: &Listener) -> Option<usize> {
-    let socket = listener.sockets.first()?;
+/// Says it when the system does not grant the sockets all the buffer that they ask for: small ones lose packets in bursts.
+pub fn warn_of_small_buffers(listeners: &[Listener]) {
+    let Some(socket) = listeners.first().and_then(|listener| listener.sockets.first()) else { return };
     // The kernel says twice what it was asked for: bookkeeping included.
-    SockRef::from(&**socket).recv_buffer_size().ok().map(|size| size / 2)
-}
-
-/// The buffer size that was asked for.
-#[must_use]
-pub const fn receive_buffer_wanted() -> usize {
-    RECEIVE_BUFFER
+    let Ok(size) = SockRef::from(&**socket).recv_buffer_size().map(|size| size / 2) else { return };
+    if size < RECEIVE_BUFFER {
+        tracing::info!(
+            "UDP sockets may buffer {} instead of {}: net.core.rmem_max={RECEIVE_BUFFER} (sysctl) lets them take bursts",
+            human_bytes(size as u64),
+            human_bytes(RECEIVE_BUFFER as u64)
+        );
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The replies of a batch.
 
-use crate::memory::Handle;
+use crate::store::Handle;
 
 /// Replies to a batch, one after the other in one piece of memory.
 #[derive(Default)]

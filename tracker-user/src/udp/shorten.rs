@@ -4,7 +4,7 @@
 //! interface, of the route or of the path as routers have reported it (`EMSGSIZE`). Such a reply is cut to as many peers, or
 //! torrents of a scrape, as fit, and sent again.
 
-use crate::memory::Handle;
+use crate::store::Handle;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     collections::HashMap,
@@ -154,8 +154,8 @@ fn path_mtu(local: Option<IpAddr>, client: SocketAddr) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        memory::{Path, Store},
+    use crate::store::{
+        CounterSet, Store,
         sizes::{Limits, Sizes},
     };
     use std::sync::Arc;
@@ -215,7 +215,7 @@ mod tests {
     fn what_fits_every_way_is_tried_when_the_kernel_knows_no_better() {
         let sizes = Sizes::new(&Limits { torrents: 1, peers_v4: 1, peers_v6: 1 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
-        let handle = store.handle(Path::Udp);
+        let handle = store.handle(CounterSet::Udp);
         let mut shortener = Shortener::default();
         let reply = announce_reply(200, true);
         // The loopback interface says 65536 bytes, which is no less than was refused.

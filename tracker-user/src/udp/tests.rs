@@ -2,16 +2,19 @@
 
 use super::{replies::Replies, *};
 use crate::{
-    clock, keys, listen,
-    sizes::{Limits, Sizes},
+    listen,
+    store::{
+        clock, keys,
+        sizes::{Limits, Sizes},
+    },
 };
 use std::net::Ipv6Addr;
 
 /// Sockets on a port of the system's choosing, answering until dropped.
 struct Served {
     address: SocketAddr,
-    shutdown: Shutdown,
-    threads: Vec<thread::JoinHandle<()>>,
+    /// Ends with this.
+    _services: Services,
 }
 
 impl Served {
@@ -25,10 +28,10 @@ impl Served {
             Err(error) if listen::is_family_missing(&error) => return None,
             listener => listener.expect("any port"),
         };
-        let shutdown = Shutdown::default();
+        let mut services = Services::default();
         let address = listener.address;
-        let threads = listener.serve(&store, &shutdown).expect("two threads");
-        Some(Self { address, shutdown, threads })
+        listener.serve(&store, &mut services).expect("two threads");
+        Some(Self { address, _services: services })
     }
 
     /// A client that hears nothing but what comes from `address`.
@@ -38,15 +41,6 @@ impl Served {
         socket.connect(format!("{address}:{}", self.address.port())).expect("loopback");
         socket.set_read_timeout(Some(Duration::from_secs(5))).expect("more than zero");
         socket
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.shutdown.begin();
-        for thread in self.threads.drain(..) {
-            thread.join().expect("no panic");
-        }
     }
 }
 

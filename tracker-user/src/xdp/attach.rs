@@ -1,14 +1,12 @@
 //! Attaches the XDP program to one interface, in the best of the modes that are allowed.
 
 use super::{
+    XdpMode,
     bpf_link::{self, Link},
+    netlink::{self, AttachedMode, AttachedProgram, Interface},
     other_end::OtherEnd,
     program::Loaded,
     refusal::{Refusal, describe},
-};
-use crate::{
-    configuration::XdpMode,
-    netlink::{self, AttachedMode, AttachedProgram, Interface},
 };
 use anyhow::{bail, ensure};
 

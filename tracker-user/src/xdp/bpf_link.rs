@@ -4,7 +4,7 @@
 //! the process that holds the link ends, however it ends. A program that somebody else holds by a link cannot be replaced
 //! either, so for `--force` that link has to be cut.
 
-use crate::netlink::{self, AttachedMode, Interface};
+use super::netlink::{self, AttachedMode, Interface};
 use anyhow::Context as _;
 use aya::programs::{links::LinkType, loaded_links};
 use std::{

@@ -5,8 +5,10 @@
 //! its family on the interfaces that the program is attached to, and on VLAN interfaces upon them. Requests to other addresses
 //! go to the sockets.
 
-use super::offload;
-use crate::netlink::{self, Interface, LocalAddress};
+use super::{
+    netlink::{self, Interface, LocalAddress},
+    offload,
+};
 use std::net::{IpAddr, SocketAddr};
 use tracker_common::{
     settings::{LISTENERS, Settings},
@@ -32,7 +34,7 @@ pub struct Surroundings<'a> {
 
 /// What the XDP program is told, and what the operator should know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Served {
+pub struct Destinations {
     /// Interface numbers, MAC addresses, and MTUs in bytes.
     pub interfaces: Vec<(u32, [u8; 6], u32)>,
     /// Addresses and ports, most important first.
@@ -43,7 +45,7 @@ pub struct Served {
     pub untagged: Vec<(String, String)>,
 }
 
-impl Served {
+impl Destinations {
     /// What to serve.
     #[must_use]
     pub fn new(surroundings: Surroundings<'_>) -> Self {
@@ -197,7 +199,7 @@ fn is_link_local(address: IpAddr) -> bool {
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub fn current(interfaces: &[Interface], attached: &[u32], listen: &[SocketAddr]) -> anyhow::Result<Served> {
+pub fn current(interfaces: &[Interface], attached: &[u32], listen: &[SocketAddr]) -> anyhow::Result<Destinations> {
     let takes_tags_off = |index: u32| {
         interfaces.iter().find(|interface| interface.index == index).is_some_and(offload::takes_vlan_tags_off)
     };
@@ -207,7 +209,7 @@ pub fn current(interfaces: &[Interface], attached: &[u32], listen: &[SocketAddr]
             false
         })
     };
-    Ok(Served::new(Surroundings {
+    Ok(Destinations::new(Surroundings {
         interfaces,
         addresses: &netlink::addresses()?,
         attached,
@@ -245,7 +247,7 @@ mod tests {
 
     /// Interface 2 is attached to, 4 and 5 are VLAN interfaces upon it, 6 is one upon 3. 10.0.1.0/24 is routed to this host
     /// without any interface having an address of it.
-    fn served_by(listen: &[&str], takes_tags_off: &dyn Fn(u32) -> bool) -> Served {
+    fn served_by(listen: &[&str], takes_tags_off: &dyn Fn(u32) -> bool) -> Destinations {
         let interfaces = [
             interface(2, None),
             interface(3, None),
@@ -263,7 +265,7 @@ mod tests {
             local(2, "2001:db8::2"),
         ];
         let listen: Vec<SocketAddr> = listen.iter().map(|listen| listen.parse().expect("an address")).collect();
-        Served::new(Surroundings {
+        Destinations::new(Surroundings {
             interfaces: &interfaces,
             addresses: &addresses,
             attached: &[2],
@@ -273,7 +275,7 @@ mod tests {
         })
     }
 
-    fn served(listen: &[&str]) -> Served {
+    fn served(listen: &[&str]) -> Destinations {
         served_by(listen, &|_| false)
     }
 
@@ -345,7 +347,7 @@ mod tests {
     fn surplus_addresses_are_left_out() {
         let settings = Settings::default();
         let listeners = (0..40u8).map(|i| SocketAddr::from(([10, 0, 0, i], 1))).collect();
-        Served { listeners, ..Served::default() }.store(&settings);
+        Destinations { listeners, ..Destinations::default() }.store(&settings);
         assert_eq!(settings.listener_v4_count.load() as usize, LISTENERS);
     }
 }

@@ -6,16 +6,14 @@
 //! name. One that is renamed keeps the program as long as no other has its old name.
 
 use super::{
+    XdpMode,
     attach::{Attachment, Attempt, Permission, attach, foreign},
     back_off::BackOff,
+    netlink::{self, AttachedMode, Interface},
     other_end::OtherEnd,
     program::Loaded,
     refusal::describe,
-};
-use crate::{
-    configuration::XdpMode,
-    netlink::{self, AttachedMode, Interface},
-    statistics,
+    status,
 };
 use std::{sync::Arc, time::Instant};
 use tracing::{info, warn};
@@ -56,7 +54,7 @@ impl Interfaces {
     }
 
     /// The state of affairs for the statistics.
-    pub fn shown(&self) -> Vec<statistics::Interface> {
+    pub fn shown(&self) -> Vec<status::Interface> {
         self.slots.iter().map(Slot::shown).collect()
     }
 
@@ -271,18 +269,18 @@ impl Slot {
         self.state = State::Off { interface: interface.clone(), reason };
     }
 
-    fn shown(&self) -> statistics::Interface {
+    fn shown(&self) -> status::Interface {
         let off = || "off".to_owned();
         match &self.state {
-            State::Missing => statistics::Interface {
+            State::Missing => status::Interface {
                 name: self.wanted.clone(),
                 mode: off(),
                 note: "there is no such interface; XDP is attached when it comes".into(),
             },
             State::Off { interface, reason } => {
-                statistics::Interface { name: interface.name.clone(), mode: off(), note: reason.clone() }
+                status::Interface { name: interface.name.clone(), mode: off(), note: reason.clone() }
             }
-            State::On { interface, attachment, .. } => statistics::Interface {
+            State::On { interface, attachment, .. } => status::Interface {
                 name: interface.name.clone(),
                 mode: attachment.mode.label().to_owned(),
                 note: attachment.note.clone().unwrap_or_default(),

@@ -4,7 +4,7 @@
 //! the kernel ends the process (out of memory) without a word from it, so its limits are looked at first: those of the group and
 //! of all groups that it is in, of either version of control groups.
 
-use crate::sizes::{Sizes, human};
+use crate::{store::sizes::Sizes, text::human_bytes};
 use anyhow::bail;
 use std::{
     ffi::CStr,
@@ -69,8 +69,8 @@ pub fn check(sizes: &Sizes) -> anyhow::Result<()> {
         "the maps of the XDP program take {} at once, and {} more are needed beside them, but {}: the kernel would end this \
          process. Raise the limit to {} MiB at least (MemoryMax= of a service, --memory of a container), or lower --max-torrents \
          and --max-peers (`tracker sizes` shows what they take), or run with --xdp-mode off, which takes memory as it fills",
-        human(sizes.bytes()),
-        human(besides),
+        human_bytes(sizes.bytes()),
+        human_bytes(besides),
         describe(&group),
         // What is in use varies a little.
         (group.used + sizes.bytes() + besides).div_ceil(1 << 20) + 4
@@ -83,7 +83,7 @@ pub fn warn_of_overcommitment(sizes: &Sizes) {
         tracing::warn!(
             "the store takes up to {} as it fills, but {}: the kernel will end this process before it is full. Raise the limit, \
              or lower --max-torrents and --max-peers",
-            human(sizes.bytes()),
+            human_bytes(sizes.bytes()),
             describe(&group)
         );
     }
@@ -91,7 +91,11 @@ pub fn warn_of_overcommitment(sizes: &Sizes) {
 
 fn describe(group: &Group) -> String {
     let Group { path, limit, used, file } = group;
-    format!("the control group {path} allows {} ({file}), of which {} are in use", human(*limit), human(*used))
+    format!(
+        "the control group {path} allows {} ({file}), of which {} are in use",
+        human_bytes(*limit),
+        human_bytes(*used)
+    )
 }
 
 /// The group with the least room, if that is less than `needed`.

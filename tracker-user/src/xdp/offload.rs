@@ -1,6 +1,6 @@
 //! What the network card does to packets before the XDP program sees them (ethtool).
 
-use crate::netlink::Interface;
+use super::netlink::Interface;
 use socket2::{Domain, Socket, Type};
 use std::{io, os::fd::AsRawFd as _};
 

@@ -4,7 +4,7 @@
 //! as well (`veth_xdp_flush` of the kernel's `drivers/net/veth.c`); without one the reply is lost, and nothing counts it. The
 //! kernel sends no notification when a program comes or goes by a BPF link, so the other end has to be looked at again.
 
-use crate::netlink::{self, AttachedMode, Interface};
+use super::netlink::{self, AttachedMode, Interface};
 
 /// What is known of the other end of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

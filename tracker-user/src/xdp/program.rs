@@ -1,13 +1,12 @@
 //! Makes the maps and loads the XDP program.
 
 use super::{
-    memory_limit,
+    memory_limit, object,
     refusal::{explain_refusal, os_error},
 };
 use crate::{
-    memory::{Counters, Store},
-    object,
-    sizes::Sizes,
+    store::{Counters, Store, sizes::Sizes},
+    text::human_bytes,
 };
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
@@ -173,7 +172,7 @@ pub(super) fn open(object: &[u8], sizes: &Sizes, log: VerifierLogLevel) -> anyho
             Some(libc::ENOMEM | libc::E2BIG) => {
                 format!(
                     ": its maps take {}, which this machine does not have free; lower --max-torrents and --max-peers",
-                    crate::sizes::human(sizes.bytes())
+                    human_bytes(sizes.bytes())
                 )
             }
             Some(libc::EPERM) => {

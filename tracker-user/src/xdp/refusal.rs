@@ -1,13 +1,11 @@
 //! What the kernel's refusals mean, for the person who must act.
 
 use super::{
+    netlink::{AttachedMode, AttachedProgram, Interface},
     program::{open, program},
     system::kernel_release,
 };
-use crate::{
-    netlink::{AttachedMode, AttachedProgram, Interface},
-    sizes::Sizes,
-};
+use crate::store::sizes::Sizes;
 use anyhow::{anyhow, bail};
 use aya::{
     VerifierLogLevel,

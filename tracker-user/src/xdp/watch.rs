@@ -6,24 +6,23 @@
 //! is looked at now and then besides, in case that something else is not told.
 
 use super::{
+    XdpMode,
     attach::Permission,
-    destinations::{self, Served},
+    destinations::{self, Destinations},
     interfaces::Interfaces,
+    netlink::{self, Interface},
     notifications::{Notifications, Woken},
     program::Loaded,
+    status,
 };
 use crate::{
-    configuration::XdpMode,
-    memory::Store,
-    netlink::{self, Interface},
-    statistics,
+    service::{Service, Shutdown},
+    store::Store,
 };
 use anyhow::Context as _;
 use std::{
-    io,
     net::SocketAddr,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -47,66 +46,72 @@ pub struct Options {
     /// Where UDP is listened for.
     pub listen: Vec<SocketAddr>,
     /// What the statistics show.
-    pub shown: statistics::Interfaces,
+    pub shown: status::Interfaces,
 }
 
-/// The thread. When this is dropped the program is taken off all interfaces, and the thread has ended.
+/// The XDP program on its interfaces, and what it takes to keep it there. When this is dropped, also at the end of
+/// [`Service::run`], the program is taken off all interfaces.
 pub struct Watch {
-    stop: Option<io::PipeWriter>,
-    thread: Option<thread::JoinHandle<()>>,
+    notifications: Notifications,
+    interfaces: Interfaces,
+    store: Arc<Store>,
+    listen: Vec<SocketAddr>,
+    destinations: Destinations,
+    shown: status::Interfaces,
 }
 
 impl Watch {
-    /// Attaches the program, writes the settings, and goes on following from there.
+    /// Attaches the program and writes the settings.
     ///
     /// # Errors
-    /// When the kernel cannot be asked, when an interface that is there does not take the program although the mode says that
-    /// it must, or when no thread can be started. The program is attached to nothing then.
-    pub fn start(loaded: Arc<Loaded>, store: Arc<Store>, options: Options) -> anyhow::Result<Self> {
+    /// When the kernel cannot be asked, or when an interface that is there does not take the program although the mode says
+    /// that it must. The program is attached to nothing then.
+    pub fn attach(loaded: Arc<Loaded>, store: Arc<Store>, options: Options) -> anyhow::Result<Self> {
         // First, so that nothing goes by unseen.
         let notifications = Notifications::subscribe()?;
         let Options { names, mode, force, listen, shown } = options;
         let mut interfaces = Interfaces::new(loaded, Permission { mode, force }, &names);
         let all = netlink::interfaces()?;
         interfaces.attach_first(&all, Instant::now())?;
-        let mut follower = Follower { interfaces, store, listen, served: Served::default(), shown };
-        follower.tell(&all)?;
-        let (stopped, stop) = io::pipe().context("cannot make a pipe")?;
-        let thread = thread::Builder::new()
-            .name("interfaces".into())
-            .spawn(move || follower.follow(&notifications, &stopped))
-            .context("cannot start the thread that follows interfaces")?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let mut watch = Self { notifications, interfaces, store, listen, destinations: Destinations::default(), shown };
+        watch.tell(&all)?;
+        Ok(watch)
     }
-}
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
-            let _ = thread.join();
+    fn look(&mut self) -> anyhow::Result<()> {
+        let all = netlink::interfaces()?;
+        self.interfaces.look(&all, Instant::now());
+        self.tell(&all)
+    }
+
+    /// Tells the XDP program, the statistics and the operator.
+    fn tell(&mut self, all: &[Interface]) -> anyhow::Result<()> {
+        self.shown.store(Arc::new(self.interfaces.shown()));
+        let destinations = destinations::current(all, &self.interfaces.attached(), &self.listen)?;
+        if destinations != self.destinations {
+            destinations.store(self.store.settings());
+            destinations.tell(&self.destinations);
+            self.destinations = destinations;
         }
+        Ok(())
     }
 }
 
-struct Follower {
-    interfaces: Interfaces,
-    store: Arc<Store>,
-    listen: Vec<SocketAddr>,
-    served: Served,
-    shown: statistics::Interfaces,
-}
+impl Service for Watch {
+    fn name(&self) -> String {
+        "interfaces".into()
+    }
 
-impl Follower {
-    /// Until the end of `stop`.
-    fn follow(mut self, notifications: &Notifications, stop: &io::PipeReader) {
+    fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let stop = shutdown.pipe().context(
+            "cannot make a pipe to follow network interfaces: XDP is taken off them, and sockets answer UDP",
+        )?;
         let mut looked = Instant::now();
         let mut changed = false;
         loop {
             let limit = if changed { PAUSE.saturating_sub(looked.elapsed()) } else { SHORT_LOOK };
-            match notifications.wait(stop, limit) {
-                Woken::Stop => return,
+            match self.notifications.wait(&stop, limit) {
+                Woken::Stop => return Ok(()),
                 Woken::Change => changed = true,
                 Woken::Time => (),
             }
@@ -123,23 +128,5 @@ impl Follower {
                 changed = false;
             }
         }
-    }
-
-    fn look(&mut self) -> anyhow::Result<()> {
-        let all = netlink::interfaces()?;
-        self.interfaces.look(&all, Instant::now());
-        self.tell(&all)
-    }
-
-    /// Tells the XDP program, the statistics and the operator.
-    fn tell(&mut self, all: &[Interface]) -> anyhow::Result<()> {
-        self.shown.set(self.interfaces.shown());
-        let served = destinations::current(all, &self.interfaces.attached(), &self.listen)?;
-        if served != self.served {
-            served.store(self.store.settings());
-            served.tell(&self.served);
-            self.served = served;
-        }
-        Ok(())
     }
 }

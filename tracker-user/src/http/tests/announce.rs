@@ -9,9 +9,9 @@ fn a_swarm_comes_together() {
     assert_eq!(first.number("complete"), Some(0));
     assert_eq!(first.number("incomplete"), Some(1));
     assert_eq!(first.number("downloaded"), Some(0));
-    assert_eq!(first.bytes("peers"), Some(&b""[..]), "never the asker itself, but always there");
+    assert_eq!(first.string("peers"), Some(&b""[..]), "never the asker itself, but always there");
     assert_eq!(first.get("peers6"), None);
-    assert_eq!(first.bytes("external ip"), Some(&[127, 0, 0, 1][..]));
+    assert_eq!(first.string("external ip"), Some(&[127, 0, 0, 1][..]));
     assert_eq!(first.number("min interval"), Some(u64::from(INTERVAL / 2)));
 
     let second = server.announce(&format!("info_hash={HASH}&port=2&left=0"));
@@ -28,7 +28,7 @@ fn a_swarm_comes_together() {
 
     let stopped = server.announce(&format!("info_hash={HASH}&port=2&event=stopped"));
     assert_eq!(stopped.number("complete"), Some(2));
-    assert_eq!(stopped.bytes("peers"), Some(&b""[..]));
+    assert_eq!(stopped.string("peers"), Some(&b""[..]));
     let unknown = server.announce("info_hash=bbbbbbbbbbbbbbbbbbbb&port=2&event=stopped");
     assert_eq!(unknown.number("incomplete"), Some(0));
     assert_eq!(server.store.pools().swarms.used(), 1, "unknown torrents are not created by leaving them");
@@ -69,7 +69,8 @@ fn both_families_are_given_and_each_at_least_a_quarter() {
     let store = store(1000);
     let v4 = Server::start(Ipv4Addr::LOCALHOST.into(), store.clone(), Limits::default());
     let v6 = Server::start(Ipv6Addr::LOCALHOST.into(), store.clone(), Limits::default());
-    // (IPv4 peers, IPv6 peers, wanted, given to an IPv4 asker, given to an IPv6 asker); each row adds to the one before.
+    // (IPv4 peers, IPv6 peers, wanted, given to an IPv4 asker, given to an IPv6 asker); each row
+    // adds to the one before.
     let rows = [
         (0, 0, 40, (0, 0), (0, 0)),
         (2, 0, 40, (2, 0), (2, 0)),
@@ -97,7 +98,7 @@ fn both_families_are_given_and_each_at_least_a_quarter() {
         }
     }
     let value = v6.announce(&format!("info_hash={HASH}&port=7"));
-    assert_eq!(value.bytes("external ip"), Some(&Ipv6Addr::LOCALHOST.octets()[..]));
+    assert_eq!(value.string("external ip"), Some(&Ipv6Addr::LOCALHOST.octets()[..]));
     assert_eq!(value.number("incomplete"), Some(401), "both families together");
 }
 
@@ -112,7 +113,7 @@ fn a_peer_is_told_to_others_in_the_way_they_ask() {
         .iter()
         .map(|peer| {
             assert_eq!(peer.get("peer id"), None);
-            let ip = peer.bytes("ip").expect("an address").to_vec();
+            let ip = peer.string("ip").expect("an address").to_vec();
             (String::from_utf8(ip).expect("text"), peer.number("port").expect("a port"))
         })
         .collect();

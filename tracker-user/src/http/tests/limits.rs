@@ -36,7 +36,7 @@ fn slow_clients_are_timed_out_and_told_so() {
     assert!(client.is_closed(), "silently: no request is left unanswered");
     assert!(start.elapsed() > Duration::from_millis(500), "{:?}", start.elapsed());
     assert_eq!(server.counted(HttpEvent::IdleTimeout), 1);
-    server.until("connections stay", |server| server.context.statistics.snapshot().http.open() == 0);
+    server.until("connections stay", |server| server.http().engine.open() == 0);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_client_that_takes_nothing_is_cut_off() {
     let mut client = server.connect();
     client.send(b"GET /scrape HTTP/1.1\r\n\r\n");
     server.until("nobody is cut off", |server| server.counted(HttpEvent::WriteTimeout) == 1);
-    server.until("the connection stays", |server| server.context.statistics.snapshot().http.open() == 0);
+    server.until("the connection stays", |server| server.http().engine.open() == 0);
 }
 
 #[test]

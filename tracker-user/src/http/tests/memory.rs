@@ -1,4 +1,5 @@
-//! What clients that do not take their replies, or do not finish their requests, may hold in memory.
+//! What clients that do not take their replies, or do not finish their requests, may hold in
+//! memory.
 
 use super::*;
 
@@ -18,7 +19,7 @@ fn no_request_is_answered_while_a_reply_waits() {
     let mut before = u64::MAX;
     server.until("there is no end of it", |server| {
         thread::sleep(Duration::from_millis(300));
-        std::mem::replace(&mut before, server.counted(HttpEvent::Announce)) == before
+        std::mem::replace(&mut before, server.counted_by_tracker(TrackerEvent::Announce)) == before
     });
     assert!((1..2000).contains(&before), "{before} requests are answered though nobody reads");
     let received = server.counted(HttpEvent::ReceivedBytes);
@@ -27,8 +28,8 @@ fn no_request_is_answered_while_a_reply_waits() {
         assert_eq!(client.response().status, 200);
     }
     sending.join().expect("no panic");
-    assert_eq!(server.counted(HttpEvent::Announce), REQUESTS);
-    assert_eq!(server.counted(HttpEvent::Indebted), 0);
+    assert_eq!(server.counted_by_tracker(TrackerEvent::Announce), REQUESTS);
+    assert_eq!(server.counted(HttpEvent::MemoryExceeded), 0);
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn who_holds_most_goes_first() {
         })
         .collect();
     server.until("they do not come", |server| server.counted(HttpEvent::ReceivedBytes) >= 20 * 5000);
-    assert_eq!(server.counted(HttpEvent::Indebted), 0);
+    assert_eq!(server.counted(HttpEvent::MemoryExceeded), 0);
     // Then large ones: pages that nobody takes.
     let mut large: Vec<Client> = (0..6)
         .map(|_| {
@@ -53,9 +54,9 @@ fn who_holds_most_goes_first() {
             client
         })
         .collect();
-    server.until("nobody has to go", |server| server.counted(HttpEvent::Indebted) > 0);
+    server.until("nobody has to go", |server| server.counted(HttpEvent::MemoryExceeded) > 0);
     thread::sleep(Duration::from_millis(100));
-    let indebted = server.counted(HttpEvent::Indebted);
+    let indebted = server.counted(HttpEvent::MemoryExceeded);
     let line = format!("tracker_http_connections_aborted_total{{reason=\"indebted\"}} {indebted}\n");
     assert!(server.get("/metrics").text().contains(&line));
     for client in &mut small {
@@ -76,7 +77,7 @@ fn who_holds_most_goes_first() {
         Some(())
     });
     assert_eq!(whole.count() as u64, 6 - indebted);
-    assert_eq!(server.counted(HttpEvent::Indebted), indebted);
+    assert_eq!(server.counted(HttpEvent::MemoryExceeded), indebted);
 }
 
 #[test]
@@ -92,7 +93,7 @@ fn beginnings_of_requests_count_as_well_and_their_senders_are_told() {
         .collect();
     server.until("they do not come", |server| server.counted(HttpEvent::ReceivedBytes) >= 60 * 8000);
     // 32 of them are 256 KiB.
-    server.until("nobody has to go", |server| server.counted(HttpEvent::Indebted) == 60 - 32);
+    server.until("nobody has to go", |server| server.counted(HttpEvent::MemoryExceeded) == 60 - 32);
     let mut told = 0;
     for client in &mut clients {
         client.stream.set_nonblocking(true).expect("a socket");
@@ -118,5 +119,5 @@ fn a_connection_that_owes_nothing_is_never_cut() {
             assert_eq!(client.response().status, 200);
         }
     }
-    assert_eq!(server.counted(HttpEvent::Indebted), 0);
+    assert_eq!(server.counted(HttpEvent::MemoryExceeded), 0);
 }

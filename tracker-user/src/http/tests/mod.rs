@@ -1,6 +1,8 @@
-//! The HTTP threads as a client sees them: a real server on loopback with a store in ordinary memory.
+//! The HTTP threads as a client sees them: a real server on loopback with a store in ordinary
+//! memory.
 
 mod announce;
+mod bindings;
 mod limits;
 mod memory;
 mod paths;
@@ -11,19 +13,30 @@ mod snapshot;
 mod statistics;
 
 use super::{
-    bencode::reading::{Value, read},
-    failure::Failure,
+    counters::HttpEvent,
+    failure::HttpFailure,
+    responder::Responder,
+    tracker::{FullScrapeLimits, counters::TrackerEvent, failure::Failure},
     *,
 };
 use crate::{
-    memory::Path,
-    sizes::{self, Sizes},
-    statistics::{Interfaces, http::HttpEvent},
+    daemon::sites,
+    service::Shutdown,
+    statistics::{
+        Interfaces, Statistics,
+        http::{AdminFailure, HttpTotals},
+    },
+    store::{
+        CounterSet, Store,
+        sizes::{self, Sizes},
+    },
 };
+use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeSet, HashMap},
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    thread,
     time::Instant,
 };
 use tracker_common::store::{
@@ -31,6 +44,27 @@ use tracker_common::store::{
     membership::{Announcement, PeerEvent},
     upsert::update,
 };
+use tracker_tests::bencode::Value;
+
+/// What is asked of a bencoded value.
+trait Lookup {
+    /// The number under a key of a dictionary; `None` for negative ones too, as a tracker has none
+    /// to tell.
+    fn number(&self, key: &str) -> Option<u64>;
+
+    /// The bytes under a key of a dictionary.
+    fn string(&self, key: &str) -> Option<&[u8]>;
+}
+
+impl Lookup for Value {
+    fn number(&self, key: &str) -> Option<u64> {
+        self.integer(key).ok().and_then(|number| number.try_into().ok())
+    }
+
+    fn string(&self, key: &str) -> Option<&[u8]> {
+        self.bytes(key).ok()
+    }
+}
 
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -75,27 +109,52 @@ impl Random {
     }
 }
 
-fn context(store: &Arc<Store>, limits: Limits) -> Arc<Context> {
-    let statistics = Statistics::new(store.clone(), Arc::default(), None, Interfaces::default());
-    Arc::new(Context::new(store.clone(), limits, Arc::new(statistics)))
+/// The shared sites, and what they count.
+struct Context {
+    statistics: Arc<Statistics>,
+    bindings: Vec<Binding>,
+}
+
+impl Context {
+    fn new(listeners: Vec<Listener>, store: &Arc<Store>, full_scrape: FullScrapeLimits) -> Self {
+        let full_scrape = Arc::new(ArcSwap::from_pointee(full_scrape));
+        let statistics = Arc::new(Statistics::new(store.clone(), Arc::default(), None, Interfaces::default()));
+        let bindings = sites::shared(listeners, store, full_scrape, &statistics);
+        Self { statistics, bindings }
+    }
+
+    /// What one thread answers with.
+    fn responder(&self) -> Responder {
+        Responder::new(&self.bindings[0], self.statistics.http.engine.thread())
+    }
 }
 
 struct Server {
     address: SocketAddr,
     store: Arc<Store>,
-    context: Arc<Context>,
-    shutdown: Shutdown,
-    threads: Vec<thread::JoinHandle<()>>,
+    statistics: Arc<Statistics>,
+    /// Ends with this.
+    _services: Services,
 }
 
 impl Server {
     fn start(ip: IpAddr, store: Arc<Store>, limits: Limits) -> Self {
-        let context = context(&store, limits);
-        let shutdown = Shutdown::default();
+        Self::with(ip, store, limits, FullScrapeLimits::default())
+    }
+
+    fn with(ip: IpAddr, store: Arc<Store>, limits: Limits, full_scrape: FullScrapeLimits) -> Self {
+        let mut services = Services::default();
         let listener = bind(SocketAddr::new(ip, 0), 1).expect("a free port");
         let address = listener.address;
-        let threads = serve(vec![listener], &context, &shutdown).expect("a thread");
-        Self { address, store, context, shutdown, threads }
+        let Context { statistics, bindings } = Context::new(vec![listener], &store, full_scrape);
+        let limits = Arc::new(ArcSwap::from_pointee(limits));
+        serve(bindings, limits, statistics.http.engine.clone(), &mut services).expect("a thread");
+        Self { address, store, statistics, _services: services }
+    }
+
+    /// What HTTP has counted.
+    fn http(&self) -> HttpTotals {
+        self.statistics.http.sums()
     }
 
     fn plain() -> Self {
@@ -128,7 +187,11 @@ impl Server {
     }
 
     fn counted(&self, event: HttpEvent) -> u64 {
-        self.context.statistics.snapshot().http.event(event)
+        self.http().engine.event(event)
+    }
+
+    fn counted_by_tracker(&self, event: TrackerEvent) -> u64 {
+        self.http().tracker.event(event)
     }
 
     /// Waits until something is so: connections end a little after their clients have seen the end.
@@ -137,16 +200,6 @@ impl Server {
         while !so(self) {
             assert!(start.elapsed() < PATIENCE, "{what}");
             thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.shutdown.begin();
-        for thread in self.threads.drain(..) {
-            let result = thread.join();
-            assert!(thread::panicking() || result.is_ok(), "an HTTP thread panicked");
         }
     }
 }
@@ -165,12 +218,12 @@ struct Response {
 
 impl Response {
     fn value(&self) -> Value {
-        read(&self.body, true).unwrap_or_else(|| panic!("not bencode: {}", String::from_utf8_lossy(&self.body)))
+        Value::parse(&self.body).expect("bencode")
     }
 
     fn failure(&self) -> String {
         let value = self.value();
-        String::from_utf8(value.bytes("failure reason").expect("a failure").to_vec()).expect("text")
+        String::from_utf8(value.string("failure reason").expect("a failure").to_vec()).expect("text")
     }
 
     fn text(&self) -> &str {
@@ -267,7 +320,7 @@ impl Client {
 const HASH: &str = "aaaaaaaaaaaaaaaaaaaa";
 
 fn peers(value: &Value, key: &str, stride: usize) -> BTreeSet<Vec<u8>> {
-    let bytes = value.bytes(key).unwrap_or_else(|| panic!("no {key} in {value:?}"));
+    let bytes = value.string(key).unwrap_or_else(|| panic!("no {key} in {value:?}"));
     assert!(bytes.len().is_multiple_of(stride));
     let peers: BTreeSet<_> = bytes.chunks(stride).map(<[u8]>::to_vec).collect();
     assert_eq!(peers.len(), bytes.len() / stride, "a peer appears twice");
@@ -279,7 +332,7 @@ fn loopback(port: u16) -> Vec<u8> {
 }
 
 fn fill_v4(store: &Arc<Store>, count: u16, seeder: bool) {
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     for number in 0..count {
         let peer = V4::key([10, 0, (number >> 8) as u8, number as u8], 1000 + number);
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
@@ -288,7 +341,7 @@ fn fill_v4(store: &Arc<Store>, count: u16, seeder: bool) {
 }
 
 fn fill_v6(store: &Arc<Store>, count: u16, seeder: bool) {
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     for number in 0..count {
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number).octets();
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
@@ -299,7 +352,7 @@ fn fill_v6(store: &Arc<Store>, count: u16, seeder: bool) {
 
 fn many_torrents(count: u32) -> Arc<Store> {
     let store = store(count.into());
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     for number in 0..count {
         let mut info_hash = [0x5a; 20];
         info_hash[3..7].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes());

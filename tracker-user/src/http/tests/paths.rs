@@ -49,7 +49,7 @@ fn announces_are_answered_wherever_clients_were_told_to_send_them() {
         assert_eq!(response.status, 200, "{path}");
         assert_eq!(response.value().number("incomplete"), Some(1), "{path}");
     }
-    assert_eq!(server.counted(HttpEvent::Announce), paths.len() as u64);
+    assert_eq!(server.counted_by_tracker(TrackerEvent::Announce), paths.len() as u64);
     assert_eq!(server.store.pools().swarms.used(), 1, "all of them are about the same torrent");
 }
 

@@ -4,8 +4,12 @@ use super::*;
 
 #[test]
 fn failures_are_bencoded() {
-    let server =
-        Server::start(Ipv4Addr::LOCALHOST.into(), store(1), Limits { full_scrape: false, ..Limits::default() });
+    let server = Server::with(
+        Ipv4Addr::LOCALHOST.into(),
+        store(1),
+        Limits::default(),
+        FullScrapeLimits { enabled: false, ..FullScrapeLimits::default() },
+    );
     server.announce("info_hash=bbbbbbbbbbbbbbbbbbbb&port=1");
     let rows = [
         ("/announce", 200, "info_hash is missing", Some("never")),
@@ -22,20 +26,20 @@ fn failures_are_bencoded() {
             "No such path; a tracker has /announce, /scrape, /stats and /metrics",
             Some("never"),
         ),
-        ("/stats?mode=nothing", 400, Failure::StatisticsModeUnknown.text(), Some("never")),
+        ("/stats?mode=nothing", 400, AdminFailure::StatisticsModeUnknown.text(), Some("never")),
     ];
     for (target, status, reason, retry) in rows {
         let response = server.get(target);
         assert_eq!(response.status, status, "{target}");
         assert_eq!(response.failure(), reason, "{target}");
         match retry {
-            Some(never) => assert_eq!(response.value().bytes("retry in"), Some(never.as_bytes()), "{target}"),
+            Some(never) => assert_eq!(response.value().string("retry in"), Some(never.as_bytes()), "{target}"),
             None => assert_eq!(response.value().number("retry in"), Some(30), "{target}"),
         }
     }
-    let snapshot = server.context.statistics.snapshot();
-    assert_eq!(snapshot.http.failure(Failure::TrackerFull), 1);
-    assert_eq!(snapshot.http.failure(Failure::InfoHashMissing), 2);
+    let snapshot = server.statistics.snapshot();
+    assert_eq!(snapshot.http.tracker.failure(Failure::TrackerFull), 1);
+    assert_eq!(snapshot.http.tracker.failure(Failure::InfoHashMissing), 2);
     assert_eq!(snapshot.event(tracker_common::outcome::Event::Error4), 8);
 }
 
@@ -82,7 +86,7 @@ fn what_is_no_http_is_answered_at_once_and_closed() {
         assert_eq!(client.response().status, status);
         assert!(client.is_closed());
     }
-    server.until("connections linger", |server| server.context.statistics.snapshot().http.open() == 0);
+    server.until("connections linger", |server| server.http().engine.open() == 0);
 }
 
 #[test]
@@ -104,10 +108,10 @@ fn an_incomplete_request_is_answered_when_the_client_is_done() {
     let client = server.connect();
     client.stream.shutdown(std::net::Shutdown::Write).expect("open");
     server.until("the connection stays open", |server| {
-        let http = server.context.statistics.snapshot().http;
+        let http = server.http().engine;
         http.event(HttpEvent::Accepted) == 3 && http.open() == 0
     });
-    assert_eq!(server.context.statistics.snapshot().http.failure(Failure::RequestIncomplete), 1);
+    assert_eq!(server.http().engine.failure(HttpFailure::RequestIncomplete), 1);
 }
 
 #[test]
@@ -213,9 +217,7 @@ fn shutdown_ends_idle_connections() {
 
 #[test]
 fn arbitrary_bytes_never_trouble_the_service() {
-    let context = context(&store(16), Limits::default());
-    let counters = context.statistics.http_counters();
-    let mut service = service::Service::new(context, counters);
+    let mut responder = Context::new(vec![], &store(16), FullScrapeLimits::default()).responder();
     let source = IpAddr::from(Ipv4Addr::LOCALHOST);
     let good =
         format!("GET /announce?info_hash={HASH}&port=1 HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip;q=0\r\n\r\n");
@@ -237,7 +239,7 @@ fn arbitrary_bytes_never_trouble_the_service() {
             }
         }
         out.clear();
-        let turn = service.answer(source, &input, &mut out);
+        let turn = responder.answer(source, &input, &mut out);
         assert!(turn.used <= input.len());
         let answered = turn.used > 0;
         assert_eq!(answered, out.starts_with(b"HTTP/1.1 "), "{:?}", String::from_utf8_lossy(&input));

@@ -28,9 +28,9 @@ fn announces_through_a_proxy_are_counted_and_its_headers_not_believed() {
         let mut client = server.connect();
         let end = if line.is_empty() { "\r\n" } else { "\r\n\r\n" };
         client.send(format!("GET /announce?info_hash={HASH}&port=1 HTTP/1.1\r\n{line}{end}").as_bytes());
-        assert_eq!(client.response().value().bytes("external ip"), Some(&[127, 0, 0, 1][..]), "{line}");
+        assert_eq!(client.response().value().string("external ip"), Some(&[127, 0, 0, 1][..]), "{line}");
         counted += u64::from(is_counted);
-        assert_eq!(server.counted(HttpEvent::Proxied), counted, "{line}");
+        assert_eq!(server.counted_by_tracker(TrackerEvent::Proxied), counted, "{line}");
     }
     assert_eq!(server.store.pools().swarms.used(), 1);
     // Statistics may well be shown through a proxy.
@@ -60,11 +60,10 @@ fn a_proxy_is_warned_of_but_not_with_every_announce() {
     let log = Log::default();
     let written = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || written.clone()).with_ansi(false).finish();
-    let context = context(&store(16), Limits::default());
+    let context = Context::new(vec![], &store(16), FullScrapeLimits::default());
     let answer = |header: &str, source: Ipv4Addr| {
-        let mut service = service::Service::new(context.clone(), context.statistics.http_counters());
         let request = format!("GET /announce?info_hash={HASH}&port=1 HTTP/1.1\r\n{header}: 192.0.2.7\r\n\r\n");
-        service.answer(source.into(), request.as_bytes(), &mut Vec::new());
+        context.responder().answer(source.into(), request.as_bytes(), &mut Vec::new());
         String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text")
     };
     tracing::subscriber::with_default(subscriber, || {

@@ -54,7 +54,7 @@ fn full_scrapes_list_every_torrent_in_every_encoding() {
                 }
                 Some(_) => body = zstd::decode_all(&response.body[..]).expect("zstd"),
             }
-            let value = read(&body, true).expect("sorted bencode");
+            let value = Value::parse(&body).expect("sorted bencode");
             let Some(Value::Dictionary(files)) = value.get("files") else { panic!("no files") };
             assert_eq!(files.len(), count);
             let seeders: u64 = files.values().filter_map(|file| file.number("complete")).sum();
@@ -65,17 +65,18 @@ fn full_scrapes_list_every_torrent_in_every_encoding() {
         client.send(b"GET /scrape HTTP/1.0\r\n\r\n");
         let response = client.response();
         assert_eq!(response.headers.get("transfer-encoding"), None);
-        let value = read(&response.body, true).expect("sorted bencode until the connection is closed");
+        let value = Value::parse(&response.body).expect("sorted bencode until the connection is closed");
         assert!(matches!(value.get("files"), Some(Value::Dictionary(files)) if files.len() == count));
     }
 }
 
 #[test]
 fn full_scrapes_are_limited_and_stall_nobody() {
-    let server = Server::start(
+    let server = Server::with(
         Ipv4Addr::LOCALHOST.into(),
         many_torrents(100_000),
-        Limits { full_scrapes: 2, ..Limits::default() },
+        Limits::default(),
+        FullScrapeLimits { clients: 2, ..FullScrapeLimits::default() },
     );
     let ask = |last: u8, target: &str| {
         let mut client = server.connect_from([127, 0, 0, last]);
@@ -94,7 +95,7 @@ fn full_scrapes_are_limited_and_stall_nobody() {
         (1, "Other full scrapes are under way"),
     ] {
         let value = ask(last, "/scrape").response().value();
-        assert_eq!(value.bytes("failure reason"), Some(reason.as_bytes()), "127.0.0.{last}");
+        assert_eq!(value.string("failure reason"), Some(reason.as_bytes()), "127.0.0.{last}");
         assert_eq!(value.number("retry in"), Some(1));
     }
     for port in 1..100 {
@@ -110,9 +111,9 @@ fn full_scrapes_are_limited_and_stall_nobody() {
 
 #[test]
 fn a_full_scrape_that_is_read_too_slowly_ends() {
-    let limits =
-        Limits { full_scrape_timeout: Duration::from_millis(700), full_scrape_rate: 1_000_000, ..Limits::default() };
-    let server = Server::start(Ipv4Addr::LOCALHOST.into(), many_torrents(100_000), limits);
+    let full_scrape =
+        FullScrapeLimits { timeout: Duration::from_millis(700), rate: 1_000_000, ..FullScrapeLimits::default() };
+    let server = Server::with(Ipv4Addr::LOCALHOST.into(), many_torrents(100_000), Limits::default(), full_scrape);
     // It reads on and on, which is enough for every other limit, but not all in time.
     let mut slow = server.connect();
     slow.send(b"GET /scrape HTTP/1.1\r\n\r\n");
@@ -130,12 +131,12 @@ fn a_full_scrape_that_is_read_too_slowly_ends() {
             }
         }
         thread::sleep(Duration::from_millis(2));
-        if server.counted(HttpEvent::FullScrapeTimeout) == 1 {
+        if server.counted_by_tracker(TrackerEvent::FullScrapeTimeout) == 1 {
             break;
         }
     }
     assert!(taken < 1 << 20, "all of it has been read: {taken} bytes");
-    server.until("the permit has no end", |server| server.counted(HttpEvent::FullScrapeTimeout) == 1);
+    server.until("the permit has no end", |server| server.counted_by_tracker(TrackerEvent::FullScrapeTimeout) == 1);
     assert_eq!(server.counted(HttpEvent::WriteTimeout), 0);
     assert!(server.get("/scrape?info_hash=aaaaaaaaaaaaaaaaaaaa").value().get("files").is_some());
     server.until("the permit is not given back", |server| {

@@ -2,16 +2,18 @@
 
 use super::{
     super::{
-        full_scrape::FullScrape,
         permits::Permits,
         request::Encoding,
-        snapshot::{Progress, Share, Snapshots},
+        tracker::{
+            full_scrape::FullScrape,
+            snapshot::{Progress, Share, Snapshots},
+        },
     },
     *,
 };
-use crate::{
-    expiry::{Timeouts, Walk},
-    memory::Handle,
+use crate::store::{
+    Handle,
+    sweep::{Sweep, Timeouts},
 };
 use tracker_common::id::InfoHash;
 
@@ -46,18 +48,18 @@ fn wait(share: &Share) {
 fn forget(handle: &Handle) {
     let timeouts = Timeouts { peer: 1, torrent: 1, torrent_completed: 1 };
     for _ in 0..2 {
-        let mut walk = Walk::default();
-        while walk.slice(handle, &timeouts) {}
+        let mut sweep = Sweep::default();
+        while sweep.batch(handle, &timeouts) {}
     }
 }
 
 fn scrape_of(share: Share) -> FullScrape {
     let permit = Arc::new(Permits::default()).take(IpAddr::from([127, 0, 0, 1]), 1).expect("free");
-    FullScrape::new(Encoding::Identity, false, share, PATIENCE, permit).expect("memory")
+    FullScrape::new(Encoding::Identity, false, share, permit).expect("memory")
 }
 
 fn numbers(body: &[u8]) -> BTreeSet<InfoHash> {
-    let value = read(body, true).unwrap_or_else(|| panic!("not sorted: {}", String::from_utf8_lossy(body)));
+    let value = Value::parse(body).expect("sorted");
     let Some(Value::Dictionary(files)) = value.get("files") else { panic!("no files") };
     for file in files.values() {
         assert_eq!((file.number("complete"), file.number("incomplete")), (Some(1), Some(0)));
@@ -78,7 +80,7 @@ fn torrents_that_come_and_go_while_it_is_sent_leave_a_full_scrape_in_order() {
     ];
     for (name, again, expected) in rows {
         let store = store(u64::from(TORRENTS));
-        let handle = store.handle(Path::Http);
+        let handle = store.handle(CounterSet::Http);
         (0..TORRENTS).for_each(|number| announce(&handle, number));
         let share = Snapshots::default().share(&store).expect("a thread");
         wait(&share);
@@ -117,7 +119,7 @@ fn a_full_scrape_is_valid_while_others_announce_and_expire() {
         .map(|thread| {
             let (store, end) = (store.clone(), end.clone());
             thread::spawn(move || {
-                let handle = store.handle(Path::Http);
+                let handle = store.handle(CounterSet::Http);
                 let mut random = Random(thread + 1);
                 while !end.has_begun() {
                     for _ in 0..100 {
@@ -135,7 +137,7 @@ fn a_full_scrape_is_valid_while_others_announce_and_expire() {
     let server = Server::start(Ipv4Addr::LOCALHOST.into(), store, Limits::default());
     for _ in 0..100 {
         let body = server.get("/scrape").body;
-        assert!(read(&body, true).is_some(), "{}", String::from_utf8_lossy(&body));
+        assert!(Value::parse(&body).is_ok(), "{}", String::from_utf8_lossy(&body));
     }
     end.begin();
     threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
@@ -144,7 +146,7 @@ fn a_full_scrape_is_valid_while_others_announce_and_expire() {
 #[test]
 fn clients_share_a_snapshot_as_long_as_it_is_fresh_or_in_use() {
     let store = store(10_000);
-    let handle = store.handle(Path::Http);
+    let handle = store.handle(CounterSet::Http);
     (0..10_000).for_each(|number| announce(&handle, number));
     let snapshots = Snapshots::default();
     let share = || snapshots.share(&store).expect("a share");
@@ -185,7 +187,7 @@ fn what_is_scraped_after_an_announce_is_in_it_soon() {
 
 #[test]
 fn order_takes_no_more_memory_than_was_promised() {
-    let entry = size_of::<super::super::snapshot::Entry>();
+    let entry = size_of::<tracker::snapshot::Entry>();
     assert!(2_000_000 * entry <= 64 << 20, "{entry} bytes per torrent");
     let store = many_torrents(50_000);
     let share = Snapshots::default().share(&store).expect("a thread");

@@ -10,7 +10,7 @@ fn statistics_are_served() {
     assert_eq!(page.headers["content-type"], "text/plain; charset=utf-8");
     assert!(page.text().contains("1  IPv4 announce answered"), "{}", page.text());
     assert!(page.text().contains("1  IPv4 peers"), "{}", page.text());
-    for (name, _) in crate::statistics::opentracker::Mode::ALL {
+    for (name, _) in crate::admin::opentracker::Mode::ALL {
         let response = server.get(&format!("/stats?mode={name}"));
         assert_eq!(response.status, 200, "{name}");
     }
@@ -32,7 +32,7 @@ fn an_unknown_mode_is_told_which_there_are() {
         let (what, names) = reason.split_once("; there are ").expect("a list");
         assert_eq!(what, "No such mode of the statistics");
         let names: Vec<_> = names.split([',', ' ']).filter(|word| !word.is_empty() && *word != "and").collect();
-        let known: Vec<_> = crate::statistics::opentracker::Mode::ALL.iter().map(|(name, _)| *name).collect();
+        let known: Vec<_> = crate::admin::opentracker::Mode::ALL.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, known);
     }
 }

@@ -1,0 +1,84 @@
+//! The command line: what `tracker` can do, and which module does it.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`run`] | `tracker run`: signals and log first, then the daemon |
+//! | [`sizes`] | `tracker sizes`: the memory that limits would take |
+//! | [`crate::trace`] | `tracker trace` |
+
+pub mod run;
+pub mod sizes;
+
+use crate::{config::Given, trace::TraceOptions};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use sizes::SizeOptions;
+use std::ffi::OsString;
+
+const EXAMPLES: &str = "\
+Examples:
+  tracker run
+      UDP and HTTP on port 6969 through ordinary sockets; takes no privileges.
+  sudo tracker run --interface eth0
+      The same, and the XDP program on eth0 answers UDP before the network stack sees it.
+  tracker run --config /etc/tracker.toml
+      Options from a file, for instance:
+          interface = [\"eth0\"]
+          udp = [\"0.0.0.0:6969\", \"[::]:6969\"]
+          max-torrents = \"2M\"
+          max-peers = 10_000_000
+          interval = \"30m\"
+  tracker sizes --max-torrents 2M --max-peers 10M
+      How much memory that would take.
+  sudo tracker trace --source 192.0.2.7
+      What the XDP program of the running tracker makes of that client's packets.
+
+Numbers may be written as 10k, 1.5M or 1_000_000, times as 1800, 90s, 30m, 1h30m or 2d.
+Announce URLs are udp://HOST:6969/announce and http://HOST:6969/announce; http://HOST:6969/stats shows how it is going.
+HTTP answers old ones as well: /announce.php, /announce/KEY, /KEY/announce, //announce and the like.
+The environment variable RUST_LOG (error, warn, info, debug) says how much is logged; info is the default.";
+
+/// A BitTorrent tracker for public swarms: UDP (BEP 15) answered by an XDP program or by sockets, and HTTP, on one store in
+/// memory.
+#[derive(Debug, Parser)]
+#[command(name = "tracker", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 100)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl CommandLine {
+    /// Reads a command line, the program's name included.
+    ///
+    /// # Errors
+    /// When it is wrong, or asks for help or the version.
+    pub fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        // Else a negative number would be taken for an option, and said to be unknown.
+        let numbers = |command: clap::Command| {
+            command.mut_args(|argument| {
+                let takes_value = argument.get_action().takes_values() && argument.get_long() != Some("force");
+                argument.allow_negative_numbers(takes_value)
+            })
+        };
+        let command = Self::command()
+            .mut_subcommand("run", numbers)
+            .mut_subcommand("sizes", numbers)
+            .mut_subcommand("trace", numbers);
+        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, once")]
+pub enum Command {
+    /// Run the tracker until SIGTERM or SIGINT
+    #[command(after_help = EXAMPLES)]
+    Run(Given),
+    /// Print the layout of the store and the memory it takes
+    Sizes(SizeOptions),
+    /// Show single packets as the XDP program of the running tracker sees them
+    Trace(TraceOptions),
+    /// Print the version
+    Version,
+}

@@ -1,0 +1,39 @@
+//! `tracker sizes`: the memory that limits would take.
+
+use crate::{
+    config::{MemoryOptions, limits},
+    http,
+    store::sizes::{self, Sizes},
+};
+use clap::Args;
+
+/// Options of `tracker sizes`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SizeOptions {
+    /// The same as those of `tracker run`.
+    #[command(flatten)]
+    pub memory: MemoryOptions,
+}
+
+/// The layout of the store and what it takes, for people.
+///
+/// # Errors
+/// When a limit is out of range.
+pub fn describe(options: &SizeOptions) -> anyhow::Result<String> {
+    let limits = limits(&options.memory)?;
+    let sizes = Sizes::new(&limits)?;
+    Ok(format!(
+        "Room for {limits}\n\n{sizes}\n\n\
+         {:>6.1} bytes per torrent with one IPv4 peer (record and index)\n\
+         {:>6.1} bytes per further IPv4 peer in a big swarm\n\
+         {:>6.1} bytes per further IPv6 peer in a big swarm\n\n{}\n",
+        sizes::bytes_per_torrent(),
+        sizes::bytes_per_peer_v4(),
+        sizes::bytes_per_peer_v6(),
+        http::tracker::footprint::Footprint {
+            limits: &http::Limits::default(),
+            full_scrape: &http::tracker::FullScrapeLimits::default(),
+            torrents: limits.torrents
+        }
+    ))
+}

@@ -1,0 +1,186 @@
+//! What could change while the tracker runs: what clients are told, what they may take, and how long they are remembered.
+
+use super::{
+    invalid::{invalid, number},
+    options::{ListeningOptions, Options, SwarmOptions},
+    value::Switch,
+};
+use crate::{
+    http::{self, tracker::FullScrapeLimits},
+    store::sweep::{LONGEST_PEER_TIMEOUT, Timeouts},
+};
+use arc_swap::ArcSwap;
+use std::{sync::Arc, time::Duration};
+use tracker_common::{
+    bep15::wire::{ANNOUNCE_REPLY_LEN, PEER_V4, PEER_V6},
+    net::headers::Udp,
+    settings::Settings,
+    store::family::{Family as _, V4, V6},
+};
+
+/// See the module's text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Live {
+    /// What clients are told.
+    pub announces: Announces,
+    /// When peers and torrents go.
+    pub timeouts: Timeouts,
+    /// What HTTP clients may take.
+    pub http: http::Limits,
+    /// What they may take of full scrapes.
+    pub full_scrape: FullScrapeLimits,
+}
+
+/// What the reply to an announce says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announces {
+    /// Seconds between announces.
+    pub interval: u32,
+    /// Seconds by which the interval varies in both directions.
+    pub interval_jitter: u32,
+    /// Peers given to a client that does not say how many it wants.
+    pub default_numwant: u32,
+    /// Most IPv4 peers given.
+    pub max_numwant_v4: u32,
+    /// Most IPv6 peers given.
+    pub max_numwant_v6: u32,
+    /// Whether peers with local addresses are given to everybody.
+    pub give_local_peers: bool,
+}
+
+impl Default for Announces {
+    fn default() -> Self {
+        Self {
+            interval: 1800,
+            interval_jitter: 180,
+            default_numwant: 50,
+            max_numwant_v4: 200,
+            // As many as [`PATH_MTU_V6`] has room for.
+            max_numwant_v6: 67,
+            give_local_peers: false,
+        }
+    }
+}
+
+/// The longest packet over IPv4, in bytes: what nearly every path to a client carries.
+const PATH_MTU_V4: u64 = 1452;
+
+/// The same over IPv6: what every link has to carry.
+const PATH_MTU_V6: u64 = 1280;
+
+/// Where the values are read from while the tracker runs.
+#[derive(Clone, Debug, Default)]
+pub struct Handles {
+    /// By the sweep, at the beginning of each.
+    pub timeouts: Arc<ArcSwap<Timeouts>>,
+    /// By the HTTP threads, for each request.
+    pub http: Arc<ArcSwap<http::Limits>>,
+    /// By the HTTP threads, for each full scrape.
+    pub full_scrape: Arc<ArcSwap<FullScrapeLimits>>,
+}
+
+impl Live {
+    /// Fills in the defaults and checks everything.
+    ///
+    /// # Errors
+    /// The first option that is out of range or does not go with the others.
+    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
+        let announces = Announces::new(&options.swarms)?;
+        Ok(Self {
+            timeouts: timeouts(&options.swarms, &announces)?,
+            announces,
+            http: http_limits(&options.listening)?,
+            full_scrape: FullScrapeLimits {
+                enabled: options.listening.full_scrape != Some(Switch::Off),
+                ..FullScrapeLimits::default()
+            },
+        })
+    }
+
+    /// Puts the values to where they are read from. It may be done again at any time: each value holds from then on.
+    pub fn apply(&self, settings: &Settings, handles: &Handles) {
+        self.announces.apply(settings);
+        handles.timeouts.store(Arc::new(self.timeouts));
+        handles.http.store(Arc::new(self.http.clone()));
+        handles.full_scrape.store(Arc::new(self.full_scrape.clone()));
+    }
+}
+
+impl Announces {
+    fn new(options: &SwarmOptions) -> anyhow::Result<Self> {
+        let default = Self::default();
+        let interval = number("interval", options.interval, default.interval.into(), 60..=86_400)?;
+        if options.interval_jitter.is_some_and(|jitter| jitter > interval / 2) {
+            return invalid("interval-jitter", format!("can be at most half of interval, {} seconds", interval / 2));
+        }
+        let interval_jitter = number("interval-jitter", options.interval_jitter, interval / 10, 0..=interval / 2)?;
+        let max_v4 =
+            number("max-numwant", options.max_numwant, default.max_numwant_v4.into(), 1..=u64::from(V4::WANT_LIMIT))?;
+        let max_v6 = number("max-numwant-v6", options.max_numwant_v6, 74, 1..=u64::from(V6::WANT_LIMIT))?;
+        if let Some(numwant) = options.default_numwant.filter(|numwant| *numwant > max_v4) {
+            return invalid("default-numwant", format!("is {numwant}, more than max-numwant, which is {max_v4}"));
+        }
+        let default_numwant =
+            number("default-numwant", options.default_numwant, max_v4.min(default.default_numwant.into()), 0..=max_v4)?;
+        let path_mtu_v4 = number("path-mtu", options.path_mtu, PATH_MTU_V4, 576..=9000)?;
+        let path_mtu_v6 = number("path-mtu-v6", options.path_mtu_v6, PATH_MTU_V6, 1280..=9000)?;
+        Ok(Self {
+            interval: interval as u32,
+            interval_jitter: interval_jitter as u32,
+            default_numwant: default_numwant as u32,
+            max_numwant_v4: max_v4.min(peers_within(path_mtu_v4, 20, PEER_V4)) as u32,
+            max_numwant_v6: max_v6.min(peers_within(path_mtu_v6, 40, PEER_V6)) as u32,
+            give_local_peers: options.give_local_peers == Some(Switch::On),
+        })
+    }
+
+    /// Writes them into the settings record, which XDP program and sockets read for each announce.
+    pub fn apply(&self, settings: &Settings) {
+        settings.interval.store(self.interval);
+        settings.interval_jitter.store(self.interval_jitter);
+        settings.want_default.store(self.default_numwant);
+        settings.want_max_v4.store(self.max_numwant_v4);
+        settings.want_max_v6.store(self.max_numwant_v6);
+        settings.give_near_peers.store(u32::from(self.give_local_peers));
+    }
+}
+
+/// How many peers of so many bytes an announce reply can carry whose IP header has `ip_header` bytes, in a packet of `mtu` bytes.
+fn peers_within(mtu: u64, ip_header: u64, peer: usize) -> u64 {
+    (mtu - ip_header - size_of::<Udp>() as u64 - ANNOUNCE_REPLY_LEN as u64) / peer as u64
+}
+
+fn timeouts(options: &SwarmOptions, announces: &Announces) -> anyhow::Result<Timeouts> {
+    let (interval, jitter) = (u64::from(announces.interval), u64::from(announces.interval_jitter));
+    let longest = u64::from(LONGEST_PEER_TIMEOUT) * 60;
+    let peer = number("peer-timeout", options.peer_timeout, (interval * 3 / 2).min(longest), 60..=longest)?;
+    if peer <= interval + jitter {
+        let reason = format!(
+            "is {peer} seconds, but clients are told to come back after up to {} (interval + interval-jitter): peers would be \
+             forgotten before that; make peer-timeout longer or interval shorter",
+            interval + jitter
+        );
+        return invalid("peer-timeout", reason);
+    }
+    let year = 366 * 86_400;
+    let torrent = number("torrent-timeout", options.torrent_timeout, 2700, 60..=year)?;
+    let completed = options.torrent_timeout_completed;
+    let torrent_completed = number("torrent-timeout-completed", completed, torrent.max(86_400), 60..=year)?;
+    // Up, so that nothing goes early.
+    let minutes = |seconds: u64| seconds.div_ceil(60) as u32;
+    Ok(Timeouts { peer: minutes(peer), torrent: minutes(torrent), torrent_completed: minutes(torrent_completed) })
+}
+
+fn http_limits(options: &ListeningOptions) -> anyhow::Result<http::Limits> {
+    let default = http::Limits::default();
+    let connections = default.connections as u64;
+    let idle = default.idle_timeout.as_secs();
+    let idle_timeout = Duration::from_secs(number("http-idle-timeout", options.http_idle_timeout, idle, 1..=3600)?);
+    Ok(http::Limits {
+        connections: number("http-connections", options.http_connections, connections, 1..=1_000_000)? as usize,
+        header_timeout: default.header_timeout.min(idle_timeout),
+        idle_timeout,
+        write_timeout: default.write_timeout.min(idle_timeout),
+        ..default
+    })
+}

@@ -1,0 +1,122 @@
+//! What is decided at the start and cannot change while the tracker runs: interfaces, sockets, sizes, where state is kept.
+
+use super::{
+    invalid::{invalid, number},
+    options::{MemoryOptions, Options},
+    value::{Listen, Switch},
+};
+use crate::{listen::Endpoint, store::sizes::Limits, xdp::XdpMode};
+use anyhow::ensure;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+};
+
+/// The port trackers have always had.
+pub const DEFAULT_PORT: u16 = 6969;
+
+/// See the module's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Startup {
+    /// Interfaces for the XDP program.
+    pub interfaces: Vec<String>,
+    /// Where it runs.
+    pub xdp_mode: XdpMode,
+    /// Whether to take the place of other XDP programs.
+    pub force: bool,
+    /// UDP addresses.
+    pub udp: Vec<Endpoint>,
+    /// HTTP addresses.
+    pub http: Vec<Endpoint>,
+    /// Threads per UDP address.
+    pub udp_threads: usize,
+    /// Threads for HTTP.
+    pub http_threads: usize,
+    /// Room for torrents and peers.
+    pub limits: Limits,
+    /// Where the connection key is kept.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Startup {
+    /// Fills in the defaults and checks everything.
+    ///
+    /// # Errors
+    /// The first option that is out of range or does not go with the others.
+    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
+        let Options { xdp, listening, memory, state, .. } = options;
+        let xdp_mode = xdp.xdp_mode.unwrap_or_default();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        Ok(Self {
+            interfaces: interfaces(xdp.interface.as_deref().unwrap_or_default(), xdp_mode)?,
+            xdp_mode,
+            force: xdp.force == Some(Switch::On),
+            udp: endpoints("udp", listening.udp.as_deref())?,
+            http: endpoints("http", listening.http.as_deref())?,
+            udp_threads: number("udp-threads", listening.udp_threads, cores, 1..=1024)? as usize,
+            http_threads: number("http-threads", listening.http_threads, cores, 1..=1024)? as usize,
+            limits: limits(memory)?,
+            state_dir: state.state_dir.clone().or_else(systemd_state_directory),
+        })
+    }
+}
+
+/// Each interface once.
+fn interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<Vec<String>> {
+    ensure!(
+        !names.is_empty() || matches!(mode, XdpMode::Auto | XdpMode::Off),
+        "--xdp-mode {} needs to know where: add --interface with the interface that clients come in by",
+        if mode == XdpMode::Native { "native" } else { "generic" }
+    );
+    let mut unique: Vec<String> = Vec::new();
+    for name in names {
+        if name.is_empty() {
+            return invalid("interface", "has an empty name in it; `ip link` lists the names".into());
+        }
+        if !unique.contains(name) {
+            unique.push(name.clone());
+        }
+    }
+    Ok(unique)
+}
+
+/// Limits with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and the tracker of a small
+/// community never gets near them.
+///
+/// # Errors
+/// When one is out of range.
+pub fn limits(options: &MemoryOptions) -> anyhow::Result<Limits> {
+    let peers_v4 = number("max-peers", options.max_peers, 1_000_000, 1..=50_000_000_000)?;
+    Ok(Limits {
+        torrents: number("max-torrents", options.max_torrents, 250_000, 1..=2_000_000_000)?,
+        peers_v4,
+        peers_v6: number("max-peers-v6", options.max_peers_v6, (peers_v4 / 3).max(1), 0..=30_000_000_000)?,
+    })
+}
+
+fn endpoints(option: &'static str, listen: Option<&[Listen]>) -> anyhow::Result<Vec<Endpoint>> {
+    let Some(listen) = listen else {
+        return Ok(vec![
+            Endpoint { address: (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into(), optional: false },
+            Endpoint { address: (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(), optional: true },
+        ]);
+    };
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for listen in listen {
+        if let Listen::At(address) = *listen {
+            endpoints.push(Endpoint { address, optional: false });
+        }
+    }
+    if listen.contains(&Listen::Off) && !endpoints.is_empty() {
+        return invalid(option, "has off and addresses besides; leave out one of them".into());
+    }
+    Ok(endpoints)
+}
+
+/// `StateDirectory=` of a systemd unit; the first one if there are several.
+fn systemd_state_directory() -> Option<PathBuf> {
+    let directories = std::env::var_os("STATE_DIRECTORY")?;
+    let directories = directories.to_str()?;
+    let first = Path::new(directories.split(':').next()?);
+    first.is_absolute().then(|| first.to_path_buf())
+}

@@ -1,0 +1,397 @@
+//! Log lines on their way to standard error. A thread of their own writes them, so nothing that is logged can stop or end the
+//! tracker, whatever standard error is: a pipe that is full or that nobody reads any more, a full disk, a lost terminal.
+//!
+//! What cannot be written, or does not fit into the queue while the writer waits, is lost and counted, and the count is told as
+//! soon as something can be written again.
+
+use crate::text::plural;
+use std::{
+    collections::VecDeque,
+    fmt::Write as _,
+    io::{self, ErrorKind, Write},
+    os::fd::AsRawFd as _,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
+    thread,
+    time::{Duration, Instant},
+};
+use tracing_subscriber::fmt::{
+    MakeWriter, format,
+    time::{FormatTime as _, SystemTime},
+};
+
+/// Bytes of the lines that may wait: some thousand lines.
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// How often it is tried to tell of lost lines when there are no others.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the last lines of the log may take when the process ends.
+pub const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The queue of lines. Clones share it.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// A line has come.
+    arrived: Condvar,
+    /// Everything has been written, or given up.
+    settled: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Lines that did not fit since the writer came last.
+    lost: u64,
+    /// The writer has taken lines and is not done with them.
+    is_writing: bool,
+}
+
+impl Queue {
+    fn push(&mut self, line: Vec<u8>) {
+        // A line after lost ones is lost as well until the writer has come, so that the count stands where they are missing.
+        if self.lost > 0 || self.bytes + line.len() > QUEUE_BYTES {
+            self.lost += 1;
+        } else {
+            self.bytes += line.len();
+            self.lines.push_back(line);
+        }
+    }
+}
+
+impl Log {
+    /// A log whose lines go to standard error from now on.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn to_standard_error() -> io::Result<Self> {
+        let log = Self::default();
+        let shared = log.0.clone();
+        let mut writer = Writer { sink: StandardError, lost: 0, reason: None, is_mid_line: false };
+        thread::Builder::new().name("log".into()).spawn(move || {
+            loop {
+                shared.serve(&mut writer);
+            }
+        })?;
+        Ok(log)
+    }
+
+    /// Adds a line, with its line break. Does not wait for anything but other threads that do the same.
+    pub fn line(&self, line: Vec<u8>) {
+        self.0.queue().push(line);
+        self.0.arrived.notify_one();
+    }
+
+    /// For a thread that may be anywhere, in here as well: adds a line if the queue can be had.
+    pub fn line_of_a_panic(&self, line: Vec<u8>) {
+        if let Some(mut queue) = self.0.queue_before(Instant::now() + Duration::from_millis(100)) {
+            queue.push(line);
+            self.0.arrived.notify_one();
+        }
+    }
+
+    /// Waits until all lines are written or lost, but no longer than `limit`.
+    pub fn settle(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let Some(mut queue) = self.0.queue_before(deadline) else { return };
+        while queue.is_writing || !queue.lines.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue = self.0.settled.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Shared {
+    /// Nothing that holds the lock can leave the queue half changed.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for a thread that may hold the lock itself, because it panicked there.
+    fn queue_before(&self, deadline: Instant) -> Option<MutexGuard<'_, Queue>> {
+        loop {
+            match self.queue.try_lock() {
+                Ok(queue) => return Some(queue),
+                Err(TryLockError::Poisoned(queue)) => return Some(queue.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Waits for lines and writes them.
+    fn serve<S: Sink>(&self, writer: &mut Writer<S>) {
+        let mut queue = self.queue();
+        if queue.lines.is_empty() && queue.lost == 0 {
+            queue = if writer.lost == 0 {
+                self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.arrived.wait_timeout(queue, RETRY).unwrap_or_else(PoisonError::into_inner).0
+            };
+        }
+        let lines = std::mem::take(&mut queue.lines);
+        let lost = std::mem::take(&mut queue.lost);
+        queue.bytes = 0;
+        queue.is_writing = true;
+        drop(queue);
+
+        for line in lines {
+            writer.line(&line);
+        }
+        writer.lost += lost;
+        writer.tell();
+
+        self.queue().is_writing = false;
+        self.settled.notify_all();
+    }
+}
+
+/// Where lines go.
+trait Sink: Write {
+    /// Waits until something may be written, after `write` has said that it would have to wait.
+    fn wait(&self);
+}
+
+/// Descriptor 2 without the lock and the buffer of [`io::stderr`].
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: the pointer and the length are those of one slice.
+        let written = unsafe { libc::write(io::stderr().as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for StandardError {
+    fn wait(&self) {
+        let mut poll = libc::pollfd { fd: io::stderr().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+        // Whatever comes of it, `write` is tried again and knows better.
+        // SAFETY: `poll` is one element, and outlives the call.
+        unsafe { libc::poll(&raw mut poll, 1, 1000) };
+        if poll.revents & !libc::POLLOUT != 0 {
+            // The other end is gone. If `write` does not say so, this must not become a busy loop.
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Writes lines, and knows what it has not told yet.
+struct Writer<S> {
+    sink: S,
+    lost: u64,
+    /// Why the last one was lost; none if the queue was full.
+    reason: Option<io::Error>,
+    /// The last thing that was written is a part of a line.
+    is_mid_line: bool,
+}
+
+impl<S: Sink> Writer<S> {
+    fn line(&mut self, line: &[u8]) {
+        self.tell();
+        // As long as this cannot be told, nothing can.
+        if self.lost > 0 || !self.write(line) {
+            self.lost += 1;
+        }
+    }
+
+    /// Tells how many lines were lost, if any were and it can be told.
+    fn tell(&mut self) {
+        if self.lost == 0 {
+            return;
+        }
+        let mut line = String::new();
+        // Writing into a string cannot fail.
+        let _ = SystemTime.format_time(&mut format::Writer::new(&mut line));
+        let lost = plural(self.lost, "log line was", "log lines were");
+        let _ = match &self.reason {
+            Some(reason) => writeln!(line, "  WARN {lost} lost here: standard error could not be written: {reason}"),
+            None => writeln!(line, "  WARN {lost} lost here: standard error did not take them for a while"),
+        };
+        if self.write(line.as_bytes()) {
+            self.lost = 0;
+            self.reason = None;
+        }
+    }
+
+    /// Whether all of `line` could be written.
+    fn write(&mut self, line: &[u8]) -> bool {
+        if self.is_mid_line {
+            if !self.write_all(b"\n") {
+                return false;
+            }
+            self.is_mid_line = false;
+        }
+        self.write_all(line)
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let error = match self.sink.write(bytes) {
+                Ok(0) => ErrorKind::WriteZero.into(),
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    self.is_mid_line = !bytes.is_empty();
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.sink.wait();
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.reason = Some(error);
+            return false;
+        }
+        true
+    }
+}
+
+/// For `tracing_subscriber`, which hands over one whole line at a time.
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+/// A line of the log that is about to come.
+pub struct Line<'a>(&'a Log);
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.line(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a sink does with the next writes; then it takes everything.
+    struct Scripted {
+        script: VecDeque<Result<usize, i32>>,
+        written: String,
+    }
+
+    impl Write for Scripted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let length = match self.script.pop_front() {
+                None => bytes.len(),
+                Some(Ok(length)) => length,
+                Some(Err(code)) => return Err(io::Error::from_raw_os_error(code)),
+            };
+            self.written += std::str::from_utf8(&bytes[..length]).expect("the lines are ASCII");
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Scripted {
+        fn wait(&self) {}
+    }
+
+    /// What two lines look like when the sink does as `script` says. The time is left out.
+    fn written(script: &[Result<usize, i32>]) -> String {
+        let sink = Scripted { script: script.iter().copied().collect(), written: String::new() };
+        let mut writer = Writer { sink, lost: 0, reason: None, is_mid_line: false };
+        writer.line(b"first\n");
+        writer.line(b"second\n");
+        // Later, when there is nothing else to write, it is tried again.
+        writer.tell();
+        writer.tell();
+        let lines = writer.sink.written.lines();
+        lines.map(|line| line.split_once("  WARN ").map_or(line, |(_, rest)| rest)).collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn lines_come_whole_or_are_counted_where_they_are_missing() {
+        let (full, gone) = (libc::ENOSPC, libc::EPIPE);
+        for (script, expected) in [
+            (&[][..], "first|second"),
+            (&[Ok(2), Ok(1)], "first|second"),
+            (&[Err(libc::EAGAIN), Err(libc::EINTR), Ok(2), Err(libc::EAGAIN)], "first|second"),
+            (
+                &[Err(gone)],
+                "1 log line was lost here: standard error could not be written: Broken pipe (os error 32)|second",
+            ),
+            (
+                &[Err(gone), Err(full), Err(full)],
+                "2 log lines were lost here: standard error could not be written: No space left on device (os error 28)",
+            ),
+            // Half a line, and then nothing more of it.
+            (
+                &[Ok(3), Err(full)],
+                "fir|1 log line was lost here: standard error could not be written: No space left on device (os error 28)|second",
+            ),
+            (&[Ok(0)], "1 log line was lost here: standard error could not be written: write zero|second"),
+        ] {
+            assert_eq!(written(script), expected, "{script:?}");
+        }
+    }
+
+    #[test]
+    fn queue_is_bounded_and_counts_what_does_not_fit() {
+        let log = Log::default();
+        let line = [b'x'; 1000];
+        for _ in 0..QUEUE_BYTES / line.len() + 10 {
+            log.line(line.to_vec());
+        }
+        let sink = Scripted { script: VecDeque::new(), written: String::new() };
+        let mut writer = Writer { sink, lost: 0, reason: None, is_mid_line: false };
+        assert!(log.0.queue().bytes <= QUEUE_BYTES);
+        log.0.serve(&mut writer);
+        assert!(writer.sink.written.contains("10 log lines were lost here: standard error did not take them"));
+        log.line(b"again\n".to_vec());
+        log.0.serve(&mut writer);
+        assert!(writer.sink.written.ends_with("again\n"));
+        assert_eq!(log.0.queue().bytes, 0);
+    }
+
+    #[test]
+    fn waiting_for_lines_does_not_end_because_somebody_adds_one() {
+        let log = Log::default();
+        log.line(b"last\n".to_vec());
+        let held = log.0.queue();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| log.settle(Duration::from_secs(60)));
+            thread::sleep(Duration::from_millis(50));
+            assert!(!waiter.is_finished(), "the line is not written yet");
+            drop(held);
+            let sink = Scripted { script: VecDeque::new(), written: String::new() };
+            log.0.serve(&mut Writer { sink, lost: 0, reason: None, is_mid_line: false });
+        });
+        assert!(log.0.queue().lines.is_empty());
+    }
+
+    #[test]
+    fn waiting_for_lines_that_nobody_writes_ends() {
+        let log = Log::default();
+        log.line(b"never written\n".to_vec());
+        log.settle(Duration::from_millis(1));
+        let held = log.0.queue();
+        log.line_of_a_panic(b"the panic may have happened in here\n".to_vec());
+        assert_eq!(held.lines.len(), 1);
+    }
+}

@@ -1,0 +1,187 @@
+//! What signals do: SIGTERM and SIGINT stop the tracker, and those that would end it although they mean nothing to it are
+//! logged and ignored.
+//!
+//! They are blocked in all threads from the beginning on, and one thread waits for them, so none can come too early. SIGQUIT
+//! keeps its meaning, an end at once with a core dump where these are on, and so do the signals of faults.
+
+use super::log::{LAST_LINES, Log};
+use anyhow::{Context as _, ensure};
+use std::{
+    io,
+    mem::MaybeUninit,
+    process, ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::Duration,
+};
+use tracing::{info, warn};
+
+/// What stops the tracker.
+const STOPPING: [(libc::c_int, &str); 2] = [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT")];
+
+/// What has no meaning here, although its default is to end the process.
+const MEANINGLESS: [(libc::c_int, &str); 9] = [
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGUSR1, "SIGUSR1"),
+    (libc::SIGUSR2, "SIGUSR2"),
+    (libc::SIGALRM, "SIGALRM"),
+    (libc::SIGVTALRM, "SIGVTALRM"),
+    (libc::SIGPROF, "SIGPROF"),
+    (libc::SIGIO, "SIGIO"),
+    (libc::SIGPWR, "SIGPWR"),
+    (libc::SIGSTKFLT, "SIGSTKFLT"),
+];
+
+/// What a signal that stops the tracker finds.
+mod phase {
+    pub const STARTING: u8 = 0;
+    pub const RUNNING: u8 = 1;
+    pub const STOPPING: u8 = 2;
+}
+
+/// The signals of this process, blocked in this thread and all that it starts from now on.
+pub struct Blocked(libc::sigset_t);
+
+/// The signals of this process, waited for by a thread.
+pub struct Signals {
+    phase: Arc<AtomicU8>,
+    stop: Receiver<()>,
+}
+
+impl Blocked {
+    /// Blocks them. Has to be called before any other thread is started.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn new() -> anyhow::Result<Self> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset fills the set in, and all calls get pointers to it while it lives.
+        let (set, error) = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            let mut set = set.assume_init();
+            let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+            for signal in STOPPING.iter().chain(&MEANINGLESS).map(|(signal, _)| *signal).chain(real_time) {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            (set, libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()))
+        };
+        ensure!(error == 0, "cannot block signals: {}", io::Error::from_raw_os_error(error));
+        // A file that may not grow, be it the log, is an error for who writes it and no reason to end. (The kernel sends this
+        // one to the thread that writes, where nobody would wait for it. SIGPIPE is ignored by Rust's runtime.)
+        // SAFETY: no handler is installed.
+        let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        ensure!(before != libc::SIG_ERR, "cannot ignore SIGXFSZ: {}", io::Error::last_os_error());
+        Ok(Self(set))
+    }
+
+    /// Starts to wait for them. Until [`Signals::wait`] a signal to stop ends the process, after the lines of `log` are
+    /// written.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn watch(self, log: Log) -> anyhow::Result<Signals> {
+        let phase = Arc::new(AtomicU8::new(phase::STARTING));
+        let (sender, stop) = mpsc::channel();
+        let watcher = Watcher { set: self.0, phase: phase.clone(), stop: sender, log };
+        let run = move || watcher.run();
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(run)
+            .context("cannot start the thread that waits for signals")?;
+        Ok(Signals { phase, stop })
+    }
+}
+
+impl Signals {
+    /// Waits for a signal to stop.
+    pub fn wait(&self) {
+        self.phase.store(phase::RUNNING, Ordering::SeqCst);
+        // An error would say that the watching thread is gone, which does not happen.
+        let _ = self.stop.recv();
+    }
+}
+
+struct Watcher {
+    set: libc::sigset_t,
+    phase: Arc<AtomicU8>,
+    stop: Sender<()>,
+    log: Log,
+}
+
+impl Watcher {
+    fn run(&self) {
+        loop {
+            let mut details = MaybeUninit::<libc::siginfo_t>::zeroed();
+            // SAFETY: both pointers outlive the call.
+            let signal = unsafe { libc::sigwaitinfo(&raw const self.set, details.as_mut_ptr()) };
+            if signal < 0 {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    warn!("cannot wait for signals: {error}");
+                    thread::sleep(Duration::from_secs(1));
+                }
+                continue;
+            }
+            // SAFETY: all zero bytes are a valid `siginfo_t`, and the call has filled it in. The sender is there to be read
+            // when somebody has sent the signal, which is what a code of 0 or less says.
+            let sender = unsafe {
+                let details = details.assume_init();
+                if details.si_code <= 0 { format!(" from process {}", details.si_pid()) } else { String::new() }
+            };
+            match STOPPING.iter().find(|(stopping, _)| *stopping == signal) {
+                Some((_, name)) => self.stop(name, &sender),
+                None => info!("{}{sender}: ignored, it means nothing here (SIGTERM stops the tracker)", name(signal)),
+            }
+        }
+    }
+
+    fn stop(&self, name: &str, sender: &str) {
+        match self.phase.swap(phase::STOPPING, Ordering::SeqCst) {
+            phase::STARTING => {
+                info!("{name}{sender}: stopping before everything was started");
+                // What has been bound, loaded or attached so far goes with the process.
+                self.log.settle(LAST_LINES);
+                process::exit(0);
+            }
+            phase::RUNNING => {
+                info!("{name}{sender}: stopping");
+                let _ = self.stop.send(());
+            }
+            _ => info!("{name}{sender}: already stopping"),
+        }
+    }
+}
+
+/// The name of a signal without a meaning.
+fn name(signal: libc::c_int) -> String {
+    match MEANINGLESS.iter().find(|(known, _)| *known == signal) {
+        Some((_, name)) => (*name).to_owned(),
+        None => format!("SIGRTMIN+{}", signal - libc::SIGRTMIN()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signal_has_its_usual_name() {
+        let rows =
+            [(1, "SIGHUP"), (10, "SIGUSR1"), (30, "SIGPWR"), (34, "SIGRTMIN+0"), (libc::SIGRTMAX(), "SIGRTMIN+30")];
+        for (signal, expected) in rows {
+            assert_eq!(name(signal), expected);
+        }
+    }
+
+    #[test]
+    fn faults_and_job_control_are_left_alone() {
+        let ours: Vec<_> = STOPPING.iter().chain(&MEANINGLESS).map(|(signal, _)| *signal).collect();
+        for signal in [libc::SIGQUIT, libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT, libc::SIGTSTP, libc::SIGCHLD] {
+            assert!(!ours.contains(&signal), "{signal}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Starts everything in order, and stops everything in order.
+//!
+//! Sockets are bound first: a port that is taken is the most common mistake, and nothing has been touched by then. The XDP
+//! program is attached when the store is ready. Interfaces that are not there yet are no obstacle: [`Watch`] attaches to them
+//! when they come.
+
+use super::{file_limit::raise_file_limit, signals::Signals, sites, startup_log::log_startup, warnings::Warnings};
+use crate::{
+    config::{Configuration, Startup, live::Handles},
+    http,
+    service::Services,
+    statistics::{Sampler, Statistics},
+    store::{Store, clock::Clock, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
+    udp,
+    xdp::{self, Watch},
+};
+use anyhow::ensure;
+use std::{net::SocketAddr, sync::Arc};
+use tracing::info;
+
+/// Runs the tracker until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something cannot be started; nothing is left behind then.
+pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<()> {
+    let Configuration { startup, live } = configuration;
+    ensure!(!startup.udp.is_empty() || !startup.http.is_empty(), "nothing to do: --udp and --http are both off");
+    raise_file_limit(live.http.connections);
+    let udp = udp::bind_all(&startup.udp, startup.udp_threads)?;
+    let http = http::bind_all(&startup.http, startup.http_threads)?;
+    let missing = missing(&udp, &http);
+    let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
+    let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
+
+    let sizes = Sizes::new(&startup.limits)?;
+    let interfaces = xdp::status::Interfaces::default();
+    let kernel = xdp::load(&startup.interfaces, startup.xdp_mode, &sizes, &interfaces)?;
+    let (store, counters, loaded) = match kernel {
+        Some(xdp::Kernel { store, counters, loaded }) => (store, Some(counters), Some(Arc::new(loaded))),
+        None => (anonymous(&sizes)?, None, None),
+    };
+    let store = Arc::new(store);
+    keys::set(&store, startup.state_dir.as_deref())?;
+    let handles = Handles::default();
+    live.apply(store.settings(), &handles);
+    let totals = Arc::new(LatestTotals::default());
+    let statistics = Arc::new(Statistics::new(store.clone(), totals.clone(), counters, interfaces.clone()));
+
+    // What is declared first ends last: when XDP is off, sockets answer what the program would have answered.
+    let mut services = Services::default();
+    let mut xdp_services = Services::default();
+    services.spawn(Clock::new(store.clone()))?;
+    if let Some(loaded) = &loaded {
+        let options = watch_options(startup, &udp_addresses, interfaces);
+        xdp_services.spawn(Watch::attach(loaded.clone(), store.clone(), options)?)?;
+    }
+    services.spawn(Sweeper::new(&store, handles.timeouts, totals))?;
+    services.spawn(Sampler(statistics.clone()))?;
+    services.spawn(Warnings::new(statistics.clone(), missing))?;
+    udp::warn_of_small_buffers(&udp);
+    for listener in udp {
+        listener.watch(&statistics.udp_drops);
+        listener.serve(&store, &mut services)?;
+    }
+    let bindings = sites::shared(http, &store, handles.full_scrape, &statistics);
+    http::serve(bindings, handles.http, statistics.http.engine.clone(), &mut services)?;
+    log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
+
+    signals.wait();
+    drop(xdp_services);
+    drop(services);
+    info!("stopped");
+    Ok(())
+}
+
+/// The store in ordinary memory.
+fn anonymous(sizes: &Sizes) -> anyhow::Result<Store> {
+    xdp::memory_limit::warn_of_overcommitment(sizes);
+    Store::anonymous(sizes)
+}
+
+fn watch_options(startup: &Startup, listen: &[SocketAddr], shown: xdp::status::Interfaces) -> xdp::watch::Options {
+    xdp::watch::Options {
+        names: startup.interfaces.clone(),
+        mode: startup.xdp_mode,
+        force: startup.force,
+        listen: listen.to_vec(),
+        shown,
+    }
+}
+
+/// Addresses that this host does not have yet, with their protocols.
+fn missing(udp: &[udp::Listener], http: &[http::Listener]) -> Vec<(&'static str, SocketAddr)> {
+    let udp = udp.iter().filter(|listener| listener.missing).map(|listener| ("UDP", listener.address));
+    let http = http.iter().filter(|listener| listener.missing).map(|listener| ("HTTP", listener.address));
+    udp.chain(http).collect()
+}

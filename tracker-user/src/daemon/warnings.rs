@@ -1,0 +1,182 @@
+//! Warnings of what goes wrong while everything seems to run: the tracker is full, or packets are lost. One thread looks at
+//! the counters every second; each kind of warning is given at most once a minute, with how often it has happened.
+//!
+//! The same thread says when an address that was missing at the start has come.
+
+use crate::{
+    listen,
+    service::{Service, Shutdown},
+    statistics::{PathCounters, Statistics},
+};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tracker_common::outcome::{Event, StoreError};
+
+/// How often the counters are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The shortest time between two warnings of a kind.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What is warned of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    TorrentsFull,
+    MemoryFull,
+    Evicted,
+    Lost,
+}
+
+impl Trouble {
+    const ALL: [Trouble; 4] = [Trouble::TorrentsFull, Trouble::MemoryFull, Trouble::Evicted, Trouble::Lost];
+
+    /// How often it has happened since the start.
+    fn total(self, paths: &[PathCounters], lost: u64) -> u64 {
+        let sum = |of: &dyn Fn(&PathCounters) -> u64| paths.iter().map(of).fold(0, u64::wrapping_add);
+        match self {
+            Trouble::TorrentsFull => sum(&|path| path.reason(StoreError::TorrentsFull)),
+            Trouble::MemoryFull => sum(&|path| path.reason(StoreError::MemoryFull)),
+            Trouble::Evicted => sum(&|path| path.event(Event::Evicted)),
+            Trouble::Lost => lost,
+        }
+    }
+
+    /// The warning, when it has happened `times`.
+    fn text(self, times: u64) -> String {
+        match self {
+            Trouble::TorrentsFull => format!(
+                "the tracker is full: {times} announces for new torrents were refused; raise --max-torrents or shorten \
+                 --torrent-timeout"
+            ),
+            Trouble::MemoryFull => format!(
+                "the tracker is full: {times} new peers were refused, there was no memory and nobody to evict; raise \
+                 --max-peers or --max-peers-v6, or shorten --peer-timeout"
+            ),
+            Trouble::Evicted => format!(
+                "the room for peers is used up: {times} peers were evicted in favour of newer ones; raise --max-peers or \
+                 --max-peers-v6, or shorten --peer-timeout"
+            ),
+            Trouble::Lost => format!(
+                "{times} UDP packets were lost at the sockets: their receive buffers were full (or checksums wrong); \
+                 larger buffers (sysctl net.core.rmem_max), more --udp-threads or XDP (--interface) take more"
+            ),
+        }
+    }
+}
+
+/// Decides when a kind of trouble is worth a warning.
+struct Watch {
+    trouble: Trouble,
+    /// The total as of the last warning.
+    said: u64,
+    /// The last warning.
+    at: Option<Instant>,
+}
+
+impl Watch {
+    /// How many times to warn of, if it is time to.
+    fn look(&mut self, total: u64, now: Instant) -> Option<u64> {
+        let times = total.wrapping_sub(self.said);
+        let quiet = self.at.is_some_and(|at| now.duration_since(at) < QUIET);
+        if times == 0 || quiet {
+            return None;
+        }
+        self.said = total;
+        self.at = Some(now);
+        Some(times)
+    }
+}
+
+/// Looks at the counters and warns, in a thread of its own.
+pub struct Warnings {
+    statistics: Arc<Statistics>,
+    missing: Vec<(&'static str, SocketAddr)>,
+    watches: [Watch; Trouble::ALL.len()],
+}
+
+impl Warnings {
+    /// `missing` are the addresses that this host did not have at the start, with their protocols.
+    #[must_use]
+    pub fn new(statistics: Arc<Statistics>, missing: Vec<(&'static str, SocketAddr)>) -> Self {
+        let watches = Trouble::ALL.map(|trouble| Watch { trouble, said: 0, at: None });
+        Self { statistics, missing, watches }
+    }
+
+    fn look(&mut self) {
+        let now = Instant::now();
+        let paths = self.statistics.paths();
+        let lost = self.statistics.udp_drops.total();
+        for watch in &mut self.watches {
+            if let Some(times) = watch.look(watch.trouble.total(&paths, lost), now) {
+                tracing::warn!("{}", watch.trouble.text(times));
+            }
+        }
+        self.missing.retain(|(protocol, address)| {
+            let there = listen::address::is_there(*address);
+            if there {
+                tracing::info!("{protocol} {address}: the address is there now");
+            }
+            !there
+        });
+    }
+}
+
+impl Service for Warnings {
+    fn name(&self) -> String {
+        "warnings".into()
+    }
+
+    fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        while shutdown.sleep(INTERVAL) {
+            self.look();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::NOTHING_COUNTED;
+    use tracker_common::outcome::Counter;
+
+    #[test]
+    fn trouble_is_said_once_a_minute_with_all_that_has_come_meanwhile() {
+        let begun = Instant::now();
+        let mut watch = Watch { trouble: Trouble::Lost, said: 0, at: None };
+        for (second, total, expected) in [
+            (0, 0, None),
+            (1, 3, Some(3)),
+            (2, 4, None),
+            (60, 9, None),
+            (61, 9, Some(6)),
+            (62, 9, None),
+            (300, 9, None),
+            (301, 10, Some(1)),
+        ] {
+            let now = begun + Duration::from_secs(second);
+            assert_eq!(watch.look(total, now), expected, "second {second}");
+        }
+    }
+
+    #[test]
+    fn every_path_is_looked_at() {
+        for (counter, trouble) in [
+            (Counter::Reason(StoreError::TorrentsFull.into()), Trouble::TorrentsFull),
+            (Counter::Reason(StoreError::MemoryFull.into()), Trouble::MemoryFull),
+            (Counter::Event(Event::Evicted), Trouble::Evicted),
+        ] {
+            let mut counters = NOTHING_COUNTED;
+            counters[counter.index()] = 2;
+            let paths = ["xdp", "http"].map(|path| PathCounters::new(path, path, &counters));
+            for other in Trouble::ALL {
+                let expected = if other == trouble { 4 } else { 0 };
+                assert_eq!(other.total(&paths, 0), expected, "{other:?} of {counter:?}");
+            }
+        }
+        assert_eq!(Trouble::Lost.total(&[], 5), 5);
+    }
+}

@@ -1,0 +1,294 @@
+//! Reading the query of an announce or a scrape.
+//!
+//! This is written by hand, because general query parsers decode every value into a string of its
+//! own, and `info_hash` is not text. Keys are compared as they stand (BEP 3 writes them in lower
+//! case); other parameters are skipped. `+` stands for itself: BEP 3 refers to RFC 1738, which
+//! knows no `+` for a space, and opentracker reads it so.
+
+use super::failure::Failure;
+use crate::http::target::{nibble, parameters};
+use tracker_common::{id::InfoHash, store::membership::PeerEvent};
+
+/// What an announce says. Everything else in its query (`peer_id`, `ip`, `uploaded`, `key`, …) is
+/// not used: a peer is its source address and its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// The port the peer listens on; not 0.
+    pub port: u16,
+    /// Whether the peer has everything: `left=0`. A peer that does not say `left` has not.
+    pub seeder: bool,
+    /// The event. `paused` (BEP 21) and events this tracker does not know are none.
+    pub event: PeerEvent,
+    /// Peers wanted; `None` for the tracker's default.
+    pub num_want: Option<u32>,
+    /// False for a client that asks for the list of dictionaries with `compact=0`.
+    pub compact: bool,
+}
+
+/// Decodes a percent-encoded info_hash; `None` unless it is exactly 20 bytes.
+fn info_hash(value: &[u8]) -> Option<InfoHash> {
+    let mut hash = [0; 20];
+    let mut rest = value;
+    for byte in &mut hash {
+        rest = match rest {
+            [b'%', high, low, rest @ ..] => {
+                *byte = nibble(*high)? << 4 | nibble(*low)?;
+                rest
+            }
+            [b'%', ..] | [] => return None,
+            [plain, rest @ ..] => {
+                *byte = *plain;
+                rest
+            }
+        };
+    }
+    rest.is_empty().then_some(hash)
+}
+
+/// Reads decimal digits. Numbers beyond `u64` are read as the largest `u64`, so that none wraps
+/// around to a small one.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| {
+        digit.is_ascii_digit().then(|| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+    })
+}
+
+/// Reads an announce.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
+    let mut hash = None;
+    let mut port = None;
+    let mut seeder = false;
+    let mut event = PeerEvent::None;
+    let mut num_want = None;
+    let mut compact = true;
+    for (key, value) in parameters(query) {
+        match key {
+            b"info_hash" => {
+                let value = info_hash(value).ok_or(Failure::InfoHashMalformed)?;
+                if hash.replace(value).is_some() {
+                    return Err(Failure::InfoHashRepeated);
+                }
+            }
+            b"port" => {
+                let number = decimal(value).ok_or(Failure::PortMalformed)?;
+                port = Some(u16::try_from(number).map_err(|_| Failure::PortMalformed)?);
+            }
+            b"left" => {
+                seeder = match value {
+                    // A client that does not know yet, as with a magnet link, does not have
+                    // everything.
+                    [] => false,
+                    [b'-', digits @ ..] => {
+                        decimal(digits).ok_or(Failure::LeftMalformed)?;
+                        false
+                    }
+                    digits => decimal(digits).ok_or(Failure::LeftMalformed)? == 0,
+                }
+            }
+            b"event" => {
+                event = match value {
+                    b"started" => PeerEvent::Started,
+                    b"completed" => PeerEvent::Completed,
+                    b"stopped" => PeerEvent::Stopped,
+                    _ => PeerEvent::None,
+                }
+            }
+            b"numwant" => {
+                num_want = match value {
+                    [] => None,
+                    [b'-', digits @ ..] => {
+                        decimal(digits).ok_or(Failure::NumWantMalformed)?;
+                        None
+                    }
+                    digits => {
+                        let number = decimal(digits).ok_or(Failure::NumWantMalformed)?;
+                        Some(u32::try_from(number).unwrap_or(u32::MAX))
+                    }
+                }
+            }
+            b"compact" => compact = value != b"0",
+            _ => {}
+        }
+    }
+    let info_hash = hash.ok_or(Failure::InfoHashMissing)?;
+    match port {
+        None => Err(Failure::PortMissing),
+        Some(0) => Err(Failure::PortZero),
+        Some(port) => Ok(Announce { info_hash, port, seeder, event, num_want, compact }),
+    }
+}
+
+/// Reads the info_hashes of a scrape into `hashes`, which is emptied first: sorted and without
+/// repetitions, as the keys of the reply have to be. None means that everything is asked for.
+///
+/// # Errors
+/// [`Failure::InfoHashMalformed`].
+pub fn scrape(query: &[u8], hashes: &mut Vec<InfoHash>) -> Result<(), Failure> {
+    hashes.clear();
+    for (_, value) in parameters(query).filter(|(key, _)| *key == b"info_hash") {
+        hashes.push(info_hash(value).ok_or(Failure::InfoHashMalformed)?);
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "%124Vx%9A%BC%DE%F1%23Eg%89%AB%CD%EF%124Vx%9A";
+    const HASH_BYTES: InfoHash = *b"\x124Vx\x9a\xbc\xde\xf1#Eg\x89\xab\xcd\xef\x124Vx\x9a";
+
+    /// What every row starts from.
+    fn plain() -> Announce {
+        Announce {
+            info_hash: HASH_BYTES,
+            port: 6881,
+            seeder: false,
+            event: PeerEvent::None,
+            num_want: None,
+            compact: true,
+        }
+    }
+
+    #[test]
+    fn announces_are_understood() {
+        let rows: &[(&str, &str, Announce)] = &[
+            ("nothing but what is needed", "", plain()),
+            (
+                "unknown and unused parameters",
+                "&peer_id=x&ip=1.2.3.4&ipv6=%5B::%5D&key=a&uploaded=z&corrupt=0&x",
+                plain(),
+            ),
+            ("no peer_id and no_peer_id", "&no_peer_id=1", plain()),
+            ("empty pairs", "&&=&", plain()),
+            ("keys are case-sensitive", "&LEFT=0&Event=stopped", plain()),
+            ("left 0", "&left=0", Announce { seeder: true, ..plain() }),
+            ("left 00", "&left=00", Announce { seeder: true, ..plain() }),
+            ("left 1", "&left=1", plain()),
+            ("left empty", "&left=", plain()),
+            ("left unknown", "&left=-1", plain()),
+            ("left 2^32 does not wrap", "&left=4294967296", plain()),
+            ("left 2^64 does not wrap", "&left=18446744073709551616", plain()),
+            ("left of 40 digits", "&left=1000000000000000000000000000000000000000", plain()),
+            ("started", "&event=started", Announce { event: PeerEvent::Started, ..plain() }),
+            ("completed", "&event=completed&left=0", Announce { event: PeerEvent::Completed, seeder: true, ..plain() }),
+            ("stopped", "&event=stopped", Announce { event: PeerEvent::Stopped, ..plain() }),
+            ("paused", "&event=paused", plain()),
+            ("empty event", "&event=", plain()),
+            ("unknown event", "&event=Started", plain()),
+            ("numwant 0", "&numwant=0", Announce { num_want: Some(0), ..plain() }),
+            ("numwant 1", "&numwant=1", Announce { num_want: Some(1), ..plain() }),
+            ("numwant -1", "&numwant=-1", plain()),
+            ("numwant empty", "&numwant=", plain()),
+            ("numwant beyond 32 bits", "&numwant=4294967297", Announce { num_want: Some(u32::MAX), ..plain() }),
+            ("compact 1", "&compact=1", plain()),
+            ("compact 0", "&compact=0", Announce { compact: false, ..plain() }),
+            ("the last port counts", "&port=1", Announce { port: 1, ..plain() }),
+            ("largest port", "&port=65535", Announce { port: 65535, ..plain() }),
+        ];
+        for (name, extra, expected) in rows {
+            let query = format!("info_hash={HASH}&port=6881{extra}");
+            assert_eq!(announce(query.as_bytes()).as_ref(), Ok(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn announces_are_refused() {
+        let rows: &[(&str, String, Failure)] = &[
+            ("empty", String::new(), Failure::InfoHashMissing),
+            ("no info_hash", "port=1".into(), Failure::InfoHashMissing),
+            ("no info_hash and no port", "left=0".into(), Failure::InfoHashMissing),
+            ("info_hash with another case", format!("INFO_HASH={HASH}&port=1"), Failure::InfoHashMissing),
+            ("info_hash without value", "info_hash&port=1".into(), Failure::InfoHashMalformed),
+            ("empty info_hash", "info_hash=&port=1".into(), Failure::InfoHashMalformed),
+            ("19 bytes", "info_hash=1234567890123456789&port=1".into(), Failure::InfoHashMalformed),
+            ("21 bytes", "info_hash=123456789012345678901&port=1".into(), Failure::InfoHashMalformed),
+            ("40 hexadecimal digits", format!("info_hash={}&port=1", "a1".repeat(20)), Failure::InfoHashMalformed),
+            ("cut escape", "info_hash=1234567890123456789%4&port=1".into(), Failure::InfoHashMalformed),
+            ("cut escape, shorter", "info_hash=1234567890123456789%&port=1".into(), Failure::InfoHashMalformed),
+            ("wrong digit", "info_hash=1234567890123456789%4G&port=1".into(), Failure::InfoHashMalformed),
+            ("wrong first digit", "info_hash=1234567890123456789%G4&port=1".into(), Failure::InfoHashMalformed),
+            ("two info_hashes", format!("info_hash={HASH}&info_hash={HASH}&port=1"), Failure::InfoHashRepeated),
+            ("no port", format!("info_hash={HASH}"), Failure::PortMissing),
+            ("port with another case", format!("info_hash={HASH}&Port=1"), Failure::PortMissing),
+            ("empty port", format!("info_hash={HASH}&port="), Failure::PortMalformed),
+            ("port 0", format!("info_hash={HASH}&port=0"), Failure::PortZero),
+            ("port 65536", format!("info_hash={HASH}&port=65536"), Failure::PortMalformed),
+            ("port 2^64 + 1", format!("info_hash={HASH}&port=18446744073709551617"), Failure::PortMalformed),
+            ("negative port", format!("info_hash={HASH}&port=-1"), Failure::PortMalformed),
+            ("signed port", format!("info_hash={HASH}&port=+1"), Failure::PortMalformed),
+            ("named port", format!("info_hash={HASH}&port=http"), Failure::PortMalformed),
+            ("left is no number", format!("info_hash={HASH}&port=1&left=all"), Failure::LeftMalformed),
+            ("left is a sign", format!("info_hash={HASH}&port=1&left=-"), Failure::LeftMalformed),
+            ("left with a fraction", format!("info_hash={HASH}&port=1&left=0.0"), Failure::LeftMalformed),
+            ("numwant is no number", format!("info_hash={HASH}&port=1&numwant=many"), Failure::NumWantMalformed),
+            ("numwant is a sign", format!("info_hash={HASH}&port=1&numwant=-"), Failure::NumWantMalformed),
+        ];
+        for (name, query, failure) in rows {
+            assert_eq!(announce(query.as_bytes()), Err(*failure), "{name}");
+        }
+    }
+
+    #[test]
+    fn info_hashes_are_decoded() {
+        let rows: &[(&str, &[u8; 20])] = &[
+            ("12345678901234567890", b"12345678901234567890"),
+            ("%31%32%33%34%35678901234567890", b"12345678901234567890"),
+            ("%00%ff%FF%fF%Ff678901234567890", b"\x00\xff\xff\xff\xff678901234567890"),
+            ("+-_.~!*'()+++++++++=", b"+-_.~!*'()+++++++++="),
+        ];
+        for (encoded, expected) in rows {
+            assert_eq!(info_hash(encoded.as_bytes()).as_ref(), Some(*expected), "{encoded}");
+        }
+    }
+
+    #[test]
+    fn scrapes_are_sorted_and_without_repetitions() {
+        let mut hashes = vec![[9; 20]];
+        let query = format!("info_hash=bbbbbbbbbbbbbbbbbbbb&x=1&info_hash={HASH}&info_hash=%62bbbbbbbbbbbbbbbbbbb");
+        assert_eq!(scrape(query.as_bytes(), &mut hashes), Ok(()));
+        assert_eq!(hashes, [HASH_BYTES, [b'b'; 20]]);
+        assert_eq!(scrape(b"", &mut hashes), Ok(()));
+        assert_eq!(hashes, Vec::<InfoHash>::new());
+        for bad in ["info_hash=", "info_hash", "info_hash=bbb", "info_hash=bbbbbbbbbbbbbbbbbbbb&info_hash=%%%"] {
+            assert_eq!(scrape(bad.as_bytes(), &mut hashes), Err(Failure::InfoHashMalformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_query_makes_the_parser_stumble() {
+        // A fixed sequence of pseudo-random queries out of the bytes that mean something, and any
+        // others.
+        let alphabet = b"info_hash=port&%%%%0123456789abcdefGleft-numwant+event\x00\xff?# ";
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let mut hashes = Vec::new();
+        for _ in 0..200_000 {
+            let length = next() % 64;
+            let query: Vec<u8> = (0..length)
+                .map(|_| if next() % 8 == 0 { next() as u8 } else { alphabet[next() as usize % alphabet.len()] })
+                .collect();
+            if let Ok(announce) = announce(&query) {
+                assert_ne!(announce.port, 0);
+            }
+            if scrape(&query, &mut hashes).is_ok() {
+                assert!(hashes.is_sorted());
+            }
+        }
+    }
+}

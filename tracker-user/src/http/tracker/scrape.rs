@@ -1,0 +1,49 @@
+//! Answering a scrape of named torrents by HTTP (BEP 48).
+
+use super::{announce::min_interval, bencode::integer, failure::Failure};
+use crate::store::Handle;
+use tracker_common::{
+    id::InfoHash,
+    platform::Platform as _,
+    store::{index::counts, layout::Counts},
+};
+
+/// Appends the reply about `hashes`, which are sorted and different. Torrents that are not stored
+/// have zeros, as by UDP. The length of a request bounds how many there can be.
+///
+/// # Errors
+/// [`Failure::Internal`].
+pub fn answer(memory: &Handle, hashes: &[InfoHash], out: &mut Vec<u8>) -> Result<(), Failure> {
+    let settings = memory.settings().ok_or(Failure::Internal)?;
+    out.extend_from_slice(BEGIN);
+    for info_hash in hashes {
+        entry(out, info_hash, counts(memory, info_hash));
+    }
+    end(out, min_interval(settings));
+    Ok(())
+}
+
+/// What a reply begins with.
+pub const BEGIN: &[u8] = b"d5:filesd";
+
+/// Appends one torrent.
+#[inline]
+pub fn entry(out: &mut Vec<u8>, info_hash: &InfoHash, counts: Counts) {
+    out.extend_from_slice(b"20:");
+    out.extend_from_slice(info_hash);
+    out.extend_from_slice(b"d8:complete");
+    integer(out, counts.seeders.into());
+    out.extend_from_slice(b"10:downloaded");
+    integer(out, counts.completed.into());
+    out.extend_from_slice(b"10:incomplete");
+    integer(out, counts.leechers.into());
+    out.push(b'e');
+}
+
+/// Appends what a reply ends with; `interval` is the number of seconds to wait until the next
+/// scrape.
+pub fn end(out: &mut Vec<u8>, interval: u32) {
+    out.extend_from_slice(b"e5:flagsd20:min_request_interval");
+    integer(out, interval.into());
+    out.extend_from_slice(b"ee");
+}

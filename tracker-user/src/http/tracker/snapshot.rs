@@ -1,0 +1,188 @@
+//! The torrents of a full scrape in the order that bencoding wants: by info_hash.
+//!
+//! Only the order has to be in memory: an info_hash and the number of a record for each torrent.
+//! Counts are read when they are sent. A thread of its own makes the snapshot, so that no other
+//! thread waits for the sorting. All clients share it that come while it is fresh, or while another
+//! client is being sent it. There is never more than one, which bounds the memory. Making them
+//! takes a twentieth of a core at most, however often clients ask.
+
+use super::failure::Failure;
+use crate::store::{Store, sweep};
+use std::{
+    collections::TryReserveError,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+use tracker_common::{
+    id::InfoHash,
+    store::layout::{SWARM_ALIVE, Swarm},
+};
+
+/// A snapshot that no client is being sent stays good for this many times the processor time it
+/// took to make.
+const REST: u32 = 20;
+
+/// A snapshot that a client is being sent is not given to others when it is older than this.
+const OLDEST: Duration = Duration::from_secs(60);
+
+/// Torrents that may come while a snapshot is being made before it needs more memory.
+const SLACK: usize = 1024;
+
+/// A torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its info_hash.
+    pub info_hash: InfoHash,
+    /// The number of its record at the time of the snapshot.
+    pub number: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == 24);
+
+/// All torrents of one moment.
+pub struct Snapshot {
+    entries: Vec<Entry>,
+    made: Instant,
+    took: Duration,
+}
+
+/// How far a snapshot is.
+pub enum Progress {
+    /// It is being made.
+    UnderWay,
+    /// Here it is.
+    Done(Snapshot),
+    /// There was no memory for it.
+    Failed,
+}
+
+impl Progress {
+    /// The torrents, sorted by info_hash, each once; none before they are known.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        match self {
+            Progress::Done(snapshot) => &snapshot.entries,
+            Progress::UnderWay | Progress::Failed => &[],
+        }
+    }
+
+    /// Whether it may be given to one more client. `used`: a client is being sent it, so no other
+    /// snapshot can be made meanwhile.
+    fn is_good(&self, used: bool) -> bool {
+        match self {
+            Progress::UnderWay => true,
+            Progress::Done(Snapshot { made, took, .. }) => {
+                made.elapsed() <= if used { OLDEST } else { (*took * REST).min(OLDEST) }
+            }
+            Progress::Failed => false,
+        }
+    }
+}
+
+/// A client's share of a snapshot.
+pub type Share = watch::Receiver<Progress>;
+
+/// The present snapshot, if there is one; for all threads.
+#[derive(Default)]
+pub struct Snapshots(Mutex<Option<watch::Sender<Progress>>>);
+
+impl Snapshots {
+    /// A share of the present snapshot, or of one that is begun now.
+    ///
+    /// # Errors
+    /// [`Failure::FullScrapeBusy`] when the present one is old and a client is still being sent it;
+    /// [`Failure::Internal`] when no thread can be started.
+    pub fn share(&self, store: &Arc<Store>) -> Result<Share, Failure> {
+        let mut present = self.present();
+        if let Some(sender) = &*present {
+            let used = sender.receiver_count() > 0;
+            if sender.borrow().is_good(used) {
+                return Ok(sender.subscribe());
+            }
+            if used && !matches!(*sender.borrow(), Progress::Failed) {
+                return Err(Failure::FullScrapeBusy);
+            }
+        }
+        // Its memory is given back before more is taken.
+        *present = None;
+        let (sender, share) = watch::channel(Progress::UnderWay);
+        let (store, done) = (store.clone(), sender.clone());
+        let make = move || {
+            let progress = Snapshot::make(&store).map_or_else(
+                |error| {
+                    tracing::warn!("no full scrape: no memory for the order of its torrents: {error}");
+                    Progress::Failed
+                },
+                Progress::Done,
+            );
+            done.send_replace(progress);
+        };
+        thread::Builder::new().name("snapshot".into()).spawn(make).map_err(|error| {
+            tracing::warn!("no full scrape: cannot start a thread that sorts its torrents: {error}");
+            Failure::Internal
+        })?;
+        *present = Some(sender);
+        Ok(share)
+    }
+
+    /// Gives the memory back when the snapshot can be of no more use.
+    pub fn release(&self) {
+        let mut present = self.present();
+        if present.as_ref().is_some_and(|sender| sender.receiver_count() == 0 && !sender.borrow().is_good(false)) {
+            *present = None;
+        }
+    }
+
+    /// Whether there is one in memory.
+    #[cfg(test)]
+    pub(in crate::http) fn is_held(&self) -> bool {
+        self.present().is_some()
+    }
+
+    fn present(&self) -> MutexGuard<'_, Option<watch::Sender<Progress>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshot {
+    /// The memory it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
+
+    /// Makes one: some 0.2 s of processor time for a million torrents.
+    fn make(store: &Store) -> Result<Self, TryReserveError> {
+        let begin = sweep::processor_time();
+        let swarms = &store.pools().swarms;
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(swarms.used() as usize + SLACK)?;
+        let mut number = 0;
+        while number < swarms.fresh() {
+            if let Some(info_hash) = store.swarm(number).and_then(torrent) {
+                if entries.len() == entries.capacity() {
+                    entries.try_reserve_exact(entries.len() / 8 + SLACK)?;
+                }
+                entries.push(Entry { info_hash, number });
+            }
+            number += 1;
+        }
+        entries.sort_unstable();
+        // A torrent may have been removed and have come again behind the place that was being
+        // looked at.
+        entries.dedup_by_key(|entry| entry.info_hash);
+        let took = sweep::processor_time().saturating_sub(begin);
+        Ok(Self { entries, made: Instant::now(), took })
+    }
+}
+
+/// The torrent of a record; `None` if the record is free.
+///
+/// This looks at no lock. If the record passes to another torrent just now, what is read belongs to
+/// neither, and the caller finds no such torrent.
+#[must_use]
+pub fn torrent(swarm: &Swarm) -> Option<InfoHash> {
+    (swarm.active.load() & SWARM_ALIVE != 0).then(|| sweep::info_hash(swarm))
+}

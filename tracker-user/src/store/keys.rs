@@ -1,0 +1,74 @@
+//! Keys in the settings record: of the store's hash functions, fresh at every start, and of the connection ids, kept in the
+//! state directory so that clients need not connect anew after a restart.
+
+mod kept;
+
+use super::Store;
+use anyhow::Context as _;
+use std::path::Path;
+
+const KEY_BYTES: usize = 16;
+
+/// The key of the connection ids.
+type Key = [u8; KEY_BYTES];
+
+/// Fills in all keys. A state directory that cannot be used is no error: the connection key is a new one then, which is
+/// warned of.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn set(store: &Store, state_dir: Option<&Path>) -> anyhow::Result<()> {
+    let settings = store.settings();
+    for key in &settings.hash_keys {
+        // Odd: a multiplier that loses no information.
+        key.store(getrandom::u64().context("the system gives no random numbers")? | 1);
+    }
+    let key = match state_dir {
+        Some(directory) => kept::key_in(directory)?,
+        None => fresh()?,
+    };
+    let (low, high) = key.split_at(KEY_BYTES / 2);
+    for (word, half) in settings.connection_key.iter().zip([low, high]) {
+        word.store(u64::from_le_bytes(half.try_into()?));
+    }
+    Ok(())
+}
+
+fn fresh() -> anyhow::Result<Key> {
+    let mut key = [0; KEY_BYTES];
+    getrandom::fill(&mut key).context("the system gives no random numbers")?;
+    Ok(key)
+}
+
+/// Whether somebody may have guessed the key, because it is the same few bytes again and again: what an empty disk block or a
+/// careless hand leaves, and a random key is not once in 10^14 times.
+fn is_degenerate(key: &Key) -> bool {
+    let distinct = (0..key.len()).filter(|&at| !key[..at].contains(&key[at])).count();
+    let (low, high) = key.split_at(KEY_BYTES / 2);
+    distinct < 6 || low == high || [low, high].contains(&&[0; KEY_BYTES / 2][..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_can_be_guessed_are_known() {
+        for (key, degenerate) in [
+            ([0; 16], true),
+            ([0xff; 16], true),
+            (*b"abababababababab", true),
+            (*b"0123456701234567", true),
+            (*b"\0\0\0\0\0\0\0\0abcdefgh", true),
+            (*b"abcdefgh\0\0\0\0\0\0\0\0", true),
+            (*b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", true),
+            (*b"0123456789abcdef", false),
+            (*b"\x8fQ\x02\xee\x91sK\xaa\x10\xfc6\x7f\xd2\x05\xb9D", false),
+        ] {
+            assert_eq!(is_degenerate(&key), degenerate, "{key:?}");
+        }
+        for _ in 0..1000 {
+            assert!(!is_degenerate(&fresh().expect("random numbers")));
+        }
+    }
+}

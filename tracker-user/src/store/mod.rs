@@ -1,0 +1,185 @@
+//! The swarm store as the daemon's threads see it: seven regions of memory, each an array of elements, that are either the
+//! XDP program's maps or ordinary memory of this process. The algorithms of [`tracker_common::store`] run on both alike.
+//!
+//! A thread works through a [`Handle`] of its own, which carries what must not be shared: the working space of a request, the
+//! state of a random sequence, and counters. Nothing here takes a lock while requests are answered.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `region` | the memory of the arrays |
+//! | `handle` | a thread's access to it |
+//! | `counters` | what threads count |
+//! | [`sizes`] | how many map elements the limits need, and their memory |
+//! | [`keys`] | hash keys, and the connection id key that survives a restart |
+//! | [`clock`] | the clock of the store |
+//! | [`sweep`] | removal of what has expired |
+//! | [`totals`] | what a sweep counts |
+
+pub mod clock;
+mod counters;
+mod handle;
+pub mod keys;
+mod region;
+pub mod sizes;
+pub mod sweep;
+pub mod totals;
+
+pub use counters::{CounterSet, Counters};
+pub use handle::Handle;
+pub use region::SharedSettings;
+
+use anyhow::Context as _;
+use counters::ThreadCounters;
+use region::{Element, Region};
+use sizes::Sizes;
+use std::{
+    os::fd::BorrowedFd,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tracker_common::{
+    outcome::COUNTERS,
+    settings::Settings,
+    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
+};
+
+/// The store. Shared by all threads through an [`Arc`]; see [`Store::handle`].
+pub struct Store {
+    settings: Region<Settings>,
+    pools: Region<Pools>,
+    index: Region<Bucket>,
+    swarms: Region<Swarm>,
+    partitions: Region<Partition>,
+    chunks_v4: Region<ChunkV4>,
+    chunks_v6: Region<ChunkV6>,
+    sizes: Sizes,
+    counters: Mutex<Vec<(CounterSet, Arc<ThreadCounters>)>>,
+}
+
+impl Store {
+    /// A store in ordinary memory of this process; memory is taken from the system as it fills.
+    ///
+    /// # Errors
+    /// When the system refuses the address space.
+    pub fn anonymous(sizes: &Sizes) -> anyhow::Result<Self> {
+        Self::new(sizes, |_| Ok(None))
+    }
+
+    /// The store in the maps of a loaded XDP program. `map` gives the file descriptor of the map of that name
+    /// ([`Sizes::regions`]); it may be closed afterwards, the mapping keeps the map alive.
+    ///
+    /// # Errors
+    /// When a map is missing or cannot be mapped.
+    pub fn from_maps<'a>(sizes: &Sizes, map: impl Fn(&str) -> anyhow::Result<BorrowedFd<'a>>) -> anyhow::Result<Self> {
+        Self::new(sizes, |name| map(name).map(Some))
+    }
+
+    fn new<'a>(sizes: &Sizes, map: impl Fn(&str) -> anyhow::Result<Option<BorrowedFd<'a>>>) -> anyhow::Result<Self> {
+        fn region<'a, T: Element>(
+            map: &impl Fn(&str) -> anyhow::Result<Option<BorrowedFd<'a>>>,
+            name: &str,
+            count: u32,
+        ) -> anyhow::Result<Region<T>> {
+            Region::new(map(name)?, count)
+                .with_context(|| format!("cannot map {name}, {} bytes, into memory", Region::<T>::length(count)))
+        }
+        let store = Self {
+            settings: region(&map, "SETTINGS", 1)?,
+            pools: region(&map, "POOLS", 1)?,
+            index: region(&map, "INDEX", sizes.index_buckets)?,
+            swarms: region(&map, "SWARMS", sizes.swarms)?,
+            partitions: region(&map, "PARTITIONS", sizes.partitions)?,
+            chunks_v4: region(&map, "CHUNKS_V4", sizes.chunks_v4)?,
+            chunks_v6: region(&map, "CHUNKS_V6", sizes.chunks_v6)?,
+            sizes: *sizes,
+            counters: Mutex::default(),
+        };
+        let settings = store.settings();
+        settings.index_buckets.store(sizes.index_buckets);
+        for (limit, size) in
+            settings.pool_limits.iter().zip([sizes.swarms, sizes.partitions, sizes.chunks_v4, sizes.chunks_v6])
+        {
+            limit.store(size);
+        }
+        Ok(store)
+    }
+
+    /// The settings record, read by the XDP program and by every thread.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        self.settings.first()
+    }
+
+    /// The allocators' record.
+    #[must_use]
+    pub fn pools(&self) -> &Pools {
+        self.pools.first()
+    }
+
+    /// How many elements there are of each kind.
+    #[must_use]
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    /// A swarm record, for whoever only reads; `None` if there is none of that number.
+    #[must_use]
+    pub fn swarm(&self, number: u32) -> Option<&Swarm> {
+        self.swarms.get(number)
+    }
+
+    /// A handle for one thread, which counts in `set`.
+    #[must_use]
+    pub fn handle(self: &Arc<Self>, set: CounterSet) -> Handle {
+        let counters = Arc::new(ThreadCounters::new());
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push((set, counters.clone()));
+        Handle::new(self.clone(), counters)
+    }
+
+    /// What the threads have counted so far, added up by set; those of ended threads included.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(CounterSet, Counters)> {
+        let threads = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = |set: CounterSet| {
+            let mut sum = [0u64; COUNTERS];
+            for (_, counters) in threads.iter().filter(|(of, _)| *of == set) {
+                counters.add_to(&mut sum);
+            }
+            (set, sum)
+        };
+        CounterSet::ALL.iter().copied().map(sum).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracker_common::{
+        outcome::{Counter, Event},
+        platform::Platform as _,
+    };
+
+    fn store() -> Arc<Store> {
+        let sizes = Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4 };
+        Arc::new(Store::anonymous(&sizes).expect("a few pages"))
+    }
+
+    #[test]
+    fn limits_are_in_the_settings() {
+        let store = store();
+        let settings = store.settings();
+        assert_eq!(settings.index_buckets.load(), 16);
+        assert_eq!(settings.pool_limits.each_ref().map(|limit| limit.load()), [3, 2, 5, 4]);
+    }
+
+    #[test]
+    fn counters_of_threads_are_added_up_by_set_and_outlive_them() {
+        let store = store();
+        for set in [CounterSet::Udp, CounterSet::Udp, CounterSet::Http] {
+            let store = store.clone();
+            std::thread::spawn(move || store.handle(set).event(Event::Connect4)).join().expect("no panic");
+        }
+        let index = Counter::Event(Event::Connect4).index();
+        let counted: Vec<_> = store.counters().into_iter().map(|(path, sums)| (path, sums[index])).collect();
+        assert_eq!(counted, [(CounterSet::Udp, 2), (CounterSet::Http, 1), (CounterSet::Expiry, 0)]);
+    }
+}

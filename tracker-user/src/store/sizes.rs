@@ -1,0 +1,319 @@
+//! How many elements each map of the store needs for the configured numbers of torrents and peers, and the memory they take.
+//!
+//! The kernel takes the memory of a map when it is made and never more, so everything is decided here, once, at the start.
+//! When a pool is used up, a new torrent is refused and a new peer takes the place of an old one.
+
+use crate::text::{human_bytes, plural};
+use anyhow::{Context as _, ensure};
+use std::fmt;
+use tracker_common::{
+    settings::Settings,
+    store::{
+        family::{Family, V4, V6},
+        layout::{Bucket, ChunkV4, ChunkV6, NODE_REFS, Partition, Pools, ROOT_REFS, Swarm},
+    },
+};
+
+/// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in its home bucket.
+const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
+
+/// Peers of one family in a small swarm: as few as all swarms may have without running short, whatever the mix of sizes. Peers
+/// that outgrow the swarm's record take a partition and a whole chunk, however few they are, and if all swarms were such this
+/// would be most of the memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a fifth of it.
+const SMALL: u64 = 10;
+
+/// What the peers of one family need besides swarm records.
+struct Needs {
+    partitions: u64,
+    chunks: u64,
+    /// Of the directories.
+    nodes: u64,
+}
+
+/// Room for the worst mix of small and big swarms: as many small ones as there can be, which take most for a peer, and all
+/// other peers in swarms as big as they like.
+fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
+    let small = torrents.min(peers / SMALL);
+    let others = peers - small * SMALL;
+    let big = others.div_ceil(u64::from(F::PER_PARTITION));
+    // The root of a directory has room for a few partitions. A swarm of more has a node, and one more for every so many that
+    // it has beyond these.
+    let (root, node) = (u64::from(ROOT_REFS), u64::from(NODE_REFS));
+    let with_nodes = torrents.min(big / root);
+    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * root).div_ceil(node - root) };
+    // A small swarm has one partition, as has the remainder of a big one.
+    Needs { partitions: small + big, chunks: small + chunks::<F>(others), nodes }
+}
+
+/// Chunks of big swarms for so many peers: all chunks of a partition but the last are full, and that one is half full on
+/// average. It depends on how many peers the partitions have; in the least favourable swarms that is 1.8 slots of IPv4 less
+/// than half. What they lack then, three chunks in a thousand, others have to spare.
+fn chunks<F: Family>(peers: u64) -> u64 {
+    let (slots, per_partition) = (u64::from(F::SLOTS), u64::from(F::PER_PARTITION));
+    (peers * (2 * per_partition + slots + 3)).div_ceil(2 * per_partition * slots)
+}
+
+/// What the operator asks room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Torrents.
+    pub torrents: u64,
+    /// IPv4 peers.
+    pub peers_v4: u64,
+    /// IPv6 peers.
+    pub peers_v6: u64,
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let torrents = plural(self.torrents, "torrent", "torrents");
+        // "1 IPv4 and 3 IPv6 peers": the word goes by the number that stands before it.
+        let peers_v6 = plural(self.peers_v6, "IPv6 peer", "IPv6 peers");
+        match (self.peers_v4, self.peers_v6) {
+            (1, v6) if v6 != 1 => write!(f, "{torrents}, 1 IPv4 peer and {peers_v6}"),
+            (v4, 1) if v4 != 1 => write!(f, "{torrents}, {v4} IPv4 peers and {peers_v6}"),
+            (v4, _) => write!(f, "{torrents}, {v4} IPv4 and {peers_v6}"),
+        }
+    }
+}
+
+/// Elements of each map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Buckets of the swarm index.
+    pub index_buckets: u32,
+    /// Swarm records.
+    pub swarms: u32,
+    /// Partitions of grown swarms.
+    pub partitions: u32,
+    /// Chunks of IPv4 peers, and directory nodes.
+    pub chunks_v4: u32,
+    /// Chunks of IPv6 peers.
+    pub chunks_v6: u32,
+}
+
+/// One map of the store.
+#[derive(Clone, Copy, Debug)]
+pub struct RegionSize {
+    /// Name of the map.
+    pub name: &'static str,
+    /// What it holds, for people.
+    pub holds: &'static str,
+    /// Number of elements.
+    pub count: u32,
+    /// Bytes of an element.
+    pub element_bytes: usize,
+}
+
+impl RegionSize {
+    /// Bytes of all elements.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.count) * self.element_bytes as u64
+    }
+}
+
+impl Sizes {
+    /// The sizes for `limits`.
+    ///
+    /// # Errors
+    /// When an array would need more than 2^31 elements.
+    pub fn new(limits: &Limits) -> anyhow::Result<Self> {
+        let Limits { torrents, peers_v4, peers_v6 } = *limits;
+        ensure!(torrents > 0, "the number of torrents must be at least 1");
+
+        let (v4, v6) = (needs::<V4>(torrents, peers_v4), needs::<V6>(torrents, peers_v6));
+
+        // A few elements on top, so that the smallest tracker can still let one swarm of each family grow.
+        let number = |name: &str, count: u64| {
+            u32::try_from(count)
+                .ok()
+                .filter(|count| *count <= 1 << 31)
+                .with_context(|| format!("{limits} would need {count} {name}, which is more than 2^31: ask for less"))
+        };
+        Ok(Self {
+            index_buckets: number("index buckets", (torrents * 2).div_ceil(TORRENTS_PER_TWO_BUCKETS).max(16))?,
+            swarms: number("swarm records", torrents)?,
+            partitions: number("partitions", v4.partitions + v6.partitions + 16)?,
+            chunks_v4: number("IPv4 chunks", v4.chunks + v4.nodes + v6.nodes + 16)?,
+            chunks_v6: number("IPv6 chunks", v6.chunks + 16)?,
+        })
+    }
+
+    /// The maps of the store with their sizes.
+    #[must_use]
+    pub fn regions(&self) -> [RegionSize; 7] {
+        let region = |name, holds, count, element_bytes| RegionSize { name, holds, count, element_bytes };
+        [
+            region("SETTINGS", "clock, keys, limits", 1, size_of::<Settings>()),
+            region("POOLS", "allocators", 1, size_of::<Pools>()),
+            region("INDEX", "torrents by info_hash", self.index_buckets, size_of::<Bucket>()),
+            region("SWARMS", "torrents, their first peers", self.swarms, size_of::<Swarm>()),
+            region("PARTITIONS", "parts of grown swarms", self.partitions, size_of::<Partition>()),
+            region("CHUNKS_V4", "further IPv4 peers", self.chunks_v4, size_of::<ChunkV4>()),
+            region("CHUNKS_V6", "further IPv6 peers", self.chunks_v6, size_of::<ChunkV6>()),
+        ]
+    }
+
+    /// Bytes of the whole store.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.regions().iter().map(RegionSize::bytes).sum()
+    }
+}
+
+/// Bytes per torrent with one peer of either family: its record and its share of the index.
+#[must_use]
+pub fn bytes_per_torrent() -> f64 {
+    size_of::<Swarm>() as f64 + size_of::<Bucket>() as f64 * 2.0 / TORRENTS_PER_TWO_BUCKETS as f64
+}
+
+/// Bytes per further IPv4 peer in a big swarm: chunks as full as they are on average, partitions and directory included.
+#[must_use]
+pub fn bytes_per_peer_v4() -> f64 {
+    bytes_per_peer::<V4>(size_of::<ChunkV4>())
+}
+
+/// Bytes per further IPv6 peer in a big swarm, likewise.
+#[must_use]
+pub fn bytes_per_peer_v6() -> f64 {
+    bytes_per_peer::<V6>(size_of::<ChunkV6>())
+}
+
+fn bytes_per_peer<F: Family>(chunk_bytes: usize) -> f64 {
+    let peers = 1 << 20;
+    let slots = chunks::<F>(peers) as f64 * chunk_bytes as f64 / peers as f64;
+    let partition = size_of::<Partition>() as f64 + size_of::<ChunkV4>() as f64 / f64::from(NODE_REFS);
+    slots + partition / f64::from(F::PER_PARTITION)
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<12}{:>12}{:>8}{:>12}  holds", "map", "elements", "bytes", "memory")?;
+        for region in self.regions() {
+            let RegionSize { name, holds, count, element_bytes } = region;
+            writeln!(f, "{name:<12}{count:>12}{element_bytes:>8}{:>12}  {holds}", human_bytes(region.bytes()))?;
+        }
+        write!(f, "{:<12}{:>12}{:>8}{:>12}", "total", "", "", human_bytes(self.bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{CounterSet, Handle, Store, clock, keys};
+    use std::sync::Arc;
+    use tracker_common::{
+        id::InfoHash,
+        outcome::{Counter, Event},
+        store::{
+            membership::{Announcement, PeerEvent},
+            upsert::update,
+        },
+    };
+
+    #[test]
+    fn memory_per_torrent_and_peer_stays_below_what_was_promised() {
+        assert!(bytes_per_torrent() <= 200.0, "{}", bytes_per_torrent());
+        assert!(bytes_per_peer_v4() <= 12.0, "{}", bytes_per_peer_v4());
+    }
+
+    #[test]
+    fn whole_store_stays_below_what_was_promised() {
+        // (torrents, IPv4 peers, IPv6 peers, at most this many bytes)
+        for (torrents, peers_v4, peers_v6, limit) in [
+            (2_000_000, 2_000_000, 666_666, 2_000_000 * 200),
+            // With what the daemon itself takes there are to be 12 bytes per peer, so its maps have to do with less.
+            (10_000, 10_000_000, 10_000, 10_000_000 * 23 / 2),
+            (250_000, 1_000_000, 333_333, 80 << 20),
+            (1, 0, 0, 64 << 10),
+        ] {
+            let sizes = Sizes::new(&Limits { torrents, peers_v4, peers_v6 }).expect("small enough");
+            assert!(sizes.bytes() <= limit, "{torrents} torrents, {peers_v4} + {peers_v6} peers:\n{sizes}");
+        }
+    }
+
+    /// A new peer takes the place of an old one where memory runs out, and the swarms have fewer peers than came.
+    #[test]
+    fn all_peers_that_room_was_asked_for_are_stored() {
+        let even = |torrents: usize, size: u32| vec![size; torrents];
+        // The n-th swarm has 1/n of the largest.
+        let uneven = |torrents: u32, largest: u32| (1..=torrents).map(|rank| (largest / rank).max(1)).collect();
+        // (peers of the torrents, IPv6)
+        let rows: Vec<(Vec<u32>, bool)> = vec![
+            (even(2000, 5), false),
+            (even(2000, 10), false),
+            (even(1000, 20), false),
+            (even(500, 50), false),
+            (even(200, 100), false),
+            (even(100, 700), false),
+            (even(100, 1000), false),
+            (even(10, 10_000), false),
+            (even(1, 45_000), false),
+            (even(1, 77_800), false),
+            (even(1, 100_000), false),
+            (uneven(10_000, 7444), false),
+            (uneven(100, 7444), false),
+            (even(1000, 2), true),
+            (even(1000, 10), true),
+            (even(100, 1000), true),
+            (even(1, 62_000), true),
+            (uneven(10_000, 7444), true),
+        ];
+        for (torrents, v6) in rows {
+            let peers = torrents.iter().map(|size| u64::from(*size)).sum();
+            let (peers_v4, peers_v6) = if v6 { (0, peers) } else { (peers, 0) };
+            let sizes = Sizes::new(&Limits { torrents: torrents.len() as u64, peers_v4, peers_v6 }).expect("small");
+            let store = Arc::new(Store::anonymous(&sizes).expect("small"));
+            keys::set(&store, None).expect("random numbers");
+            clock::set(store.settings(), 60_000_000);
+            let handle = store.handle(CounterSet::Udp);
+            // All swarms grow at the same time.
+            for member in 0..torrents.iter().copied().max().unwrap_or(0) {
+                for (number, _) in torrents.iter().enumerate().filter(|(_, size)| member < **size) {
+                    announce(&handle, number as u32, member, v6);
+                }
+            }
+            let counter = Counter::Event(Event::Evicted).index();
+            let evicted: u64 = store.counters().iter().map(|(_, counters)| counters[counter]).sum();
+            let shape = (torrents.len(), torrents[0]);
+            assert_eq!(evicted, 0, "{shape:?} torrents and peers of the first, IPv6: {v6}\n{sizes}");
+        }
+    }
+
+    fn announce(handle: &Handle, torrent: u32, member: u32, v6: bool) {
+        let mut info_hash = InfoHash::default();
+        info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
+        let [a, b, c, d] = member.to_be_bytes();
+        // Nobody is in two swarms, so that their partitions are filled independently.
+        let port = torrent as u16 + 1;
+        let (info_hash, seeder, event) = (&info_hash, true, PeerEvent::None);
+        let done = if v6 {
+            let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d], port);
+            update::<_, V6>(handle, &Announcement { info_hash, peer, seeder, event }).map(|_| ())
+        } else {
+            let peer = V4::key([10, b, c, d], port);
+            update::<_, V4>(handle, &Announcement { info_hash, peer, seeder, event }).map(|_| ())
+        };
+        done.expect("stored");
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        for (torrents, peers_v4) in [(0, 1), (1 << 32, 1), (1, 1 << 40)] {
+            assert!(Sizes::new(&Limits { torrents, peers_v4, peers_v6: 0 }).is_err(), "{torrents}, {peers_v4}");
+        }
+    }
+
+    #[test]
+    fn limits_are_told_in_singular_and_plural() {
+        for ((torrents, peers_v4, peers_v6), text) in [
+            ((1, 2, 3), "1 torrent, 2 IPv4 and 3 IPv6 peers"),
+            ((2, 1, 0), "2 torrents, 1 IPv4 peer and 0 IPv6 peers"),
+            ((0, 3, 1), "0 torrents, 3 IPv4 peers and 1 IPv6 peer"),
+            ((1, 1, 1), "1 torrent, 1 IPv4 and 1 IPv6 peer"),
+        ] {
+            assert_eq!(Limits { torrents, peers_v4, peers_v6 }.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Removes what has expired: sweeps through the whole store again and again, in batches so small that no request waits for
+//! one ([`tracker_common::store::sweep`] does a batch), and publishes what it counted on the way.
+
+use super::{
+    CounterSet, Handle, Store,
+    totals::{LatestTotals, TOP, TopSwarm, Totals},
+};
+use crate::service::{Service, Shutdown};
+use arc_swap::ArcSwap;
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    mem::MaybeUninit,
+    ops::RangeInclusive,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tracker_common::{
+    id::InfoHash,
+    platform::Platform as _,
+    store::{
+        layout::{Counts, Swarm},
+        sweep,
+    },
+};
+
+/// Processor time that a batch is to take. Other work on the same core waits no longer, unless a single swarm takes more.
+const BATCH: Duration = Duration::from_millis(1);
+
+/// Bounds of what a batch looks at, in swarm records and peers together. A sweep begins with the lower one, before it knows how
+/// long that takes, and never exceeds the upper one, in case peers expire where so far all stayed.
+const WORK: RangeInclusive<u32> = 1 << 12..=1 << 16;
+
+/// A sweep begins this long after the one before at the earliest. Ages are counted in minutes, so expiry would do with less;
+/// the totals are shown to people.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// After every batch the thread rests this many times as long as the batch took of the processor: it never takes more than a
+/// twentieth of a core, however large the store is. Time spent waiting for the processor does not count: the thread would fall
+/// behind when the machine is busy.
+const REST: u32 = 19;
+
+/// When something goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Minutes after its last announce a peer goes; at most [`LONGEST_PEER_TIMEOUT`].
+    pub peer: u32,
+    /// Minutes after its last announce a torrent without peers goes.
+    pub torrent: u32,
+    /// The same for a torrent whose download was completed at least once.
+    pub torrent_completed: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { peer: 45, torrent: 45, torrent_completed: 24 * 60 }
+    }
+}
+
+/// A peer's age is kept modulo 8192 minutes.
+pub const LONGEST_PEER_TIMEOUT: u32 = 8000;
+
+/// Sweeps through a store, in a thread of its own.
+pub struct Sweeper {
+    handle: Handle,
+    timeouts: Arc<ArcSwap<Timeouts>>,
+    latest: Arc<LatestTotals>,
+}
+
+impl Sweeper {
+    /// Each sweep begins with the `timeouts` that hold then, and leaves its totals in `latest`.
+    #[must_use]
+    pub fn new(store: &Arc<Store>, timeouts: Arc<ArcSwap<Timeouts>>, latest: Arc<LatestTotals>) -> Self {
+        Self { handle: store.handle(CounterSet::Expiry), timeouts, latest }
+    }
+}
+
+impl Service for Sweeper {
+    fn name(&self) -> String {
+        "expiry".into()
+    }
+
+    fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let mut sweeps = 0;
+        loop {
+            let begin = Instant::now();
+            let timeouts = self.timeouts.load_full();
+            let mut sweep = Sweep::default();
+            while sweep.batch(&self.handle, &timeouts) {
+                if !shutdown.sleep(sweep.last_batch * REST) {
+                    return Ok(());
+                }
+            }
+            sweeps += 1;
+            self.latest.store(Arc::new(sweep.totals(sweeps)));
+            if !shutdown.sleep(PERIOD.saturating_sub(begin.elapsed())) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Processor time that this thread has used so far.
+pub(crate) fn processor_time() -> Duration {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: there is room for what is written, and zeros, which are left if nothing is, are valid.
+    let time = unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
+        time.assume_init()
+    };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+/// One sweep through the store: call [`Sweep::batch`] until it says false.
+pub struct Sweep {
+    next: u32,
+    /// Records and peers for the next batch.
+    work: u32,
+    totals: Totals,
+    /// Smallest of the largest on top.
+    top: BinaryHeap<Reverse<(u64, InfoHash, [u32; 3])>>,
+    last_batch: Duration,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            work: *WORK.start(),
+            totals: Totals::default(),
+            top: BinaryHeap::new(),
+            last_batch: Duration::ZERO,
+        }
+    }
+}
+
+impl Sweep {
+    /// Does the next batch. False if that was the last one.
+    pub fn batch(&mut self, handle: &Handle, timeouts: &Timeouts) -> bool {
+        let begin = processor_time();
+        let Self { next, totals, top, .. } = self;
+        let (swarms, work) = batch_size(handle, *next, self.work);
+        let batch = sweep::Sweep {
+            first: *next,
+            swarms,
+            peer_timeout: timeouts.peer,
+            idle: timeouts.torrent,
+            idle_completed: timeouts.torrent_completed,
+        };
+        let report = sweep::sweep(handle, &batch, |swarm, counts| {
+            totals.completed += u64::from(counts.completed);
+            let peers = u64::from(counts.seeders) + u64::from(counts.leechers);
+            if peers == 0 {
+                return;
+            }
+            totals.torrents_with_peers += 1;
+            let full = top.len() >= TOP;
+            if !full || top.peek().is_some_and(|Reverse((smallest, ..))| peers > *smallest) {
+                if full {
+                    top.pop();
+                }
+                top.push(Reverse((peers, info_hash(swarm), [counts.seeders, counts.leechers, counts.completed])));
+            }
+        });
+        match report {
+            Ok(report) => {
+                totals.torrents += report.torrents;
+                totals.seeders += report.seeders;
+                totals.leechers += report.leechers;
+                totals.peers_v4 += report.peers_v4;
+                totals.peers_v6 += report.peers_v6;
+            }
+            Err(reason) => tracing::error!("cannot look for expired peers: {}", reason.text()),
+        }
+        *next = next.saturating_add(swarms);
+        let more = handle.pools().is_some_and(|pools| *next < pools.swarms.fresh());
+        self.last_batch = processor_time().saturating_sub(begin);
+        self.work = next_work(work, self.last_batch);
+        self.totals.sweep_seconds += self.last_batch.as_secs_f64();
+        more
+    }
+
+    /// What was counted, as that of sweep number `sweeps`.
+    #[must_use]
+    pub fn totals(self, sweeps: u64) -> Totals {
+        let top = self.top.into_sorted_vec().into_iter().map(|Reverse((_, info_hash, counts))| {
+            let [seeders, leechers, completed] = counts;
+            TopSwarm { info_hash, counts: Counts { seeders, leechers, completed } }
+        });
+        Totals { top: top.collect(), sweeps, ..self.totals }
+    }
+}
+
+/// How many records, from number `first` on, make a batch of `work` records and peers, and how many of both they have. One
+/// record at least, however large its swarm is.
+fn batch_size(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
+    let end = handle.pools().map_or(0, |pools| pools.swarms.fresh());
+    let (mut swarms, mut sum) = (0, 0);
+    for number in first..end {
+        let Some(swarm) = handle.swarm(number) else { break };
+        let Counts { seeders, leechers, .. } = swarm.counts();
+        let more = (seeders.saturating_add(leechers)).saturating_add(sum).saturating_add(1);
+        if swarms > 0 && more > work {
+            break;
+        }
+        (swarms, sum) = (swarms + 1, more);
+    }
+    (swarms.max(1), sum)
+}
+
+/// How much the next batch is to look at when so much took `time`.
+fn next_work(work: u32, time: Duration) -> u32 {
+    let fitting = u128::from(work) * BATCH.as_nanos() / time.as_nanos().max(1);
+    u32::try_from(fitting).unwrap_or(u32::MAX).clamp(*WORK.start(), *WORK.end())
+}
+
+pub(crate) fn info_hash(swarm: &Swarm) -> InfoHash {
+    let mut bytes = InfoHash::default();
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(&swarm.info_hash) {
+        bytes.copy_from_slice(&word.load().to_le_bytes());
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        clock, keys,
+        sizes::{Limits, Sizes},
+    };
+    use tracker_common::store::{
+        family::{V4, V6},
+        membership::{Announcement, PeerEvent},
+        upsert::update,
+    };
+
+    const TIMEOUTS: Timeouts = Timeouts { peer: 45, torrent: 60, torrent_completed: 120 };
+    const START: u32 = 1_000_000 * 60;
+
+    fn handle() -> Handle {
+        let sizes = Sizes::new(&Limits { torrents: 10_000, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
+        let store = Arc::new(Store::anonymous(&sizes).expect("small"));
+        keys::set(&store, None).expect("random numbers");
+        clock::set(store.settings(), START);
+        store.handle(CounterSet::Expiry)
+    }
+
+    fn torrent(number: u16) -> InfoHash {
+        let mut info_hash = InfoHash::default();
+        info_hash[..2].copy_from_slice(&number.to_be_bytes());
+        info_hash
+    }
+
+    fn announce(handle: &Handle, info_hash: &InfoHash, peer: u16, seeder: bool, event: PeerEvent) {
+        let announcement = Announcement { info_hash, peer: V4::key([10, 0, 0, 1], peer), seeder, event };
+        update::<_, V4>(handle, &announcement).expect("stored");
+    }
+
+    fn sweep(handle: &Handle) -> Totals {
+        let mut sweep = Sweep::default();
+        while sweep.batch(handle, &TIMEOUTS) {}
+        sweep.totals(1)
+    }
+
+    #[test]
+    fn totals_are_those_of_all_batches() {
+        let handle = handle();
+        for number in 0..5000 {
+            announce(&handle, &torrent(number), 1, number % 2 == 0, PeerEvent::Started);
+        }
+        let info_hash = &torrent(7);
+        for peer in 0..10 {
+            let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, peer], 1);
+            let announcement = Announcement { info_hash, peer, seeder: true, event: PeerEvent::None };
+            update::<_, V6>(&handle, &announcement).expect("stored");
+        }
+        let totals = sweep(&handle);
+        assert_eq!((totals.torrents, totals.torrents_with_peers), (5000, 5000));
+        assert_eq!((totals.peers_v4, totals.peers_v6), (5000, 10));
+        assert_eq!((totals.seeders, totals.leechers), (2510, 2500));
+        assert_eq!(totals.top.len(), TOP);
+        let largest = Counts { seeders: 10, leechers: 1, completed: 0 };
+        assert_eq!(totals.top[0], TopSwarm { info_hash: *info_hash, counts: largest });
+    }
+
+    #[test]
+    fn batches_end_where_their_work_is_reached_and_never_before_the_first_record() {
+        let handle = handle();
+        // Records 0, 1, 2, 3 of 1, 20, 1 and 1 peers.
+        for (number, peers) in [(0, 1), (1, 20), (2, 1), (3, 1)] {
+            for peer in 1..=peers {
+                announce(&handle, &torrent(number), peer, true, PeerEvent::Started);
+            }
+        }
+        // (first record, work) -> (records, work that they are)
+        for (batch, expected) in [
+            ((0, 1), (1, 2)),
+            ((0, 2), (1, 2)),
+            ((0, 22), (1, 2)),
+            ((0, 23), (2, 23)),
+            ((0, 26), (3, 25)),
+            ((0, 1000), (4, 27)),
+            ((1, 1), (1, 21)),
+            ((2, 1000), (2, 4)),
+            ((4, 1000), (1, 0)),
+            ((u32::MAX, 1000), (1, 0)),
+        ] {
+            assert_eq!(batch_size(&handle, batch.0, batch.1), expected, "{batch:?}");
+        }
+    }
+
+    #[test]
+    fn work_of_the_next_batch_fits_the_pace_of_the_last() {
+        // (work, microseconds it took, work that follows)
+        for (work, micros, expected) in [
+            (10_000, 1_000, 10_000),
+            (10_000, 500, 20_000),
+            (10_000, 2_000, 5_000),
+            (1_000_000, 20_000, 50_000),
+            (10_000, 100_000, 4_096),
+            (10_000, 1, 65_536),
+            (10_000, 0, 65_536),
+            (0, 0, 4_096),
+        ] {
+            assert_eq!(next_work(work, Duration::from_micros(micros)), expected, "{work} took {micros} us");
+        }
+    }
+
+    #[test]
+    fn time_that_a_thread_waits_is_not_processor_time() {
+        let (before, begin) = (processor_time(), Instant::now());
+        while processor_time() == before {}
+        let used = processor_time();
+        std::thread::sleep(Duration::from_millis(50));
+        let waited = processor_time() - used;
+        assert!(begin.elapsed() >= Duration::from_millis(50) && waited < Duration::from_millis(25), "{waited:?}");
+    }
+
+    #[test]
+    fn peers_and_then_torrents_expire_as_the_clock_moves() {
+        let handle = handle();
+        announce(&handle, &torrent(1), 1, true, PeerEvent::Completed);
+        announce(&handle, &torrent(2), 1, true, PeerEvent::Started);
+        // (minutes after the start, torrents, peers)
+        for (minutes, torrents, peers) in
+            [(0, 2, 2), (44, 2, 2), (45, 2, 0), (59, 2, 0), (60, 1, 0), (119, 1, 0), (120, 0, 0)]
+        {
+            clock::set(handle.store().settings(), START + minutes * 60);
+            let totals = sweep(&handle);
+            assert_eq!((totals.torrents, totals.peers_v4), (torrents, peers), "{minutes} minutes after the start");
+        }
+    }
+}
