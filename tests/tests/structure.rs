@@ -59,6 +59,13 @@ fn modules_of_tools_use_each_other_in_no_circle() {
 }
 
 #[test]
+fn wings_of_the_daemon_use_each_other_in_no_circle() {
+    let package = Package::read("lib.rs", &below(&workspace::root().join("tracker-user/src"))).expect("sources");
+    let circles = floors::circles_of_wings(&package, "tracker-user/src");
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
+}
+
+#[test]
 #[ignore = "prints lists to begin with"]
 fn lists_that_fit() {
     println!("floors = [");
@@ -248,6 +255,21 @@ fn list_of_floors_has_to_be_exact() {
     let tower = [("lib.rs", "mod a; mod b;"), ("a.rs", "use crate::b;"), ("b.rs", "")];
     assert_eq!(floors::fitting(&package(&tower)), [["b"], ["a"]]);
     assert!(floors::circles(&package(&tower), "src").is_empty());
+
+    // Each of `a` and `b` uses the other, though none of their modules does.
+    let mut wings = [
+        ("lib.rs", "mod a; mod b;"),
+        ("a/mod.rs", "mod one; pub mod two;"),
+        ("a/one.rs", "use crate::b::two;"),
+        ("a/two.rs", ""),
+        ("b/mod.rs", "mod one; pub mod two;"),
+        ("b/one.rs", "use crate::a::two;"),
+        ("b/two.rs", ""),
+    ];
+    assert!(floors::circles(&package(&wings), "src").is_empty());
+    assert_eq!(floors::circles_of_wings(&package(&wings), "src"), ["src/a/one.rs:1: a -> b", "src/b/one.rs:1: b -> a"]);
+    wings[5].1 = "";
+    assert!(floors::circles_of_wings(&package(&wings), "src").is_empty());
 }
 
 #[test]

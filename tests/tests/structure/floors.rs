@@ -104,7 +104,18 @@ fn leads_to(arrows: &[&Arrow], from: &[String], to: &[String]) -> bool {
 /// The uses of a package by which modules go round in a circle. The root only says which modules
 /// there are.
 pub fn circles(package: &Package, directory: &str) -> Vec<String> {
-    let arrows = package.arrows();
+    circles_among(&package.arrows(), directory)
+}
+
+/// The same among the modules below the root, each with all that is in it.
+pub fn circles_of_wings(package: &Package, directory: &str) -> Vec<String> {
+    let wing = |module: &[String]| module.first().cloned().into_iter().collect();
+    let arrows =
+        package.arrows().into_iter().map(|arrow| Arrow { from: wing(&arrow.from), to: wing(&arrow.to), ..arrow });
+    circles_among(&arrows.filter(|arrow| arrow.from != arrow.to).collect::<Vec<_>>(), directory)
+}
+
+fn circles_among(arrows: &[Arrow], directory: &str) -> Vec<String> {
     let inner: Vec<&Arrow> = arrows.iter().filter(|arrow| !arrow.from.is_empty()).collect();
     let round = inner.iter().filter(|arrow| leads_to(&inner, &arrow.to, &arrow.from));
     round.map(|arrow| format!("{directory}/{}:{}: {}", arrow.file.display(), arrow.line, text(arrow))).collect()
