@@ -12,25 +12,25 @@ use std::{
     },
 };
 use tracker_common::{
-    id::InfoHash,
+    id::{ChunkId, InfoHash, PartitionId, SwarmId},
     outcome::{Counter, Event, REFRESH_AGES, StoreError},
-    platform::{Platform, Rare, Step as LoopStep},
+    platform::{ColdPath, Context, Platform, Step as LoopStep, SwarmRef},
     scratch::Scratch,
     settings::Settings,
     store::{
-        family::{Family, V4, V6, Wanted},
-        index::{Place, counts, find_number},
-        layout::{
-            Bucket, COMPLETED, ChunkV4, ChunkV6, Counts, LEECHER, OCCUPIED, Partition, Pools, Swarm, is_root,
-            root_peers,
-        },
-        membership::{Announcement, PeerEvent},
+        family::{Family, V4, V6},
+        filter::PeerFilter,
+        hash::TorrentKey,
+        index,
+        layout::{Bucket, ChunkV4, ChunkV6, Counts, Partition, Pools, Swarm},
+        membership::{Announce, PeerEvent},
         partition::{capacity, chunks_for},
         refresh::refresh,
-        sample::{Sample, VISITS, sample},
-        scope::{self, NEAREST},
-        sweep::{Sweep, SweepReport, sweep},
-        upsert::update,
+        sample::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once, from_one_partition, prefetch, sample},
+        scope::{self, EVERYTHING},
+        slot::{COMPLETED, LEECHER, Slots},
+        sweep::{Ages, Batch, SweepReport, sweep},
+        upsert,
     },
 };
 use tracker_user::store::{CounterSet, Handle, Store, sizes::Sizes};
@@ -49,7 +49,7 @@ const ROOMY: Sizes = Sizes { index_buckets: 64, swarms: 64, partitions: 2048, ch
 trait Peers: Family<Key: Ord + Debug + Send + Sync> {
     /// Peer number so and so.
     fn peer(number: u32) -> Self::Key;
-    /// Peer number so and so with an address that is so near ([`scope::nearness`]).
+    /// Peer number so and so with an address that is so near ([`scope::visible`]).
     fn near_peer(nearness: u32, number: u32) -> Self::Key;
     /// The peer in the compact form.
     fn read(compact: &[u8]) -> Self::Key;
@@ -126,6 +126,17 @@ impl Torrent {
     }
 }
 
+/// A torrent's counts.
+fn counts(handle: &Handle, info_hash: &InfoHash) -> Counts {
+    index::counts(&handle.context(), info_hash)
+}
+
+/// A torrent's swarm.
+fn find(handle: &Handle, info_hash: &InfoHash) -> Option<SwarmId> {
+    let cx = handle.context();
+    index::find(&cx, &TorrentKey::new(cx.settings, info_hash)).map(|swarm| swarm.id)
+}
+
 fn torrent(number: u32) -> InfoHash {
     let mut info_hash = [0xa5; 20];
     info_hash[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
@@ -151,48 +162,45 @@ fn new_store(sizes: &Sizes, seed: u64) -> Arc<Store> {
     store
 }
 
-/// Everybody whom the store knows in a swarm, with their flags: read from the records themselves.
-fn stored<F: Peers>(handle: &Handle, number: u32) -> BTreeMap<F::Key, u64> {
-    let swarm = handle.swarm(number).expect("a swarm that was found");
+/// All peers that the store knows in a swarm, with their flags: read from the records themselves.
+fn stored<F: Peers>(handle: &Handle, id: SwarmId) -> BTreeMap<F::Key, u64> {
+    let swarm = handle.swarm(id).expect("a swarm that was found");
     let mut peers = BTreeMap::new();
-    let mut take = |words: &[tracker_common::word::Word], slots: usize| {
-        for base in (0..slots * F::WORDS).step_by(F::WORDS) {
-            let flags = F::flags_at(words, base).load();
-            if flags & OCCUPIED != 0 {
-                let twice = peers.insert(F::key_at(words, base), flags);
-                assert_eq!(twice, None, "a peer has two slots");
-            }
+    let mut take = |slots: Slots<'_, F>, count: usize| {
+        for slot in (0..count).map(|number| slots.slot(number)).filter(|slot| slot.is_occupied()) {
+            let twice = peers.insert(slot.key(), slot.flags());
+            assert_eq!(twice, None, "a peer has two slots");
         }
     };
-    if !is_root(F::root(swarm).load()) {
-        take(F::inline(swarm), F::INLINE);
+    let Some(header) = F::directory(swarm) else {
+        take(F::record(swarm), F::RECORD_SLOTS);
         return peers;
-    }
+    };
     let mut counted = 0;
-    for partition in partitions::<F>(handle, number) {
+    for partition in partitions::<F>(handle, id) {
         let mut left = partition.peers.load();
         counted += left;
         for chunk in partition.chunks.iter().take(chunks_for::<F>(left) as usize) {
-            let words = F::chunk(handle, chunk.load()).expect("a chunk of a partition");
+            let slots = F::chunk(handle, ChunkId::new(chunk.load())).expect("a chunk of a partition");
             // The peers of a partition stand without gaps.
-            for slot in 0..F::SLOTS {
-                let occupied = F::flags_at(words, slot as usize * F::WORDS).load() & OCCUPIED != 0;
-                assert_eq!(occupied, slot < left, "slot {slot} with {left} peers from here on");
+            for number in 0..F::CHUNK_SLOTS {
+                let occupied = slots.slot(number as usize).is_occupied();
+                assert_eq!(occupied, number < left, "slot {number} with {left} peers from here on");
             }
-            take(words, F::SLOTS as usize);
-            left = left.saturating_sub(F::SLOTS);
+            take(slots, F::CHUNK_SLOTS as usize);
+            left = left.saturating_sub(F::CHUNK_SLOTS);
         }
     }
     assert_eq!(counted as usize, peers.len(), "peers counted by their partitions");
-    assert_eq!(counted, root_peers(F::root(swarm).load()), "peers counted by the swarm");
+    assert_eq!(counted, header.peers, "peers counted by the swarm");
     peers
 }
 
-fn partitions<F: Family>(handle: &Handle, swarm: u32) -> impl Iterator<Item = &Partition> {
-    let fresh = handle.store().pools().partitions.fresh();
+fn partitions<F: Family>(handle: &Handle, swarm: SwarmId) -> impl Iterator<Item = &Partition> {
+    let fresh = handle.store().pools().partitions.fresh.load();
     (0..fresh)
-        .filter_map(|number| handle.partition(number))
-        .filter(move |partition| partition.owner.load() == swarm + 1 && partition.place.load() & V6::TAG == F::TAG)
+        .filter_map(|number| handle.partition(PartitionId::new(number)))
+        .filter(move |partition| partition.owner.load() == swarm.stored() && partition.index.load() & V6::TAG == F::TAG)
 }
 
 /// A store and the model of it.
@@ -219,7 +227,8 @@ impl World {
     fn announce<F: Peers>(&mut self, info_hash: InfoHash, peer: F::Key, seeder: bool, event: PeerEvent) {
         let minute = self.minute();
         let evicted = self.counter(Counter::Event(Event::Evicted));
-        let result = update::<_, F>(&self.handle, &Announcement { info_hash: &info_hash, peer, seeder, event });
+        let result =
+            upsert::announce::<_, F>(&self.handle.context(), &Announce { info_hash: &info_hash, peer, seeder, event });
         let evicted = self.counter(Counter::Event(Event::Evicted)) - evicted;
 
         let known_torrent = self.model.contains_key(&info_hash);
@@ -239,7 +248,7 @@ impl World {
             Err(reason) => {
                 assert!(self.tight && reason == StoreError::MemoryFull, "refused: {reason:?}");
                 // The torrent may have been made before there was no room for the peer.
-                if find_number(&self.handle, &info_hash).is_some() {
+                if find(&self.handle, &info_hash).is_some() {
                     self.model.entry(info_hash).or_default().active = minute;
                 }
                 return;
@@ -269,7 +278,7 @@ impl World {
     /// newcomer.
     fn forget_evicted<F: Peers>(&mut self, info_hash: InfoHash, newcomer: F::Key, evicted: u64) {
         assert!(self.tight && evicted == 1, "{evicted} peers evicted");
-        let number = find_number(&self.handle, &info_hash).expect("stored");
+        let number = find(&self.handle, &info_hash).expect("stored");
         let there = stored::<F>(&self.handle, number);
         let peers = F::of(self.model.get_mut(&info_hash).expect("stored"));
         let gone: Vec<_> = peers.keys().filter(|peer| !there.contains_key(peer)).copied().collect();
@@ -281,12 +290,12 @@ impl World {
     fn sweep(&mut self) -> SweepReport {
         let minute = self.minute();
         let mut report = SweepReport::default();
-        // In slices, as the daemon does it.
-        let swarms = self.handle.store().pools().swarms.fresh();
+        // In batches, as the daemon does it.
+        let swarms = self.handle.store().pools().swarms.fresh.load();
         for first in (0..swarms).step_by(7) {
-            let slice =
-                Sweep { first, swarms: 7, peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE_COMPLETED };
-            let part = sweep(&self.handle, &slice, |_: &Swarm, _| {}).expect("all records are there");
+            let ages = Ages { peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE_COMPLETED };
+            let batch = Batch { first, swarms: 7, ages };
+            let part = sweep(&self.handle.context(), &batch, |_: &Swarm, _| {}).expect("all records are there");
             report.torrents += part.torrents;
             report.expired += part.expired;
             report.removed += part.removed;
@@ -307,7 +316,7 @@ impl World {
             let limit = if torrent.completed == 0 { IDLE } else { IDLE_COMPLETED };
             let idle = torrent.v4.is_empty() && torrent.v6.is_empty() && minute - torrent.active >= limit;
             // A swarm that was big shrinks step by step, so its record may go with a later sweep.
-            let gone = find_number(&self.handle, info_hash).is_none();
+            let gone = find(&self.handle, info_hash).is_none();
             assert!(idle || !gone, "a torrent is gone that nobody had to remove");
             removed += u64::from(gone);
             !gone
@@ -318,7 +327,7 @@ impl World {
     }
 
     fn sample<F: Peers>(&mut self, info_hash: InfoHash, asker: F::Key, want: u32, seeders: bool) {
-        let Some(number) = find_number(&self.handle, &info_hash) else { return };
+        let Some(number) = find(&self.handle, &info_hash) else { return };
         let given = given::<F>(&self.handle, number, want, seeders, asker);
         let peers = F::of(self.model.get_mut(&info_hash).expect("stored"));
         let mut seen = BTreeSet::new();
@@ -329,12 +338,12 @@ impl World {
             assert!(seen.insert(*peer), "{peer:?} is there twice");
         }
         let eligible = peers.iter().filter(|(peer, known)| **peer != asker && (seeders || !known.seeder)).count();
-        let possible = eligible.min(want.min(F::WANT_LIMIT) as usize);
+        let possible = eligible.min(want.min(F::NUMWANT_LIMIT) as usize);
         assert!(given.len() <= possible, "{} peers instead of {possible}", given.len());
         // As long as all chunks can be looked at, nobody who could be given is missing.
         let chunks = partitions::<F>(&self.handle, number).map(|partition| chunks_for::<F>(partition.peers.load()));
         let (count, longest) = chunks.fold((0, 0), |(count, longest), chunks| (count + 1, chunks.max(longest)));
-        if count * longest.div_ceil(F::VISIT) <= VISITS {
+        if count * longest.div_ceil(chunks_at_once(F::VERSION)) <= PARTITIONS_READ_MAX {
             assert_eq!(given.len(), possible, "{count} partitions of up to {longest} chunks");
         }
     }
@@ -343,13 +352,14 @@ impl World {
     fn check(&mut self) {
         for (info_hash, torrent) in &mut self.model {
             assert_eq!(counts(&self.handle, info_hash), torrent.counts());
-            let number = find_number(&self.handle, info_hash).expect("a torrent of the model is stored");
+            let number = find(&self.handle, info_hash).expect("a torrent of the model is stored");
             check_peers::<V4>(&self.handle, number, torrent);
             check_peers::<V6>(&self.handle, number, torrent);
         }
         let pools = self.handle.store().pools();
         assert_eq!(pools.swarms.used() as usize, self.model.len(), "swarm records in use");
-        let owned = (0..pools.partitions.fresh()).filter_map(|number| self.handle.partition(number));
+        let owned =
+            (0..pools.partitions.fresh.load()).filter_map(|number| self.handle.partition(PartitionId::new(number)));
         let owned = owned.filter(|partition| partition.owner.load() != 0).count();
         assert_eq!(pools.partitions.used() as usize, owned, "partitions in use");
     }
@@ -376,7 +386,7 @@ impl World {
     }
 }
 
-fn check_peers<F: Peers>(handle: &Handle, number: u32, torrent: &mut Torrent) {
+fn check_peers<F: Peers>(handle: &Handle, number: SwarmId, torrent: &mut Torrent) {
     let there = stored::<F>(handle, number);
     let model = F::of(torrent);
     assert_eq!(there.keys().collect::<Vec<_>>(), model.keys().collect::<Vec<_>>());
@@ -387,14 +397,32 @@ fn check_peers<F: Peers>(handle: &Handle, number: u32, torrent: &mut Torrent) {
 }
 
 /// A sample, read from the compact form.
-fn given<F: Peers>(handle: &Handle, number: u32, want: u32, seeders: bool, asker: F::Key) -> Vec<F::Key> {
-    let (settings, scratch) = (handle.settings().expect("there"), handle.scratch().expect("there"));
-    let swarm = handle.swarm(number).expect("a swarm that was found");
-    read::<F>(
-        handle,
-        sample::<_, F>(handle, settings, scratch, number, swarm, want, Wanted::new(seeders, NEAREST), asker)
-            .expect("no hurry"),
-    )
+fn given<F: Peers>(handle: &Handle, swarm: SwarmId, count: u32, seeders: bool, exclude: F::Key) -> Vec<F::Key> {
+    let cx = handle.context();
+    let swarm = cx.swarm(swarm).expect("a swarm that was found");
+    let wanted = Wanted { count, filter: PeerFilter::new(seeders, EVERYTHING), exclude };
+    read::<F>(handle, sample::<_, F>(&cx, swarm, &wanted).expect("as many tries as it takes"))
+}
+
+/// A known peer is refreshed and gets a sample: as the daemon does it, or as the XDP program does, which gives a sample up that takes
+/// more than one partition.
+fn refreshed<F: Peers>(
+    handle: &Handle,
+    announce: &Announce<'_, F::Key>,
+    wanted: &Wanted<F::Key>,
+    xdp: bool,
+) -> Vec<F::Key> {
+    let cx = handle.context();
+    let torrent = TorrentKey::new(cx.settings, announce.info_hash);
+    let swarm: SwarmRef<'_> = index::find(&cx, &torrent).expect("stored");
+    let directory = F::directory(swarm.record);
+    if xdp {
+        prefetch::<_, F>(&cx, swarm, directory);
+    }
+    refresh::<_, F>(&cx, swarm, directory, &torrent, announce).expect("a known peer");
+    let quick = if xdp { from_one_partition::<_, F>(&cx, swarm, wanted) } else { None };
+    let sample = quick.or_else(|| sample::<_, F>(&cx, swarm, wanted)).expect("as many tries as it takes");
+    read::<F>(handle, sample)
 }
 
 fn read<F: Peers>(handle: &Handle, sample: Sample) -> Vec<F::Key> {
@@ -531,9 +559,8 @@ fn one_swarm_grows_to_a_hundred_thousand_and_shrinks_to_nothing() {
     let info_hash = torrent(0);
     // The model's counts are linear in the swarm's size, so it is compared at the end and not at each step.
     let announce = |world: &World, number, event| {
-        let announcement =
-            Announcement { info_hash: &info_hash, peer: V4::peer(number), seeder: number % 4 == 0, event };
-        update::<_, V4>(&world.handle, &announcement).expect("room");
+        let announcement = Announce { info_hash: &info_hash, peer: V4::peer(number), seeder: number % 4 == 0, event };
+        upsert::announce::<_, V4>(&world.handle.context(), &announcement).expect("room");
     };
     (0..100_000).for_each(|number| announce(&world, number, PeerEvent::Started));
     assert_eq!(counts(&world.handle, &info_hash), Counts { seeders: 25_000, leechers: 75_000, completed: 0 });
@@ -576,8 +603,8 @@ fn torrent_beyond_the_limit_is_refused_and_those_there_live_on() {
     let world = World::new(&sizes, 3, false);
     let announce = |number| {
         let peer = V4::peer(1);
-        let announcement = Announcement { info_hash: &torrent(number), peer, seeder: true, event: PeerEvent::None };
-        update::<_, V4>(&world.handle, &announcement)
+        let announcement = Announce { info_hash: &torrent(number), peer, seeder: true, event: PeerEvent::None };
+        upsert::announce::<_, V4>(&world.handle.context(), &announcement).map(|swarm| swarm.map(|swarm| swarm.id))
     };
     for number in 0..3 {
         assert!(announce(number).is_ok());
@@ -597,28 +624,20 @@ fn covered_at_least(size: u32) -> usize {
 
 /// Announces 40 of a swarm's peers, each of whom wants 50 others, and counts the different ones that they are given: as the
 /// daemon answers, or as the XDP program does, which gives a reply up that takes more than one visit.
-fn coverage<F: Peers, const HURRIED: bool>(size: u32, seed: u64) {
+fn coverage<F: Peers>(size: u32, seed: u64, xdp: bool) {
     let sizes = Sizes { index_buckets: 64, swarms: 64, partitions: 2048, chunks_v4: 8192, chunks_v6: 16384 };
     let world = World::new(&sizes, seed, false);
     let info_hash = torrent(seed as u32);
     let announcement =
-        |peer| Announcement { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
+        |peer| Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
     for peer in 0..size {
-        update::<_, F>(&world.handle, &announcement(peer)).expect("room");
+        upsert::announce::<_, F>(&world.handle.context(), &announcement(peer)).expect("room");
     }
-    let memory = Double::<HURRIED> { handle: &world.handle, between: &|| {} };
-    let (settings, scratch) = (world.handle.store().settings(), world.handle.scratch().expect("there"));
-    let place = Place::new(settings, &info_hash);
     let mut seen = BTreeSet::new();
-    for asker in 0..40 {
-        let (number, swarm) = refresh::<_, F>(&memory, &place, &announcement(asker)).expect("a known peer");
-        let own = F::peer(asker);
-        let sample = sample::<_, F>(&memory, settings, scratch, number, swarm, 50, Wanted::new(true, NEAREST), own)
-            .unwrap_or_else(|| {
-                sample::<_, F>(&world.handle, settings, scratch, number, swarm, 50, Wanted::new(true, NEAREST), own)
-                    .expect("no hurry")
-            });
-        let peers = read::<F>(&world.handle, sample);
+    for requester in 0..40 {
+        let filter = PeerFilter::new(true, EVERYTHING);
+        let wanted = Wanted { count: 50, filter, exclude: F::peer(requester) };
+        let peers = refreshed::<F>(&world.handle, &announcement(requester), &wanted, xdp);
         assert_eq!(peers.len(), 50, "swarm of {size}");
         seen.extend(peers);
     }
@@ -636,36 +655,28 @@ fn forty_announces_of_fifty_see_what_independent_draws_would_in_swarms_of_all_si
         [100, 130, 160, 200, 300, 400, 500, 600, 700, 800, 1000, 1500, 2000, 3000, 5000, 10_000, 30_000, 100_000]
     {
         for seed in 0..if size < 4000 { 40 } else { 3 } {
-            coverage::<V4, false>(size, seed);
-            coverage::<V6, false>(size, seed);
-            coverage::<V4, true>(size, seed);
-            coverage::<V6, true>(size, seed);
+            coverage::<V4>(size, seed, false);
+            coverage::<V6>(size, seed, false);
+            coverage::<V4>(size, seed, true);
+            coverage::<V6>(size, seed, true);
         }
     }
 }
 
-/// Who is given whom in a swarm of `size` peers of each nearness.
-fn nearness<F: Peers, const HURRIED: bool>(size: u32) {
+/// Which peers are given to whom in a swarm of `size` peers of each scope.
+fn scopes<F: Peers>(size: u32, xdp: bool) {
     let world = World::new(&ROOMY, u64::from(size), false);
     let info_hash = torrent(1);
-    let (settings, scratch) = (world.handle.store().settings(), world.handle.scratch().expect("there"));
-    let place = Place::new(settings, &info_hash);
-    let memory = Double::<HURRIED> { handle: &world.handle, between: &|| {} };
-    let announcement = |peer| Announcement { info_hash: &info_hash, peer, seeder: false, event: PeerEvent::None };
+    let announcement = |peer| Announce { info_hash: &info_hash, peer, seeder: false, event: PeerEvent::None };
     let mut members: BTreeMap<F::Key, u32> = BTreeMap::new();
-    let sampled = |asker: F::Key, nearness: u32, want: u32| {
-        let (number, swarm) = refresh::<_, F>(&memory, &place, &announcement(asker)).expect("a known peer");
-        let wanted = Wanted::new(true, nearness);
-        let sample =
-            sample::<_, F>(&memory, settings, scratch, number, swarm, want, wanted, asker).unwrap_or_else(|| {
-                sample::<_, F>(&world.handle, settings, scratch, number, swarm, want, wanted, asker).expect("no hurry")
-            });
-        read::<F>(&world.handle, sample)
+    let sampled = |requester: F::Key, visible: u32, count: u32| {
+        let wanted = Wanted { count, filter: PeerFilter::new(true, visible), exclude: requester };
+        refreshed::<F>(&world.handle, &announcement(requester), &wanted, xdp)
     };
     for number in 0..size {
-        for nearness in 0..=NEAREST {
+        for nearness in 0..=EVERYTHING {
             let peer = F::near_peer(nearness, number);
-            update::<_, F>(&world.handle, &announcement(peer)).expect("room");
+            upsert::announce::<_, F>(&world.handle.context(), &announcement(peer)).expect("room");
             members.insert(peer, nearness);
             if number > 0 {
                 continue;
@@ -682,9 +693,9 @@ fn nearness<F: Peers, const HURRIED: bool>(size: u32) {
             }
         }
     }
-    for near in 0..=NEAREST {
+    for near in 0..=EVERYTHING {
         let asker = F::near_peer(near, 0);
-        assert_eq!(scope::nearness(F::near(asker)), near);
+        assert_eq!(scope::visible(F::scope(asker)), near);
         let allowed = members.values().filter(|of| **of <= near).count() - 1;
         let mut seen = BTreeSet::new();
         for _ in 0..60 {
@@ -698,17 +709,17 @@ fn nearness<F: Peers, const HURRIED: bool>(size: u32) {
         }
         assert!(seen.len() * 10 >= allowed.min(400) * 9, "{size} of each, {near}: {} of {allowed} seen", seen.len());
         // Whoever is to see everybody does.
-        assert!(sampled(asker, NEAREST, 50).len() == (members.len() - 1).min(50));
+        assert!(sampled(asker, EVERYTHING, 50).len() == (members.len() - 1).min(50));
     }
 }
 
 #[test]
 fn peers_are_given_to_whoever_is_as_near() {
     for size in [1, 2, 3, 10, 30, 60, 120] {
-        nearness::<V4, false>(size);
-        nearness::<V4, true>(size);
-        nearness::<V6, false>(size);
-        nearness::<V6, true>(size);
+        scopes::<V4>(size, false);
+        scopes::<V4>(size, true);
+        scopes::<V6>(size, false);
+        scopes::<V6>(size, true);
     }
 }
 
@@ -719,8 +730,8 @@ fn fairness<F: Peers>(size: u32, want: u32) {
     let mut number = None;
     for peer in 0..size {
         let announcement =
-            Announcement { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
-        number = update::<_, F>(&world.handle, &announcement).expect("room");
+            Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
+        number = upsert::announce::<_, F>(&world.handle.context(), &announcement).expect("room").map(|swarm| swarm.id);
     }
     assert_eq!(counts(&world.handle, &info_hash), Counts { seeders: 0, leechers: size, completed: 0 });
     let rounds = size * 400 / want;
@@ -748,16 +759,14 @@ fn nobody_is_given_much_more_or_less_often_than_others() {
     }
 }
 
-/// A handle of a store in which something happens between two turns of a loop, or which is [`Platform::HURRIED`].
-struct Double<'a, const HURRIED: bool> {
+/// A handle of a store in which something happens between two turns of a loop.
+struct Interrupted<'a> {
     handle: &'a Handle,
     between: &'a dyn Fn(),
 }
 
-impl<const HURRIED: bool> Platform for Double<'_, HURRIED> {
-    const BOUNDED: bool = false;
-    const HURRIED: bool = HURRIED;
-    type Inner = Handle;
+impl Platform for Interrupted<'_> {
+    const SPIN_LIMIT: Option<u32> = None;
 
     fn settings(&self) -> Option<&Settings> {
         self.handle.settings()
@@ -768,36 +777,36 @@ impl<const HURRIED: bool> Platform for Double<'_, HURRIED> {
     fn bucket(&self, number: u32) -> Option<&Bucket> {
         self.handle.bucket(number)
     }
-    fn swarm(&self, number: u32) -> Option<&Swarm> {
-        self.handle.swarm(number)
+    fn swarm(&self, id: SwarmId) -> Option<&Swarm> {
+        self.handle.swarm(id)
     }
-    fn partition(&self, number: u32) -> Option<&Partition> {
-        self.handle.partition(number)
+    fn partition(&self, id: PartitionId) -> Option<&Partition> {
+        self.handle.partition(id)
     }
-    fn chunk_v4(&self, number: u32) -> Option<&ChunkV4> {
-        self.handle.chunk_v4(number)
+    fn chunk_v4(&self, id: ChunkId) -> Option<&ChunkV4> {
+        self.handle.chunk_v4(id)
     }
-    fn chunk_v6(&self, number: u32) -> Option<&ChunkV6> {
-        self.handle.chunk_v6(number)
+    fn chunk_v6(&self, id: ChunkId) -> Option<&ChunkV6> {
+        self.handle.chunk_v6(id)
     }
     fn scratch(&self) -> Option<&Scratch> {
         self.handle.scratch()
     }
-    fn random(&self) -> u32 {
-        self.handle.random()
+    fn random(&self, scratch: &Scratch) -> u32 {
+        self.handle.random(scratch)
     }
     fn count(&self, counter: Counter, by: u64) {
         self.handle.count(counter, by);
     }
-    fn rarely(&self, work: Rare) -> Result<u32, StoreError> {
-        self.handle.rarely(work)
+    fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError> {
+        self.handle.run_cold(work)
     }
     fn pause(&self, tries: u32) {
         self.handle.pause(tries);
     }
-    fn repeat<S: LoopStep<Handle>>(&self, turns: u32, body: &mut S) {
+    fn repeat<S: LoopStep<Self>>(&self, turns: u32, body: &mut S) {
         for turn in 0..turns {
-            if !body.step(self.handle, turn) {
+            if !body.step(self, turn) {
                 break;
             }
             (self.between)();
@@ -812,12 +821,12 @@ fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
         let (handle, other) = (store.handle(CounterSet::Udp), store.handle(CounterSet::Http));
         let info_hash = torrent(0);
         let announce = |peer: u32, event| {
-            let announcement = Announcement { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event };
-            update::<_, F>(&other, &announcement).expect("room").expect("a torrent")
+            let announcement = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event };
+            upsert::announce::<_, F>(&other.context(), &announcement).expect("room").expect("a torrent").id
         };
-        let mut number = 0;
+        let mut swarm = SwarmId::new(0);
         for peer in 0..size {
-            number = announce(peer, PeerEvent::Started);
+            swarm = announce(peer, PeerEvent::Started);
         }
         let next = Cell::new(0);
         let between = || {
@@ -830,21 +839,15 @@ fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
                 next.set(next.get() + 1);
             }
         };
-        let memory = Double::<false> { handle: &handle, between: &between };
-        let (settings, scratch) = (store.settings(), handle.scratch().expect("there"));
-        let swarm = handle.swarm(number).expect("a swarm that was found");
-        let want = F::WANT_LIMIT;
-        let sample = sample::<_, F>(
-            &memory,
-            settings,
-            scratch,
-            number,
-            swarm,
-            want,
-            Wanted::new(true, NEAREST),
-            F::peer(u32::MAX >> 8),
-        );
-        let sample = sample.expect("no hurry");
+        let platform = Interrupted { handle: &handle, between: &between };
+        let cx = Context::new(&platform).expect("all records are there");
+        let wanted = Wanted {
+            count: F::NUMWANT_LIMIT,
+            filter: PeerFilter::new(true, EVERYTHING),
+            exclude: F::peer(u32::MAX >> 8),
+        };
+        let swarm = cx.swarm(swarm).expect("a swarm that was found");
+        let sample = sample::<_, F>(&cx, swarm, &wanted).expect("as many tries as it takes");
         let given = read::<F>(&handle, sample);
         let unique: BTreeSet<_> = given.iter().collect();
         assert_eq!(
@@ -882,12 +885,12 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
         scope.spawn(move || {
             let mut turn = 0;
             while !done.load(Ordering::Relaxed) {
-                let slice =
-                    Sweep { first: 0, swarms: 32, peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE };
-                sweep(&watcher, &slice, |_, _| {}).expect("all records are there");
+                let ages = Ages { peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE };
+                sweep(&watcher.context(), &Batch { first: 0, swarms: 32, ages }, |_, _| {})
+                    .expect("all records are there");
                 for swarm in 0..swarms {
                     turn += 1;
-                    let Some(number) = find_number(&watcher, &torrent(swarm)) else { continue };
+                    let Some(number) = find(&watcher, &torrent(swarm)) else { continue };
                     let asker = F::peer(turn % (threads * peers));
                     let given = given::<F>(&watcher, number, 50, true, asker);
                     assert!(!given.contains(&asker), "the asker itself");
@@ -910,7 +913,7 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
         let expected: BTreeMap<F::Key, bool> = (0..threads * peers)
             .filter_map(|peer| state(swarm, peer, rounds).map(|seeder| (F::peer(peer), seeder)))
             .collect();
-        let number = find_number(&handle, &torrent(swarm)).expect("stored");
+        let number = find(&handle, &torrent(swarm)).expect("stored");
         let there: BTreeMap<F::Key, bool> =
             stored::<F>(&handle, number).into_iter().map(|(peer, flags)| (peer, flags & LEECHER == 0)).collect();
         assert!(there == expected, "swarm {swarm}: {} peers instead of {}", there.len(), expected.len());
@@ -944,7 +947,11 @@ fn work<F: Peers>(handle: &Handle, thread: u32, swarms: u32, peers: u32, rounds:
                     Some(seeder) => (seeder, if seeder { PeerEvent::Completed } else { PeerEvent::None }),
                 };
                 let info_hash = &torrent(swarm);
-                update::<_, F>(handle, &Announcement { info_hash, peer: F::peer(peer), seeder, event }).expect("room");
+                upsert::announce::<_, F>(
+                    &handle.context(),
+                    &Announce { info_hash, peer: F::peer(peer), seeder, event },
+                )
+                .expect("room");
                 // Counted once for as long as the peer is known.
                 let known = seeding.entry((swarm, peer)).or_insert(false);
                 if event == PeerEvent::Completed && !*known {
@@ -992,5 +999,7 @@ fn counters_add_up_to_what_is_stored() {
     assert_eq!((event(Event::Expired), event(Event::TorrentCreated)), (1000, 7));
     let renewed: Vec<_> = (0..REFRESH_AGES).map(|minutes| world.counter(Counter::Refreshed(minutes as u32))).collect();
     assert_eq!((renewed[PEER_TIMEOUT as usize - 1], renewed.iter().sum()), (500, 500_u64));
-    assert!(partitions::<V4>(&world.handle, 0).all(|partition| partition.peers.load() <= capacity::<V4>()));
+    assert!(
+        partitions::<V4>(&world.handle, SwarmId::new(0)).all(|partition| partition.peers.load() <= capacity::<V4>())
+    );
 }

@@ -1,4 +1,82 @@
-//! What torrents are called.
+//! What torrents and the store's records are called.
 
-/// A 20-byte torrent identifier (BEP 3; for BEP 52 the truncated SHA-256).
+/// A torrent's info_hash (BEP 3), or the first 20 bytes of a v2 one (BEP 52).
 pub type InfoHash = [u8; 20];
+
+/// Declares the number of a kind of record. Numbers of different kinds cannot be mixed up.
+macro_rules! id {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[repr(transparent)]
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+            pub struct $name(u32);
+
+            impl $name {
+                /// The record with this number, counted from 0. It may be out of range: whoever looks the record up checks.
+                #[inline(always)]
+                #[must_use]
+                pub const fn new(number: u32) -> Self {
+                    Self(number)
+                }
+
+                /// The number.
+                #[inline(always)]
+                #[must_use]
+                pub const fn number(self) -> u32 {
+                    self.0
+                }
+
+                /// The number as it is kept where 0 stands for "none": one more.
+                #[inline(always)]
+                #[must_use]
+                pub const fn stored(self) -> u32 {
+                    self.0 + 1
+                }
+
+                /// The reverse of `stored`.
+                #[inline(always)]
+                #[must_use]
+                pub const fn from_stored(stored: u32) -> Option<Self> {
+                    if stored == 0 { None } else { Some(Self(stored - 1)) }
+                }
+            }
+
+            impl From<u32> for $name {
+                #[inline(always)]
+                fn from(number: u32) -> Self {
+                    Self(number)
+                }
+            }
+
+            impl From<$name> for u32 {
+                #[inline(always)]
+                fn from(id: $name) -> Self {
+                    id.0
+                }
+            }
+        )*
+    };
+}
+
+id! {
+    /// A swarm record.
+    SwarmId;
+    /// A partition record.
+    PartitionId;
+    /// A chunk of peers of one family, or a directory node, which is an IPv4 chunk.
+    ChunkId;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_numbers_come_back_and_zero_is_none() {
+        assert_eq!(SwarmId::from_stored(0), None);
+        for number in [0, 1, u32::MAX - 1] {
+            assert_eq!(SwarmId::from_stored(SwarmId::new(number).stored()), Some(SwarmId::new(number)));
+        }
+    }
+}

@@ -8,8 +8,9 @@
 //! | module | holds |
 //! |---|---|
 //! | [`word`] | the door to shared memory |
+//! | [`codegen`] | numbers as LLVM and the verifier need them |
 //! | [`outcome`] | every event and every reason, with label, sentence and counter |
-//! | [`id`] | what torrents are called |
+//! | [`id`] | what torrents and records are called |
 //! | [`programs`] | which XDP programs there are |
 //! | [`settings`] | the record by which the daemon steers the XDP program |
 //! | [`scratch`] | the working space of a request |
@@ -28,6 +29,7 @@
 )]
 
 pub mod bep15;
+pub mod codegen;
 pub mod id;
 pub mod net;
 pub mod outcome;

@@ -1,7 +1,8 @@
-//! What the XDP program and the daemon each have to provide for the code in this crate to run.
+//! What the XDP program and the daemon each have to provide for the code in this crate to run, and how it is handed down.
 
 use crate::{
-    outcome::{Counter, Event, Reason, StoreError},
+    id::{ChunkId, PartitionId, SwarmId},
+    outcome::{Counter, Event, IpVersion, Reason, StoreError},
     scratch::Scratch,
     settings::Settings,
     store::{
@@ -11,55 +12,67 @@ use crate::{
 };
 
 /// The body of a loop; see [`Platform::repeat`].
-pub trait Step<M> {
+pub trait Step<P> {
     /// One turn, with its number. False ends the loop.
-    fn step(&mut self, memory: &M, turn: u32) -> bool;
+    fn step(&mut self, platform: &P, turn: u32) -> bool;
 }
 
-/// Map elements by number, and the few things that differ between the kernel and a thread of the daemon.
+/// Work that few announces need ([`crate::store::cold`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColdPath {
+    /// Store the torrent whose info_hash stands at [`crate::scratch::HASHES_AT`] in the scratch space. The result is its swarm's number.
+    CreateTorrent,
+    /// Give a family its first partition, while the swarm's lock is held. The result of this and of `Split` is 0.
+    Promote(IpVersion, SwarmId),
+    /// Give a swarm one partition more if it needs one. No lock is held.
+    Split(IpVersion, SwarmId),
+}
+
+/// The records of the store by number, and the few things that differ between the kernel and a thread of the daemon.
 ///
-/// A handle is used by one core or thread at a time; the elements behind it are shared by all. Numbers that are out of
-/// range give `None`: numbers are read from memory that others write, so everybody checks.
+/// A platform is used by one core or thread at a time; the records behind it are shared by all. Numbers that are out of range
+/// give `None`: numbers are read from memory that others write, so every look-up checks.
 pub trait Platform: Sized {
-    /// Whether waiting is bounded, and a request that would have to wait longer given up with [`StoreError::Contended`]: in the kernel,
-    /// where the daemon can take it over. The daemon itself waits for ever.
-    const BOUNDED: bool;
-
-    /// Whether a sample that takes more than one visit is given up ([`crate::store::sample`]): in the program that answers most
-    /// announces, where another one can go on. It is shorter by a loop, and by what that takes of its stack.
-    const HURRIED: bool = false;
-
-    /// The handle that loop bodies get ([`Platform::repeat`]).
-    type Inner: Platform;
+    /// How often a lock is tried before the request is given up with [`StoreError::Contended`]. Limited in the kernel, where the
+    /// daemon can take the request over; `None` in the daemon, which waits as long as it takes.
+    const SPIN_LIMIT: Option<u32>;
 
     /// The settings record.
     fn settings(&self) -> Option<&Settings>;
+    /// This core's or thread's own scratch space.
+    fn scratch(&self) -> Option<&Scratch>;
     /// The allocators' record.
     fn pools(&self) -> Option<&Pools>;
     /// A bucket of the swarm index.
     fn bucket(&self, number: u32) -> Option<&Bucket>;
     /// A swarm record.
-    fn swarm(&self, number: u32) -> Option<&Swarm>;
+    fn swarm(&self, id: SwarmId) -> Option<&Swarm>;
     /// A partition record.
-    fn partition(&self, number: u32) -> Option<&Partition>;
-    /// A chunk of IPv4 peers, or a directory node.
-    fn chunk_v4(&self, number: u32) -> Option<&ChunkV4>;
+    fn partition(&self, id: PartitionId) -> Option<&Partition>;
+    /// A chunk of IPv4 peers.
+    fn chunk_v4(&self, id: ChunkId) -> Option<&ChunkV4>;
     /// A chunk of IPv6 peers.
-    fn chunk_v6(&self, number: u32) -> Option<&ChunkV6>;
-    /// This core's or thread's own working space.
-    fn scratch(&self) -> Option<&Scratch>;
-    /// A random number; need not be hard to guess.
-    fn random(&self) -> u32;
+    fn chunk_v6(&self, id: ChunkId) -> Option<&ChunkV6>;
+    /// A random number; need not be hard to guess. `scratch` is this platform's.
+    fn random(&self, scratch: &Scratch) -> u32;
     /// Adds to a counter.
     fn count(&self, counter: Counter, by: u64);
-    /// Calls `body` with 0, 1, … `turns` - 1 until it says false.
-    fn repeat<S: Step<Self::Inner>>(&self, turns: u32, body: &mut S);
+    /// Calls `body` with 0, 1, … `turns` - 1 until it returns false.
+    fn repeat<S: Step<Self>>(&self, turns: u32, body: &mut S);
     /// Called between two tries for a lock.
     fn pause(&self, tries: u32);
+    /// Does work that is needed rarely. In the kernel these are global functions with numbers for arguments: the verifier looks at
+    /// each of them once, and not on every path that leads to it. On the host it is a call of [`crate::store::cold::run`].
+    ///
+    /// # Errors
+    /// Those of [`crate::store::cold::run`].
+    fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError>;
 
-    /// Does work that is needed rarely ([`crate::store::cold`]). In the kernel these are functions of their own, with numbers for arguments: the
-    /// verifier looks at each once and not on every path that leads to it.
-    fn rarely(&self, work: Rare) -> Result<u32, StoreError>;
+    /// A directory node: an IPv4 chunk that holds entries instead of peers.
+    #[inline(always)]
+    fn node(&self, id: ChunkId) -> Option<&ChunkV4> {
+        self.chunk_v4(id)
+    }
 
     /// Counts an event.
     #[inline(always)]
@@ -72,62 +85,114 @@ pub trait Platform: Sized {
     fn reason(&self, reason: impl Into<Reason>) {
         self.count(Counter::Reason(reason.into()), 1);
     }
-}
 
-/// What to do. The numbers are those of swarms and partitions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rare {
-    /// Store the torrent whose info_hash stands at [`crate::scratch::HASHES_AT`] in the scratch space; the result is its swarm number.
-    Create,
-    /// Give a family its first partition; the swarm's lock is held. The result of this and of `Split` is 0.
-    Found {
-        /// [`crate::store::family::Family::TAG`].
-        family: u32,
-        /// Swarm number.
-        swarm: u32,
-    },
-    /// Give a swarm, of which no lock is held, one partition more if it needs one.
-    Split {
-        /// [`crate::store::family::Family::TAG`].
-        family: u32,
-        /// Swarm number.
-        swarm: u32,
-    },
-}
-
-/// Takes a lock, trying as often as this side may.
-///
-/// # Errors
-/// [`StoreError::Contended`].
-#[inline(always)]
-pub fn acquire<M: Platform>(memory: &M, lock: &Lock) -> Result<(), StoreError> {
-    if lock.try_lock() {
-        return Ok(());
-    }
-    let mut spin = Spin { lock, held: 0 };
-    while spin.held == 0 {
-        memory.repeat(SPINS, &mut spin);
-        if M::BOUNDED && spin.held == 0 {
-            return Err(StoreError::Contended);
+    /// Takes a lock, trying as often as this platform may.
+    ///
+    /// # Errors
+    /// [`StoreError::Contended`], only where tries are limited.
+    #[inline(always)]
+    fn acquire(&self, lock: &Lock) -> Result<(), StoreError> {
+        if lock.try_lock() {
+            return Ok(());
         }
+        let mut spin = Spin { lock, held: 0 };
+        while spin.held == 0 {
+            self.repeat(Self::SPIN_LIMIT.unwrap_or(u32::MAX), &mut spin);
+            if Self::SPIN_LIMIT.is_some() && spin.held == 0 {
+                return Err(StoreError::Contended);
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
-
-/// How often a lock is tried: about two microseconds in the kernel. The longest work under a lock takes less, unless
-/// a thread of the daemon was put to sleep while it held the lock.
-const SPINS: u32 = 64;
 
 struct Spin<'l> {
     lock: &'l Lock,
+    /// 64 bits wide, as are the fields of all loop bodies: LLVM merges stores to the stack, and the verifier wants them aligned.
     held: u64,
 }
 
-impl<M: Platform> Step<M> for Spin<'_> {
+impl<P: Platform> Step<P> for Spin<'_> {
     #[inline(always)]
-    fn step(&mut self, memory: &M, turn: u32) -> bool {
-        memory.pause(turn + 1);
+    fn step(&mut self, platform: &P, turn: u32) -> bool {
+        platform.pause(turn + 1);
         self.held = u64::from(self.lock.try_lock());
         self.held == 0
     }
+}
+
+/// What every request needs, looked up once and handed down by reference.
+pub struct Context<'m, P> {
+    /// The records.
+    pub platform: &'m P,
+    /// The settings record.
+    pub settings: &'m Settings,
+    /// The scratch space.
+    pub scratch: &'m Scratch,
+}
+
+impl<'m, P: Platform> Context<'m, P> {
+    /// Looks settings and scratch space up.
+    ///
+    /// # Errors
+    /// [`StoreError::Internal`] if one of them is not there.
+    #[inline(always)]
+    pub fn new(platform: &'m P) -> Result<Self, StoreError> {
+        match (platform.scratch(), platform.settings()) {
+            (Some(scratch), Some(settings)) => Ok(Self { platform, settings, scratch }),
+            _ => Err(StoreError::Internal),
+        }
+    }
+
+    /// The present minute ([`Settings::minute`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn minute(&self) -> u32 {
+        self.settings.minute.load()
+    }
+
+    /// A random number; need not be hard to guess.
+    #[inline(always)]
+    #[must_use]
+    pub fn random(&self) -> u32 {
+        self.platform.random(self.scratch)
+    }
+
+    /// A swarm record with its number.
+    #[inline(always)]
+    #[must_use]
+    pub fn swarm(&self, id: SwarmId) -> Option<SwarmRef<'m>> {
+        match self.platform.swarm(id) {
+            Some(record) => Some(SwarmRef { id, record }),
+            None => None,
+        }
+    }
+
+    /// A partition record with its number.
+    #[inline(always)]
+    #[must_use]
+    pub fn partition(&self, id: PartitionId) -> Option<PartitionRef<'m>> {
+        match self.platform.partition(id) {
+            Some(record) => Some(PartitionRef { id, record }),
+            None => None,
+        }
+    }
+}
+
+/// A swarm record and its number.
+#[derive(Clone, Copy)]
+pub struct SwarmRef<'m> {
+    /// The number.
+    pub id: SwarmId,
+    /// The record.
+    pub record: &'m Swarm,
+}
+
+/// A partition record and its number.
+#[derive(Clone, Copy)]
+pub struct PartitionRef<'m> {
+    /// The number.
+    pub id: PartitionId,
+    /// The record.
+    pub record: &'m Partition,
 }

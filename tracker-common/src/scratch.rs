@@ -1,5 +1,6 @@
-//! The working space of one request: the reply, built where its headers can be put in front of it, and the few values that
-//! the verifier has to forget (what it does not follow, it does not multiply paths by).
+//! The scratch space of one request: the reply, built where its headers can be put in front of it, and values that are kept here
+//! and not on the stack: because a BPF program has 512 bytes of that, and because the verifier does not know the value of what was
+//! in a map, so that it does not follow every path with every value.
 
 use crate::word::{Word, Word32};
 use core::cell::UnsafeCell;
@@ -27,11 +28,11 @@ const _: () = assert!((REPLY_BLOCKS + 1).is_power_of_two());
 
 const _: () = assert!(START_MASK + (REPLY_BLOCKS + 1) * BLOCK <= SCRATCH_BYTES);
 
-/// Partitions whose versions are remembered while a sample is taken.
-pub const VERSIONS: usize = 32;
+/// Partitions whose versions are remembered while a sample is taken. A power of two.
+pub const REMEMBERED_VERSIONS: usize = 32;
 
 /// Counters by which the samples of one core are spread over each swarm ([`crate::store::sample`]). A power of two.
-pub const SPREADS: usize = 64;
+pub const SAMPLE_COUNTERS: usize = 64;
 
 /// A word at any address. Read and written whole, where an array of bytes might become a call of memcpy.
 #[repr(C, packed)]
@@ -68,57 +69,60 @@ macro_rules! kept_in_words {
 }
 
 kept_in_words! {
-    /// A sample being taken from a grown swarm ([`crate::store::sample`]).
-    Visit,
-    /// The same between two turns of its loop. Not on the stack, which is short in the kernel.
-    VisitWords {
+    /// The walk of a sample over the partitions of a grown swarm ([`crate::store::sample`]).
+    ///
+    /// It goes round the positions that there are in a round of linear hashing. A partition has one of them, or two while it has yet to
+    /// be split.
+    Walk,
+    /// The same between two steps of its loop. Not on the stack: a BPF program has 512 bytes of it.
+    WalkWords {
         /// How many partitions the swarm has.
         partitions,
-        /// The present turn.
-        turn,
-        /// 1 if the first turn is one beyond the last partition: which kind of turn comes first where a partition has two.
-        flip,
-        /// From one turn to the next.
+        /// The present position.
+        position,
+        /// 1 if the first position is one beyond the last partition: where a partition has two, the second then comes first.
+        second_first,
+        /// From one position to the next.
         stride,
-        /// Turns done in the present lap.
-        turns,
-        /// Laps done.
-        lap,
-        /// Partitions visited.
-        visits,
-        /// Whether the present lap has found anything.
-        fruitful,
-        /// The asker's partition.
-        own_place,
-        /// Which peers are wanted ([`crate::store::family::Wanted`]).
-        wanted,
+        /// Steps done in the present pass.
+        steps,
+        /// Passes done.
+        passes,
+        /// Partitions that peers were taken of.
+        partitions_read,
+        /// Whether the present pass has found any peer.
+        pass_found_peers,
+        /// Index of the requester's own partition.
+        own_partition,
+        /// Which peers are taken ([`PeerFilter::number`](crate::store::filter::PeerFilter::number)).
+        filter,
         /// Bytes collected.
-        cursor,
+        collected,
         /// Bytes that are enough.
         enough,
     }
 }
 
-/// What a sample ([`crate::store::sample`]) keeps besides.
+/// What a sample ([`crate::store::sample`]) keeps.
 #[repr(C)]
 #[derive(Default)]
 pub struct Sampling {
-    /// What is known between two turns.
-    pub visit: VisitWords,
+    /// The walk over partitions.
+    pub walk: WalkWords,
     /// The swarm's number.
     pub swarm: Word32,
-    /// Bytes collected when the partition that is being visited has been read.
-    pub collected: Word32,
+    /// Bytes collected when the partition that is being read is done.
+    pub collected_here: Word32,
     /// A random number.
     pub random: Word32,
-    /// The turn it begins with.
-    pub first_turn: Word32,
-    /// Which peer of a partition it begins with, in 2^32nds of the partition.
+    /// The position that the walk begins with.
+    pub first_position: Word32,
+    /// Which peer of a partition is the first, in 2^32nds of the partition.
     pub first_peer: Word32,
-    /// Which of the peers collected is given first.
-    pub first: Word32,
-    /// Whether somebody may have been collected who is too near, and has to be left out.
-    pub sift: Word32,
+    /// Which of the collected peers is returned first.
+    pub first_returned: Word32,
+    /// Whether peers may have been collected that are hidden from the requester, and have to be dropped.
+    pub hides: Word32,
     /// Bytes of those that are kept.
     pub kept: Word32,
 }
@@ -155,9 +159,9 @@ pub struct Scratch {
     /// Splitting: chunks taken.
     pub chunks_taken: Word32,
     /// A sample being taken.
-    pub sample: Sampling,
-    /// A peer's key, up to three words.
-    pub peer: [Word; 3],
+    pub sampling: Sampling,
+    /// The peer that a sample excludes, one to three words.
+    pub excluded_peer: [Word; 3],
     /// From one program to the next.
     pub handover: Handover,
     /// What a packet has still to grow by. Used in the kernel only.
@@ -166,12 +170,12 @@ pub struct Scratch {
     pub refused: Word32,
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
     pub sequence: Word,
-    forgotten: Word32,
-    /// Sampling: how many samples this core has taken, for swarms whose number is the same modulo [`SPREADS`]; begins anywhere.
-    pub spreads: [Word32; SPREADS],
+    unknown: Word32,
+    /// Sampling: how many samples this core has taken, for swarms whose number is the same modulo [`SAMPLE_COUNTERS`]; begins anywhere.
+    pub samples: [Word32; SAMPLE_COUNTERS],
     /// Sampling: version and number of peers of a partition when its first chunk was read, with a mark of the partition and the
     /// sample.
-    pub versions: [Word; VERSIONS],
+    pub versions: [Word; REMEMBERED_VERSIONS],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }
 
@@ -182,14 +186,15 @@ const _: () = assert!(size_of::<Scratch>() <= 6976);
 unsafe impl Sync for Scratch {}
 
 impl Scratch {
-    /// The number itself, without what the verifier knows about it: paths that differ only in that become one.
+    /// The number itself, without what the verifier knows about it ("unknown scalar" is its term): the number goes through memory of a
+    /// map. Paths that differ only in it become one.
     #[inline(always)]
     #[must_use]
-    pub fn forget(&self, number: u32) -> u32 {
+    pub fn as_unknown_scalar<N: From<u32> + Into<u32>>(&self, number: N) -> N {
         #[cfg(target_arch = "bpf")]
         {
-            self.forgotten.store(number);
-            self.forgotten.load()
+            self.unknown.store(number.into());
+            self.unknown.load().into()
         }
         #[cfg(not(target_arch = "bpf"))]
         number
@@ -212,6 +217,14 @@ impl Scratch {
             // SAFETY: the bound was checked in the line above; the space belongs to the one user of the handle.
             unsafe { self.bytes().add(offset).cast::<T>().write_unaligned(value) }
         }
+    }
+
+    /// Writes a part of a compact peer at `cursor` bytes behind [`PEERS_AT`].
+    #[inline(always)]
+    pub(crate) fn put_compact<T: Copy>(&self, cursor: u32, value: T) {
+        // SAFETY: `cursor` was masked by `sample::COLLECTED_MAX` before the chunk that is being copied, and a chunk adds less than 300
+        // bytes; `sample` asserts that all that is inside the space.
+        unsafe { self.bytes().add(PEERS_AT + cursor as usize).cast::<T>().write_unaligned(value) }
     }
 
     /// The word at `offset`, which the caller has computed from a start masked by [`START_MASK`] and the length of a reply.

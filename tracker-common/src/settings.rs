@@ -30,13 +30,13 @@ pub struct Settings {
     /// The interval told varies by up to this many seconds in both directions.
     pub interval_jitter: Word32,
     /// Peers given when the client does not say how many it wants.
-    pub want_default: Word32,
-    /// At most this many IPv4 peers in a UDP reply ([`crate::store::family::Family::WANT_LIMIT`] at most).
-    pub want_max_v4: Word32,
-    /// At most this many IPv6 peers in a UDP reply ([`crate::store::family::Family::WANT_LIMIT`] at most).
-    pub want_max_v6: Word32,
+    pub default_numwant: Word32,
+    /// At most this many IPv4 peers in a UDP reply ([`crate::store::family::Family::NUMWANT_LIMIT`] at most).
+    pub max_numwant_v4: Word32,
+    /// At most this many IPv6 peers in a UDP reply ([`crate::store::family::Family::NUMWANT_LIMIT`] at most).
+    pub max_numwant_v6: Word32,
     /// Not 0: peers with private and other local addresses are given to everybody ([`crate::store::scope`]).
-    pub give_near_peers: Word32,
+    pub give_local_peers: Word32,
     /// Padding.
     pub unused: Word32,
     /// Buckets of the swarm index that are in use.
@@ -71,10 +71,10 @@ impl Settings {
     /// At most this many peers in a UDP reply over that version of IP.
     #[inline(always)]
     #[must_use]
-    pub fn want_max(&self, version: IpVersion) -> u32 {
+    pub fn max_numwant(&self, version: IpVersion) -> u32 {
         match version {
-            IpVersion::V4 => self.want_max_v4.load(),
-            IpVersion::V6 => self.want_max_v6.load(),
+            IpVersion::V4 => self.max_numwant_v4.load(),
+            IpVersion::V6 => self.max_numwant_v6.load(),
         }
     }
 }

@@ -130,24 +130,6 @@ word!(
     AtomicU32
 );
 
-/// The number itself, without what the compiler knows about it: where a bound that the verifier has to see would otherwise
-/// be moved to another form of the number.
-#[inline(always)]
-#[must_use]
-pub fn opaque(number: u64) -> u64 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut number = number;
-        // SAFETY: one instruction on one register. An empty line would break the line information.
-        unsafe {
-            core::arch::asm!("{0} += 0", inout(reg) number, options(pure, nomem, nostack));
-        }
-        number
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    number
-}
-
 /// Keeps loads after a successful [`Word::replace`] from being done before its write: what two sides need that each write a
 /// word and then look at the other's. On x86-64 the instruction itself is such a barrier, also in BPF.
 #[inline(always)]

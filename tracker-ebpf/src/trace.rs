@@ -1,44 +1,42 @@
 //! Single packets, told to whoever asks (`tracker trace`). Nobody asks most of the time, which then costs a load and a compare.
 
-use crate::{
-    maps::{Kernel, TRACE},
-    packet::Packet,
-};
+use crate::{frame::packet::Packet, maps::TRACE, platform::Kernel};
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_ktime_get_ns, bpf_xdp_load_bytes},
 };
 use tracker_common::{
+    codegen::barrier_var,
     outcome::{Counter, Event},
     platform::Platform as _,
     settings::Settings,
     trace::{CAPTURE, Record},
-    word::opaque,
 };
 
 /// Where the request's frame begins.
 #[derive(Clone, Copy)]
-pub(crate) enum Place {
-    /// With the packet.
-    Beginning,
+pub(crate) enum FrameStart {
+    /// Where the packet begins.
+    Packet,
     /// Where [`Handover::front_growth`](tracker_common::reply::Handover::front_growth) says, which was set for this very packet.
-    Checked,
+    BehindGrowth,
 }
 
 /// Tells of a packet, if somebody asks: has to be called where the outcome is counted, and before the request is overwritten.
 #[inline(always)]
-pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, action: u32, place: Place) {
+pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, action: u32, start: FrameStart) {
     if settings.trace_until.load() != 0 {
-        rare_trace(packet.context(), outcome.index() as u32, action, place as u32);
+        cold_trace(packet.context(), outcome.index() as u32, action, start as u32);
     }
 }
 
-/// [`packet`] while somebody asks. A global function, which the verifier looks at once ([`crate::rare`]).
+/// [`packet`] while somebody asks. A global function, which the verifier looks at once ([`crate::cold`]).
 // SAFETY: the name is unique to this program; nobody but this program calls it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn rare_trace(context: *mut xdp_md, outcome: u32, action: u32, place: u32) -> u32 {
-    let (Some(settings), Some(scratch)) = (Kernel.settings(), Kernel.scratch()) else { return 0 };
+pub extern "C" fn cold_trace(context: *mut xdp_md, outcome: u32, action: u32, start: u32) -> u32 {
+    let kernel = Kernel::without_counters();
+    let (Some(settings), Some(scratch)) = (kernel.settings(), kernel.scratch()) else { return 0 };
     // Who asked may be gone.
     if settings.second.load() > settings.trace_until.load() {
         return 0;
@@ -49,11 +47,11 @@ pub extern "C" fn rare_trace(context: *mut xdp_md, outcome: u32, action: u32, pl
         return 0;
     }
     let packet = Packet::new(context);
-    let front = if place == Place::Checked as u32 { scratch.handover.front_growth.load() } else { 0 };
+    let front = if start == FrameStart::BehindGrowth as u32 { scratch.handover.front_growth.load() } else { 0 };
     let there = packet.length().wrapping_sub(front as usize);
     let captured = if there > CAPTURE { CAPTURE } else { there };
     // As in `Packet::load`: both bounds of the very number that is handed over.
-    let less = opaque(captured.wrapping_sub(1) as u64) as usize;
+    let less = barrier_var(captured.wrapping_sub(1) as u64) as usize;
     if less >= CAPTURE {
         return 0;
     }

@@ -5,11 +5,11 @@
 //! stored, so large populations are not in the processor's caches.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use std::{cell::Cell, hint::black_box, sync::Arc};
+use std::{cell::Cell, hint::black_box, net::SocketAddr, sync::Arc};
 use tracker_common::{
     bep15::{
-        connection_id::{self, Address},
-        datagram::{Source, respond},
+        connection_id::{self, IpKey},
+        datagram::respond,
         wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, PROTOCOL_ID},
     },
     settings::Settings,
@@ -58,7 +58,7 @@ impl Population {
     }
 
     fn connection_id(&self, peer: u32) -> [u8; 8] {
-        connection_id::issue(self.handle.store().settings(), Address::V4(address(peer))).to_be_bytes()
+        connection_id::issue(self.handle.store().settings(), IpKey::V4(address(peer))).to_be_bytes()
     }
 
     fn announce(&self, peer: u32, want: i32) -> [u8; 98] {
@@ -103,8 +103,8 @@ fn address(peer: u32) -> u32 {
     u32::from_le_bytes((0x0a00_0000 + peer).to_be_bytes())
 }
 
-fn source(peer: u32) -> Source {
-    Source::V4((0x0a00_0000 + peer).to_be_bytes(), 40_000)
+fn source(peer: u32) -> SocketAddr {
+    SocketAddr::from(((0x0a00_0000 + peer).to_be_bytes(), 40_000))
 }
 
 fn datagrams(criterion: &mut Criterion) {

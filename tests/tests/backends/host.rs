@@ -2,10 +2,7 @@
 
 use super::{Backend, Outcome, configure, labelled};
 use std::{collections::BTreeMap, sync::Arc};
-use tracker_common::{
-    bep15::datagram::{Source, respond},
-    settings::Settings,
-};
+use tracker_common::{bep15::datagram::respond, settings::Settings};
 use tracker_tests::packet::Frame;
 use tracker_user::store::{CounterSet, Handle, Store, sizes::Sizes};
 
@@ -23,7 +20,7 @@ impl Host {
 
 impl Backend for Host {
     fn send(&mut self, frame: &Frame, _: &[u8]) -> Result<Outcome, String> {
-        Ok(match respond(&self.handle, &frame.payload, Source::new(frame.source)) {
+        Ok(match respond(&self.handle, &frame.payload, frame.source) {
             Ok(reply) => {
                 let mut bytes = Vec::new();
                 if !self.handle.copy_out(reply.start, reply.length, &mut bytes) {

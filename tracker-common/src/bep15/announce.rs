@@ -1,40 +1,40 @@
 //! BEP 15 announce: from the 98 bytes of a request to the bytes of its reply.
 
+use super::{
+    connection_id::{self, IpKey},
+    reply::Reply,
+    wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
+};
 use crate::{
-    bep15::{
-        connection_id::{self, Address},
-        reply::Reply,
-        wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
-    },
     outcome::{Event, Reason, RequestReason, StoreError},
-    platform::Platform,
-    scratch::{PEERS_AT, START_MASK, Scratch},
+    platform::{Context, Platform, SwarmRef},
+    scratch::START_MASK,
     settings::Settings,
     store::{
-        family::{Family, Wanted},
-        layout::{Counts, Swarm},
-        membership::{Announcement, PeerEvent},
-        sample::{Sample, sample},
-        scope as reach,
-        upsert::update,
+        family::Family,
+        filter::PeerFilter,
+        layout::Counts,
+        membership::{Announce, PeerEvent},
+        sample::{Sample, Wanted, sample},
+        scope, upsert,
     },
 };
 
-/// How many peers to give: `num_want` as BEP 15 has it, negative for the default, cut to `max`; for a seeder, who is told of leechers
-/// only, at most as many as there are: where there are few, or none, it is not worth looking through all the seeders.
+/// How many peers to return: `num_want` as BEP 15 has it, negative for the default, cut to `max`. For a seeder, which is told of
+/// leechers only, at most as many as there are: where there are few, or none, it is not worth looking through all the seeders.
 #[inline(always)]
 #[must_use]
-pub fn wanted(settings: &Settings, num_want: i32, max: u32, seeder: bool, counts: &Counts) -> u32 {
-    let want = if num_want < 0 { settings.want_default.load() } else { num_want as u32 };
+pub fn peers_wanted(settings: &Settings, num_want: i32, max: u32, seeder: bool, counts: &Counts) -> u32 {
+    let want = if num_want < 0 { settings.default_numwant.load() } else { num_want as u32 };
     let want = if want > max { max } else { want };
     if seeder && want > counts.leechers { counts.leechers } else { want }
 }
 
-/// How near an asker is ([`reach`]); where the operator wants all peers to be given to everybody, as near as can be.
+/// Which scopes of peers a requester sees ([`scope::visible`]); where the operator wants all peers to be given to everybody, all.
 #[inline(always)]
 #[must_use]
-pub fn nearness<F: Family>(settings: &Settings, asker: F::Key) -> u32 {
-    if settings.give_near_peers.load() == 0 { reach::nearness(F::near(asker)) } else { reach::NEAREST }
+pub fn visible_scopes<F: Family>(settings: &Settings, requester: F::Key) -> u32 {
+    if settings.give_local_peers.load() == 0 { scope::visible(F::scope(requester)) } else { scope::EVERYTHING }
 }
 
 /// The interval to tell a client, in seconds: varied, so that clients that came at once do not come back at once.
@@ -46,22 +46,22 @@ pub fn interval(settings: &Settings, random: u32) -> u32 {
     settings.interval.load().wrapping_sub(jitter).wrapping_add(spread as u32)
 }
 
-/// An announce.
+/// An announce request.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a, K> {
+pub struct Request<'a, K> {
     /// What it says.
-    pub announcement: Announcement<'a, K>,
+    pub announce: Announce<'a, K>,
     num_want: i32,
     transaction_id: [u8; 4],
 }
 
-impl<'a, K: Copy> Asked<'a, K> {
+impl<'a, K: Copy> Request<'a, K> {
     /// What a request says; `peer` is its source address with the announced port.
     #[inline(always)]
     #[must_use]
     pub fn new(request: &'a AnnounceRequest, peer: K) -> Self {
         Self {
-            announcement: Announcement {
+            announce: Announce {
                 info_hash: &request.info_hash,
                 peer,
                 seeder: request.left == [0; 8],
@@ -71,71 +71,108 @@ impl<'a, K: Copy> Asked<'a, K> {
             transaction_id: request.header.transaction_id,
         }
     }
-
-    /// Whether it comes from the address it says, which is `source`, and may be stored.
-    ///
-    /// # Errors
-    /// [`RequestReason::ConnectionIdWrong`], [`RequestReason::PortZero`].
-    #[inline(always)]
-    pub fn verify(&self, settings: &Settings, request: &AnnounceRequest, source: Address) -> Result<(), RequestReason> {
-        if !connection_id::accept(settings, source, u64::from_be_bytes(request.header.connection_id)) {
-            return Err(RequestReason::ConnectionIdWrong);
-        }
-        if request.port == [0, 0] { Err(RequestReason::PortZero) } else { Ok(()) }
-    }
 }
 
-/// Answers an announce. `source` and `peer` are as in [`Asked`].
+/// Whether a request comes from the address it says, which is `source`, and may be stored.
 ///
 /// # Errors
-/// Those of [`Asked::verify`] and of [`update()`].
-pub fn announce<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    request: &AnnounceRequest,
-    source: Address,
-    peer: F::Key,
-) -> Result<Reply, Reason> {
-    let Some(settings) = memory.settings() else { return Err(StoreError::Internal.into()) };
-    let asked = Asked::new(request, peer);
-    asked.verify(settings, request, source)?;
-    let swarm = update::<M, F>(memory, &asked.announcement)?;
-    let swarm = swarm.and_then(|number| Some((number, memory.swarm(number)?)));
-    reply::<M, F>(memory, settings, scratch, &asked, swarm).ok_or(StoreError::Internal.into())
+/// [`RequestReason::ConnectionIdWrong`], [`RequestReason::PortZero`].
+#[inline(always)]
+pub fn verify(settings: &Settings, request: &AnnounceRequest, source: IpKey) -> Result<(), RequestReason> {
+    if !connection_id::accept(settings, source, u64::from_be_bytes(request.header.connection_id)) {
+        return Err(RequestReason::ConnectionIdWrong);
+    }
+    if request.port == [0, 0] { Err(RequestReason::PortZero) } else { Ok(()) }
 }
 
-/// The reply to an announce that has been stored, in this swarm if in any. `None` as from [`sample()`].
+/// Answers an announce. `source` and `peer` are as in [`verify`] and [`Request`].
+///
+/// # Errors
+/// Those of [`verify`] and of [`upsert::announce`].
+pub fn answer<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    request: &AnnounceRequest,
+    source: IpKey,
+    peer: F::Key,
+) -> Result<Reply, Reason> {
+    verify(cx.settings, request, source)?;
+    let request = Request::new(request, peer);
+    let swarm = upsert::announce::<P, F>(cx, &request.announce)?;
+    reply::<P, F>(cx, &request, swarm, sample::<P, F>).ok_or(StoreError::Internal.into())
+}
+
+/// The reply to an announce that has been stored, in this swarm if in any, with the peers that `take_sample` gives. `None` where that
+/// does.
 #[inline(always)]
-pub fn reply<M: Platform, F: Family>(
-    memory: &M,
-    settings: &Settings,
-    scratch: &Scratch,
-    asked: &Asked<'_, F::Key>,
-    swarm: Option<(u32, &Swarm)>,
+pub fn reply<'m, P: Platform, F: Family>(
+    cx: &Context<'m, P>,
+    request: &Request<'_, F::Key>,
+    swarm: Option<SwarmRef<'m>>,
+    take_sample: impl FnOnce(&Context<'m, P>, SwarmRef<'m>, &Wanted<F::Key>) -> Option<Sample>,
 ) -> Option<Reply> {
     let mut counts = Counts::default();
-    let mut found = Sample { start: PEERS_AT as u32, count: 0 };
-    if let Some((number, swarm)) = swarm {
-        counts = swarm.counts();
-        let Announcement { peer, seeder, event, .. } = asked.announcement;
+    let mut peers = Sample::EMPTY;
+    if let Some(swarm) = swarm {
+        counts = swarm.record.counts();
+        let Announce { peer, seeder, event, .. } = request.announce;
         if event != PeerEvent::Stopped {
-            let want = wanted(settings, asked.num_want, settings.want_max(F::VERSION), seeder, &counts);
-            let wanted = Wanted::new(!seeder, nearness::<F>(settings, peer));
-            found = sample::<M, F>(memory, settings, scratch, number, swarm, want, wanted, peer)?;
+            let max = cx.settings.max_numwant(F::VERSION);
+            let wanted = Wanted {
+                count: peers_wanted(cx.settings, request.num_want, max, seeder, &counts),
+                filter: PeerFilter::new(!seeder, visible_scopes::<F>(cx.settings, peer)),
+                exclude: peer,
+            };
+            peers = take_sample(cx, swarm, &wanted)?;
         }
     }
-    let start = found.start - ANNOUNCE_REPLY_LEN as u32;
+    let start = peers.start - ANNOUNCE_REPLY_LEN as u32;
     // Few peers are skipped: the mask changes nothing, but the verifier wants to see it.
     let at = start as usize & START_MASK;
-    scratch.put(at, ACTION_ANNOUNCE.to_be_bytes());
-    scratch.put(at + 4, asked.transaction_id);
-    scratch.put(at + 8, interval(settings, memory.random()).to_be_bytes());
-    scratch.put(at + 12, counts.leechers.to_be_bytes());
-    scratch.put(at + 16, counts.seeders.to_be_bytes());
+    cx.scratch.put(at, ACTION_ANNOUNCE.to_be_bytes());
+    cx.scratch.put(at + 4, request.transaction_id);
+    cx.scratch.put(at + 8, interval(cx.settings, cx.random()).to_be_bytes());
+    cx.scratch.put(at + 12, counts.leechers.to_be_bytes());
+    cx.scratch.put(at + 16, counts.seeders.to_be_bytes());
     Some(Reply {
         start,
-        length: ANNOUNCE_REPLY_LEN as u32 + found.count * F::PEER_BYTES,
-        peers: found.count,
+        length: ANNOUNCE_REPLY_LEN as u32 + peers.count * F::PEER_BYTES,
+        peers: peers.count,
         event: Event::announce(F::VERSION),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_wanted_follow_the_default_the_limit_and_the_leechers_there_are() {
+        let settings = Settings::default();
+        settings.default_numwant.store(50);
+        // (num_want, max, seeder, leechers, wanted)
+        for (num_want, max, seeder, leechers, wanted) in [
+            (-1, 200, false, 0, 50),
+            (i32::MIN, 200, false, 9, 50),
+            (-1, 20, false, 9, 20),
+            (0, 200, false, 9, 0),
+            (7, 200, false, 0, 7),
+            (i32::MAX, 200, false, 9, 200),
+            (-1, 200, true, 9, 9),
+            (-1, 200, true, 0, 0),
+            (3, 200, true, 9, 3),
+        ] {
+            let counts = Counts { leechers, ..Counts::default() };
+            assert_eq!(peers_wanted(&settings, num_want, max, seeder, &counts), wanted, "{num_want} {max} {seeder}");
+        }
+    }
+
+    #[test]
+    fn intervals_vary_by_the_jitter_and_no_more() {
+        let settings = Settings::default();
+        settings.interval.store(1800);
+        assert_eq!(interval(&settings, u32::MAX), 1800);
+        settings.interval_jitter.store(60);
+        assert_eq!(interval(&settings, 0), 1740);
+        assert_eq!(interval(&settings, u32::MAX), 1860);
+    }
 }

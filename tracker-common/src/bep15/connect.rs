@@ -1,14 +1,14 @@
 //! BEP 15 connect, and error replies.
 
+use super::{
+    connection_id::{self, IpKey},
+    reply::Reply,
+    wire::{ACTION_CONNECT, ACTION_ERROR, CONNECT_LEN, PROTOCOL_ID, RequestHeader},
+};
 use crate::{
-    bep15::{
-        connection_id::{self, Address},
-        reply::Reply,
-        wire::{ACTION_CONNECT, CONNECT_LEN, PROTOCOL_ID, RequestHeader},
-    },
-    outcome::{Event, Reason, RequestReason, StoreError},
-    platform::Platform,
+    outcome::{Event, IpVersion, Reason, RequestReason},
     scratch::Scratch,
+    settings::Settings,
 };
 
 /// Where the reply is built.
@@ -19,15 +19,14 @@ const AT: u32 = 128;
 /// # Errors
 /// [`RequestReason::BadMagic`].
 #[inline(always)]
-pub fn connect<M: Platform>(
-    memory: &M,
+pub fn connect(
+    settings: &Settings,
     request: &RequestHeader,
-    source: Address,
-) -> Result<[u64; CONNECT_LEN / 8], Reason> {
+    source: IpKey,
+) -> Result<[u64; CONNECT_LEN / 8], RequestReason> {
     if u64::from_be_bytes(request.connection_id) != PROTOCOL_ID {
-        return Err(RequestReason::BadMagic.into());
+        return Err(RequestReason::BadMagic);
     }
-    let Some(settings) = memory.settings() else { return Err(StoreError::Internal.into()) };
     let transaction_id = u64::from(u32::from_le_bytes(request.transaction_id));
     Ok([u64::from(ACTION_CONNECT.to_be()) | transaction_id << 32, connection_id::issue(settings, source).to_be()])
 }
@@ -36,22 +35,21 @@ pub fn connect<M: Platform>(
 ///
 /// # Errors
 /// As above.
-pub fn connect_reply<M: Platform>(
-    memory: &M,
+pub fn answer(
+    settings: &Settings,
     scratch: &Scratch,
     request: &RequestHeader,
-    source: Address,
-    event: Event,
-) -> Result<Reply, Reason> {
-    scratch.put(AT as usize, connect(memory, request, source)?);
-    Ok(Reply { start: AT, length: CONNECT_LEN as u32, peers: 0, event })
+    source: IpKey,
+) -> Result<Reply, RequestReason> {
+    scratch.put(AT as usize, connect(settings, request, source)?);
+    Ok(Reply { start: AT, length: CONNECT_LEN as u32, peers: 0, event: Event::connect(source.version()) })
 }
 
 /// An error reply with the text that belongs to the reason; `None` for reasons that clients are not told of.
 ///
-/// The longest one has 30 bytes, fewer than any request that can cause it ([`crate::bep15::datagram`]).
+/// The longest one has 30 bytes, fewer than any request that can cause it ([`super::datagram`]).
 #[inline(always)]
-pub fn error(scratch: &Scratch, reason: Reason, transaction_id: [u8; 4], event: Event) -> Option<Reply> {
+pub fn error(scratch: &Scratch, reason: Reason, transaction_id: [u8; 4], version: IpVersion) -> Option<Reply> {
     // Constant lengths for the verifier: a text is written in words and cut.
     let text = reason.message()?;
     let mut padded = [0_u8; TEXT_MAX];
@@ -60,11 +58,11 @@ pub fn error(scratch: &Scratch, reason: Reason, transaction_id: [u8; 4], event: 
         padded[i] = if i < text.len() { text.as_bytes()[i] } else { 0 };
         i += 1;
     }
-    scratch.put(AT as usize, crate::bep15::wire::ACTION_ERROR.to_be_bytes());
+    scratch.put(AT as usize, ACTION_ERROR.to_be_bytes());
     scratch.put(AT as usize + 4, transaction_id);
     scratch.put(AT as usize + 8, padded);
-    Some(Reply { start: AT, length: 8 + text.len() as u32, peers: 0, event })
+    Some(Reply { start: AT, length: 8 + text.len() as u32, peers: 0, event: Event::error(version) })
 }
 
-/// The longest error text.
+/// The longest error text, in bytes.
 pub const TEXT_MAX: usize = 24;

@@ -6,7 +6,8 @@
 //! 2^56 tries on average over all windows, and the answer to a wrong one tells nothing about the right one.
 
 use super::siphash::siphash24;
-use crate::settings::Settings;
+use crate::{outcome::IpVersion, settings::Settings};
+use core::net::IpAddr;
 
 /// Seconds of a window.
 pub const WINDOW: u32 = 60;
@@ -18,20 +19,44 @@ const MAC_BITS: u32 = 56;
 
 /// A source address, in memory order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Address {
+pub enum IpKey {
     /// IPv4: the four bytes as a little-endian number.
     V4(u32),
     /// IPv6: the sixteen bytes as two little-endian numbers.
     V6([u64; 2]),
 }
 
+impl IpKey {
+    /// Its version of IP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn version(self) -> IpVersion {
+        match self {
+            Self::V4(_) => IpVersion::V4,
+            Self::V6(_) => IpVersion::V6,
+        }
+    }
+}
+
+impl From<IpAddr> for IpKey {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::V4(u32::from_le_bytes(ip.octets())),
+            IpAddr::V6(ip) => {
+                let words = u128::from_le_bytes(ip.octets());
+                Self::V6([words as u64, (words >> 64) as u64])
+            }
+        }
+    }
+}
+
 #[inline(always)]
-fn make(settings: &Settings, source: Address, window: u32) -> u64 {
+fn make(settings: &Settings, source: IpKey, window: u32) -> u64 {
     let key = [settings.connection_key[0].load(), settings.connection_key[1].load()];
     // Messages of different length never have the same hash by construction, so the families cannot be confused.
     let mac = match source {
-        Address::V4(address) => siphash24(key, [u64::from(address) | u64::from(window) << 32]),
-        Address::V6([first, second]) => siphash24(key, [first, second, u64::from(window)]),
+        IpKey::V4(address) => siphash24(key, [u64::from(address) | u64::from(window) << 32]),
+        IpKey::V6([first, second]) => siphash24(key, [first, second, u64::from(window)]),
     };
     (u64::from(window) << MAC_BITS) | (mac >> (64 - MAC_BITS))
 }
@@ -39,14 +64,14 @@ fn make(settings: &Settings, source: Address, window: u32) -> u64 {
 /// The id for `source` now.
 #[inline(always)]
 #[must_use]
-pub fn issue(settings: &Settings, source: Address) -> u64 {
+pub fn issue(settings: &Settings, source: IpKey) -> u64 {
     make(settings, source, settings.second.load() / WINDOW)
 }
 
 /// Whether `id` was issued to `source` and is not too old.
 #[inline(always)]
 #[must_use]
-pub fn accept(settings: &Settings, source: Address, id: u64) -> bool {
+pub fn accept(settings: &Settings, source: IpKey, id: u64) -> bool {
     let now = settings.second.load() / WINDOW;
     let age = now.wrapping_sub((id >> MAC_BITS) as u32) & 0xff;
     // One comparison of whole words: its time does not depend on where they differ.
@@ -57,7 +82,7 @@ pub fn accept(settings: &Settings, source: Address, id: u64) -> bool {
 mod tests {
     use super::*;
 
-    const ASKER: Address = Address::V4(0x0100_000a);
+    const ASKER: IpKey = IpKey::V4(0x0100_000a);
 
     fn at(second: u32) -> Settings {
         let settings = Settings::default();
@@ -97,8 +122,8 @@ mod tests {
     fn ids_are_bound_to_address_and_key_and_every_bit_counts() {
         let settings = at(6000);
         let id = issue(&settings, ASKER);
-        assert!(!accept(&settings, Address::V4(0x0200_000a), id));
-        assert!(!accept(&settings, Address::V6([0x0100_000a, 0]), id));
+        assert!(!accept(&settings, IpKey::V4(0x0200_000a), id));
+        assert!(!accept(&settings, IpKey::V6([0x0100_000a, 0]), id));
         for bit in 0..64 {
             assert!(!accept(&settings, ASKER, id ^ (1 << bit)), "bit {bit}");
         }

@@ -1,21 +1,20 @@
 //! What a UDP payload is, by its length and action; and, for sockets, its answer.
 
+use super::{
+    announce,
+    connect::{self, error},
+    connection_id::IpKey,
+    reply::Reply,
+    scrape::{self, hashes},
+    wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader},
+};
 use crate::{
-    bep15::{
-        announce::announce,
-        connect::{connect_reply, error},
-        connection_id::Address,
-        reply::Reply,
-        scrape::{hashes, scrape},
-        wire::{
-            ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader,
-        },
-    },
-    outcome::{Event, IpVersion, Reason, RequestReason, StoreError},
-    platform::Platform,
-    scratch::{HASHES_AT, Scratch},
+    outcome::{Reason, RequestReason},
+    platform::{Context, Platform},
+    scratch::HASHES_AT,
     store::family::{V4, V6},
 };
+use core::net::{IpAddr, SocketAddr};
 
 /// The requests of BEP 15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,73 +44,35 @@ pub fn classify(action: [u8; 4], length: usize) -> Result<Request, RequestReason
     }
 }
 
-/// Where a datagram came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// IPv4 address, UDP port.
-    V4([u8; 4], u16),
-    /// IPv6 address, UDP port. Must not be an IPv4-mapped one.
-    V6([u8; 16], u16),
-}
-
-impl Source {
-    /// From a socket address; IPv4-mapped IPv6 addresses become IPv4.
-    #[must_use]
-    pub fn new(address: core::net::SocketAddr) -> Self {
-        match address.ip().to_canonical() {
-            core::net::IpAddr::V4(ip) => Source::V4(ip.octets(), address.port()),
-            core::net::IpAddr::V6(ip) => Source::V6(ip.octets(), address.port()),
-        }
-    }
-
-    fn address(self) -> Address {
-        match self {
-            Source::V4(address, _) => Address::V4(u32::from_le_bytes(address)),
-            Source::V6(address, _) => {
-                let [first, second, _] = V6::key(address, 0);
-                Address::V6([first, second])
-            }
-        }
-    }
-
-    fn version(self) -> IpVersion {
-        match self {
-            Source::V4(..) => IpVersion::V4,
-            Source::V6(..) => IpVersion::V6,
-        }
-    }
-}
-
-/// Answers a datagram. The reply is in the handle's [`Scratch`]. For the kernel side see `tracker-ebpf`, which does the same
-/// with packets.
+/// Answers a datagram that came from `source`, whose IPv4-mapped IPv6 addresses count as IPv4. The reply is in the platform's
+/// scratch space. For the kernel side see `tracker-ebpf`, which does the same with packets.
 ///
 /// # Errors
 /// Why there is no answer; counted already.
-pub fn respond<M: Platform>(memory: &M, datagram: &[u8], source: Source) -> Result<Reply, Reason> {
-    let Some(scratch) = memory.scratch() else { return Err(StoreError::Internal.into()) };
-    let result = match datagram.first_chunk::<HEADER_LEN>() {
-        Some(header) => {
-            let header = header_of(header);
-            answer(memory, scratch, &header, datagram, source).or_else(|reason| {
-                let event = Event::error(source.version());
-                match error(scratch, reason, header.transaction_id, event) {
-                    // Nobody who has not shown that he receives at his address is sent more than he sent: a scrape without an
-                    // info_hash is shorter than an error.
-                    Some(reply) if datagram.len() >= HEADER_LEN + 20 => {
-                        memory.reason(reason);
-                        Ok(reply)
-                    }
-                    Some(_) | None => Err(reason),
-                }
-            })
-        }
-        None => Err(RequestReason::TooShort.into()),
-    };
+pub fn respond<P: Platform>(platform: &P, datagram: &[u8], source: SocketAddr) -> Result<Reply, Reason> {
+    let result = Context::new(platform).map_err(Reason::from).and_then(|cx| respond_in(&cx, datagram, source));
     match result {
-        Ok(reply) => reply.count(memory),
-        Err(reason) => memory.reason(reason),
+        Ok(reply) => reply.count(platform),
+        Err(reason) => platform.reason(reason),
     }
     result
+}
+
+fn respond_in<P: Platform>(cx: &Context<'_, P>, datagram: &[u8], source: SocketAddr) -> Result<Reply, Reason> {
+    let Some(bytes) = datagram.first_chunk::<HEADER_LEN>() else { return Err(RequestReason::TooShort.into()) };
+    let header = header_of(bytes);
+    let ip = source.ip().to_canonical();
+    answer(cx, &header, datagram, ip).or_else(|reason| {
+        match error(cx.scratch, reason, header.transaction_id, IpKey::from(ip).version()) {
+            // Nobody who has not shown that he receives at his address is sent more than he sent: a scrape without an info_hash is
+            // shorter than an error.
+            Some(reply) if datagram.len() >= HEADER_LEN + 20 => {
+                cx.platform.reason(reason);
+                Ok(reply)
+            }
+            Some(_) | None => Err(reason),
+        }
+    })
 }
 
 fn header_of(bytes: &[u8; HEADER_LEN]) -> RequestHeader {
@@ -119,15 +80,15 @@ fn header_of(bytes: &[u8; HEADER_LEN]) -> RequestHeader {
     unsafe { core::mem::transmute_copy(bytes) }
 }
 
-fn answer<M: Platform>(
-    memory: &M,
-    scratch: &Scratch,
+fn answer<P: Platform>(
+    cx: &Context<'_, P>,
     header: &RequestHeader,
     datagram: &[u8],
-    source: Source,
+    ip: IpAddr,
 ) -> Result<Reply, Reason> {
+    let source = IpKey::from(ip);
     match classify(header.action, datagram.len())? {
-        Request::Connect => connect_reply(memory, scratch, header, source.address(), Event::connect(source.version())),
+        Request::Connect => Ok(connect::answer(cx.settings, cx.scratch, header, source)?),
         Request::Announce => {
             let Some(bytes) = datagram.first_chunk::<ANNOUNCE_LEN>() else {
                 return Err(RequestReason::TooShort.into());
@@ -135,22 +96,41 @@ fn answer<M: Platform>(
             // SAFETY: an AnnounceRequest is 98 bytes of byte arrays, for which every value is valid, with alignment 1.
             let request: &AnnounceRequest = unsafe { &*bytes.as_ptr().cast() };
             let port = u16::from_be_bytes(request.port);
-            match source {
-                Source::V4(address, _) => {
-                    announce::<M, V4>(memory, scratch, request, source.address(), V4::key(address, port))
-                }
-                Source::V6(address, _) => {
-                    announce::<M, V6>(memory, scratch, request, source.address(), V6::key(address, port))
-                }
+            match ip {
+                IpAddr::V4(ip) => announce::answer::<P, V4>(cx, request, source, V4::key(ip.octets(), port)),
+                IpAddr::V6(ip) => announce::answer::<P, V6>(cx, request, source, V6::key(ip.octets(), port)),
             }
         }
         Request::Scrape => {
             let count = hashes(datagram.len());
             for (i, info_hash) in datagram[HEADER_LEN..].as_chunks::<20>().0.iter().take(count as usize).enumerate() {
-                scratch.put(HASHES_AT + i * 20, *info_hash);
+                cx.scratch.put(HASHES_AT + i * 20, *info_hash);
             }
-            let event = Event::scrape(source.version());
-            scrape(memory, scratch, header, source.address(), count, event)
+            Ok(scrape::answer(cx, header, source, count)?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_by_action_and_length() {
+        let short = Err(RequestReason::TooShort);
+        let unknown = Err(RequestReason::UnknownAction);
+        for (action, length, expected) in [
+            (0, 16, Ok(Request::Connect)),
+            (0, 1000, Ok(Request::Connect)),
+            (1, 97, short),
+            (1, 98, Ok(Request::Announce)),
+            (1, 1200, Ok(Request::Announce)),
+            (2, 16, Ok(Request::Scrape)),
+            (2, 36, Ok(Request::Scrape)),
+            (3, 98, unknown),
+            (u32::MAX, 98, unknown),
+        ] {
+            assert_eq!(classify(u32::to_be_bytes(action), length), expected, "{action}, {length} bytes");
         }
     }
 }

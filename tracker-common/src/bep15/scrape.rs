@@ -1,15 +1,15 @@
 //! BEP 15 scrape.
 
+use super::{
+    connection_id::{self, IpKey},
+    reply::Reply,
+    wire::{ACTION_SCRAPE, HEADER_LEN, REPLY_HEADER_LEN, RequestHeader, SCRAPE_ENTRY_LEN, SCRAPE_MAX},
+};
 use crate::{
-    bep15::{
-        connection_id::{self, Address},
-        reply::Reply,
-        wire::{ACTION_SCRAPE, HEADER_LEN, REPLY_HEADER_LEN, RequestHeader, SCRAPE_ENTRY_LEN, SCRAPE_MAX},
-    },
     id::InfoHash,
-    outcome::{Event, Reason, RequestReason, StoreError},
-    platform::{Platform, Step},
-    scratch::{HASHES_AT, SCRATCH_BYTES, Scratch},
+    outcome::{Event, RequestReason},
+    platform::{Context, Platform, Step},
+    scratch::{HASHES_AT, SCRATCH_BYTES},
     store::index::counts,
 };
 
@@ -17,7 +17,6 @@ use crate::{
 const AT: u32 = 128;
 
 const _: () = assert!(AT as usize + REPLY_HEADER_LEN + SCRAPE_MAX * SCRAPE_ENTRY_LEN <= HASHES_AT);
-
 const _: () = assert!(HASHES_AT + SCRAPE_MAX * 20 + 8 <= SCRATCH_BYTES);
 
 /// How many info_hashes a scrape request of `length` bytes carries, as far as they are answered. A trailing fragment is
@@ -31,16 +30,17 @@ pub fn hashes(length: usize) -> u32 {
 
 struct Entry;
 
-impl<M: Platform> Step<M> for Entry {
+impl<P: Platform> Step<P> for Entry {
     #[inline(always)]
-    fn step(&mut self, memory: &M, turn: u32) -> bool {
-        let Some(scratch) = memory.scratch() else { return false };
-        let Some(info_hash) = scratch.get::<InfoHash>(HASHES_AT + (turn as usize & 127) * 20) else { return false };
-        let counts = counts(memory, &info_hash);
-        let at = AT as usize + REPLY_HEADER_LEN + (turn as usize & 127) * SCRAPE_ENTRY_LEN;
-        scratch.put(at, counts.seeders.to_be_bytes());
-        scratch.put(at + 4, counts.completed.to_be_bytes());
-        scratch.put(at + 8, counts.leechers.to_be_bytes());
+    fn step(&mut self, platform: &P, turn: u32) -> bool {
+        let Ok(cx) = Context::new(platform) else { return false };
+        let turn = turn as usize & 127;
+        let Some(info_hash) = cx.scratch.get::<InfoHash>(HASHES_AT + turn * 20) else { return false };
+        let counts = counts(&cx, &info_hash);
+        let at = AT as usize + REPLY_HEADER_LEN + turn * SCRAPE_ENTRY_LEN;
+        cx.scratch.put(at, counts.seeders.to_be_bytes());
+        cx.scratch.put(at + 4, counts.completed.to_be_bytes());
+        cx.scratch.put(at + 8, counts.leechers.to_be_bytes());
         true
     }
 }
@@ -51,20 +51,36 @@ impl<M: Platform> Step<M> for Entry {
 /// # Errors
 /// [`RequestReason::ConnectionIdWrong`].
 #[inline(always)]
-pub fn scrape<M: Platform>(
-    memory: &M,
-    scratch: &Scratch,
+pub fn answer<P: Platform>(
+    cx: &Context<'_, P>,
     request: &RequestHeader,
-    source: Address,
+    source: IpKey,
     count: u32,
-    event: Event,
-) -> Result<Reply, Reason> {
-    let Some(settings) = memory.settings() else { return Err(StoreError::Internal.into()) };
-    if !connection_id::accept(settings, source, u64::from_be_bytes(request.connection_id)) {
-        return Err(RequestReason::ConnectionIdWrong.into());
+) -> Result<Reply, RequestReason> {
+    if !connection_id::accept(cx.settings, source, u64::from_be_bytes(request.connection_id)) {
+        return Err(RequestReason::ConnectionIdWrong);
     }
-    scratch.put(AT as usize, ACTION_SCRAPE.to_be_bytes());
-    scratch.put(AT as usize + 4, request.transaction_id);
-    memory.repeat(count, &mut Entry);
-    Ok(Reply { start: AT, length: (REPLY_HEADER_LEN as u32) + count * SCRAPE_ENTRY_LEN as u32, peers: 0, event })
+    cx.scratch.put(AT as usize, ACTION_SCRAPE.to_be_bytes());
+    cx.scratch.put(AT as usize + 4, request.transaction_id);
+    cx.platform.repeat(count, &mut Entry);
+    Ok(Reply {
+        start: AT,
+        length: REPLY_HEADER_LEN as u32 + count * SCRAPE_ENTRY_LEN as u32,
+        peers: 0,
+        event: Event::scrape(source.version()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn info_hashes_are_counted_without_fragments_and_up_to_the_limit() {
+        // (bytes, info_hashes)
+        for (length, expected) in [(16, 0), (35, 0), (36, 1), (55, 1), (56, 2), (16 + 74 * 20, 74), (16 + 75 * 20, 74)]
+        {
+            assert_eq!(hashes(length), expected, "{length}");
+        }
+    }
 }

@@ -32,6 +32,13 @@ pub fn add_slice(mut sum: u64, bytes: &[u8]) -> u64 {
     sum
 }
 
+/// Adds the four 16-bit words of a 64-bit word in memory order.
+#[inline(always)]
+#[must_use]
+pub fn add_word(sum: u64, word: u64) -> u64 {
+    sum + (word & 0xffff_ffff) + (word >> 32)
+}
+
 /// Folds a sum to 16 bits; all ones if the bytes summed carried a right checksum.
 #[inline(always)]
 #[must_use]

@@ -1,104 +1,178 @@
-//! Allocation of swarm records, partitions and chunks: a counter of numbers never used yet, and a list of numbers given back.
+//! Allocation of swarm records, partitions and chunks: a counter of records never used yet, and a list of records given back.
 //!
-//! The list is a Treiber stack. Its head carries a tag that changes with every removal, so that a head seen before somebody
-//! else took the element and gave it back is not mistaken for the same head. The link of a free element is kept in the
-//! element; reading the link of an element that somebody else just took gives rubbish, but then the head has changed too and
-//! the rubbish is not used.
+//! The list is a Treiber stack. Its head carries a tag that changes with every removal, so that a head seen before somebody else
+//! took the record and gave it back is not mistaken for the same head. The link of a free record is kept in the record. Reading the
+//! link of a record that somebody else just took gives rubbish, but then the head has changed too and the rubbish is not used.
+//! No lock is taken.
 
-use super::layout::{Pool, Pools};
-use crate::{outcome::StoreError, platform::Platform, word::opaque};
+use super::layout::{ChunkV4, ChunkV6, Partition, Pool, Pools, Swarm};
+use crate::{
+    codegen::barrier_var,
+    id::{ChunkId, PartitionId, SwarmId},
+    outcome::StoreError,
+    platform::{Context, Platform},
+};
 
-/// What is allocated.
-pub trait Kind {
+/// A kind of record that is allocated.
+pub trait Element: 'static {
     /// Its place in [`crate::settings::Settings::pool_limits`].
     const LIMIT: usize;
+    /// Its number.
+    type Id: From<u32> + Into<u32>;
+
     /// Its allocator.
     fn pool(pools: &Pools) -> &Pool;
-    /// Reads the link of a free element.
-    fn link<M: Platform>(memory: &M, number: u32) -> Option<u32>;
-    /// Writes the link of a free element.
-    fn set_link<M: Platform>(memory: &M, number: u32, link: u32) -> Option<()>;
-    /// Makes an element that was just taken all zeros, as far as its user relies on that.
-    fn clear<M: Platform>(memory: &M, number: u32) -> Option<()>;
+    /// A record.
+    fn find<P: Platform>(platform: &P, id: Self::Id) -> Option<&Self>;
+    /// The link to the next free record, of a free one.
+    fn link(&self) -> u32;
+    /// Writes the link.
+    fn set_link(&self, link: u32);
+    /// Makes a record that was free all zero, where whoever takes it does not write all of it.
+    fn clear(&self);
 }
 
-/// Swarm records; cleared by [`super::index::create`], which holds the lock of the record.
-pub struct Swarms;
+impl Element for Swarm {
+    const LIMIT: usize = 0;
+    type Id = SwarmId;
 
-/// Partitions; set up by those who take them, with the lock held.
-pub struct Partitions;
+    #[inline(always)]
+    fn pool(pools: &Pools) -> &Pool {
+        &pools.swarms
+    }
 
-/// IPv4 chunks.
-pub struct ChunksV4;
+    #[inline(always)]
+    fn find<P: Platform>(platform: &P, id: SwarmId) -> Option<&Self> {
+        platform.swarm(id)
+    }
 
-/// IPv6 chunks.
-pub struct ChunksV6;
+    #[inline(always)]
+    fn link(&self) -> u32 {
+        self.counts.load() as u32
+    }
 
-macro_rules! kind {
-    ($name:ident, limit $limit:literal, $pool:ident, $element:ident, link $number:ty [$($link:tt)*], clear [$($clear:tt)*]) => {
-        impl Kind for $name {
-            const LIMIT: usize = $limit;
+    #[inline(always)]
+    fn set_link(&self, link: u32) {
+        self.counts.store(link.into());
+    }
 
-            #[inline(always)]
-            fn pool(pools: &Pools) -> &Pool {
-                &pools.$pool
-            }
+    #[inline(always)]
+    fn clear(&self) {}
+}
 
-            #[inline(always)]
-            fn link<M: Platform>(memory: &M, number: u32) -> Option<u32> {
-                let element = memory.$element(number)?;
-                Some(element.$($link)*.load() as u32)
-            }
+impl Element for Partition {
+    const LIMIT: usize = 1;
+    type Id = PartitionId;
 
-            #[inline(always)]
-            fn set_link<M: Platform>(memory: &M, number: u32, link: u32) -> Option<()> {
-                let element = memory.$element(number)?;
-                element.$($link)*.store(<$number>::from(link));
-                Some(())
-            }
+    #[inline(always)]
+    fn pool(pools: &Pools) -> &Pool {
+        &pools.partitions
+    }
 
-            #[inline(always)]
-            fn clear<M: Platform>(memory: &M, number: u32) -> Option<()> {
-                let _element = memory.$element(number)?;
-                $(
-                    for word in &_element.$clear {
-                        word.store(0);
-                    }
-                )*
-                Some(())
-            }
+    #[inline(always)]
+    fn find<P: Platform>(platform: &P, id: PartitionId) -> Option<&Self> {
+        platform.partition(id)
+    }
+
+    #[inline(always)]
+    fn link(&self) -> u32 {
+        self.chunks[0].load()
+    }
+
+    #[inline(always)]
+    fn set_link(&self, link: u32) {
+        self.chunks[0].store(link);
+    }
+
+    #[inline(always)]
+    fn clear(&self) {}
+}
+
+impl Element for ChunkV4 {
+    const LIMIT: usize = 2;
+    type Id = ChunkId;
+
+    #[inline(always)]
+    fn pool(pools: &Pools) -> &Pool {
+        &pools.chunks_v4
+    }
+
+    #[inline(always)]
+    fn find<P: Platform>(platform: &P, id: ChunkId) -> Option<&Self> {
+        platform.chunk_v4(id)
+    }
+
+    #[inline(always)]
+    fn link(&self) -> u32 {
+        self.words[0].load() as u32
+    }
+
+    #[inline(always)]
+    fn set_link(&self, link: u32) {
+        self.words[0].store(link.into());
+    }
+
+    #[inline(always)]
+    fn clear(&self) {
+        for word in &self.words {
+            word.store(0);
         }
-    };
+    }
 }
 
-kind!(Swarms, limit 0, swarms, swarm, link u64 [counts], clear []);
+impl Element for ChunkV6 {
+    const LIMIT: usize = 3;
+    type Id = ChunkId;
 
-kind!(Partitions, limit 1, partitions, partition, link u32 [chunks[0]], clear []);
+    #[inline(always)]
+    fn pool(pools: &Pools) -> &Pool {
+        &pools.chunks_v6
+    }
 
-kind!(ChunksV4, limit 2, chunks_v4, chunk_v4, link u64 [words[0]], clear [words]);
+    #[inline(always)]
+    fn find<P: Platform>(platform: &P, id: ChunkId) -> Option<&Self> {
+        platform.chunk_v6(id)
+    }
 
-kind!(ChunksV6, limit 3, chunks_v6, chunk_v6, link u64 [words[0]], clear [words]);
+    #[inline(always)]
+    fn link(&self) -> u32 {
+        self.words[0].load() as u32
+    }
+
+    #[inline(always)]
+    fn set_link(&self, link: u32) {
+        self.words[0].store(link.into());
+    }
+
+    #[inline(always)]
+    fn clear(&self) {
+        for word in &self.words {
+            word.store(0);
+        }
+    }
+}
 
 /// How often taking or giving back is tried in the kernel: losing so many races in a row takes as many other cores.
-const TRIES: u32 = 8;
+const RACES: u32 = 8;
 
-/// Takes an element.
+/// Takes a record.
 ///
 /// # Errors
 /// [`StoreError::MemoryFull`] when none is left, [`StoreError::Contended`].
 #[inline(always)]
-pub fn take<M: Platform, K: Kind>(memory: &M) -> Result<u32, StoreError> {
-    StoreError::unpack(opaque(take_packed::<M, K>(memory)))
+pub fn take<P: Platform, E: Element>(cx: &Context<'_, P>) -> Result<E::Id, StoreError> {
+    match StoreError::unpack(barrier_var(take_packed::<P, E>(cx))) {
+        Ok(number) => Ok(number.into()),
+        Err(error) => Err(error),
+    }
 }
 
 /// [`take`] with a packed result ([`StoreError::pack`]).
 #[inline(always)]
-pub(super) fn take_packed<M: Platform, K: Kind>(memory: &M) -> u64 {
-    let (Some(pools), Some(settings)) = (memory.pools(), memory.settings()) else {
-        return StoreError::Internal.packed();
-    };
-    let pool = K::pool(pools);
-    let mut tries = 0;
+pub(super) fn take_packed<P: Platform, E: Element>(cx: &Context<'_, P>) -> u64 {
+    let Some(pools) = cx.platform.pools() else { return StoreError::Internal.packed() };
+    let pool = E::pool(pools);
+    let mut races = 0;
     loop {
         let head = pool.head.load();
         let link = head as u32;
@@ -106,19 +180,20 @@ pub(super) fn take_packed<M: Platform, K: Kind>(memory: &M) -> u64 {
             break;
         }
         let number = link - 1;
-        let Some(next) = K::link(memory, number) else { return StoreError::Internal.packed() };
+        let Some(element) = E::find(cx.platform, number.into()) else { return StoreError::Internal.packed() };
+        let next = element.link();
         let tag = ((head >> 32) + 1) << 32;
         if pool.head.replace(head, tag | u64::from(next)) {
             pool.free.add(u32::MAX);
-            let Some(()) = K::clear(memory, number) else { return StoreError::Internal.packed() };
+            element.clear();
             return u64::from(number);
         }
-        tries += 1;
-        if M::BOUNDED && tries >= TRIES {
+        races += 1;
+        if P::SPIN_LIMIT.is_some() && races >= RACES {
             return StoreError::Contended.packed();
         }
     }
-    let limit = settings.pool_limits[K::LIMIT].load();
+    let limit = cx.settings.pool_limits[E::LIMIT].load();
     // The look before the addition keeps the counter from running away while the pool is exhausted.
     if pool.fresh.load() >= limit {
         return StoreError::MemoryFull.packed();
@@ -131,32 +206,34 @@ pub(super) fn take_packed<M: Platform, K: Kind>(memory: &M) -> u64 {
     u64::from(number)
 }
 
-/// Whether there are at least `count` elements left, as far as can be told while others allocate. Asked before work that would be
+/// Whether there are at least `count` records left, as far as can be told while others allocate. Asked before work that would be
 /// in vain without them.
 #[inline(always)]
-pub fn has_spare<M: Platform, K: Kind>(memory: &M, count: u32) -> bool {
-    let (Some(pools), Some(settings)) = (memory.pools(), memory.settings()) else { return false };
-    let pool = K::pool(pools);
+pub fn has_spare<P: Platform, E: Element>(cx: &Context<'_, P>, count: u32) -> bool {
+    let Some(pools) = cx.platform.pools() else { return false };
+    let pool = E::pool(pools);
     let used = pool.fresh.load().wrapping_sub(pool.free.load());
-    used.wrapping_add(count) <= settings.pool_limits[K::LIMIT].load()
+    used.wrapping_add(count) <= cx.settings.pool_limits[E::LIMIT].load()
 }
 
-/// Gives an element back.
+/// Gives a record back.
 #[inline(always)]
-pub fn give_back<M: Platform, K: Kind>(memory: &M, number: u32) {
-    let Some(pools) = memory.pools() else { return };
-    let pool = K::pool(pools);
-    let mut tries = 0;
-    // An element that cannot be given back within the tries of the kernel side is lost until the next start: a leak of
-    // a few hundred bytes in the rarest of cases.
-    while !M::BOUNDED || tries < TRIES {
+pub fn give_back<P: Platform, E: Element>(platform: &P, id: E::Id) {
+    let Some(pools) = platform.pools() else { return };
+    let pool = E::pool(pools);
+    let number: u32 = id.into();
+    let mut races = 0;
+    // A record that cannot be given back within the tries of the kernel side is lost until the next start: a leak of a few
+    // hundred bytes in the rarest of cases.
+    while P::SPIN_LIMIT.is_none() || races < RACES {
         let head = pool.head.load();
-        let Some(()) = K::set_link(memory, number, head as u32) else { return };
+        let Some(element) = E::find(platform, number.into()) else { return };
+        element.set_link(head as u32);
         let tag = ((head >> 32) + 1) << 32;
         if pool.head.replace(head, tag | u64::from(number + 1)) {
             pool.free.add(1);
             return;
         }
-        tries += 1;
+        races += 1;
     }
 }

@@ -2,49 +2,46 @@
 
 use super::{
     family::{Family, V4, V6},
+    hash::TorrentKey,
     index, resize,
 };
 use crate::{
-    id::InfoHash,
-    outcome::StoreError,
-    platform::{Platform, Rare},
+    id::{InfoHash, SwarmId},
+    outcome::{IpVersion, StoreError},
+    platform::{ColdPath, Context, Platform},
     scratch::HASHES_AT,
 };
 
-/// Does it here.
+/// Does the work here. What the number means is said at [`ColdPath`].
 ///
 /// # Errors
 /// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`], [`StoreError::Contended`].
 #[inline(always)]
-pub fn run<M: Platform>(work: Rare, memory: &M) -> Result<u32, StoreError> {
+pub fn run<P: Platform>(work: ColdPath, platform: &P) -> Result<u32, StoreError> {
+    let cx = &Context::new(platform)?;
     match work {
-        Rare::Create => create(memory),
-        Rare::Found { family: V4::TAG, swarm } => found::<M, V4>(memory, swarm),
-        Rare::Found { swarm, .. } => found::<M, V6>(memory, swarm),
-        Rare::Split { family: V4::TAG, swarm } => split::<M, V4>(memory, swarm),
-        Rare::Split { swarm, .. } => split::<M, V6>(memory, swarm),
+        ColdPath::CreateTorrent => create_torrent(cx),
+        ColdPath::Promote(IpVersion::V4, swarm) => promote::<P, V4>(cx, swarm),
+        ColdPath::Promote(IpVersion::V6, swarm) => promote::<P, V6>(cx, swarm),
+        ColdPath::Split(IpVersion::V4, swarm) => split::<P, V4>(cx, swarm),
+        ColdPath::Split(IpVersion::V6, swarm) => split::<P, V6>(cx, swarm),
     }
 }
 
 #[inline(always)]
-fn create<M: Platform>(memory: &M) -> Result<u32, StoreError> {
-    let (Some(scratch), Some(settings)) = (memory.scratch(), memory.settings()) else {
-        return Err(StoreError::Internal);
-    };
-    let Some(info_hash) = scratch.get::<InfoHash>(HASHES_AT) else { return Err(StoreError::Internal) };
-    index::create(memory, &index::Place::new(settings, &info_hash), settings.minute.load())
+fn create_torrent<P: Platform>(cx: &Context<'_, P>) -> Result<u32, StoreError> {
+    let Some(info_hash) = cx.scratch.get::<InfoHash>(HASHES_AT) else { return Err(StoreError::Internal) };
+    index::create(cx, &TorrentKey::new(cx.settings, &info_hash)).map(SwarmId::number)
 }
 
 #[inline(always)]
-fn found<M: Platform, F: Family>(memory: &M, number: u32) -> Result<u32, StoreError> {
-    let Some(swarm) = memory.swarm(number) else { return Err(StoreError::Internal) };
-    resize::found::<M, F>(memory, swarm, number).map(|()| 0)
+fn promote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmId) -> Result<u32, StoreError> {
+    let Some(swarm) = cx.swarm(swarm) else { return Err(StoreError::Internal) };
+    resize::promote::<P, F>(cx, swarm).map(|()| 0)
 }
 
 #[inline(always)]
-fn split<M: Platform, F: Family>(memory: &M, number: u32) -> Result<u32, StoreError> {
-    let (Some(scratch), Some(swarm)) = (memory.scratch(), memory.swarm(number)) else {
-        return Err(StoreError::Internal);
-    };
-    resize::split::<M, F>(memory, scratch, swarm, number).map(|()| 0)
+fn split<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmId) -> Result<u32, StoreError> {
+    let Some(swarm) = cx.swarm(swarm) else { return Err(StoreError::Internal) };
+    resize::split::<P, F>(cx, swarm).map(|()| 0)
 }

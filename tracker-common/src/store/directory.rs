@@ -1,164 +1,206 @@
-//! The directory of a family's partitions: entries in the swarm record, or one or two levels of nodes below them.
+//! The directory of a family's partitions: a stack, by index. Up to 8 entries stand in the swarm record; up to 512 in nodes that
+//! those 8 point to; up to 32 768 with one level of nodes more. A node is an IPv4 chunk, whatever the family.
+//!
+//! The swarm's lock is held wherever the directory is changed. Readers hold nothing and may get outdated numbers; the partition
+//! itself says whether it is the right one ([`is_partition_of`]).
 
 use super::{
-    allocator as pool,
-    family::{Family, at},
-    layout::{NODE_REFS, Partition, ROOT_REFS, Swarm},
+    allocator,
+    family::Family,
+    layout::{ChunkV4, NODE_ENTRIES, Partition, RECORD_ENTRIES, Swarm},
 };
-use crate::{outcome::StoreError, platform::Platform, word::Word};
+use crate::{
+    id::{ChunkId, PartitionId, SwarmId},
+    outcome::StoreError,
+    platform::{Context, Platform},
+    word::Word,
+};
 
-/// Reads one of two 32-bit entries of a word.
+/// From this many partitions on there are two levels of nodes.
+const TWO_LEVELS: u32 = RECORD_ENTRIES * NODE_ENTRIES;
+
+/// Reads one of the two 32-bit entries of a word.
 #[inline(always)]
-pub(super) fn half(word: u64, index: u32) -> u32 {
+fn entry(word: u64, index: u32) -> u32 {
     if index & 1 == 0 { word as u32 } else { (word >> 32) as u32 }
 }
 
+/// Writes an entry. The swarm's lock is held, so nobody else writes its neighbour.
 #[inline(always)]
-pub(super) fn root_ref<F: Family>(swarm: &Swarm, index: u32) -> u32 {
-    let word = at(F::inline(swarm), F::root_pair((index as usize & 7) >> 1)).load();
-    half(word, index)
-}
-
-#[inline(always)]
-pub(super) fn node_ref<M: Platform>(memory: &M, node: u32, index: u32) -> Option<u32> {
-    let chunk = memory.chunk_v4(node)?;
-    Some(half(at(&chunk.words, (index as usize >> 1) & 31).load(), index))
-}
-
-/// Writes an entry; the swarm's lock is held, so nobody else writes its neighbour.
-#[inline(always)]
-pub(super) fn set_half(word: &Word, index: u32, value: u32) {
+fn set_entry(word: &Word, index: u32, value: u32) {
     let seen = word.load();
     let value = u64::from(value);
     word.store(if index & 1 == 0 { (seen & !0xffff_ffff) | value } else { (seen & 0xffff_ffff) | value << 32 });
 }
 
-/// Partition number `place` of a swarm with `partitions` of them. What it reads may be outdated: the partition
-/// itself says whether it is the right one ([`belongs`]).
+/// The word of the record that holds the entry.
 #[inline(always)]
-pub(super) fn lookup<M: Platform, F: Family>(memory: &M, swarm: &Swarm, place: u32, partitions: u32) -> Option<u32> {
-    if partitions <= ROOT_REFS {
-        Some(root_ref::<F>(swarm, place))
-    } else if partitions <= ROOT_REFS * NODE_REFS {
-        node_ref(memory, root_ref::<F>(swarm, place >> 6), place & 63)
+fn record_word<F: Family>(swarm: &Swarm, index: u32) -> &Word {
+    F::record(swarm).word(F::entry_word((index as usize & 7) >> 1))
+}
+
+#[inline(always)]
+fn record_entry<F: Family>(swarm: &Swarm, index: u32) -> u32 {
+    entry(record_word::<F>(swarm, index).load(), index)
+}
+
+#[inline(always)]
+fn set_record_entry<F: Family>(swarm: &Swarm, index: u32, value: u32) {
+    set_entry(record_word::<F>(swarm, index), index, value);
+}
+
+#[inline(always)]
+fn node_word(node: &ChunkV4, index: u32) -> &Word {
+    &node.words[(index as usize >> 1) & 31]
+}
+
+#[inline(always)]
+fn node_entry<P: Platform>(platform: &P, node: u32, index: u32) -> Option<u32> {
+    let node = platform.node(ChunkId::new(node))?;
+    Some(entry(node_word(node, index).load(), index))
+}
+
+#[inline(always)]
+fn set_node_entry<P: Platform>(platform: &P, node: u32, index: u32, value: u32) -> Result<(), StoreError> {
+    let Some(node) = platform.node(ChunkId::new(node)) else { return Err(StoreError::Internal) };
+    set_entry(node_word(node, index), index, value);
+    Ok(())
+}
+
+/// The partition with this index, of a swarm with `partitions` of them. What it reads may be outdated.
+#[inline(always)]
+pub fn find<P: Platform, F: Family>(platform: &P, swarm: &Swarm, index: u32, partitions: u32) -> Option<PartitionId> {
+    let number = if partitions <= RECORD_ENTRIES {
+        record_entry::<F>(swarm, index)
+    } else if partitions <= TWO_LEVELS {
+        node_entry(platform, record_entry::<F>(swarm, index >> 6), index & 63)?
     } else {
-        let node = node_ref(memory, root_ref::<F>(swarm, place >> 12), (place >> 6) & 63)?;
-        node_ref(memory, node, place & 63)
-    }
+        let node = node_entry(platform, record_entry::<F>(swarm, index >> 12), (index >> 6) & 63)?;
+        node_entry(platform, node, index & 63)?
+    };
+    Some(PartitionId::new(number))
 }
 
-/// Whether the partition is number `place` of the swarm.
+/// Whether the partition is the one with this index of the swarm.
 #[inline(always)]
-pub(super) fn belongs<F: Family>(partition: &Partition, swarm: u32, place: u32) -> bool {
-    partition.owner.load() == swarm + 1 && partition.tagged_place() == (F::TAG | place)
+#[must_use]
+pub fn is_partition_of<F: Family>(partition: &Partition, swarm: SwarmId, index: u32) -> bool {
+    partition.owner.load() == swarm.stored() && partition.tagged_index() == (F::TAG | index)
 }
 
-/// Enters partition number `place`, the next one, into the directory; the swarm's lock is held.
+/// Enters a family's first partition, or replaces the record's first entry.
+#[inline(always)]
+pub(super) fn set_first<F: Family>(swarm: &Swarm, id: PartitionId) {
+    set_record_entry::<F>(swarm, 0, id.number());
+}
+
+/// Takes a node.
+#[inline(always)]
+fn take_node<P: Platform>(cx: &Context<'_, P>) -> Result<u32, StoreError> {
+    allocator::take::<P, ChunkV4>(cx).map(ChunkId::number)
+}
+
+#[inline(always)]
+fn give_node_back<P: Platform>(platform: &P, node: u32) {
+    allocator::give_back::<P, ChunkV4>(platform, ChunkId::new(node));
+}
+
+/// Enters the next partition, which gets this index.
+///
+/// # Errors
+/// As [`allocator::take`]; nothing is changed then.
 #[inline(never)]
-pub(super) fn enter<M: Platform, F: Family>(
-    memory: &M,
+pub(super) fn push<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
     swarm: &Swarm,
-    place: u32,
-    number: u32,
+    index: u32,
+    id: PartitionId,
 ) -> Result<(), StoreError> {
-    if place < ROOT_REFS {
-        set_root::<F>(swarm, place, number);
+    if index < RECORD_ENTRIES {
+        set_record_entry::<F>(swarm, index, id.number());
         return Ok(());
     }
-    if place < ROOT_REFS * NODE_REFS {
-        // The directory gets a level when its root is full, and a node when the last one is.
-        if place == ROOT_REFS {
-            deepen::<M, F>(memory, swarm)?;
-        } else if place & 63 == 0 {
-            set_root::<F>(swarm, place >> 6, pool::take::<M, pool::ChunksV4>(memory)?);
+    if index < TWO_LEVELS {
+        // The directory gets a level when the record is full, and a node when the last one is.
+        if index == RECORD_ENTRIES {
+            add_level::<P, F>(cx, swarm)?;
+        } else if index & 63 == 0 {
+            set_record_entry::<F>(swarm, index >> 6, take_node(cx)?);
         }
-        return set_node(memory, root_ref::<F>(swarm, place >> 6), place & 63, number);
+        return set_node_entry(cx.platform, record_entry::<F>(swarm, index >> 6), index & 63, id.number());
     }
     // All that can fail comes before the first change that a reader with the old count would stumble over.
-    let leaf = if place & 63 == 0 { pool::take::<M, pool::ChunksV4>(memory)? } else { 0 };
-    let upper = if place == ROOT_REFS * NODE_REFS {
-        deepen::<M, F>(memory, swarm)
-    } else if place & 0xfff == 0 {
-        match pool::take::<M, pool::ChunksV4>(memory) {
+    let leaf = if index & 63 == 0 { take_node(cx)? } else { 0 };
+    let upper = if index == TWO_LEVELS {
+        add_level::<P, F>(cx, swarm)
+    } else if index & 0xfff == 0 {
+        match take_node(cx) {
             Ok(node) => {
-                set_root::<F>(swarm, place >> 12, node);
+                set_record_entry::<F>(swarm, index >> 12, node);
                 Ok(())
             }
-            Err(reason) => Err(reason),
+            Err(error) => Err(error),
         }
     } else {
         Ok(())
     };
-    if let Err(reason) = upper {
-        pool::give_back::<M, pool::ChunksV4>(memory, leaf);
-        return Err(reason);
+    if let Err(error) = upper {
+        give_node_back(cx.platform, leaf);
+        return Err(error);
     }
-    let upper = root_ref::<F>(swarm, place >> 12);
-    if place & 63 == 0 {
-        set_node(memory, upper, (place >> 6) & 63, leaf)?;
+    let upper = record_entry::<F>(swarm, index >> 12);
+    if index & 63 == 0 {
+        set_node_entry(cx.platform, upper, (index >> 6) & 63, leaf)?;
     }
-    let Some(node) = node_ref(memory, upper, (place >> 6) & 63) else { return Err(StoreError::Internal) };
-    set_node(memory, node, place & 63, number)
+    let Some(node) = node_entry(cx.platform, upper, (index >> 6) & 63) else { return Err(StoreError::Internal) };
+    set_node_entry(cx.platform, node, index & 63, id.number())
 }
 
-/// Moves the root's entries into a new node and makes that the root's first entry.
+/// Moves the record's entries into a new node and makes that the record's first entry.
 #[inline(always)]
-pub(super) fn deepen<M: Platform, F: Family>(memory: &M, swarm: &Swarm) -> Result<(), StoreError> {
-    let node = pool::take::<M, pool::ChunksV4>(memory)?;
-    let Some(chunk) = memory.chunk_v4(node) else { return Err(StoreError::Internal) };
+fn add_level<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: &Swarm) -> Result<(), StoreError> {
+    let number = take_node(cx)?;
+    let Some(node) = cx.platform.node(ChunkId::new(number)) else { return Err(StoreError::Internal) };
     for pair in 0..4 {
-        at(&chunk.words, pair).store(at(F::inline(swarm), F::root_pair(pair)).load());
+        node.words[pair].store(F::record(swarm).word(F::entry_word(pair)).load());
     }
-    set_root::<F>(swarm, 0, node);
+    set_record_entry::<F>(swarm, 0, number);
     Ok(())
 }
 
-#[inline(always)]
-pub(super) fn set_root<F: Family>(swarm: &Swarm, index: u32, value: u32) {
-    set_half(at(F::inline(swarm), F::root_pair((index as usize & 7) >> 1)), index, value);
+/// Moves the entries of the record's first node back into the record: the reverse of [`add_level`].
+fn remove_level<P: Platform, F: Family>(platform: &P, swarm: &Swarm) {
+    let number = record_entry::<F>(swarm, 0);
+    if let Some(node) = platform.node(ChunkId::new(number)) {
+        for pair in 0..4 {
+            F::record(swarm).word(F::entry_word(pair)).store(node.words[pair].load());
+        }
+        give_node_back(platform, number);
+    }
 }
 
-#[inline(always)]
-pub(super) fn set_node<M: Platform>(memory: &M, node: u32, index: u32, value: u32) -> Result<(), StoreError> {
-    let Some(chunk) = memory.chunk_v4(node) else { return Err(StoreError::Internal) };
-    set_half(at(&chunk.words, (index as usize >> 1) & 31), index, value);
-    Ok(())
-}
-
-/// Takes the last partition out of the directory: the reverse of [`enter`].
-pub(super) fn strike<M: Platform, F: Family>(memory: &M, swarm: &Swarm, place: u32) {
-    let give = |node: Option<u32>| {
-        if let Some(node) = node {
-            pool::give_back::<M, pool::ChunksV4>(memory, node);
-        }
-    };
-    let flatten = || {
-        let node = root_ref::<F>(swarm, 0);
-        if let Some(chunk) = memory.chunk_v4(node) {
-            for pair in 0..4 {
-                at(F::inline(swarm), F::root_pair(pair)).store(at(&chunk.words, pair).load());
-            }
-            pool::give_back::<M, pool::ChunksV4>(memory, node);
-        }
-    };
-    if place < ROOT_REFS {
+/// Takes the last partition, which has this index, out: the reverse of [`push`].
+pub(super) fn pop<P: Platform, F: Family>(platform: &P, swarm: &Swarm, index: u32) {
+    if index < RECORD_ENTRIES {
         return;
     }
-    if place < ROOT_REFS * NODE_REFS {
-        if place == ROOT_REFS {
-            flatten();
-        } else if place & 63 == 0 {
-            give(Some(root_ref::<F>(swarm, place >> 6)));
+    if index < TWO_LEVELS {
+        if index == RECORD_ENTRIES {
+            remove_level::<P, F>(platform, swarm);
+        } else if index & 63 == 0 {
+            give_node_back(platform, record_entry::<F>(swarm, index >> 6));
         }
         return;
     }
-    let upper = root_ref::<F>(swarm, place >> 12);
-    if place & 63 == 0 {
-        give(node_ref(memory, upper, (place >> 6) & 63));
+    let upper = record_entry::<F>(swarm, index >> 12);
+    if index & 63 == 0
+        && let Some(leaf) = node_entry(platform, upper, (index >> 6) & 63)
+    {
+        give_node_back(platform, leaf);
     }
-    if place == ROOT_REFS * NODE_REFS {
-        flatten();
-    } else if place & 0xfff == 0 {
-        give(Some(upper));
+    if index == TWO_LEVELS {
+        remove_level::<P, F>(platform, swarm);
+    } else if index & 0xfff == 0 {
+        give_node_back(platform, upper);
     }
 }

@@ -1,7 +1,10 @@
-//! The records of the store as they lie in memory. All zero bytes is a free one of each.
+//! The records of the store as they lie in memory. All zero bytes is a free record of each kind.
 
 use super::{lock::Lock, scope};
-use crate::word::{Word, Word32};
+use crate::{
+    id::InfoHash,
+    word::{Word, Word32},
+};
 
 /// Slots of an index bucket.
 pub const BUCKET_SLOTS: usize = 7;
@@ -10,13 +13,13 @@ pub const BUCKET_SLOTS: usize = 7;
 pub const PARTITION_CHUNKS: u32 = 12;
 
 /// Directory entries in a swarm record.
-pub const ROOT_REFS: u32 = 8;
+pub const RECORD_ENTRIES: u32 = 8;
 
 /// Directory entries in a node.
-pub const NODE_REFS: u32 = 64;
+pub const NODE_ENTRIES: u32 = 64;
 
 /// Most partitions of a swarm and family.
-pub const PARTITIONS_MAX: u32 = ROOT_REFS * NODE_REFS * NODE_REFS;
+pub const PARTITIONS_MAX: u32 = RECORD_ENTRIES * NODE_ENTRIES * NODE_ENTRIES;
 
 /// One cache line of the swarm index.
 #[repr(C, align(64))]
@@ -26,49 +29,51 @@ pub struct Bucket {
     pub lock: Lock,
     /// How many torrents were placed beyond this bucket because it was full; 0 ends a search.
     pub passed: Word32,
-    /// Hash in the high, swarm number + 1 in the low 32 bits; 0 for none.
+    /// Hash in the high, [`SwarmId::stored`](crate::id::SwarmId::stored) in the low 32 bits; 0 for none.
     pub slots: [Word; BUCKET_SLOTS],
 }
 
-/// A swarm: 128 bytes. All zero bytes is a free one.
+/// A swarm: 128 bytes.
 #[repr(C, align(64))]
 #[derive(Default)]
 pub struct Swarm {
-    /// The torrent.
+    /// The torrent, 4 bytes in memory order each.
     pub info_hash: [Word32; 5],
-    /// Held while inline peers or the directory change.
+    /// Held while peers in the record or the directory change.
     pub lock: Lock,
-    /// Both families together: leechers in the low 24 bits, seeders in the next 24; above them a number that changes with every
-    /// change of the two ([`COUNTS_CHANGE`]).
+    /// Both families together: leechers in the low 24 bits, seeders in the next 24, and above them a number that changes with
+    /// every change of the two. So whoever counts the peers one by one can tell whether the counts were changed meanwhile, even
+    /// if they are the same again ([`super::sweep`]).
     pub counts: Word,
-    /// How many peers completed the download ([`Swarm::completed`]), in all but the highest bits; these say how near peers were that
-    /// the record has held ([`Swarm::near`]).
+    /// How many peers completed the download ([`Swarm::completed`]), in all but the highest bits. These say which scopes the
+    /// addresses of peers had that the record has held ([`Swarm::scopes`]).
     pub completed: Word32,
     /// [`SWARM_ALIVE`] and the minute of the last announce.
     pub active: Word32,
-    /// Five IPv4 peers, or a root: `word[0]` the root word, then 8 directory entries.
+    /// Five IPv4 peers; or the [`DirectoryHeader`] and then 8 directory entries.
     pub v4: [Word; 5],
-    /// Two IPv6 peers, or a root as above.
+    /// Two IPv6 peers; or a directory as above ([`super::family::Family::HEADER_WORD`]).
     pub v6: [Word; 6],
 }
 
 /// Set in [`Swarm::active`] of a swarm in use.
 pub const SWARM_ALIVE: u32 = 1 << 31;
 
-/// A part of a grown swarm: a list of peers in 1 to 12 chunks. 64 bytes; never used for anything else, so that its lock
-/// can be tried by whoever still has an old number of it.
+/// A part of a large swarm, a bucket of its linear hashing: a list of peers in 1 to 12 chunks. 64 bytes. The memory of a partition
+/// is never used for anything else, so its lock can be tried by whoever still has an old number of it.
 #[repr(C, align(64))]
 #[derive(Default)]
 pub struct Partition {
     /// Held while its peers or its chunks change.
     pub lock: Lock,
-    /// Number of the swarm it belongs to, + 1; 0 while free.
+    /// [`SwarmId::stored`](crate::id::SwarmId::stored) of the swarm it belongs to; 0 while free.
     pub owner: Word32,
-    /// Its own number within the swarm, and [`super::family::Family::TAG`]; and how near peers were that it has held ([`Partition::near`]).
-    pub place: Word32,
+    /// Its index within the swarm, with the [tag](super::family::Family::TAG) of the family; and the scopes of the peers that
+    /// it has held ([`Partition::scopes`]).
+    pub index: Word32,
     /// How many peers it has. They fill its chunks one after the other.
     pub peers: Word32,
-    /// Chunk numbers; [`super::partition::chunks_for`] `peers` of them are in use.
+    /// Numbers of its chunks; those that [`Partition::peers`] fill are in use.
     pub chunks: [Word32; PARTITION_CHUNKS as usize],
 }
 
@@ -86,191 +91,15 @@ pub struct ChunkV6 {
     pub words: [Word; 48],
 }
 
-const _: () = assert!(size_of::<Bucket>() == 64);
-
-const _: () = assert!(size_of::<Swarm>() == 128);
-
-const _: () = assert!(size_of::<Partition>() == 64);
-
-const _: () = assert!(size_of::<ChunkV4>() == 256);
-
-const _: () = assert!(size_of::<ChunkV6>() == 384);
-
-/// Seeders, leechers and completed downloads of a swarm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Peers that have everything.
-    pub seeders: u32,
-    /// Peers that do not.
-    pub leechers: u32,
-    /// Downloads completed, ever.
-    pub completed: u32,
-}
-
-impl Swarm {
-    /// The counts now.
-    #[inline(always)]
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        let counts = self.counts.load();
-        let (seeders, leechers) = unpack_counts(counts);
-        Counts { seeders, leechers, completed: self.completed() }
-    }
-
-    /// How many peers completed the download, ever.
-    #[inline(always)]
-    #[must_use]
-    pub fn completed(&self) -> u32 {
-        self.completed.load() & ((1 << SWARM_NEAR_SHIFT) - 1)
-    }
-
-    /// How near the nearest of the peers is that the record itself has held ([`scope`]).
-    #[inline(always)]
-    #[must_use]
-    pub fn near(&self) -> u32 {
-        self.completed.load() >> SWARM_NEAR_SHIFT
-    }
-
-    /// Notes that the record holds such a peer. Its lock is held, so only [`Swarm::completed`] can change meanwhile.
-    #[inline(always)]
-    pub(super) fn note_near(&self, near: u32) {
-        let new = near & !self.near();
-        if new != 0 {
-            self.completed.add(new << SWARM_NEAR_SHIFT);
-        }
-    }
-}
-
-/// Where the bits of [`Swarm::near`] begin.
-const SWARM_NEAR_SHIFT: u32 = 32 - scope::BITS;
-
-/// Where the bits of [`Partition::near`] begin.
-const PARTITION_NEAR_SHIFT: u32 = 16;
-
-const _: () = assert!(PARTITIONS_MAX <= 1 << PARTITION_NEAR_SHIFT);
-
-impl Partition {
-    /// Its number within the swarm, and [`super::family::Family::TAG`].
-    #[inline(always)]
-    #[must_use]
-    pub fn tagged_place(&self) -> u32 {
-        self.place.load() & !(((1 << scope::BITS) - 1) << PARTITION_NEAR_SHIFT)
-    }
-
-    /// How near the nearest of the peers is that it has held ([`scope`]).
-    #[inline(always)]
-    #[must_use]
-    pub fn near(&self) -> u32 {
-        (self.place.load() >> PARTITION_NEAR_SHIFT) & ((1 << scope::BITS) - 1)
-    }
-
-    /// Notes that it holds such a peer. Its lock is held.
-    #[inline(always)]
-    pub(super) fn note_near(&self, near: u32) {
-        let place = self.place.load();
-        let new = place | near << PARTITION_NEAR_SHIFT;
-        if new != place {
-            self.place.store(new);
-        }
-    }
-}
-
-/// One leecher.
-pub const COUNTS_LEECHER: u64 = 1;
-
-/// One seeder.
-pub const COUNTS_SEEDER: u64 = 1 << 24;
-
-/// One change.
-pub const COUNTS_CHANGE: u64 = 1 << 48;
-
-/// Seeders and leechers of a counts word.
-#[inline(always)]
-#[must_use]
-pub fn unpack_counts(counts: u64) -> (u32, u32) {
-    ((counts >> 24) as u32 & 0xff_ffff, counts as u32 & 0xff_ffff)
-}
-
-/// The slot holds a peer.
-pub const OCCUPIED: u64 = 1 << 63;
-
-/// The peer is a leecher.
-pub const LEECHER: u64 = 1 << 62;
-
-/// The peer's completed download was counted.
-pub const COMPLETED: u64 = 1 << 61;
-
-/// Where the minute of the last announce begins.
-pub const MINUTE_SHIFT: u32 = 48;
-
-/// Minutes are kept modulo this + 1.
-pub const MINUTE_MASK: u32 = 0x1fff;
-
-/// The bits of the minute.
-pub const MINUTE: u64 = (MINUTE_MASK as u64) << MINUTE_SHIFT;
-
-/// The bits that are not the peer's address and port.
-pub const FLAGS: u64 = !IDENTITY;
-
-/// The bits that are.
-pub const IDENTITY: u64 = (1 << MINUTE_SHIFT) - 1;
-
-const ROOT: u64 = LEECHER;
-
-/// One more peer in a root word.
-pub const ROOT_PEER: u64 = 1 << 32;
-
-/// Whether a flags word is a root word.
-#[inline(always)]
-#[must_use]
-pub fn is_root(word: u64) -> bool {
-    word >> 62 == 1
-}
-
-/// A root word.
-#[inline(always)]
-#[must_use]
-pub fn root_word(peers: u32, partitions: u32) -> u64 {
-    ROOT | u64::from(peers) << 32 | u64::from(partitions)
-}
-
-/// Partitions counted in a root word.
-#[inline(always)]
-#[must_use]
-pub fn root_partitions(word: u64) -> u32 {
-    word as u32
-}
-
-/// Peers counted in a root word.
-#[inline(always)]
-#[must_use]
-pub fn root_peers(word: u64) -> u32 {
-    (word >> 32) as u32 & 0x3fff_ffff
-}
-
-/// Minutes since the peer's last announce.
-#[inline(always)]
-#[must_use]
-pub fn age(flags: u64, minute: u32) -> u32 {
-    minute.wrapping_sub((flags >> MINUTE_SHIFT) as u32) & MINUTE_MASK
-}
-
-/// A minute as it stands in a peer's flags.
-#[inline(always)]
-#[must_use]
-pub fn minute_bits(minute: u32) -> u64 {
-    u64::from(minute & MINUTE_MASK) << MINUTE_SHIFT
-}
-
-/// One allocator.
+/// The allocator of one kind of records ([`super::allocator`]).
 #[repr(C, align(64))]
 #[derive(Default)]
 pub struct Pool {
-    /// Tag in the high, number + 1 of the first free element in the low 32 bits.
+    /// A tag in the high 32 bits; number + 1 of the first free record, or 0, in the low ones.
     pub head: Word,
-    /// Numbers below this were in use at some time.
+    /// Records below this number were in use at some time.
     pub fresh: Word32,
-    /// How many elements are in the list.
+    /// How many records are in the list of free ones.
     pub free: Word32,
 }
 
@@ -288,16 +117,207 @@ pub struct Pools {
     pub chunks_v6: Pool,
 }
 
+const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(size_of::<Swarm>() == 128);
+const _: () = assert!(size_of::<Partition>() == 64);
+const _: () = assert!(size_of::<ChunkV4>() == 256);
+const _: () = assert!(size_of::<ChunkV6>() == 384);
+const _: () = assert!(size_of::<Pool>() == 64);
+
+/// Seeders, leechers and completed downloads of a swarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Peers that have everything.
+    pub seeders: u32,
+    /// Peers that do not.
+    pub leechers: u32,
+    /// Downloads completed, ever.
+    pub completed: u32,
+}
+
+/// One leecher in [`Swarm::counts`].
+pub const ONE_LEECHER: u64 = 1;
+
+/// One seeder in [`Swarm::counts`].
+pub const ONE_SEEDER: u64 = 1 << 24;
+
+/// One change in [`Swarm::counts`].
+pub const ONE_CHANGE: u64 = 1 << 48;
+
+/// Seeders and leechers in the word [`Swarm::counts`].
+#[inline(always)]
+#[must_use]
+pub fn unpack_counts(counts: u64) -> (u32, u32) {
+    ((counts >> 24) as u32 & 0xff_ffff, counts as u32 & 0xff_ffff)
+}
+
+/// Where the bits of [`Swarm::scopes`] begin.
+const SWARM_SCOPES_SHIFT: u32 = 32 - scope::BITS;
+
+impl Swarm {
+    /// The counts now.
+    #[inline(always)]
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let (seeders, leechers) = unpack_counts(self.counts.load());
+        Counts { seeders, leechers, completed: self.completed() }
+    }
+
+    /// How many peers completed the download, ever.
+    #[inline(always)]
+    #[must_use]
+    pub fn completed(&self) -> u32 {
+        self.completed.load() & ((1 << SWARM_SCOPES_SHIFT) - 1)
+    }
+
+    /// The scopes of all peers that the record itself has held ([`scope`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn scopes(&self) -> u32 {
+        self.completed.load() >> SWARM_SCOPES_SHIFT
+    }
+
+    /// Notes that the record holds a peer with these scopes. Its lock is held, so nobody else sets them meanwhile.
+    #[inline(always)]
+    pub(super) fn add_scopes(&self, scopes: u32) {
+        let new = scopes & !self.scopes();
+        if new != 0 {
+            self.completed.add(new << SWARM_SCOPES_SHIFT);
+        }
+    }
+
+    /// The torrent. Reading it takes no lock: a record that is given to another torrent meanwhile gives a mixture.
+    #[must_use]
+    pub fn info_hash(&self) -> InfoHash {
+        let mut info_hash = [0; 20];
+        for (bytes, word) in info_hash.as_chunks_mut::<4>().0.iter_mut().zip(&self.info_hash) {
+            *bytes = word.load().to_le_bytes();
+        }
+        info_hash
+    }
+}
+
+/// Where the bits of [`Partition::scopes`] begin.
+const PARTITION_SCOPES_SHIFT: u32 = 16;
+
+const _: () = assert!(PARTITIONS_MAX <= 1 << PARTITION_SCOPES_SHIFT);
+
+impl Partition {
+    /// Its index within the swarm, with the tag of the family.
+    #[inline(always)]
+    #[must_use]
+    pub fn tagged_index(&self) -> u32 {
+        self.index.load() & !(((1 << scope::BITS) - 1) << PARTITION_SCOPES_SHIFT)
+    }
+
+    /// The scopes of all peers that it has held ([`scope`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn scopes(&self) -> u32 {
+        (self.index.load() >> PARTITION_SCOPES_SHIFT) & ((1 << scope::BITS) - 1)
+    }
+
+    /// Notes that it holds a peer with these scopes. Its lock is held.
+    #[inline(always)]
+    pub(super) fn add_scopes(&self, scopes: u32) {
+        let old = self.index.load();
+        let new = old | scopes << PARTITION_SCOPES_SHIFT;
+        if new != old {
+            self.index.store(new);
+        }
+    }
+}
+
 impl Pool {
-    /// Elements in use; may be off by a few while others allocate.
+    /// Records in use; may be off by a few while others allocate.
     #[must_use]
     pub fn used(&self) -> u32 {
         self.fresh.load().saturating_sub(self.free.load())
     }
+}
 
-    /// Elements from this number on were never used.
+/// What a swarm record holds instead of the first peer's flags where a family lives in partitions: bit 63 clear, bit 62 set, then
+/// 30 bits of peers and 32 bits of partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectoryHeader {
+    /// How many peers the family has.
+    pub peers: u32,
+    /// How many partitions the family has.
+    pub partitions: u32,
+}
+
+impl DirectoryHeader {
+    /// One peer more in the word.
+    pub const ONE_PEER: u64 = 1 << 32;
+
+    /// One partition more in the word.
+    pub const ONE_PARTITION: u64 = 1;
+
+    /// Reads the word; `None` if it is the flags of a peer or of a free slot.
+    #[inline(always)]
     #[must_use]
-    pub fn fresh(&self) -> u32 {
-        self.fresh.load()
+    pub fn from_word(word: u64) -> Option<Self> {
+        if word >> 62 == 1 {
+            Some(Self { peers: (word >> 32) as u32 & 0x3fff_ffff, partitions: word as u32 })
+        } else {
+            None
+        }
+    }
+
+    /// The word.
+    #[inline(always)]
+    #[must_use]
+    pub fn to_word(self) -> u64 {
+        1 << 62 | u64::from(self.peers) << 32 | u64::from(self.partitions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::slot::{LEECHER, OCCUPIED};
+
+    #[test]
+    fn a_directory_header_comes_back_and_counts_in_place() {
+        for (peers, partitions) in [(0, 0), (5, 1), (0x3fff_ffff, PARTITIONS_MAX), (1, u32::MAX)] {
+            let header = DirectoryHeader { peers, partitions };
+            assert_eq!(DirectoryHeader::from_word(header.to_word()), Some(header));
+        }
+        let word = DirectoryHeader { peers: 7, partitions: 3 }.to_word();
+        let word = word + DirectoryHeader::ONE_PEER + DirectoryHeader::ONE_PARTITION;
+        assert_eq!(DirectoryHeader::from_word(word), Some(DirectoryHeader { peers: 8, partitions: 4 }));
+    }
+
+    #[test]
+    fn flags_of_peers_are_no_directory_header() {
+        for flags in [0, OCCUPIED, OCCUPIED | LEECHER, OCCUPIED | 1 << 61, u64::MAX, 1 << 61] {
+            assert_eq!(DirectoryHeader::from_word(flags), None, "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn counts_are_apart_from_each_other_and_from_changes() {
+        let most = 0xff_ffff;
+        for (seeders, leechers) in [(0, 0), (1, 0), (0, 1), (most, 0), (0, most), (most, most)] {
+            let word = u64::from(seeders) * ONE_SEEDER + u64::from(leechers) * ONE_LEECHER + 0xffff * ONE_CHANGE;
+            assert_eq!(unpack_counts(word), (seeders, leechers));
+        }
+        assert_eq!(unpack_counts((ONE_CHANGE * 0xffff).wrapping_add(ONE_CHANGE)), (0, 0));
+    }
+
+    #[test]
+    fn scopes_are_apart_from_downloads_and_index() {
+        let swarm = Swarm::default();
+        swarm.completed.store(12);
+        let partition = Partition::default();
+        partition.index.store(1 << 31 | 0x7fff);
+        for scopes in [scope::PRIVATE, scope::LINK, scope::HOST, scope::PRIVATE] {
+            swarm.add_scopes(scopes);
+            partition.add_scopes(scopes);
+            assert_eq!(swarm.scopes() & scopes, scopes);
+            assert_eq!(partition.scopes() & scopes, scopes);
+        }
+        assert_eq!((swarm.scopes(), swarm.completed()), (7, 12));
+        assert_eq!((partition.scopes(), partition.tagged_index()), (7, 1 << 31 | 0x7fff));
     }
 }

@@ -1,18 +1,22 @@
 //! A lock and a version in one 32-bit word.
 //!
 //! * bit 0: held. Whoever adds, removes or moves peers of a swarm record or of a partition holds its lock.
-//! * bit 1: the structure (not just a peer) is being changed: readers without the lock wait.
+//! * bit 1: the structure, not just a peer, is being changed: readers without the lock wait.
 //! * bits 2 and up: a version, one more after every change of structure.
 //!
-//! A peer that announces again changes one word, its minute, and that is done without the lock, by compare-and-swap
-//! ([`Lock::free`], [`Lock::untouched_since`]): a peer that is moved meanwhile is seen by the lock word being another one, and then
-//! it is done once more under the lock.
+//! A peer that announces again changes one word, its minute. That is done without the lock, by compare-and-swap ([`Lock::free`],
+//! [`Free::still_holds`]): if the peer is moved meanwhile the lock word is another one, and the announce is stored once more under
+//! the lock.
 //!
-//! Readers that only copy peers take no lock: a peer is handed out from words that cannot tear, and a change of
-//! structure is noticed by comparing the version before and after ([`Lock::version`]). Holders are a few
-//! dozen to a few thousand instructions away from letting go. An XDP program cannot be put to sleep while it
-//! holds the lock, but a thread of the daemon can; therefore the XDP program tries a bounded number of times and then
-//! hands the packet to the daemon, which may wait.
+//! Readers that only copy peers take no lock either: a peer is handed out from words that cannot tear, and a change of structure is
+//! noticed by comparing the version before and after ([`Lock::version`]).
+//!
+//! # Order
+//! A thread that waits for a lock while it holds others takes them in one of these orders (`docs/architecture.md`, Concurrency):
+//! swarm, then partition, and a second partition only under the swarm's lock; bucket, then a free swarm record, to store a torrent;
+//! swarm, then bucket, to remove one. Holders are a few dozen to a few thousand instructions away from letting go. An XDP program
+//! cannot be put to sleep while it holds a lock, but a thread of the daemon can; therefore the XDP program tries a bounded number of
+//! times and then hands the packet to the daemon, which may wait.
 
 use crate::word::{Word32, loads_done, replaced};
 
@@ -51,38 +55,63 @@ impl Lock {
         self.0.store((seen & !(HELD | CHANGING)).wrapping_add(version));
     }
 
-    /// The word, if nobody holds the lock: for a change of a single word that needs no lock, which has to be done again under the
-    /// lock if the word is another one afterwards ([`Lock::untouched_since`]).
+    /// What a change of a single word needs that takes no lock: `None` while somebody holds it. The change has to be done again
+    /// under the lock if it [did not hold](Free::still_holds) afterwards.
     #[inline(always)]
     #[must_use]
-    pub fn free(&self) -> Option<u32> {
+    pub fn free(&self) -> Option<Free<'_>> {
         let seen = self.0.load();
-        if seen & (HELD | CHANGING) == 0 { Some(seen) } else { None }
+        if seen & (HELD | CHANGING) == 0 { Some(Free { lock: self, seen }) } else { None }
     }
 
-    /// Whether nobody holds the lock or has changed the structure since [`Lock::free`] said `seen`. The caller's change of the
-    /// word was a [`crate::word::Word::replace`].
+    /// What readers need that take no lock: `None` while the structure is being changed.
     #[inline(always)]
     #[must_use]
-    pub fn untouched_since(&self, seen: u32) -> bool {
+    pub fn version(&self) -> Option<Version<'_>> {
+        let seen = self.0.load();
+        if seen & CHANGING == 0 { Some(Version { lock: self, seen: seen & !HELD }) } else { None }
+    }
+}
+
+/// A lock that nobody held.
+#[derive(Clone, Copy)]
+pub struct Free<'l> {
+    lock: &'l Lock,
+    seen: u32,
+}
+
+impl Free<'_> {
+    /// Whether nobody holds the lock or has changed the structure since. The caller's change of the word was a
+    /// [`crate::word::Word::replace`].
+    #[inline(always)]
+    #[must_use]
+    pub fn still_holds(self) -> bool {
         replaced();
-        self.0.load() == seen
+        self.lock.0.load() == self.seen
     }
+}
 
-    /// The version, or `None` while the structure is being changed.
+/// A version of a structure.
+#[derive(Clone, Copy)]
+pub struct Version<'l> {
+    lock: &'l Lock,
+    seen: u32,
+}
+
+impl Version<'_> {
+    /// Whether everything read since was read from one and the same structure.
     #[inline(always)]
     #[must_use]
-    pub fn version(&self) -> Option<u32> {
-        let seen = self.0.load();
-        if seen & CHANGING == 0 { Some(seen & !HELD) } else { None }
-    }
-
-    /// Whether everything read since [`Lock::version`] said `version` was read from one and the same structure.
-    #[inline(always)]
-    #[must_use]
-    pub fn unchanged_since(&self, version: u32) -> bool {
+    pub fn still_holds(self) -> bool {
         loads_done();
-        self.0.load() & !HELD == version
+        self.lock.0.load() & !HELD == self.seen
+    }
+
+    /// A number that is the same for the same version of a structure, and no other's.
+    #[inline(always)]
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.seen
     }
 }
 
@@ -102,17 +131,17 @@ mod tests {
     #[test]
     fn a_change_without_the_lock_notices_holders_and_changes_of_structure() {
         let lock = Lock::default();
-        let seen = lock.free().expect("nobody holds it");
-        assert!(lock.untouched_since(seen));
+        let free = lock.free().expect("nobody holds it");
+        assert!(free.still_holds());
         assert!(lock.try_lock());
-        assert_eq!(lock.free(), None);
-        assert!(!lock.untouched_since(seen));
+        assert!(lock.free().is_none());
+        assert!(!free.still_holds());
         lock.unlock();
-        assert!(lock.untouched_since(seen), "whoever held it has changed peers only in place");
+        assert!(free.still_holds(), "whoever held it has changed peers only in place");
         assert!(lock.try_lock());
         lock.begin_change();
         lock.unlock();
-        assert!(!lock.untouched_since(seen));
+        assert!(!free.still_holds());
     }
 
     #[test]
@@ -120,12 +149,13 @@ mod tests {
         let lock = Lock::default();
         let version = lock.version().expect("nobody changes anything");
         assert!(lock.try_lock());
-        assert!(lock.unchanged_since(version));
+        assert!(version.still_holds());
         lock.begin_change();
-        assert_eq!(lock.version(), None);
-        assert!(!lock.unchanged_since(version));
+        assert!(lock.version().is_none());
+        assert!(!version.still_holds());
         lock.unlock();
-        assert!(!lock.unchanged_since(version));
-        assert!(lock.version().is_some());
+        assert!(!version.still_holds());
+        let next = lock.version().expect("the change is over");
+        assert_ne!(next.number(), version.number());
     }
 }

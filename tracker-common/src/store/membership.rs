@@ -1,17 +1,14 @@
-//! What an announce does to a peer and to the counts of its swarm: counts follow peers.
+//! What an announce does to a peer, and to the counts of its swarm: counts follow peers. The lock of the peer's place is held.
 
 use super::{
     family::Family,
-    layout::{
-        self, COMPLETED, COUNTS_CHANGE, COUNTS_LEECHER, COUNTS_SEEDER, LEECHER, OCCUPIED, SWARM_ALIVE, Swarm,
-        minute_bits,
-    },
+    layout::{ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, Swarm},
+    slot::{COMPLETED, LEECHER, OCCUPIED, Slot, age, minute_bits},
 };
 use crate::{
     id::InfoHash,
     outcome::{Counter, Event},
-    platform::Platform,
-    word::Word,
+    platform::{Context, Platform},
 };
 
 /// BEP 3 events, by their BEP 15 numbers.
@@ -43,18 +40,42 @@ impl PeerEvent {
 
 /// What an announce says.
 #[derive(Clone, Copy, Debug)]
-pub struct Announcement<'a, K> {
+pub struct Announce<'a, K> {
     /// The torrent.
     pub info_hash: &'a InfoHash,
     /// Source address and announced port.
     pub peer: K,
     /// Nothing is left to download.
     pub seeder: bool,
-    /// Why it announces.
+    /// Why the peer announces.
     pub event: PeerEvent,
 }
 
-/// Notes that somebody announced. A lock of the swarm is held, so that a torrent being removed is not brought back to life.
+impl<K> Announce<'_, K> {
+    /// The flags that the announce gives a peer by itself.
+    #[inline(always)]
+    fn flags(&self, minute: u32) -> u64 {
+        let leecher = if self.seeder { 0 } else { LEECHER };
+        OCCUPIED | leecher | minute_bits(minute)
+    }
+
+    /// The flags of a peer that was not known.
+    #[inline(always)]
+    pub(super) fn new_flags(&self, minute: u32) -> u64 {
+        let completed = if self.completes_unknown() { COMPLETED } else { 0 };
+        self.flags(minute) | completed
+    }
+
+    /// Whether a peer that was not known has completed its download. It may have been known before a restart, or before it was
+    /// silent for too long.
+    #[inline(always)]
+    fn completes_unknown(&self) -> bool {
+        self.event == PeerEvent::Completed && self.seeder
+    }
+}
+
+/// Notes that a peer of the swarm announced. A lock of the swarm is held, so that a torrent being removed is not brought back to
+/// life.
 #[inline(always)]
 pub(super) fn touch(swarm: &Swarm, minute: u32) {
     let active = SWARM_ALIVE | minute;
@@ -66,101 +87,115 @@ pub(super) fn touch(swarm: &Swarm, minute: u32) {
 
 /// What a peer with these flags adds to [`Swarm::counts`].
 #[inline(always)]
-pub(super) fn weight(flags: u64) -> u64 {
-    if flags & LEECHER == 0 { COUNTS_SEEDER } else { COUNTS_LEECHER }
-}
-
-/// The flags that an announce gives a peer by itself.
-#[inline(always)]
-pub(super) fn announced_flags<K>(announcement: &Announcement<'_, K>, minute: u32) -> u64 {
-    let leecher = if announcement.seeder { 0 } else { LEECHER };
-    OCCUPIED | leecher | minute_bits(minute)
-}
-
-/// The flags of a peer that was not known.
-#[inline(always)]
-pub(super) fn new_flags<K>(announcement: &Announcement<'_, K>, minute: u32) -> u64 {
-    // It may have been known before a restart or before it was silent for too long.
-    let completed = if completes_unknown(announcement) { COMPLETED } else { 0 };
-    announced_flags(announcement, minute) | completed
-}
-
-#[inline(always)]
-pub(super) fn completes_unknown<K>(announcement: &Announcement<'_, K>) -> bool {
-    announcement.event == PeerEvent::Completed && announcement.seeder
+fn weight(flags: u64) -> u64 {
+    if flags & LEECHER == 0 { ONE_SEEDER } else { ONE_LEECHER }
 }
 
 /// Counts a completed download: once per peer, when it becomes a seeder with that event.
 #[inline(always)]
-pub(super) fn complete<M: Platform>(memory: &M, swarm: &Swarm) {
+fn complete<P: Platform>(platform: &P, swarm: &Swarm) {
     swarm.completed.add(1);
-    memory.event(Event::Completed);
+    platform.event(Event::Completed);
 }
 
-/// A known peer announces again. True if it leaves, which is left to the caller.
+/// Applies an announce to a known peer. True if the peer leaves, which the caller has to do.
 #[inline(always)]
-pub(super) fn change<M: Platform, F: Family>(
-    memory: &M,
+pub(super) fn apply<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
     swarm: &Swarm,
-    words: &[Word],
-    base: usize,
-    announcement: &Announcement<'_, F::Key>,
-    minute: u32,
+    slot: Slot<'_, F>,
+    announce: &Announce<'_, F::Key>,
 ) -> bool {
-    if announcement.event == PeerEvent::Stopped {
+    if announce.event == PeerEvent::Stopped {
         return true;
     }
-    let old = F::flags_at(words, base).load();
-    let mut new = announced_flags(announcement, minute) | (old & COMPLETED);
-    let becomes_seeder = announcement.seeder && old & LEECHER != 0;
-    if announcement.event == PeerEvent::Completed && becomes_seeder && old & COMPLETED == 0 {
+    let minute = cx.minute();
+    let old = slot.flags();
+    let mut new = announce.flags(minute) | (old & COMPLETED);
+    let becomes_seeder = announce.seeder && old & LEECHER != 0;
+    if announce.event == PeerEvent::Completed && becomes_seeder && old & COMPLETED == 0 {
         new |= COMPLETED;
-        complete(memory, swarm);
+        complete(cx.platform, swarm);
     }
-    F::reflag(words, base, new);
+    slot.set_flags(new);
     if (old ^ new) & LEECHER != 0 {
-        swarm.counts.add(COUNTS_CHANGE.wrapping_add(weight(new)).wrapping_sub(weight(old)));
+        swarm.counts.add(ONE_CHANGE.wrapping_add(weight(new)).wrapping_sub(weight(old)));
     }
-    memory.count(Counter::Refreshed(layout::age(old, minute)), 1);
+    cx.platform.count(Counter::Refreshed(age(old, minute)), 1);
     false
 }
 
-/// Counts a new peer, and returns its flags.
+/// Counts a new peer with these flags.
 #[inline(always)]
-pub(super) fn arrive<M: Platform, F: Family>(
-    memory: &M,
+pub(super) fn count_in<P: Platform, F: Family>(
+    platform: &P,
     swarm: &Swarm,
-    announcement: &Announcement<'_, F::Key>,
-    minute: u32,
-) -> u64 {
-    let flags = new_flags(announcement, minute);
-    if completes_unknown(announcement) {
-        complete(memory, swarm);
+    flags: u64,
+    announce: &Announce<'_, F::Key>,
+) {
+    if announce.completes_unknown() {
+        complete(platform, swarm);
     }
-    swarm.counts.add(COUNTS_CHANGE.wrapping_add(weight(flags)));
-    memory.event(Event::peer_added(F::VERSION));
-    flags
+    swarm.counts.add(ONE_CHANGE.wrapping_add(weight(flags)));
+    platform.event(Event::peer_added(F::VERSION));
 }
 
 /// Counts a peer that leaves its slot.
 #[inline(always)]
-pub(super) fn leave<M: Platform, F: Family>(memory: &M, swarm: &Swarm, words: &[Word], base: usize) {
-    let flags = F::flags_at(words, base).load();
-    swarm.counts.add(COUNTS_CHANGE.wrapping_sub(weight(flags)));
-    memory.event(Event::peer_removed(F::VERSION));
+pub(super) fn count_out<P: Platform, F: Family>(platform: &P, swarm: &Swarm, slot: Slot<'_, F>) {
+    swarm.counts.add(ONE_CHANGE.wrapping_sub(weight(slot.flags())));
+    platform.event(Event::peer_removed(F::VERSION));
 }
 
-/// A new peer gets the slot of an old one.
+/// Puts a new peer into the slot of an old one.
 #[inline(always)]
-pub(super) fn evict<M: Platform, F: Family>(
-    memory: &M,
+pub(super) fn evict<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
     swarm: &Swarm,
-    words: &[Word],
-    base: usize,
-    announcement: &Announcement<'_, F::Key>,
-    minute: u32,
+    slot: Slot<'_, F>,
+    announce: &Announce<'_, F::Key>,
 ) {
-    leave::<M, F>(memory, swarm, words, base);
-    memory.event(Event::Evicted);
-    F::occupy(words, base, announcement.peer, arrive::<M, F>(memory, swarm, announcement, minute));
+    count_out(cx.platform, swarm, slot);
+    cx.platform.event(Event::Evicted);
+    let flags = announce.new_flags(cx.minute());
+    count_in::<P, F>(cx.platform, swarm, flags, announce);
+    slot.occupy(announce.peer, flags);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_are_not_defined_are_regular_announces() {
+        for (number, event) in [
+            (0, PeerEvent::None),
+            (1, PeerEvent::Completed),
+            (2, PeerEvent::Started),
+            (3, PeerEvent::Stopped),
+            (4, PeerEvent::None),
+            (u32::MAX, PeerEvent::None),
+        ] {
+            assert_eq!(PeerEvent::from_number(number), event, "{number}");
+        }
+    }
+
+    #[test]
+    fn flags_say_what_the_announce_says() {
+        let announce = |seeder, event| Announce { info_hash: &[0; 20], peer: 1_u64, seeder, event };
+        // (seeder, event, flags besides the minute, of a peer that was not known)
+        for (seeder, event, flags) in [
+            (false, PeerEvent::None, OCCUPIED | LEECHER),
+            (true, PeerEvent::None, OCCUPIED),
+            (true, PeerEvent::Completed, OCCUPIED | COMPLETED),
+            (false, PeerEvent::Completed, OCCUPIED | LEECHER),
+            (true, PeerEvent::Started, OCCUPIED),
+        ] {
+            let new = announce(seeder, event).new_flags(0x12_3456);
+            assert_eq!(new, flags | minute_bits(0x12_3456), "{seeder} {event:?}");
+            assert_eq!(age(new, 0x12_3456 + 7), 7);
+        }
+        assert_eq!(weight(OCCUPIED | LEECHER), ONE_LEECHER);
+        assert_eq!(weight(OCCUPIED | COMPLETED), ONE_SEEDER);
+    }
 }

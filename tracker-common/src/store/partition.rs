@@ -1,95 +1,100 @@
-//! Swarms that outgrew their record: partitions, their directory, growing and splitting.
+//! A partition: a list of peers in no order and without gaps. Chunk after chunk is full, and only the last one may have room. So a
+//! sample can be copied as it stands, a new peer goes to the end, and a peer that leaves is replaced by the last one. A peer is
+//! found by looking at all of its partition.
 //!
-//! A peer's partition comes from the low bits of its hash by linear hashing: with n partitions, those below the last power of
-//! two that was passed are split already. Within a partition the peers stand one behind the other, in no order and without
-//! gaps: chunk after chunk is full, and only the last one may have room. So a sample can be copied as it stands, a newcomer goes
-//! to the end, and whoever leaves is replaced by the last one. A peer is found by looking at all of its partition, which is
-//! some [`Family::PER_PARTITION`] words in a row.
-//!
-//! A swarm with more than [`Family::PER_PARTITION`] peers per partition gets one partition more: the next one in order is split.
-//! All memory that takes is taken before the first peer moves, so that a failure changes nothing.
+//! The partition's lock is held wherever it is changed. Readers without the lock look at no more peers than
+//! [`Partition::peers`] says.
 
 use super::{
-    allocator as pool,
-    family::{Family, at},
-    layout::{self, PARTITION_CHUNKS, Partition},
+    allocator,
+    family::Family,
+    layout::{PARTITION_CHUNKS, Partition},
+    slot::{OCCUPIED, Slot, Slots, age},
 };
 use crate::{
+    codegen::barrier_var,
+    id::{ChunkId, PartitionId},
     outcome::{Event, StoreError},
-    platform::{Platform, Step},
+    platform::{Context, Platform, Step},
     scratch::Scratch,
-    word::{Word, Word32, opaque},
+    word::Word32,
 };
+use core::marker::PhantomData;
 
 /// Slots of a partition.
 #[inline(always)]
 #[must_use]
 pub const fn capacity<F: Family>() -> u32 {
-    PARTITION_CHUNKS * F::SLOTS
+    PARTITION_CHUNKS * F::CHUNK_SLOTS
 }
 
-/// How many chunks so many peers take.
+/// How many chunks this many peers take.
 #[inline(always)]
 #[must_use]
 pub const fn chunks_for<F: Family>(peers: u32) -> u32 {
-    peers.div_ceil(F::SLOTS)
+    peers.div_ceil(F::CHUNK_SLOTS)
 }
 
-/// The words of the chunk that holds slot `number` of a partition, and the slot's first word.
+/// Where a partition keeps the number of a chunk.
 #[inline(always)]
-pub(super) fn slot<'m, M: Platform, F: Family>(
-    memory: &'m M,
+fn chunk_word(partition: &Partition, index: u32) -> Option<&Word32> {
+    // The barrier, because the compiler would check another form of the number than the one that is used.
+    let index = barrier_var(u64::from(index)) as usize;
+    if index < PARTITION_CHUNKS as usize { Some(&partition.chunks[index]) } else { None }
+}
+
+/// A chunk of a partition.
+#[inline(always)]
+pub(super) fn chunk<'m, P: Platform, F: Family>(
+    platform: &'m P,
+    partition: &Partition,
+    index: u32,
+) -> Option<Slots<'m, F>> {
+    F::chunk(platform, ChunkId::new(chunk_word(partition, index)?.load()))
+}
+
+/// A slot of a partition.
+#[inline(always)]
+pub(super) fn slot<'m, P: Platform, F: Family>(
+    platform: &'m P,
     partition: &Partition,
     number: u32,
-) -> Option<(&'m [Word], usize)> {
-    let words = F::chunk(memory, chunk_number(partition, number / F::SLOTS)?.load())?;
+) -> Option<Slot<'m, F>> {
+    let slots = chunk::<P, F>(platform, partition, number / F::CHUNK_SLOTS)?;
     // The compiler knows that the remainder is small, and must not take the mask away that shows it to the verifier.
-    Some((words, opaque(u64::from(number % F::SLOTS)) as usize % F::SLOTS as usize * F::WORDS))
+    Some(slots.slot(barrier_var(u64::from(number % F::CHUNK_SLOTS)) as usize % F::CHUNK_SLOTS as usize))
 }
 
-/// Finds the slot number of the peer with this key in a partition. Whoever holds no lock has to make sure afterwards that the
-/// partition has not changed meanwhile.
+/// Finds the number of the slot with this peer. Whoever holds no lock has to make sure afterwards that the partition has not
+/// changed meanwhile.
 #[inline(always)]
-pub(super) fn find<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    partition: &Partition,
-    key: F::Key,
-) -> Option<u32> {
+pub(super) fn find<P: Platform, F: Family>(cx: &Context<'_, P>, partition: &Partition, key: F::Key) -> Option<u32> {
     let peers = partition.peers.load();
-    // The slot found goes through memory, so that the verifier sees one way on from here and not one per slot.
-    scratch.found_slot.store(u32::MAX);
+    // The number goes through memory, so that the verifier sees one way on from here and not one per slot.
+    cx.scratch.found_slot.store(u32::MAX);
     for index in 0..PARTITION_CHUNKS {
-        if index * F::SLOTS >= peers {
+        if index * F::CHUNK_SLOTS >= peers {
             break;
         }
-        let words = F::chunk(memory, partition.chunks[index as usize].load())?;
-        if find_in::<F>(scratch, words, index * F::SLOTS, key) {
+        let slots = chunk::<P, F>(cx.platform, partition, index)?;
+        if find_in::<F>(cx.scratch, slots, index * F::CHUNK_SLOTS, key) {
             break;
         }
     }
-    let found = scratch.found_slot.load();
+    let found = cx.scratch.found_slot.load();
     if found == u32::MAX { None } else { Some(found) }
 }
 
-/// Looks through a chunk, whose first slot has the number `first`. Slots without a peer match nobody.
+/// Looks through a chunk, whose first slot has the number `first`. Slots without a peer match no key.
 #[inline(always)]
-pub(super) fn find_in<F: Family>(scratch: &Scratch, words: &[Word], first: u32, key: F::Key) -> bool {
-    for slot in 0..F::SLOTS {
-        if F::matches(words, slot as usize * F::WORDS, key) {
-            scratch.found_slot.store(first + slot);
+fn find_in<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, first: u32, key: F::Key) -> bool {
+    for number in 0..F::CHUNK_SLOTS {
+        if slots.slot(number as usize).matches(key) {
+            scratch.found_slot.store(first + number);
             return true;
         }
     }
     false
-}
-
-/// The place where a partition keeps the number of a chunk.
-#[inline(always)]
-pub(super) fn chunk_number(partition: &Partition, index: u32) -> Option<&Word32> {
-    // Opaque: the compiler would check another form of the number than the one that is used.
-    let index = opaque(u64::from(index)) as usize;
-    if index < PARTITION_CHUNKS as usize { Some(&partition.chunks[index]) } else { None }
 }
 
 /// Takes chunks for a partition, or gives them back.
@@ -101,87 +106,106 @@ struct Exchange<F> {
     first: u64,
     /// Not 0: takes, and counts them in [`Scratch::chunks_taken`].
     take: u64,
-    family: core::marker::PhantomData<F>,
+    family: PhantomData<F>,
 }
 
-impl<M: Platform, F: Family> Step<M> for Exchange<F> {
+impl<F> Exchange<F> {
     #[inline(always)]
-    fn step(&mut self, memory: &M, turn: u32) -> bool {
-        let (Some(scratch), Some(partition)) = (memory.scratch(), memory.partition(self.partition as u32)) else {
+    fn new(partition: PartitionId, first: u32, take: bool) -> Self {
+        Self {
+            partition: u64::from(partition.number()),
+            first: u64::from(first),
+            take: u64::from(take),
+            family: PhantomData,
+        }
+    }
+}
+
+impl<P: Platform, F: Family> Step<P> for Exchange<F> {
+    #[inline(always)]
+    fn step(&mut self, platform: &P, turn: u32) -> bool {
+        let (Ok(cx), Some(partition)) =
+            (Context::new(platform), platform.partition(PartitionId::new(self.partition as u32)))
+        else {
             return false;
         };
-        let Some(chunk) = chunk_number(partition, self.first as u32 + turn) else { return false };
+        let Some(chunk) = chunk_word(partition, self.first as u32 + turn) else { return false };
         if self.take == 0 {
-            pool::give_back::<M, F::Pool>(memory, chunk.load());
+            allocator::give_back::<P, F::Chunk>(platform, ChunkId::new(chunk.load()));
             return true;
         }
-        let Ok(number) = pool::take::<M, F::Pool>(memory) else { return false };
-        chunk.store(number);
-        scratch.chunks_taken.store(turn + 1);
+        let Ok(id) = allocator::take::<P, F::Chunk>(&cx) else { return false };
+        chunk.store(id.number());
+        cx.scratch.chunks_taken.store(turn + 1);
         true
     }
 }
 
-/// Takes the chunks that partition `number` with `from` peers needs to hold `to`. The partition's lock is held.
+/// Takes the chunks that a partition with `from` peers needs to hold `to`.
 ///
 /// # Errors
 /// [`StoreError::MemoryFull`]; nothing is changed then.
 #[inline(always)]
-pub(super) fn reserve<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    number: u32,
+pub(super) fn reserve<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    id: PartitionId,
     from: u32,
     to: u32,
 ) -> Result<(), StoreError> {
     let (first, end) = (chunks_for::<F>(from), chunks_for::<F>(to));
-    let mut body = Exchange::<F> {
-        partition: u64::from(number),
-        first: u64::from(first),
-        take: 1,
-        family: core::marker::PhantomData,
-    };
-    scratch.chunks_taken.store(0);
-    memory.repeat(end - first, &mut body);
-    if scratch.chunks_taken.load() == end - first {
+    let mut body = Exchange::<F>::new(id, first, true);
+    cx.scratch.chunks_taken.store(0);
+    cx.platform.repeat(end - first, &mut body);
+    if cx.scratch.chunks_taken.load() == end - first {
         return Ok(());
     }
     body.take = 0;
-    memory.repeat(scratch.chunks_taken.load(), &mut body);
+    cx.platform.repeat(cx.scratch.chunks_taken.load(), &mut body);
     Err(StoreError::MemoryFull)
 }
 
-/// Gives back the chunks that partition `number` no longer needs, now that it has `to` peers instead of `from`.
+/// [`reserve`] for one chunk, without its loop.
 #[inline(always)]
-pub(super) fn release<M: Platform, F: Family>(memory: &M, number: u32, from: u32, to: u32) {
-    let (first, end) = (chunks_for::<F>(to), chunks_for::<F>(from));
-    let mut body = Exchange::<F> {
-        partition: u64::from(number),
-        first: u64::from(first),
-        take: 0,
-        family: core::marker::PhantomData,
-    };
-    memory.repeat(end.wrapping_sub(first), &mut body);
+pub(super) fn reserve_one<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    partition: &Partition,
+    index: u32,
+) -> Result<(), StoreError> {
+    let id = allocator::take::<P, F::Chunk>(cx)?;
+    let Some(chunk) = chunk_word(partition, index) else { return Err(StoreError::Internal) };
+    chunk.store(id.number());
+    Ok(())
 }
 
-/// Puts a peer behind the last one, for whom there is a chunk. The partition's lock is held.
+/// Gives back the chunks that a partition no longer needs, now that it has `to` peers instead of `from`.
 #[inline(always)]
-pub(super) fn append<M: Platform, F: Family>(memory: &M, partition: &Partition, key: F::Key, flags: u64) -> Option<()> {
+pub(super) fn release<P: Platform, F: Family>(platform: &P, id: PartitionId, from: u32, to: u32) {
+    let (first, end) = (chunks_for::<F>(to), chunks_for::<F>(from));
+    platform.repeat(end.wrapping_sub(first), &mut Exchange::<F>::new(id, first, false));
+}
+
+/// Puts a peer behind the last one. There is a chunk for it.
+#[inline(always)]
+pub(super) fn append<P: Platform, F: Family>(
+    platform: &P,
+    partition: &Partition,
+    key: F::Key,
+    flags: u64,
+) -> Option<()> {
     let peers = partition.peers.load();
-    let (words, base) = slot::<M, F>(memory, partition, peers)?;
-    F::occupy(words, base, key, flags);
-    // Readers without a lock look at no more peers than this says.
+    slot::<P, F>(platform, partition, peers)?.occupy(key, flags);
+    // Only now: readers without the lock look at no more peers than this says.
     partition.peers.store(peers + 1);
     Some(())
 }
 
-/// Adds a peer. The partition's lock is held.
+/// Adds a peer.
 ///
 /// # Errors
 /// [`StoreError::MemoryFull`], also when the partition is full; [`StoreError::Contended`].
 #[inline(always)]
-pub(super) fn insert<M: Platform, F: Family>(
-    memory: &M,
+pub(super) fn insert<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
     partition: &Partition,
     key: F::Key,
     flags: u64,
@@ -190,82 +214,57 @@ pub(super) fn insert<M: Platform, F: Family>(
     if peers >= capacity::<F>() {
         return Err(StoreError::MemoryFull);
     }
-    if peers.is_multiple_of(F::SLOTS) {
-        reserve_one::<M, F>(memory, partition, peers / F::SLOTS)?;
-        memory.event(Event::Grown);
+    if peers.is_multiple_of(F::CHUNK_SLOTS) {
+        reserve_one::<P, F>(cx, partition, peers / F::CHUNK_SLOTS)?;
+        cx.platform.event(Event::Grown);
     }
-    append::<M, F>(memory, partition, key, flags).ok_or(StoreError::Internal)
+    append::<P, F>(cx.platform, partition, key, flags).ok_or(StoreError::Internal)
 }
 
-/// [`reserve`] for one chunk, without its loop.
-#[inline(always)]
-pub(super) fn reserve_one<M: Platform, F: Family>(
-    memory: &M,
-    partition: &Partition,
-    index: u32,
-) -> Result<(), StoreError> {
-    let number = pool::take::<M, F::Pool>(memory)?;
-    let Some(chunk) = chunk_number(partition, index) else { return Err(StoreError::Internal) };
-    chunk.store(number);
-    Ok(())
-}
-
-/// Takes the peer out of slot `number`: the last one gets the slot. The partition's lock is held, and the change announced
+/// Takes the peer out of a slot: the last peer gets the slot. The change has been announced
 /// ([`super::lock::Lock::begin_change`]); the caller gives the chunk back that may be left empty ([`release_last`]).
 #[inline(always)]
-pub(super) fn remove<M: Platform, F: Family>(memory: &M, partition: &Partition, number: u32) -> Option<()> {
+pub(super) fn remove<P: Platform, F: Family>(platform: &P, partition: &Partition, number: u32) -> Option<()> {
     let last = partition.peers.load().wrapping_sub(1);
-    let (words, base) = slot::<M, F>(memory, partition, number)?;
-    let (from, last_base) = slot::<M, F>(memory, partition, last)?;
-    for word in 0..F::WORDS {
-        at(words, base + word).store(at(from, last_base + word).load());
-    }
-    for word in 0..F::WORDS {
-        at(from, last_base + word).store(0);
-    }
+    let freed = slot::<P, F>(platform, partition, number)?;
+    freed.take(slot::<P, F>(platform, partition, last)?);
     partition.peers.store(last);
     Some(())
 }
 
 /// Gives back the chunk that the last [`remove`] has left empty, if it has.
 #[inline(always)]
-pub(super) fn release_last<M: Platform, F: Family>(memory: &M, partition: &Partition) {
+pub(super) fn release_last<P: Platform, F: Family>(platform: &P, partition: &Partition) {
     let peers = partition.peers.load();
-    if peers.is_multiple_of(F::SLOTS)
-        && let Some(chunk) = chunk_number(partition, peers / F::SLOTS)
+    if peers.is_multiple_of(F::CHUNK_SLOTS)
+        && let Some(chunk) = chunk_word(partition, peers / F::CHUNK_SLOTS)
     {
-        pool::give_back::<M, F::Pool>(memory, chunk.load());
+        allocator::give_back::<P, F::Chunk>(platform, ChunkId::new(chunk.load()));
     }
 }
 
-/// The peer of a chunk chosen by the hash that has not announced for the longest time: who goes when there is no memory left.
-/// The number of its slot.
+/// Which slot a new peer with this hash gets when there is no memory left: that of the peer, in a chunk chosen by the hash, that
+/// has not announced for the longest time.
 #[inline(always)]
-pub(super) fn oldest<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    partition: &Partition,
-    hash: u32,
-    minute: u32,
-) -> Option<u32> {
+pub(super) fn oldest<P: Platform, F: Family>(cx: &Context<'_, P>, partition: &Partition, hash: u32) -> Option<u32> {
     let chunks = chunks_for::<F>(partition.peers.load());
-    let first = scratch.forget((((hash >> 16) * chunks) >> 16) * F::SLOTS);
-    let (words, _) = slot::<M, F>(memory, partition, first)?;
-    oldest_of::<F>(scratch, words, F::SLOTS as usize, minute);
-    Some(first + scratch.found_slot.load())
+    let first = cx.scratch.as_unknown_scalar((((hash >> 16) * chunks) >> 16) * F::CHUNK_SLOTS);
+    let slots = chunk::<P, F>(cx.platform, partition, first / F::CHUNK_SLOTS)?;
+    Some(first + oldest_of::<F>(cx.scratch, slots, F::CHUNK_SLOTS as usize, cx.settings.minute.load()))
 }
 
-/// Leaves in [`Scratch::found_slot`] which of the first `slots` slots holds the peer that has not announced for the longest time.
+/// Which of the first `count` slots holds the peer that has not announced for the longest time.
 #[inline(always)]
-pub(super) fn oldest_of<F: Family>(scratch: &Scratch, words: &[Word], slots: usize, minute: u32) {
+pub(super) fn oldest_of<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, count: usize, minute: u32) -> u32 {
     scratch.found_slot.store(0);
     scratch.oldest_age.store(0);
-    for slot in 0..slots {
-        let flags = F::flags_at(words, slot * F::WORDS).load();
-        let age = layout::age(flags, minute);
-        if flags & layout::OCCUPIED != 0 && age > scratch.oldest_age.load() {
+    for number in 0..count {
+        let flags = slots.slot(number).flags();
+        let age = age(flags, minute);
+        if flags & OCCUPIED != 0 && age > scratch.oldest_age.load() {
             scratch.oldest_age.store(age);
-            scratch.found_slot.store(slot as u32);
+            scratch.found_slot.store(number as u32);
         }
     }
+    scratch.found_slot.load()
 }

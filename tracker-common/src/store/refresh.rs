@@ -1,110 +1,110 @@
-//! A known peer announces again: what nearly all announces are, done without a lock.
+//! A known peer announces again: what nearly all announces are. Its minute is set by compare-and-swap; no lock is taken.
 
 use super::{
-    directory,
+    directory::{self, is_partition_of},
     family::Family,
-    index::{self, Place},
-    layout::{self, LEECHER, MINUTE, OCCUPIED, SWARM_ALIVE, Swarm, minute_bits},
-    linear_hash,
-    lock::Lock,
-    membership::{Announcement, PeerEvent},
-    partition, sample,
+    hash::TorrentKey,
+    layout::{DirectoryHeader, SWARM_ALIVE},
+    linear_hash::partition_of,
+    lock::Free,
+    membership::{Announce, PeerEvent},
+    partition,
+    slot::{LEECHER, MINUTE, OCCUPIED, Slot, Slots, age, minute_bits},
 };
-use crate::{outcome::Counter, platform::Platform, scratch::Scratch, settings::Settings, word::Word};
+use crate::{
+    outcome::Counter,
+    platform::{Context, Platform, SwarmRef},
+    scratch::Scratch,
+};
 
-/// Stores what nearly all announces say: that a known peer is still there. No lock is taken. Returns the swarm's number and its
-/// record. `None`, and nothing that would be wrong to do again, if it is anything else or somebody is in the way: that is for
-/// [`super::upsert::store`].
+/// Refreshes a known peer of the swarm, which has just had this directory. Returns `None` if the announce is not a plain refresh, or if a lock is held. Nothing was
+/// changed then that [`super::upsert::upsert`], which has to take it over, would do wrong twice.
 #[inline(always)]
-pub fn refresh<'m, M: Platform, F: Family>(
-    memory: &'m M,
-    torrent: &Place,
-    announcement: &Announcement<'_, F::Key>,
-) -> Option<(u32, &'m Swarm)> {
-    let (settings, scratch) = (memory.settings()?, memory.scratch()?);
-    if announcement.event == PeerEvent::Stopped {
+pub fn refresh<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    directory: Option<DirectoryHeader>,
+    torrent: &TorrentKey,
+    announce: &Announce<'_, F::Key>,
+) -> Option<()> {
+    if announce.event == PeerEvent::Stopped {
         return None;
     }
-    let (number, swarm) = index::find(memory, torrent)?;
-    let root = F::root(swarm).load();
-    if M::HURRIED {
-        // What the sample will need can be on its way meanwhile.
-        sample::prepare::<M, F>(memory, scratch, number, swarm, root);
-    }
-    if layout::is_root(root) {
-        let partitions = scratch.forget(layout::root_partitions(root));
-        let place = linear_hash::address(F::hash(settings, announcement.peer), partitions);
-        let part = scratch.forget(directory::lookup::<M, F>(memory, swarm, place, partitions)?);
-        let place = scratch.forget(place);
-        let partition = memory.partition(part)?;
-        let seen = partition.lock.free()?;
-        if !directory::belongs::<F>(partition, number, place) || !index::same(swarm, torrent) {
+    if let Some(header) = directory {
+        let partitions = cx.scratch.as_unknown_scalar(header.partitions);
+        let index = partition_of(F::hash(cx.settings, announce.peer), partitions);
+        let id = directory::find::<P, F>(cx.platform, swarm.record, index, partitions)?;
+        let id = cx.scratch.as_unknown_scalar(id);
+        let index = cx.scratch.as_unknown_scalar(index);
+        let partition = cx.platform.partition(id)?;
+        let free = partition.lock.free()?;
+        if !is_partition_of::<F>(partition, swarm.id, index) || !torrent.matches(swarm.record) {
             return None;
         }
-        let found = scratch.forget(partition::find::<M, F>(memory, scratch, partition, announcement.peer)?);
-        let (words, base) = partition::slot::<M, F>(memory, partition, found)?;
-        renew::<M, F>(memory, settings, swarm, &partition.lock, seen, words, base, announcement)?;
+        let number = cx.scratch.as_unknown_scalar(partition::find::<P, F>(cx, partition, announce.peer)?);
+        refresh_slot(cx, swarm, partition::slot::<P, F>(cx.platform, partition, number)?, free, announce)
     } else {
-        let seen = swarm.lock.free()?;
-        if !index::same(swarm, torrent) {
+        let free = swarm.record.lock.free()?;
+        if !torrent.matches(swarm.record) {
             return None;
         }
-        let words = F::inline(swarm);
-        let base = inline_slot::<F>(scratch, words, announcement.peer)?;
-        renew::<M, F>(memory, settings, swarm, &swarm.lock, seen, words, base, announcement)?;
+        let slots = F::record(swarm.record);
+        let number = find_in_record::<F>(cx.scratch, slots, announce.peer)?;
+        refresh_slot(cx, swarm, slots.slot(number), free, announce)
     }
-    Some((number, swarm))
 }
 
-/// Sets the minute of a known peer, if nothing else about it changes.
+/// Sets the minute of a known peer, if nothing else about it changes. `free` is the lock of its place.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
-fn renew<M: Platform, F: Family>(
-    memory: &M,
-    settings: &Settings,
-    swarm: &Swarm,
-    lock: &Lock,
-    seen: u32,
-    words: &[Word],
-    base: usize,
-    announcement: &Announcement<'_, F::Key>,
+fn refresh_slot<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    slot: Slot<'_, F>,
+    free: Free<'_>,
+    announce: &Announce<'_, F::Key>,
 ) -> Option<()> {
-    let minute = settings.minute.load();
-    let word = F::flags_at(words, base);
+    let minute = cx.minute();
+    let word = slot.flags_word();
     let old = word.load();
     let new = (old & !MINUTE) | minute_bits(minute);
     // A peer that becomes a seeder changes the counts as well.
-    if (old & LEECHER == 0) != announcement.seeder || old & OCCUPIED == 0 {
+    if (old & LEECHER == 0) != announce.seeder || old & OCCUPIED == 0 {
         return None;
     }
     if old != new && !word.replace(old, new) {
         return None;
     }
-    let active = swarm.active.load();
+    let active = swarm.record.active.load();
     if active != SWARM_ALIVE | minute {
         // A torrent that has been removed meanwhile must not come back to life.
-        if active & SWARM_ALIVE == 0 || !swarm.active.replace(active, SWARM_ALIVE | minute) {
+        if active & SWARM_ALIVE == 0 || !swarm.record.active.replace(active, SWARM_ALIVE | minute) {
             return None;
         }
     }
-    if !lock.untouched_since(seen) {
+    if !free.still_holds() {
         return None;
     }
-    memory.count(Counter::Refreshed(layout::age(old, minute)), 1);
+    cx.platform.count(Counter::Refreshed(age(old, minute)), 1);
     Some(())
 }
 
-/// The first word of the slot that a peer has in a swarm record.
+/// The number of the slot that a peer has in a swarm record.
 #[inline(always)]
-pub(super) fn inline_slot<F: Family>(scratch: &Scratch, words: &[Word], key: F::Key) -> Option<usize> {
-    // As in `partition::find`, the verdict goes through memory.
+pub(super) fn find_in_record<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, key: F::Key) -> Option<usize> {
+    // As in `partition::find`, the number goes through memory.
     scratch.found_slot.store(u32::MAX);
-    for slot in 0..F::INLINE {
-        if F::matches(words, slot * F::WORDS, key) {
-            scratch.found_slot.store((slot * F::WORDS) as u32);
+    for number in 0..F::RECORD_SLOTS {
+        if slots.slot(number).matches(key) {
+            scratch.found_slot.store(number as u32);
             break;
         }
     }
-    let found = scratch.found_slot.load() as usize;
-    if found <= (F::INLINE - 1) * F::WORDS { Some(found) } else { None }
+    found_record_slot::<F>(scratch)
+}
+
+/// The slot that was found in a record.
+#[inline(always)]
+pub(super) fn found_record_slot<F: Family>(scratch: &Scratch) -> Option<usize> {
+    let number = scratch.found_slot.load() as usize;
+    if number < F::RECORD_SLOTS { Some(number) } else { None }
 }

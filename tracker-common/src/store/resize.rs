@@ -1,277 +1,290 @@
 //! More partitions for a swarm that grows, fewer for one that shrinks.
+//!
+//! A swarm with more than [`peers_per_partition`] peers per partition gets one partition more: the next one in order is split. The
+//! work per announce is bounded, whatever the size of the swarm. All memory that a change takes is taken before the first peer
+//! moves, so that a failure changes nothing.
+//!
+//! Order of locks: the swarm's, then that of the partition that exists already, then that of the new or the last one.
 
 use super::{
-    allocator as pool,
-    directory::{belongs, enter, lookup, set_root, strike},
-    family::{Family, at},
-    layout::{self, PARTITIONS_MAX, Partition, Swarm},
-    linear_hash::{address, parent},
-    partition::{append, capacity, release, remove, reserve, reserve_one, slot},
+    allocator,
+    directory::{self, is_partition_of},
+    family::Family,
+    layout::{DirectoryHeader, PARTITIONS_MAX, Partition},
+    linear_hash::{partition_of, split_source},
+    partition::{append, capacity, chunk, release, remove, reserve, reserve_one, slot},
 };
 use crate::{
-    outcome::{Event, StoreError},
-    platform::{Platform, Step, acquire},
-    scratch::Scratch,
+    id::PartitionId,
+    outcome::{Event, IpVersion, StoreError},
+    platform::{Context, PartitionRef, Platform, Step, SwarmRef},
 };
+use core::marker::PhantomData;
 
-/// Visits the peers of a partition from the last to the first: counts those who belong to another one, or moves them there.
+/// A partition is split off, somewhere in the swarm, for every so many peers. The partitions whose turn has not come yet hold up to
+/// twice as many, and that has to be well below the slots of [`super::layout::PARTITION_CHUNKS`] chunks.
+#[inline(always)]
+#[must_use]
+pub const fn peers_per_partition(version: IpVersion) -> u32 {
+    match version {
+        IpVersion::V4 => 80,
+        IpVersion::V6 => 64,
+    }
+}
+
+/// Visits the peers of a partition from the last to the first: counts those that belong to another one, or moves them there.
 ///
 /// All fields have 8 bytes: LLVM merges stores to the stack, and the verifier wants them aligned.
 struct Move<F> {
     partition: u64,
     /// How many peers it had at first.
     peers: u64,
-    /// Who does not belong to this place moves,
-    place: u64,
+    /// Its index. Peers that do not belong to it move,
+    index: u64,
     /// among so many partitions,
     partitions: u64,
-    /// to the partition of this number + 1; 0 only counts.
+    /// to the partition with this [`PartitionId::stored`]; 0 only counts.
     into: u64,
-    family: core::marker::PhantomData<F>,
+    family: PhantomData<F>,
 }
 
-impl<M: Platform, F: Family> Step<M> for Move<F> {
+impl<P: Platform, F: Family> Step<P> for Move<F> {
     #[inline(always)]
-    fn step(&mut self, memory: &M, turn: u32) -> bool {
-        let (Some(scratch), Some(settings)) = (memory.scratch(), memory.settings()) else { return false };
-        let Some(partition) = memory.partition(self.partition as u32) else { return false };
+    fn step(&mut self, platform: &P, turn: u32) -> bool {
+        let Ok(cx) = Context::new(platform) else { return false };
+        let Some(partition) = platform.partition(PartitionId::new(self.partition as u32)) else { return false };
         let number = (self.peers as u32).wrapping_sub(1).wrapping_sub(turn);
-        let Some((words, base)) = slot::<M, F>(memory, partition, number) else { return false };
-        let key = F::key_at(words, base);
-        if u64::from(address(F::hash(settings, key), self.partitions as u32)) == self.place {
+        let Some(slot) = slot::<P, F>(platform, partition, number) else { return false };
+        let key = slot.key();
+        if u64::from(partition_of(F::hash(cx.settings, key), self.partitions as u32)) == self.index {
             return true;
         }
-        scratch.moving_peers.store(scratch.moving_peers.load() + 1);
+        cx.scratch.moving_peers.store(cx.scratch.moving_peers.load() + 1);
         if self.into == 0 {
             return true;
         }
-        let Some(into) = memory.partition((self.into - 1) as u32) else { return false };
-        let flags = F::flags_at(words, base).load();
-        // Those behind it have been looked at already and stay, so it does not matter which of them takes its slot.
-        append::<M, F>(memory, into, F::key_at(words, base), flags).is_some()
-            && remove::<M, F>(memory, partition, number).is_some()
+        let Some(into) = platform.partition(PartitionId::new((self.into - 1) as u32)) else { return false };
+        // The peers behind it have been looked at already and stay, so it does not matter which of them takes its slot.
+        append::<P, F>(platform, into, slot.key(), slot.flags()).is_some()
+            && remove::<P, F>(platform, partition, number).is_some()
     }
 }
 
-/// Gives a family that outgrew the swarm record its first partition. The swarm's lock is held, and all slots are taken.
+/// Moves a family that outgrew the swarm record into its first partition. The swarm's lock is held, and all slots of the record are
+/// taken.
 ///
 /// # Errors
 /// [`StoreError::MemoryFull`], [`StoreError::Contended`]; nothing is changed then.
 #[inline(always)]
-pub(super) fn found<M: Platform, F: Family>(memory: &M, swarm: &Swarm, number: u32) -> Result<(), StoreError> {
-    let first = pool::take::<M, pool::Partitions>(memory)?;
-    let result = match memory.partition(first) {
-        Some(partition) => match acquire(memory, &partition.lock) {
+pub(super) fn promote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
+    let first = allocator::take::<P, Partition>(cx)?;
+    let result = match cx.platform.partition(first) {
+        // An old number of it may be around, hence the lock.
+        Some(partition) => match cx.platform.acquire(&partition.lock) {
             Ok(()) => {
-                let result = reserve_one::<M, F>(memory, partition, 0);
+                let result = reserve_one::<P, F>(cx, partition, 0);
                 if result.is_ok() {
-                    partition.lock.begin_change();
-                    partition.owner.store(number + 1);
-                    partition.place.store(F::TAG);
-                    partition.note_near(swarm.near());
-                    if let Some((words, _)) = slot::<M, F>(memory, partition, 0) {
-                        for word in 0..F::INLINE * F::WORDS {
-                            at(words, word).store(at(F::inline(swarm), word).load());
-                        }
-                    }
-                    partition.peers.store(F::INLINE as u32);
+                    fill_from_record::<P, F>(cx, swarm, partition);
                 }
                 partition.lock.unlock();
                 result
             }
-            Err(reason) => Err(reason),
+            Err(error) => Err(error),
         },
         None => Err(StoreError::Internal),
     };
     if result.is_ok() {
-        swarm.lock.begin_change();
-        set_root::<F>(swarm, 0, first);
-        F::root(swarm).store(layout::root_word(F::INLINE as u32, 1));
-        memory.event(Event::Grown);
+        swarm.record.lock.begin_change();
+        directory::set_first::<F>(swarm.record, first);
+        let header = DirectoryHeader { peers: F::RECORD_SLOTS as u32, partitions: 1 };
+        F::header(swarm.record).store(header.to_word());
+        cx.platform.event(Event::Grown);
     } else {
-        pool::give_back::<M, pool::Partitions>(memory, first);
+        allocator::give_back::<P, Partition>(cx.platform, first);
     }
     result
+}
+
+/// Makes a new partition, whose lock is held, the first one of the swarm, with the peers of the record.
+#[inline(always)]
+fn fill_from_record<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>, partition: &Partition) {
+    partition.lock.begin_change();
+    partition.owner.store(swarm.id.stored());
+    partition.index.store(F::TAG);
+    partition.add_scopes(swarm.record.scopes());
+    if let Some(slots) = chunk::<P, F>(cx.platform, partition, 0) {
+        for word in 0..F::RECORD_SLOTS * F::WORDS {
+            slots.word(word).store(F::record(swarm.record).word(word).load());
+        }
+    }
+    partition.peers.store(F::RECORD_SLOTS as u32);
 }
 
 /// Splits the next partition of a swarm, if the swarm has become too large for those it has. No lock is held.
 ///
 /// # Errors
-/// [`StoreError::MemoryFull`], [`StoreError::Contended`]. Nothing is changed then.
+/// [`StoreError::MemoryFull`], [`StoreError::Contended`]; nothing is changed then.
 #[inline(always)]
-pub(super) fn split<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    swarm: &Swarm,
-    number: u32,
-) -> Result<(), StoreError> {
-    acquire(memory, &swarm.lock)?;
+pub(super) fn split<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
+    cx.platform.acquire(&swarm.record.lock)?;
     let mut result = Ok(());
-    let root = F::root(swarm).load();
-    let count = layout::root_partitions(root);
-    if layout::is_root(root)
-        && count < PARTITIONS_MAX
-        && layout::root_peers(root) > count.wrapping_mul(F::PER_PARTITION)
-        && let Some(old) = lookup::<M, F>(memory, swarm, parent(count), count)
-        && let Some(partition) = memory.partition(old)
-        && acquire(memory, &partition.lock).is_ok()
+    if let Some(DirectoryHeader { peers, partitions }) = F::directory(swarm.record)
+        && partitions < PARTITIONS_MAX
+        && peers > partitions.wrapping_mul(peers_per_partition(F::VERSION))
+        && let Some(source) = directory::find::<P, F>(cx.platform, swarm.record, split_source(partitions), partitions)
+        && let Some(source) = cx.partition(source)
+        && cx.platform.acquire(&source.record.lock).is_ok()
     {
-        if belongs::<F>(partition, number, parent(count)) {
-            result = split_locked::<M, F>(memory, scratch, swarm, number, partition, old, count);
+        if is_partition_of::<F>(source.record, swarm.id, split_source(partitions)) {
+            result = split_locked::<P, F>(cx, swarm, source, partitions);
         }
-        partition.lock.unlock();
+        source.record.lock.unlock();
     }
-    swarm.lock.unlock();
+    swarm.record.lock.unlock();
     if result.is_ok() {
-        memory.event(Event::Split);
+        cx.platform.event(Event::Split);
     }
     result
 }
 
+/// Splits a partition of a swarm with `partitions` of them. The locks of both are held.
 #[inline(always)]
-fn split_locked<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    swarm: &Swarm,
-    number: u32,
-    partition: &Partition,
-    old: u32,
-    count: u32,
+fn split_locked<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    source: PartitionRef<'_>,
+    partitions: u32,
 ) -> Result<(), StoreError> {
-    let peers = partition.peers.load();
+    let peers = source.record.peers.load();
     let mut body = Move::<F> {
-        partition: u64::from(old),
+        partition: u64::from(source.id.number()),
         peers: u64::from(peers),
-        place: u64::from(parent(count)),
-        partitions: u64::from(count + 1),
+        index: u64::from(split_source(partitions)),
+        partitions: u64::from(partitions + 1),
         into: 0,
-        family: core::marker::PhantomData,
+        family: PhantomData,
     };
-    scratch.moving_peers.store(0);
-    memory.repeat(peers, &mut body);
-    let moving = scratch.moving_peers.load();
-    let new = pool::take::<M, pool::Partitions>(memory)?;
-    let Some(target) = memory.partition(new) else { return Err(StoreError::Internal) };
+    cx.scratch.moving_peers.store(0);
+    cx.platform.repeat(peers, &mut body);
+    let moving = cx.scratch.moving_peers.load();
+    let new = allocator::take::<P, Partition>(cx)?;
+    let Some(target) = cx.platform.partition(new) else { return Err(StoreError::Internal) };
     // An old number of it may be around, hence the lock.
-    let result = match acquire(memory, &target.lock) {
+    let result = match cx.platform.acquire(&target.lock) {
         Ok(()) => {
-            let mut result = reserve::<M, F>(memory, scratch, new, 0, moving);
+            let mut result = reserve::<P, F>(cx, new, 0, moving);
             if result.is_ok() {
-                result = enter::<M, F>(memory, swarm, count, new);
+                result = directory::push::<P, F>(cx, swarm.record, partitions, new);
                 if result.is_err() {
-                    release::<M, F>(memory, new, moving, 0);
+                    release::<P, F>(cx.platform, new, moving, 0);
                 }
             }
             if result.is_ok() {
                 target.lock.begin_change();
-                target.owner.store(number + 1);
-                target.place.store(F::TAG | count);
-                target.note_near(partition.near());
+                target.owner.store(swarm.id.stored());
+                target.index.store(F::TAG | partitions);
+                target.add_scopes(source.record.scopes());
                 target.peers.store(0);
-                partition.lock.begin_change();
-                body.into = u64::from(new) + 1;
-                memory.repeat(peers, &mut body);
-                release::<M, F>(memory, old, peers, partition.peers.load());
-                F::root(swarm).add(1);
+                source.record.lock.begin_change();
+                body.into = u64::from(new.number()) + 1;
+                cx.platform.repeat(peers, &mut body);
+                release::<P, F>(cx.platform, source.id, peers, source.record.peers.load());
+                F::header(swarm.record).add(DirectoryHeader::ONE_PARTITION);
             }
             target.lock.unlock();
             result
         }
-        Err(reason) => Err(reason),
+        Err(error) => Err(error),
     };
     if result.is_err() {
-        pool::give_back::<M, pool::Partitions>(memory, new);
+        allocator::give_back::<P, Partition>(cx.platform, new);
     }
     result
 }
 
-/// Removes the last partition of a swarm: its peers go to the one it was split from. The swarm's lock is held. False if that
-/// was not possible.
-pub(super) fn merge<M: Platform, F: Family>(memory: &M, scratch: &Scratch, swarm: &Swarm, number: u32) -> bool {
-    let count = layout::root_partitions(F::root(swarm).load());
-    if count < 2 {
+/// Removes the last partition of a swarm, whose lock is held: its peers go to the one it was split from. False if that was not
+/// possible.
+pub(super) fn merge<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> bool {
+    let header = F::directory(swarm.record);
+    let Some(DirectoryHeader { partitions, .. }) = header.filter(|header| header.partitions >= 2) else { return false };
+    let last = partitions - 1;
+    let find =
+        |index| directory::find::<P, F>(cx.platform, swarm.record, index, partitions).and_then(|id| cx.partition(id));
+    let (Some(target), Some(source)) = (find(split_source(last)), find(last)) else { return false };
+    if cx.platform.acquire(&target.record.lock).is_err() {
         return false;
     }
-    let last = count - 1;
-    let find = |place| {
-        let part = lookup::<M, F>(memory, swarm, place, count)?;
-        Some((part, memory.partition(part)?))
-    };
-    let (Some((into, target)), Some((from, source))) = (find(parent(last)), find(last)) else { return false };
-    if acquire(memory, &target.lock).is_err() {
-        return false;
-    }
-    let merged = acquire(memory, &source.lock).is_ok() && {
-        let merged = merge_locked::<M, F>(memory, scratch, swarm, (into, target), (from, source), last);
-        source.lock.unlock();
+    let merged = cx.platform.acquire(&source.record.lock).is_ok() && {
+        let merged = merge_locked::<P, F>(cx, swarm, target, source);
+        if merged {
+            directory::pop::<P, F>(cx.platform, swarm.record, last);
+        }
+        source.record.lock.unlock();
         merged
     };
-    target.lock.unlock();
+    target.record.lock.unlock();
     if merged {
-        pool::give_back::<M, pool::Partitions>(memory, from);
+        allocator::give_back::<P, Partition>(cx.platform, source.id);
     }
-    debug_assert!(!merged || !belongs::<F>(source, number, last));
+    debug_assert!(!merged || !is_partition_of::<F>(source.record, swarm.id, last));
     merged
 }
 
-fn merge_locked<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    swarm: &Swarm,
-    (into, target): (u32, &Partition),
-    (from, source): (u32, &Partition),
-    last: u32,
+/// Moves all peers of one partition into another. The locks of both and of the swarm are held. False if there is no room.
+fn merge_locked<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    target: PartitionRef<'_>,
+    source: PartitionRef<'_>,
 ) -> bool {
-    let (there, moving) = (target.peers.load(), source.peers.load());
-    if there + moving > capacity::<F>() || reserve::<M, F>(memory, scratch, into, there, there + moving).is_err() {
+    let (there, moving) = (target.record.peers.load(), source.record.peers.load());
+    if there + moving > capacity::<F>() || reserve::<P, F>(cx, target.id, there, there + moving).is_err() {
         return false;
     }
-    target.lock.begin_change();
-    source.lock.begin_change();
-    target.note_near(source.near());
-    F::root(swarm).add(1_u64.wrapping_neg());
+    target.record.lock.begin_change();
+    source.record.lock.begin_change();
+    target.record.add_scopes(source.record.scopes());
+    // Before the first peer moves: a sample that meets the same peers in both partitions sees that there are fewer of them.
+    F::header(swarm.record).add(DirectoryHeader::ONE_PARTITION.wrapping_neg());
     for number in 0..moving {
-        if let Some((words, base)) = slot::<M, F>(memory, source, number) {
-            let _there_is_room =
-                append::<M, F>(memory, target, F::key_at(words, base), F::flags_at(words, base).load());
+        if let Some(slot) = slot::<P, F>(cx.platform, source.record, number) {
+            let _there_is_room = append::<P, F>(cx.platform, target.record, slot.key(), slot.flags());
         }
     }
-    source.owner.store(0);
-    source.peers.store(0);
-    release::<M, F>(memory, from, moving, 0);
-    strike::<M, F>(memory, swarm, last);
+    source.record.owner.store(0);
+    source.record.peers.store(0);
+    release::<P, F>(cx.platform, source.id, moving, 0);
     true
 }
 
-/// Brings the few peers of a family with one partition back into the swarm record, whose lock is held, if they fit.
-pub(super) fn dissolve<M: Platform, F: Family>(memory: &M, swarm: &Swarm, number: u32) {
-    let Some(part) = lookup::<M, F>(memory, swarm, 0, 1) else { return };
-    let Some(partition) = memory.partition(part) else { return };
-    if acquire(memory, &partition.lock).is_err() {
+/// Moves the few peers of a family with one partition back into the swarm record, whose lock is held, if they fit.
+pub(super) fn demote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) {
+    let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, 0, 1) else { return };
+    let Some(PartitionRef { record: partition, .. }) = cx.partition(id) else { return };
+    if cx.platform.acquire(&partition.lock).is_err() {
         return;
     }
     let peers = partition.peers.load();
-    let fits = belongs::<F>(partition, number, 0) && peers as usize <= F::INLINE;
+    let fits = is_partition_of::<F>(partition, swarm.id, 0) && peers as usize <= F::RECORD_SLOTS;
     if fits {
-        swarm.lock.begin_change();
+        swarm.record.lock.begin_change();
         partition.lock.begin_change();
-        swarm.note_near(partition.near());
-        let inline = F::inline(swarm);
-        for word in inline {
+        swarm.record.add_scopes(partition.scopes());
+        let record = F::record(swarm.record);
+        for word in record.words() {
             word.store(0);
         }
         for number in 0..peers {
-            if let Some((words, base)) = slot::<M, F>(memory, partition, number) {
-                let flags = F::flags_at(words, base).load();
-                F::occupy(inline, number as usize * F::WORDS, F::key_at(words, base), flags);
+            if let Some(slot) = slot::<P, F>(cx.platform, partition, number) {
+                record.slot(number as usize).occupy(slot.key(), slot.flags());
             }
         }
         partition.owner.store(0);
         partition.peers.store(0);
-        release::<M, F>(memory, part, peers, 0);
+        release::<P, F>(cx.platform, id, peers, 0);
     }
     partition.lock.unlock();
     if fits {
-        pool::give_back::<M, pool::Partitions>(memory, part);
+        allocator::give_back::<P, Partition>(cx.platform, id);
     }
 }

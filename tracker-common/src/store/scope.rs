@@ -1,12 +1,14 @@
-//! From how far away a peer can be reached, by its address: a peer is given to whoever is at least as near to it as the tracker is.
+//! The scope of a peer's address: from how far away it can be reached.
 //!
 //! A client on the tracker's own host, link or private network announces from an address that means nothing to others, or worse,
-//! another host. So whoever asks from a public address is given peers with public addresses only; from a private address, private
-//! ones as well; from a link-local address, those of links too; and over loopback, all.
+//! another host. So a requester with a public address is given peers with public addresses only; one with a private address, private
+//! ones as well; one with a link-local address, those of links too; and one over loopback, all.
 //!
-//! Swarms without such peers must not pay for this: a swarm record, for the few peers in it, and every partition carry bits that say
-//! how near peers ever were that they held ([`super::layout::Swarm::near`], [`super::layout::Partition::near`]). Only where these say more than the
-//! asker may see, each peer is looked at.
+//! Swarms without such peers must not pay for this. A swarm record, for the few peers in it, and every partition carry the scopes
+//! of all peers that they ever held ([`super::layout::Swarm::scopes`], [`super::layout::Partition::scopes`]). Only where these
+//! exceed what the requester may see, each peer is looked at.
+
+use crate::codegen::is_equal;
 
 /// Peers of private networks (RFC 1918, RFC 6598, RFC 4193; fec0::/10 of RFC 3879).
 pub const PRIVATE: u32 = 1;
@@ -18,42 +20,42 @@ pub const HOST: u32 = 4;
 /// How many bits there are.
 pub const BITS: u32 = 3;
 
-/// How near an asker is who sees everybody.
-pub const NEAREST: u32 = 3;
+/// What a requester sees that sees every peer ([`visible`]).
+pub const EVERYTHING: u32 = 3;
 
-/// How near an asker is whose address has these bits: so many of the bits, from the lowest on, may be set of a peer that it is given.
+/// What a requester sees whose own address has this scope: how many of the bits, from the lowest on, may be set of a peer.
 #[inline(always)]
 #[must_use]
-pub fn nearness(bits: u32) -> u32 {
-    bits - (bits >> 2)
+pub fn visible(scope: u32) -> u32 {
+    scope - (scope >> 2)
 }
 
-/// Whether peers with these bits are nearer to the tracker than an asker may see.
+/// Whether one of these scopes is beyond what is visible.
 #[inline(always)]
 #[must_use]
-pub fn excludes(nearness: u32, bits: u32) -> bool {
-    bits >> nearness != 0
+pub fn exceeds(scopes: u32, visible: u32) -> bool {
+    scopes >> visible != 0
 }
 
-/// The bits of an IPv4 address, in memory order in the low 32 bits of `word`. `equal` gives 1 if its two arguments are equal, else 0.
+/// The scope of an IPv4 address, in memory order in the low 32 bits of `word`; 0 if it is public.
 #[inline(always)]
-pub(super) fn of_v4(word: u64, equal: impl Fn(u64, u64) -> u64) -> u32 {
+pub(super) fn of_v4(word: u64) -> u32 {
     let (first, two) = (word & 0xff, word & 0xffff);
-    let private = equal(first, 10)
-        | equal(two, u64::from(u16::from_le_bytes([192, 168])))
-        | equal(word & 0xf0ff, u64::from(u16::from_le_bytes([172, 16])))
-        | equal(word & 0xc0ff, u64::from(u16::from_le_bytes([100, 64])));
-    let link = equal(two, u64::from(u16::from_le_bytes([169, 254])));
-    (private | link << 1 | equal(first, 127) << 2) as u32
+    let private = is_equal(first, 10)
+        | is_equal(two, u64::from(u16::from_le_bytes([192, 168])))
+        | is_equal(word & 0xf0ff, u64::from(u16::from_le_bytes([172, 16])))
+        | is_equal(word & 0xc0ff, u64::from(u16::from_le_bytes([100, 64])));
+    let link = is_equal(two, u64::from(u16::from_le_bytes([169, 254])));
+    (private | link << 1 | is_equal(first, 127) << 2) as u32
 }
 
-/// The bits of an IPv6 address, as two words in memory order.
+/// The scope of an IPv6 address, as two words in memory order; 0 if it is public.
 #[inline(always)]
-pub(super) fn of_v6(address: [u64; 2], equal: impl Fn(u64, u64) -> u64) -> u32 {
+pub(super) fn of_v6(address: [u64; 2]) -> u32 {
     let ten_bits = address[0] & 0xc0ff;
-    let private = equal(address[0] & 0xfe, 0xfc) | equal(ten_bits, u64::from(u16::from_le_bytes([0xfe, 0xc0])));
-    let link = equal(ten_bits, u64::from(u16::from_le_bytes([0xfe, 0x80])));
-    let host = equal(address[0] | (address[1] ^ 1 << 56), 0);
+    let private = is_equal(address[0] & 0xfe, 0xfc) | is_equal(ten_bits, u64::from(u16::from_le_bytes([0xfe, 0xc0])));
+    let link = is_equal(ten_bits, u64::from(u16::from_le_bytes([0xfe, 0x80])));
+    let host = is_equal(address[0] | (address[1] ^ 1 << 56), 0);
     (private | link << 1 | host << 2) as u32
 }
 
@@ -64,7 +66,7 @@ mod tests {
     use core::net::{Ipv4Addr, Ipv6Addr};
 
     #[test]
-    fn addresses_are_as_near_as_their_networks() {
+    fn addresses_have_the_scope_of_their_networks() {
         for (address, expected) in [
             ("1.1.1.1", 0),
             ("9.255.255.255", 0),
@@ -94,7 +96,7 @@ mod tests {
             ("223.255.255.255", 0),
         ] {
             let ip: Ipv4Addr = address.parse().expect("an address");
-            assert_eq!(V4::near(V4::key(ip.octets(), 0xffff)), expected, "{address}");
+            assert_eq!(V4::scope(V4::key(ip.octets(), 0xffff)), expected, "{address}");
         }
         for (address, expected) in [
             ("2001:db8::1", 0),
@@ -114,18 +116,18 @@ mod tests {
             ("64:ff9b::a00:1", 0),
         ] {
             let ip: Ipv6Addr = address.parse().expect("an address");
-            assert_eq!(V6::near(V6::key(ip.octets(), 0xffff)), expected, "{address}");
+            assert_eq!(V6::scope(V6::key(ip.octets(), 0xffff)), expected, "{address}");
         }
     }
 
     #[test]
-    fn whoever_is_nearer_sees_more() {
-        // (asker, what peers may have)
-        for (asker, seen) in [(0, 0), (PRIVATE, PRIVATE), (LINK, PRIVATE | LINK), (HOST, PRIVATE | LINK | HOST)] {
+    fn requesters_see_their_own_scope_and_wider_ones() {
+        // (requester, what peers may have)
+        for (requester, seen) in [(0, 0), (PRIVATE, PRIVATE), (LINK, PRIVATE | LINK), (HOST, PRIVATE | LINK | HOST)] {
             for peer in [0, PRIVATE, LINK, HOST] {
-                assert_eq!(excludes(nearness(asker), peer), peer & !seen != 0, "{asker} {peer}");
+                assert_eq!(exceeds(peer, visible(requester)), peer & !seen != 0, "{requester} {peer}");
             }
         }
-        assert!(!excludes(NEAREST, PRIVATE | LINK | HOST));
+        assert!(!exceeds(PRIVATE | LINK | HOST, EVERYTHING));
     }
 }

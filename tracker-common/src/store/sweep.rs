@@ -1,42 +1,48 @@
-//! Expiry: the daemon walks the swarm records in slices, removes peers that have been silent for too long, gives memory back,
-//! sets counts right that drifted, and removes torrents that nobody has asked for.
+//! The sweep: the daemon goes through the swarm records batch by batch, removes peers that have been silent for too long, gives
+//! memory back, sets counts right that drifted, and removes torrents that nobody has asked for.
 //!
-//! One thread sweeps. Everybody else goes on meanwhile: a sweep holds one lock at a time, for the time it takes to look
-//! through one partition.
+//! One thread sweeps. Everybody else goes on meanwhile. The sweep holds a swarm's lock while it looks through all its partitions,
+//! and one partition's lock at a time.
 
 use super::{
-    allocator as pool, directory,
+    allocator, directory,
     family::{Family, V4, V6},
     index,
     layout::{
-        self, COUNTS_CHANGE, COUNTS_LEECHER, COUNTS_SEEDER, Counts, LEECHER, OCCUPIED, Partition, ROOT_PEER,
-        SWARM_ALIVE, Swarm, unpack_counts,
+        Counts, DirectoryHeader, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, Partition, SWARM_ALIVE, Swarm, unpack_counts,
     },
     lock::Lock,
-    membership::leave,
-    partition, resize,
+    membership::count_out,
+    partition,
+    resize::{demote, merge, peers_per_partition},
+    slot::{LEECHER, Slot, age},
 };
 use crate::{
+    id::SwarmId,
     outcome::{Event, StoreError},
-    platform::{Platform, acquire},
-    scratch::Scratch,
-    settings::Settings,
-    word::Word,
+    platform::{Context, Platform, SwarmRef},
 };
 
-/// Which records to sweep, and how old is too old. Times are in minutes.
+/// How old is too old, in minutes.
 #[derive(Clone, Copy, Debug)]
-pub struct Sweep {
-    /// First swarm number.
-    pub first: u32,
-    /// How many.
-    pub swarms: u32,
+pub struct Ages {
     /// A peer goes this long after its last announce; at most 8000.
     pub peer_timeout: u32,
     /// A torrent without peers goes this long after its last announce.
     pub idle: u32,
     /// The same for a torrent with completed downloads.
     pub idle_completed: u32,
+}
+
+/// Which records to sweep, and how old is too old.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// First swarm number.
+    pub first: u32,
+    /// How many.
+    pub swarms: u32,
+    /// How old is too old.
+    pub ages: Ages,
 }
 
 /// What a sweep saw, after what it removed.
@@ -63,7 +69,7 @@ pub struct SweepReport {
 /// Partitions that a sweep merges at least, if there are so many too many; and a quarter of all.
 const MERGES: u32 = 16;
 
-/// Peers seen in an area.
+/// Peers seen in a place.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     seeders: u32,
@@ -83,39 +89,37 @@ impl Seen {
     }
 }
 
-/// Sweeps a slice of the store. `visit` is told of every torrent that stays.
+/// Sweeps a batch. `visit` is told of every torrent that stays.
 ///
 /// # Errors
-/// [`StoreError::Internal`] when the memory handle lacks a record that has to be there.
-pub fn sweep<M: Platform>(
-    memory: &M,
-    sweep: &Sweep,
+/// [`StoreError::Internal`] when the platform lacks a record that has to be there.
+pub fn sweep<P: Platform>(
+    cx: &Context<'_, P>,
+    batch: &Batch,
     mut visit: impl FnMut(&Swarm, Counts),
 ) -> Result<SweepReport, StoreError> {
-    let (Some(pools), Some(settings), Some(scratch)) = (memory.pools(), memory.settings(), memory.scratch()) else {
-        return Err(StoreError::Internal);
-    };
-    let minute = settings.minute.load();
+    let Some(pools) = cx.platform.pools() else { return Err(StoreError::Internal) };
+    let sweep = Sweep { cx, ages: &batch.ages, minute: cx.minute() };
     let mut report = SweepReport::default();
-    let end = sweep.first.saturating_add(sweep.swarms).min(pools.swarms.fresh());
-    for number in sweep.first..end {
-        let Some(swarm) = memory.swarm(number) else { break };
-        if swarm.active.load() & SWARM_ALIVE == 0 {
+    let end = batch.first.saturating_add(batch.swarms).min(pools.swarms.fresh.load());
+    for number in batch.first..end {
+        let Some(swarm) = cx.swarm(SwarmId::new(number)) else { break };
+        if swarm.record.active.load() & SWARM_ALIVE == 0 {
             continue;
         }
-        let before = swarm.counts.load();
-        let v4 = family::<M, V4>(memory, scratch, swarm, number, sweep, minute);
-        let v6 = family::<M, V6>(memory, scratch, swarm, number, sweep, minute);
+        let before = swarm.record.counts.load();
+        let v4 = sweep.family::<V4>(swarm);
+        let v6 = sweep.family::<V6>(swarm);
         let mut all = v4;
         all.add(v6);
         report.expired += u64::from(all.expired);
         if let Some(right) = drift(before, all)
-            && swarm.counts.replace(before, right)
+            && swarm.record.counts.replace(before, right)
         {
-            memory.event(Event::Recounted);
+            cx.platform.event(Event::Recounted);
             report.recounted += 1;
         }
-        if all.peers() == 0 && remove_if_idle(memory, settings, swarm, number, sweep, minute) {
+        if all.peers() == 0 && sweep.remove_if_idle(swarm) {
             report.removed += 1;
             continue;
         }
@@ -124,145 +128,147 @@ pub fn sweep<M: Platform>(
         report.peers_v6 += u64::from(v6.peers());
         report.seeders += u64::from(all.seeders);
         report.leechers += u64::from(all.leechers);
-        visit(swarm, swarm.counts());
+        visit(swarm.record, swarm.record.counts());
     }
     Ok(report)
 }
 
-/// Takes a lock and waits for it; the daemon may.
-fn hold<M: Platform>(memory: &M, lock: &Lock) {
-    while acquire(memory, lock).is_err() {}
+/// A sweep under way.
+struct Sweep<'s, 'm, P> {
+    cx: &'s Context<'m, P>,
+    ages: &'s Ages,
+    minute: u32,
 }
 
-/// Counts the peer in a slot that is taken; true if it has been silent for too long, and then it is counted out of the swarm.
-/// The lock of the place is held.
-fn is_expired<M: Platform, F: Family>(
-    memory: &M,
-    swarm: &Swarm,
-    words: &[Word],
-    base: usize,
-    sweep: &Sweep,
-    minute: u32,
-    seen: &mut Seen,
-) -> bool {
-    let flags = F::flags_at(words, base).load();
-    let expired = layout::age(flags, minute) >= sweep.peer_timeout;
-    if expired {
-        leave::<M, F>(memory, swarm, words, base);
-        memory.event(Event::Expired);
-        seen.expired += 1;
-    } else if flags & LEECHER == 0 {
-        seen.seeders += 1;
-    } else {
-        seen.leechers += 1;
+impl<P: Platform> Sweep<'_, '_, P> {
+    /// Takes a lock and waits for it; the daemon may.
+    fn hold(&self, lock: &Lock) {
+        while self.cx.platform.acquire(lock).is_err() {}
     }
-    expired
-}
 
-/// Expires the peers of a partition, whose lock is held: from the last to the first, as whoever goes is replaced by the last.
-fn expire<M: Platform, F: Family>(
-    memory: &M,
-    swarm: &Swarm,
-    partition: &Partition,
-    sweep: &Sweep,
-    minute: u32,
-    seen: &mut Seen,
-) {
-    for number in (0..partition.peers.load()).rev() {
-        let Some((words, base)) = partition::slot::<M, F>(memory, partition, number) else { continue };
-        if is_expired::<M, F>(memory, swarm, words, base, sweep, minute, seen) {
-            partition.lock.begin_change();
-            if partition::remove::<M, F>(memory, partition, number).is_some() {
-                partition::release_last::<M, F>(memory, partition);
-                F::root(swarm).add(ROOT_PEER.wrapping_neg());
+    /// Counts the peer in a slot. True if it has been silent for too long, and then it is counted out of the swarm. The lock of
+    /// the place is held.
+    fn is_expired<F: Family>(&self, swarm: &Swarm, slot: Slot<'_, F>, seen: &mut Seen) -> bool {
+        let flags = slot.flags();
+        let expired = age(flags, self.minute) >= self.ages.peer_timeout;
+        if expired {
+            count_out(self.cx.platform, swarm, slot);
+            self.cx.platform.event(Event::Expired);
+            seen.expired += 1;
+        } else if flags & LEECHER == 0 {
+            seen.seeders += 1;
+        } else {
+            seen.leechers += 1;
+        }
+        expired
+    }
+
+    /// Expires the peers of a partition, whose lock is held: from the last to the first, as a peer that goes is replaced by the last.
+    fn partition<F: Family>(&self, swarm: &Swarm, partition: &Partition, seen: &mut Seen) {
+        let platform = self.cx.platform;
+        for number in (0..partition.peers.load()).rev() {
+            let Some(slot) = partition::slot::<P, F>(platform, partition, number) else { continue };
+            if self.is_expired(swarm, slot, seen) {
+                partition.lock.begin_change();
+                if partition::remove::<P, F>(platform, partition, number).is_some() {
+                    partition::release_last::<P, F>(platform, partition);
+                    F::header(swarm).add(DirectoryHeader::ONE_PEER.wrapping_neg());
+                }
             }
         }
     }
-}
 
-/// Sweeps one family of a swarm.
-fn family<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    swarm: &Swarm,
-    number: u32,
-    sweep: &Sweep,
-    minute: u32,
-) -> Seen {
-    let mut seen = Seen::default();
-    hold(memory, &swarm.lock);
-    let root = F::root(swarm).load();
-    if !layout::is_root(root) {
-        let words = F::inline(swarm);
-        for base in (0..F::INLINE).map(|slot| slot * F::WORDS) {
-            if F::flags_at(words, base).load() & OCCUPIED != 0
-                && is_expired::<M, F>(memory, swarm, words, base, sweep, minute, &mut seen)
-            {
-                F::vacate(words, base);
+    /// Sweeps one family of a swarm.
+    fn family<F: Family>(&self, swarm: SwarmRef<'_>) -> Seen {
+        let mut seen = Seen::default();
+        self.hold(&swarm.record.lock);
+        match F::directory(swarm.record) {
+            None => self.record::<F>(swarm.record, &mut seen),
+            Some(header) => self.partitions::<F>(swarm, header.partitions, &mut seen),
+        }
+        swarm.record.lock.unlock();
+        seen
+    }
+
+    /// Expires the peers in a swarm record, whose lock is held.
+    fn record<F: Family>(&self, swarm: &Swarm, seen: &mut Seen) {
+        for slot in (0..F::RECORD_SLOTS).map(|number| F::record(swarm).slot(number)) {
+            if slot.is_occupied() && self.is_expired(swarm, slot, seen) {
+                slot.vacate();
             }
         }
-        swarm.lock.unlock();
-        return seen;
     }
-    // With the swarm's lock held nobody splits; announces go on in all partitions but the one being looked through.
-    let count = layout::root_partitions(root);
-    for place in 0..count {
-        let Some(part) = directory::lookup::<M, F>(memory, swarm, place, count) else { continue };
-        let Some(partition) = memory.partition(part) else { continue };
-        hold(memory, &partition.lock);
-        expire::<M, F>(memory, swarm, partition, sweep, minute, &mut seen);
-        partition.lock.unlock();
-    }
-    // A swarm with hardly anybody left in its partitions costs an announce several visits. Of many not all go at once: whoever
-    // needs the swarm's lock waits meanwhile.
-    let partitions = || layout::root_partitions(F::root(swarm).load());
-    for _ in 0..count / 4 + MERGES {
-        let needed =
-            u64::from(seen.peers()) * 2 >= u64::from(partitions().wrapping_sub(1)) * u64::from(F::PER_PARTITION);
-        if needed || !resize::merge::<M, F>(memory, scratch, swarm, number) {
-            break;
+
+    /// Expires the peers in the partitions of a swarm, and merges partitions if there are too many. With the swarm's lock held no
+    /// thread splits; announces go on in all partitions but the one being looked through.
+    fn partitions<F: Family>(&self, swarm: SwarmRef<'_>, count: u32, seen: &mut Seen) {
+        for index in 0..count {
+            let Some(id) = directory::find::<P, F>(self.cx.platform, swarm.record, index, count) else { continue };
+            let Some(partition) = self.cx.platform.partition(id) else { continue };
+            self.hold(&partition.lock);
+            self.partition::<F>(swarm.record, partition, seen);
+            partition.lock.unlock();
+        }
+        // A swarm with few peers left in its partitions costs an announce several of them. Of many not all go at once: whoever needs
+        // the swarm's lock waits meanwhile.
+        let partitions = || F::directory(swarm.record).map_or(0, |header| header.partitions);
+        for _ in 0..count / 4 + MERGES {
+            let room = u64::from(partitions().wrapping_sub(1)) * u64::from(peers_per_partition(F::VERSION));
+            if u64::from(seen.peers()) * 2 >= room || !merge::<P, F>(self.cx, swarm) {
+                break;
+            }
+        }
+        if partitions() == 1 && (seen.peers() as usize) < F::RECORD_SLOTS {
+            demote::<P, F>(self.cx, swarm);
         }
     }
-    if partitions() == 1 && (seen.peers() as usize) < F::INLINE {
-        resize::dissolve::<M, F>(memory, swarm, number);
+
+    /// Removes a torrent that has no peers and was not asked for long enough.
+    fn remove_if_idle(&self, swarm: SwarmRef<'_>) -> bool {
+        let record = swarm.record;
+        self.hold(&record.lock);
+        let idle = self.minute.wrapping_sub(record.active.load() & !SWARM_ALIVE);
+        let limit = if record.completed() == 0 { self.ages.idle } else { self.ages.idle_completed };
+        let empty = unpack_counts(record.counts.load()) == (0, 0) && is_vacant::<V4>(record) && is_vacant::<V6>(record);
+        let gone = idle >= limit && empty && index::remove(self.cx, swarm).is_ok();
+        record.lock.unlock();
+        if gone {
+            allocator::give_back::<P, Swarm>(self.cx.platform, swarm.id);
+        }
+        gone
     }
-    swarm.lock.unlock();
-    seen
 }
 
 /// The counts as they should be, if they are not what was seen. Whoever changes a peer and the counts holds a lock that the sweep
-/// took in between; if the counts are still `before` when they are set right, nobody changed either while the peers were counted.
+/// took in between; if the counts are still `before` when they are set right, neither was changed while the peers were counted.
 fn drift(before: u64, seen: Seen) -> Option<u64> {
-    let right = (before & !(COUNTS_CHANGE - 1))
-        .wrapping_add(COUNTS_CHANGE)
-        .wrapping_add(u64::from(seen.seeders) * COUNTS_SEEDER + u64::from(seen.leechers) * COUNTS_LEECHER);
+    let right = (before & !(ONE_CHANGE - 1))
+        .wrapping_add(ONE_CHANGE)
+        .wrapping_add(u64::from(seen.seeders) * ONE_SEEDER + u64::from(seen.leechers) * ONE_LEECHER);
     (seen.expired == 0 && unpack_counts(before) != (seen.seeders, seen.leechers)).then_some(right)
 }
 
-fn remove_if_idle<M: Platform>(
-    memory: &M,
-    settings: &Settings,
-    swarm: &Swarm,
-    number: u32,
-    sweep: &Sweep,
-    minute: u32,
-) -> bool {
-    hold(memory, &swarm.lock);
-    let idle = minute.wrapping_sub(swarm.active.load() & !SWARM_ALIVE);
-    let limit = if swarm.completed() == 0 { sweep.idle } else { sweep.idle_completed };
-    let empty = unpack_counts(swarm.counts.load()) == (0, 0)
-        && !layout::is_root(V4::root(swarm).load())
-        && !layout::is_root(V6::root(swarm).load())
-        && vacant::<V4>(swarm)
-        && vacant::<V6>(swarm);
-    let gone = idle >= limit && empty && index::remove(memory, settings, swarm, number).is_ok();
-    swarm.lock.unlock();
-    if gone {
-        pool::give_back::<M, pool::Swarms>(memory, number);
-    }
-    gone
+/// Whether a family has neither partitions nor peers in the record.
+fn is_vacant<F: Family>(swarm: &Swarm) -> bool {
+    F::directory(swarm).is_none() && (0..F::RECORD_SLOTS).all(|number| !F::record(swarm).slot(number).is_occupied())
 }
 
-fn vacant<F: Family>(swarm: &Swarm) -> bool {
-    (0..F::INLINE).all(|slot| F::flags_at(F::inline(swarm), slot * F::WORDS).load() & OCCUPIED == 0)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_set_right_only_when_nobody_has_changed_them() {
+        let word = |seeders: u64, leechers: u64| seeders * ONE_SEEDER + leechers * ONE_LEECHER + 9 * ONE_CHANGE;
+        let seen = |seeders, leechers, expired| Seen { seeders, leechers, expired };
+        // (counts, seen, right)
+        for (before, seen, right) in [
+            (word(2, 3), seen(2, 3, 0), None),
+            (word(2, 3), seen(1, 3, 1), None),
+            (word(2, 3), seen(3, 3, 0), Some(word(3, 3) + ONE_CHANGE)),
+            (word(0, 1), seen(0, 0, 0), Some(word(0, 0) + ONE_CHANGE)),
+        ] {
+            assert_eq!(drift(before, seen), right);
+        }
+    }
 }

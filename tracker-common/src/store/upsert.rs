@@ -1,260 +1,257 @@
-//! Storing an announce under locks: the peer is found or given a slot, the counts follow.
+//! Storing an announce under locks: the peer is found or given a slot, and the counts follow.
+//!
+//! One try can fail because something changed between finding a place and locking it; it is then done again from the beginning.
+//! Each step of a try finds what an earlier one has done, so nothing is done twice.
 
 use super::{
-    allocator as pool, directory,
+    allocator,
+    directory::{self, is_partition_of},
     family::Family,
-    index::{self, Place},
-    layout::{self, OCCUPIED, PARTITIONS_MAX, Partition, ROOT_PEER, Swarm},
-    linear_hash,
-    membership::{Announcement, PeerEvent, arrive, change, evict, leave, new_flags, touch},
+    hash::TorrentKey,
+    index,
+    layout::{DirectoryHeader, PARTITIONS_MAX, Partition},
+    linear_hash::partition_of,
+    membership::{Announce, PeerEvent, apply, count_in, count_out, evict, touch},
     partition,
-    refresh::{inline_slot, refresh},
+    refresh::{find_in_record, found_record_slot, refresh},
+    resize::peers_per_partition,
 };
 use crate::{
+    id::SwarmId,
     outcome::StoreError,
-    platform::{Platform, Rare, acquire},
-    scratch::{HASHES_AT, Scratch},
-    settings::Settings,
+    platform::{ColdPath, Context, Platform, SwarmRef},
+    scratch::HASHES_AT,
 };
 
 /// Chunks that are taken to split a partition, and a directory node, as a rule.
 const SPLIT_CHUNKS: u32 = 4;
 
-/// Stores an announce: [`refresh`], or else [`store`]. Returns the swarm's number; `None` if the peer stopped in a torrent that is
-/// not stored, which does not create it.
+/// Stores an announce by [`refresh`], or else by [`upsert`]. Returns the swarm; `None` if the peer stopped in a torrent that is not
+/// stored, which does not create it.
 ///
 /// # Errors
-/// Those of [`store`].
+/// Those of [`upsert`].
 #[inline(always)]
-pub fn update<M: Platform, F: Family>(
-    memory: &M,
-    announcement: &Announcement<'_, F::Key>,
-) -> Result<Option<u32>, StoreError> {
-    let Some(settings) = memory.settings() else { return Err(StoreError::Internal) };
-    let place = Place::new(settings, announcement.info_hash);
-    match refresh::<M, F>(memory, &place, announcement) {
-        Some((number, _)) => Ok(Some(number)),
-        None => store::<M, F>(memory, &place, announcement),
+pub fn announce<'m, P: Platform, F: Family>(
+    cx: &Context<'m, P>,
+    announce: &Announce<'_, F::Key>,
+) -> Result<Option<SwarmRef<'m>>, StoreError> {
+    let torrent = TorrentKey::new(cx.settings, announce.info_hash);
+    if let Some(swarm) = index::find(cx, &torrent)
+        && refresh::<P, F>(cx, swarm, F::directory(swarm.record), &torrent, announce).is_some()
+    {
+        return Ok(Some(swarm));
     }
+    let id = upsert::<P, F>(cx, &torrent, announce)?;
+    Ok(id.and_then(|id| cx.swarm(id)))
 }
 
-/// Stores an announce, whatever it says. The result is that of [`update`].
+/// Stores an announce, whatever it says. The result is that of [`announce()`].
 ///
 /// # Errors
-/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`]; [`StoreError::Contended`] only where waiting is bounded.
+/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`]; [`StoreError::Contended`] only where tries are limited.
 #[inline(always)]
-pub fn store<M: Platform, F: Family>(
-    memory: &M,
-    place: &Place,
-    announcement: &Announcement<'_, F::Key>,
-) -> Result<Option<u32>, StoreError> {
-    let (Some(settings), Some(scratch)) = (memory.settings(), memory.scratch()) else {
-        return Err(StoreError::Internal);
-    };
+pub fn upsert<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    torrent: &TorrentKey,
+    announce: &Announce<'_, F::Key>,
+) -> Result<Option<SwarmId>, StoreError> {
     let mut tries = 0;
     loop {
-        let result = attempt::<M, F>(memory, settings, scratch, place, announcement);
+        let result = try_upsert::<P, F>(cx, torrent, announce);
         tries += 1;
-        if M::BOUNDED || result != Err(StoreError::Contended) {
+        if P::SPIN_LIMIT.is_some() || result != Err(StoreError::Contended) {
             return result;
         }
-        memory.pause(tries);
+        cx.platform.pause(tries);
     }
 }
 
-/// One try; [`StoreError::Contended`] also says that something changed between finding and locking.
+/// One try. [`StoreError::Contended`] also says that something changed between finding and locking.
 #[inline(always)]
-fn attempt<M: Platform, F: Family>(
-    memory: &M,
-    settings: &Settings,
-    scratch: &Scratch,
-    place: &Place,
-    announcement: &Announcement<'_, F::Key>,
-) -> Result<Option<u32>, StoreError> {
-    let minute = settings.minute.load();
-    let number = match index::find(memory, place) {
-        Some((number, _)) => number,
-        None if announcement.event == PeerEvent::Stopped => return Ok(None),
+fn try_upsert<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    torrent: &TorrentKey,
+    announce: &Announce<'_, F::Key>,
+) -> Result<Option<SwarmId>, StoreError> {
+    let id = match index::find(cx, torrent) {
+        Some(swarm) => swarm.id.number(),
+        None if announce.event == PeerEvent::Stopped => return Ok(None),
         None => {
-            scratch.put(HASHES_AT, *announcement.info_hash);
-            memory.rarely(Rare::Create)?
+            cx.scratch.put(HASHES_AT, *announce.info_hash);
+            cx.platform.run_cold(ColdPath::CreateTorrent)?
         }
     };
-    let number = scratch.forget(number);
-    let Some(swarm) = memory.swarm(number) else { return Err(StoreError::Internal) };
-    if !layout::is_root(F::root(swarm).load()) {
-        acquire(memory, &swarm.lock)?;
-        let result = inline::<M, F>(memory, scratch, swarm, number, place, announcement, minute);
-        swarm.lock.unlock();
+    let Some(swarm) = cx.swarm(SwarmId::new(cx.scratch.as_unknown_scalar(id))) else {
+        return Err(StoreError::Internal);
+    };
+    if F::directory(swarm.record).is_none() {
+        cx.platform.acquire(&swarm.record.lock)?;
+        let result = upsert_in_record::<P, F>(cx, swarm, torrent, announce);
+        swarm.record.lock.unlock();
         if result? {
-            return Ok(Some(number));
+            return Ok(Some(swarm.id));
         }
     }
-    partitioned::<M, F>(memory, settings, scratch, swarm, number, place, announcement, minute)?;
-    Ok(Some(number))
+    upsert_in_partitions::<P, F>(cx, swarm, torrent, announce)?;
+    Ok(Some(swarm.id))
 }
 
 /// The peer lives in the swarm record, whose lock is held. False: the family has partitions (by now).
 #[inline(always)]
-fn inline<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    swarm: &Swarm,
-    number: u32,
-    place: &Place,
-    announcement: &Announcement<'_, F::Key>,
-    minute: u32,
+fn upsert_in_record<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    torrent: &TorrentKey,
+    announce: &Announce<'_, F::Key>,
 ) -> Result<bool, StoreError> {
-    if !index::same(swarm, place) {
+    if !torrent.matches(swarm.record) {
         return Err(StoreError::Contended);
     }
-    if layout::is_root(F::root(swarm).load()) {
+    if F::directory(swarm.record).is_some() {
         return Ok(false);
     }
-    touch(swarm, minute);
-    let words = F::inline(swarm);
-    if let Some(base) = inline_slot::<F>(scratch, words, announcement.peer) {
-        if change::<M, F>(memory, swarm, words, base, announcement, minute) {
-            leave::<M, F>(memory, swarm, words, base);
-            F::vacate(words, base);
+    touch(swarm.record, cx.minute());
+    let slots = F::record(swarm.record);
+    if let Some(number) = find_in_record::<F>(cx.scratch, slots, announce.peer) {
+        let slot = slots.slot(number);
+        if apply(cx, swarm.record, slot, announce) {
+            count_out(cx.platform, swarm.record, slot);
+            slot.vacate();
         }
         return Ok(true);
     }
-    if announcement.event == PeerEvent::Stopped {
+    if announce.event == PeerEvent::Stopped {
         return Ok(true);
     }
-    for slot in 0..F::INLINE {
-        let base = slot * F::WORDS;
-        if F::flags_at(words, base).load() & OCCUPIED == 0 {
-            scratch.found_slot.store(base as u32);
+    for number in 0..F::RECORD_SLOTS {
+        if !slots.slot(number).is_occupied() {
+            cx.scratch.found_slot.store(number as u32);
             break;
         }
     }
-    let free = scratch.found_slot.load() as usize;
-    if free <= (F::INLINE - 1) * F::WORDS {
-        swarm.note_near(F::near(announcement.peer));
-        let flags = arrive::<M, F>(memory, swarm, announcement, minute);
-        F::occupy(words, free, announcement.peer, flags);
+    if let Some(free) = found_record_slot::<F>(cx.scratch) {
+        swarm.record.add_scopes(F::scope(announce.peer));
+        let flags = announce.new_flags(cx.minute());
+        count_in::<P, F>(cx.platform, swarm.record, flags, announce);
+        slots.slot(free).occupy(announce.peer, flags);
         return Ok(true);
     }
-    match memory.rarely(Rare::Found { family: F::TAG, swarm: number }) {
+    match cx.platform.run_cold(ColdPath::Promote(F::VERSION, swarm.id)) {
         Ok(_) => Ok(false),
         Err(StoreError::MemoryFull) => {
-            // The longest silent of the few gives way.
-            partition::oldest_of::<F>(scratch, words, F::INLINE, minute);
-            let slot = scratch.found_slot.load() as usize;
-            if slot >= F::INLINE {
+            // Of the few peers the one that has been silent for the longest time gives way.
+            let oldest = partition::oldest_of::<F>(cx.scratch, slots, F::RECORD_SLOTS, cx.minute()) as usize;
+            if oldest >= F::RECORD_SLOTS {
                 return Err(StoreError::Internal);
             }
-            swarm.note_near(F::near(announcement.peer));
-            evict::<M, F>(memory, swarm, words, slot * F::WORDS, announcement, minute);
+            swarm.record.add_scopes(F::scope(announce.peer));
+            evict(cx, swarm.record, slots.slot(oldest), announce);
             Ok(true)
         }
-        Err(reason) => Err(reason),
+        Err(error) => Err(error),
     }
 }
 
-/// The peer lives in a partition.
+/// The peer lives in a partition. Splits one, if the swarm has become too large for those it has.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "what was looked up once is handed on, not looked up again")]
-fn partitioned<M: Platform, F: Family>(
-    memory: &M,
-    settings: &Settings,
-    scratch: &Scratch,
-    swarm: &Swarm,
-    number: u32,
-    torrent: &Place,
-    announcement: &Announcement<'_, F::Key>,
-    minute: u32,
+fn upsert_in_partitions<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    torrent: &TorrentKey,
+    announce: &Announce<'_, F::Key>,
 ) -> Result<(), StoreError> {
-    let root = F::root(swarm);
-    let seen = root.load();
-    let count = layout::root_partitions(seen);
-    if !layout::is_root(seen) || count == 0 || count > PARTITIONS_MAX {
+    let header = F::header(swarm.record);
+    let Some(DirectoryHeader { partitions, .. }) = DirectoryHeader::from_word(header.load()) else {
+        return Err(StoreError::Contended);
+    };
+    if partitions == 0 || partitions > PARTITIONS_MAX {
         return Err(StoreError::Contended);
     }
-    let hash = F::hash(settings, announcement.peer);
-    let place = scratch.forget(linear_hash::address(hash, count));
-    let Some(part) = directory::lookup::<M, F>(memory, swarm, place, count) else { return Err(StoreError::Contended) };
-    let part = scratch.forget(part);
-    let Some(partition) = memory.partition(part) else { return Err(StoreError::Contended) };
-    acquire(memory, &partition.lock)?;
+    let hash = F::hash(cx.settings, announce.peer);
+    let index = cx.scratch.as_unknown_scalar(partition_of(hash, partitions));
+    let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, index, partitions) else {
+        return Err(StoreError::Contended);
+    };
+    let Some(partition) = cx.platform.partition(cx.scratch.as_unknown_scalar(id)) else {
+        return Err(StoreError::Contended);
+    };
+    cx.platform.acquire(&partition.lock)?;
     // With the lock held: is this (still) the swarm, the partition and the number of partitions that led here?
-    let now = root.load();
-    let valid = directory::belongs::<F>(partition, number, place)
-        && index::same(swarm, torrent)
-        && layout::is_root(now)
-        && linear_hash::address(hash, layout::root_partitions(now)) == place;
+    let valid = is_partition_of::<F>(partition, swarm.id, index)
+        && torrent.matches(swarm.record)
+        && match DirectoryHeader::from_word(header.load()) {
+            Some(now) => partition_of(hash, now.partitions) == index,
+            None => false,
+        };
     let result = if valid {
-        touch(swarm, minute);
-        in_partition::<M, F>(memory, scratch, swarm, partition, hash, announcement, minute)
+        touch(swarm.record, cx.minute());
+        upsert_in_partition::<P, F>(cx, swarm, partition, hash, announce)
     } else {
         Err(StoreError::Contended)
     };
     partition.lock.unlock();
-    if result? {
-        let now = root.load();
+    if result?
+        && let Some(now) = DirectoryHeader::from_word(header.load())
+        && now.peers > now.partitions.wrapping_mul(peers_per_partition(F::VERSION))
         // At the memory limit a split would fail after some of its work, for every new peer.
-        if layout::root_peers(now) > layout::root_partitions(now).wrapping_mul(F::PER_PARTITION)
-            && pool::has_spare::<M, F::Pool>(memory, SPLIT_CHUNKS)
-            && pool::has_spare::<M, pool::Partitions>(memory, 1)
-        {
-            // Failure is no error: the swarm goes on with the partitions it has, and the next new peer tries again.
-            let _ = memory.rarely(Rare::Split { family: F::TAG, swarm: number });
-        }
+        && allocator::has_spare::<P, F::Chunk>(cx, SPLIT_CHUNKS)
+        && allocator::has_spare::<P, Partition>(cx, 1)
+    {
+        // Failure is no error: the swarm goes on with the partitions it has, and the next new peer tries again.
+        let _ = cx.platform.run_cold(ColdPath::Split(F::VERSION, swarm.id));
     }
     Ok(())
 }
 
 /// The peer lives in this partition, whose lock is held. True if it is new.
 #[inline(always)]
-fn in_partition<M: Platform, F: Family>(
-    memory: &M,
-    scratch: &Scratch,
-    swarm: &Swarm,
+fn upsert_in_partition<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
     partition: &Partition,
     hash: u32,
-    announcement: &Announcement<'_, F::Key>,
-    minute: u32,
+    announce: &Announce<'_, F::Key>,
 ) -> Result<bool, StoreError> {
-    if let Some(found) = partition::find::<M, F>(memory, scratch, partition, announcement.peer) {
-        let found = scratch.forget(found);
-        let Some((words, base)) = partition::slot::<M, F>(memory, partition, found) else {
+    if let Some(found) = partition::find::<P, F>(cx, partition, announce.peer) {
+        let found = cx.scratch.as_unknown_scalar(found);
+        let Some(slot) = partition::slot::<P, F>(cx.platform, partition, found) else {
             return Err(StoreError::Internal);
         };
-        if change::<M, F>(memory, swarm, words, base, announcement, minute) {
-            leave::<M, F>(memory, swarm, words, base);
+        if apply(cx, swarm.record, slot, announce) {
+            count_out(cx.platform, swarm.record, slot);
             partition.lock.begin_change();
-            let Some(()) = partition::remove::<M, F>(memory, partition, found) else {
+            let Some(()) = partition::remove::<P, F>(cx.platform, partition, found) else {
                 return Err(StoreError::Internal);
             };
-            partition::release_last::<M, F>(memory, partition);
-            F::root(swarm).add(ROOT_PEER.wrapping_neg());
+            partition::release_last::<P, F>(cx.platform, partition);
+            F::header(swarm.record).add(DirectoryHeader::ONE_PEER.wrapping_neg());
         }
         return Ok(false);
     }
-    if announcement.event == PeerEvent::Stopped {
+    if announce.event == PeerEvent::Stopped {
         return Ok(false);
     }
     // Before the peer is there: whoever finds it has seen this.
-    partition.note_near(F::near(announcement.peer));
-    match partition::insert::<M, F>(memory, partition, announcement.peer, new_flags(announcement, minute)) {
+    partition.add_scopes(F::scope(announce.peer));
+    let flags = announce.new_flags(cx.minute());
+    match partition::insert::<P, F>(cx, partition, announce.peer, flags) {
         Ok(()) => {
-            arrive::<M, F>(memory, swarm, announcement, minute);
-            F::root(swarm).add(ROOT_PEER);
+            count_in::<P, F>(cx.platform, swarm.record, flags, announce);
+            F::header(swarm.record).add(DirectoryHeader::ONE_PEER);
             Ok(true)
         }
         Err(StoreError::MemoryFull) => {
-            let Some(oldest) = partition::oldest::<M, F>(memory, scratch, partition, hash, minute) else {
+            let Some(oldest) = partition::oldest::<P, F>(cx, partition, hash) else {
                 return Err(StoreError::MemoryFull);
             };
-            let Some((words, base)) = partition::slot::<M, F>(memory, partition, oldest) else {
+            let Some(slot) = partition::slot::<P, F>(cx.platform, partition, oldest) else {
                 return Err(StoreError::Internal);
             };
             partition.lock.begin_change();
-            evict::<M, F>(memory, swarm, words, base, announcement, minute);
+            evict(cx, swarm.record, slot, announce);
             Ok(false)
         }
-        Err(reason) => Err(reason),
+        Err(error) => Err(error),
     }
 }

@@ -116,9 +116,13 @@ impl Announces {
             return invalid("interval-jitter", format!("can be at most half of interval, {} seconds", interval / 2));
         }
         let interval_jitter = number("interval-jitter", options.interval_jitter, interval / 10, 0..=interval / 2)?;
-        let max_v4 =
-            number("max-numwant", options.max_numwant, default.max_numwant_v4.into(), 1..=u64::from(V4::WANT_LIMIT))?;
-        let max_v6 = number("max-numwant-v6", options.max_numwant_v6, 74, 1..=u64::from(V6::WANT_LIMIT))?;
+        let max_v4 = number(
+            "max-numwant",
+            options.max_numwant,
+            default.max_numwant_v4.into(),
+            1..=u64::from(V4::NUMWANT_LIMIT),
+        )?;
+        let max_v6 = number("max-numwant-v6", options.max_numwant_v6, 74, 1..=u64::from(V6::NUMWANT_LIMIT))?;
         if let Some(numwant) = options.default_numwant.filter(|numwant| *numwant > max_v4) {
             return invalid("default-numwant", format!("is {numwant}, more than max-numwant, which is {max_v4}"));
         }
@@ -140,10 +144,10 @@ impl Announces {
     pub fn apply(&self, settings: &Settings) {
         settings.interval.store(self.interval);
         settings.interval_jitter.store(self.interval_jitter);
-        settings.want_default.store(self.default_numwant);
-        settings.want_max_v4.store(self.max_numwant_v4);
-        settings.want_max_v6.store(self.max_numwant_v6);
-        settings.give_near_peers.store(u32::from(self.give_local_peers));
+        settings.default_numwant.store(self.default_numwant);
+        settings.max_numwant_v4.store(self.max_numwant_v4);
+        settings.max_numwant_v6.store(self.max_numwant_v6);
+        settings.give_local_peers.store(u32::from(self.give_local_peers));
     }
 }
 

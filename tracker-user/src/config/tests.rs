@@ -262,7 +262,7 @@ fn values_that_may_change_are_where_they_are_read() {
         ("", (1800, 50, 0, 45, 30)),
     ] {
         parse(options).expect("right").live.apply(&settings, &handles);
-        let told = (settings.interval.load(), settings.want_default.load(), settings.give_near_peers.load());
+        let told = (settings.interval.load(), settings.default_numwant.load(), settings.give_local_peers.load());
         let kept = (handles.timeouts.load().peer, handles.http.load().idle_timeout.as_secs());
         assert_eq!((told.0, told.1, told.2, kept.0, kept.1), expected, "{options}");
     }

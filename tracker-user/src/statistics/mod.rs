@@ -212,8 +212,8 @@ mod tests {
         platform::Platform as _,
         store::{
             family::V4,
-            membership::{Announcement, PeerEvent},
-            upsert::update,
+            membership::{Announce, PeerEvent},
+            upsert,
         },
     };
 
@@ -245,8 +245,8 @@ mod tests {
         let announce = |port| {
             let handle = store.handle(CounterSet::Udp);
             let peer = V4::key([1, 2, 3, 4], port);
-            let announcement = Announcement { info_hash: &[7; 20], peer, seeder: false, event: PeerEvent::None };
-            update::<_, V4>(&handle, &announcement).expect("room");
+            let announcement = Announce { info_hash: &[7; 20], peer, seeder: false, event: PeerEvent::None };
+            upsert::announce::<_, V4>(&handle.context(), &announcement).expect("room");
             handle
         };
         let statistics = || Statistics::new(store.clone(), totals.clone(), None, LatestStatus::default());

@@ -3,8 +3,9 @@
 use super::{Store, counters::ThreadCounters};
 use std::{cell::Cell, sync::Arc};
 use tracker_common::{
+    id::{ChunkId, PartitionId, SwarmId},
     outcome::{Counter, StoreError},
-    platform::{Platform, Rare, Step},
+    platform::{ColdPath, Context, Platform, Step},
     scratch::{SCRATCH_BYTES, Scratch},
     settings::Settings,
     store::{
@@ -35,6 +36,12 @@ impl Handle {
         }
     }
 
+    /// What the algorithms of [`tracker_common`] are given.
+    #[must_use]
+    pub fn context(&self) -> Context<'_, Self> {
+        Context { platform: self, settings: self.store.settings(), scratch: &self.scratch }
+    }
+
     /// The store behind it.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
@@ -63,8 +70,7 @@ impl Handle {
 impl Platform for Handle {
     // A lock is held by an XDP program, which cannot be put to sleep, or by a thread that will be
     // scheduled again.
-    const BOUNDED: bool = false;
-    type Inner = Self;
+    const SPIN_LIMIT: Option<u32> = None;
 
     #[inline(always)]
     fn settings(&self) -> Option<&Settings> {
@@ -82,23 +88,23 @@ impl Platform for Handle {
     }
 
     #[inline(always)]
-    fn swarm(&self, number: u32) -> Option<&Swarm> {
-        self.store.swarms.get(number)
+    fn swarm(&self, id: SwarmId) -> Option<&Swarm> {
+        self.store.swarms.get(id.number())
     }
 
     #[inline(always)]
-    fn partition(&self, number: u32) -> Option<&Partition> {
-        self.store.partitions.get(number)
+    fn partition(&self, id: PartitionId) -> Option<&Partition> {
+        self.store.partitions.get(id.number())
     }
 
     #[inline(always)]
-    fn chunk_v4(&self, number: u32) -> Option<&ChunkV4> {
-        self.store.chunks_v4.get(number)
+    fn chunk_v4(&self, id: ChunkId) -> Option<&ChunkV4> {
+        self.store.chunks_v4.get(id.number())
     }
 
     #[inline(always)]
-    fn chunk_v6(&self, number: u32) -> Option<&ChunkV6> {
-        self.store.chunks_v6.get(number)
+    fn chunk_v6(&self, id: ChunkId) -> Option<&ChunkV6> {
+        self.store.chunks_v6.get(id.number())
     }
 
     #[inline(always)]
@@ -108,7 +114,7 @@ impl Platform for Handle {
 
     /// wyrand: one multiplication, and no state shared with other threads.
     #[inline(always)]
-    fn random(&self) -> u32 {
+    fn random(&self, _scratch: &Scratch) -> u32 {
         let state = self.random.get().wrapping_add(0xa076_1d64_78bd_642f);
         self.random.set(state);
         let product = u128::from(state) * u128::from(state ^ 0xe703_7ed1_a0b4_28db);
@@ -130,7 +136,7 @@ impl Platform for Handle {
     }
 
     #[inline(always)]
-    fn rarely(&self, work: Rare) -> Result<u32, StoreError> {
+    fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError> {
         cold::run(work, self)
     }
 
@@ -158,19 +164,19 @@ mod tests {
     #[test]
     fn numbers_beyond_the_end_give_nothing() {
         let handle = store().handle(CounterSet::Udp);
-        assert!(handle.swarm(2).is_some());
-        assert!(handle.swarm(3).is_none());
+        assert!(handle.swarm(SwarmId::new(2)).is_some());
+        assert!(handle.swarm(SwarmId::new(3)).is_none());
         assert!(handle.bucket(16).is_none());
-        assert!(handle.partition(2).is_none());
-        assert!(handle.chunk_v4(5).is_none());
-        assert!(handle.chunk_v6(u32::MAX).is_none());
+        assert!(handle.partition(PartitionId::new(2)).is_none());
+        assert!(handle.chunk_v4(ChunkId::new(5)).is_none());
+        assert!(handle.chunk_v6(ChunkId::new(u32::MAX)).is_none());
     }
 
     #[test]
     fn threads_do_not_share_random_sequences() {
         let store = store();
         let [one, two] = [(); 2].map(|()| store.handle(CounterSet::Udp));
-        let draw = |handle: &Handle| -> Vec<u32> { (0..8).map(|_| handle.random()).collect() };
+        let draw = |handle: &Handle| -> Vec<u32> { (0..8).map(|_| handle.context().random()).collect() };
         assert_ne!(draw(&one), draw(&two));
     }
 

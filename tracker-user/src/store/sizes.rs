@@ -12,7 +12,8 @@ use tracker_common::{
     settings::Settings,
     store::{
         family::{Family, V4, V6},
-        layout::{Bucket, ChunkV4, ChunkV6, NODE_REFS, Partition, Pools, ROOT_REFS, Swarm},
+        layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, Partition, Pools, RECORD_ENTRIES, Swarm},
+        resize::peers_per_partition,
     },
 };
 
@@ -40,10 +41,10 @@ struct Needs {
 fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     let small = torrents.min(peers / SMALL);
     let others = peers - small * SMALL;
-    let big = others.div_ceil(u64::from(F::PER_PARTITION));
+    let big = others.div_ceil(u64::from(peers_per_partition(F::VERSION)));
     // The header of a directory has room for a few partitions. A larger swarm has a node, and one more
     // for each `node - root` partitions beyond.
-    let (root, node) = (u64::from(ROOT_REFS), u64::from(NODE_REFS));
+    let (root, node) = (u64::from(RECORD_ENTRIES), u64::from(NODE_ENTRIES));
     let with_nodes = torrents.min(big / root);
     let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * root).div_ceil(node - root) };
     // A small swarm has one partition, as has the remainder of a big one.
@@ -55,7 +56,7 @@ fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
 /// partitions: in the least favourable swarms it lacks 1.8 slots (IPv4). Such swarms take three
 /// chunks in a thousand more, which others have to spare.
 fn chunks<F: Family>(peers: u64) -> u64 {
-    let (slots, per_partition) = (u64::from(F::SLOTS), u64::from(F::PER_PARTITION));
+    let (slots, per_partition) = (u64::from(F::CHUNK_SLOTS), u64::from(peers_per_partition(F::VERSION)));
     (peers * (2 * per_partition + slots + 3)).div_ceil(2 * per_partition * slots)
 }
 
@@ -190,8 +191,8 @@ pub fn bytes_per_peer_v6() -> f64 {
 fn bytes_per_peer<F: Family>(chunk_bytes: usize) -> f64 {
     let peers = 1 << 20;
     let slots = chunks::<F>(peers) as f64 * chunk_bytes as f64 / peers as f64;
-    let partition = size_of::<Partition>() as f64 + size_of::<ChunkV4>() as f64 / f64::from(NODE_REFS);
-    slots + partition / f64::from(F::PER_PARTITION)
+    let partition = size_of::<Partition>() as f64 + size_of::<ChunkV4>() as f64 / f64::from(NODE_ENTRIES);
+    slots + partition / f64::from(peers_per_partition(F::VERSION))
 }
 
 impl fmt::Display for Sizes {
@@ -214,8 +215,8 @@ mod tests {
         id::InfoHash,
         outcome::{Counter, Event},
         store::{
-            membership::{Announcement, PeerEvent},
-            upsert::update,
+            membership::{Announce, PeerEvent},
+            upsert,
         },
     };
 
@@ -298,10 +299,10 @@ mod tests {
         let (info_hash, seeder, event) = (&info_hash, true, PeerEvent::None);
         let done = if v6 {
             let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d], port);
-            update::<_, V6>(handle, &Announcement { info_hash, peer, seeder, event }).map(|_| ())
+            upsert::announce::<_, V6>(&handle.context(), &Announce { info_hash, peer, seeder, event }).map(|_| ())
         } else {
             let peer = V4::key([10, b, c, d], port);
-            update::<_, V4>(handle, &Announcement { info_hash, peer, seeder, event }).map(|_| ())
+            upsert::announce::<_, V4>(&handle.context(), &Announce { info_hash, peer, seeder, event }).map(|_| ())
         };
         done.expect("stored");
     }

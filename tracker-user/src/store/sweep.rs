@@ -17,12 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tracker_common::{
-    id::InfoHash,
+    id::{InfoHash, SwarmId},
     platform::Platform as _,
-    store::{
-        layout::{Counts, Swarm},
-        sweep,
-    },
+    store::{layout::Counts, sweep},
 };
 
 /// Processor time that a batch is to take. Other work on the same core waits no longer, unless a
@@ -138,14 +135,13 @@ impl Sweep {
         let begin = processor_time();
         let Self { next, totals, top, .. } = self;
         let (swarms, work) = batch_size(handle, *next, self.work);
-        let batch = sweep::Sweep {
-            first: *next,
-            swarms,
+        let ages = sweep::Ages {
             peer_timeout: timeouts.peer,
             idle: timeouts.torrent,
             idle_completed: timeouts.torrent_completed,
         };
-        let report = sweep::sweep(handle, &batch, |swarm, counts| {
+        let batch = sweep::Batch { first: *next, swarms, ages };
+        let report = sweep::sweep(&handle.context(), &batch, |swarm, counts| {
             totals.completed += u64::from(counts.completed);
             let peers = u64::from(counts.seeders) + u64::from(counts.leechers);
             if peers == 0 {
@@ -157,7 +153,7 @@ impl Sweep {
                 if full {
                     top.pop();
                 }
-                top.push(Reverse((peers, info_hash(swarm), [counts.seeders, counts.leechers, counts.completed])));
+                top.push(Reverse((peers, swarm.info_hash(), [counts.seeders, counts.leechers, counts.completed])));
             }
         });
         match report {
@@ -171,7 +167,7 @@ impl Sweep {
             Err(reason) => tracing::error!("cannot look for expired peers: {}", reason.text()),
         }
         *next = next.saturating_add(swarms);
-        let more = handle.pools().is_some_and(|pools| *next < pools.swarms.fresh());
+        let more = handle.pools().is_some_and(|pools| *next < pools.swarms.fresh.load());
         self.last_batch = processor_time().saturating_sub(begin);
         self.work = next_work(work, self.last_batch);
         self.totals.sweep_seconds += self.last_batch.as_secs_f64();
@@ -192,10 +188,10 @@ impl Sweep {
 /// How many records, from number `first` on, make a batch of `work` records and peers, and how many
 /// of both they have. One record at least, however large its swarm is.
 fn batch_size(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
-    let end = handle.pools().map_or(0, |pools| pools.swarms.fresh());
+    let end = handle.pools().map_or(0, |pools| pools.swarms.fresh.load());
     let (mut swarms, mut sum) = (0, 0);
     for number in first..end {
-        let Some(swarm) = handle.swarm(number) else { break };
+        let Some(swarm) = handle.swarm(SwarmId::new(number)) else { break };
         let Counts { seeders, leechers, .. } = swarm.counts();
         let more = (seeders.saturating_add(leechers)).saturating_add(sum).saturating_add(1);
         if swarms > 0 && more > work {
@@ -212,14 +208,6 @@ fn next_work(work: u32, time: Duration) -> u32 {
     u32::try_from(fitting).unwrap_or(u32::MAX).clamp(*WORK.start(), *WORK.end())
 }
 
-pub(crate) fn info_hash(swarm: &Swarm) -> InfoHash {
-    let mut bytes = InfoHash::default();
-    for (bytes, word) in bytes.chunks_exact_mut(4).zip(&swarm.info_hash) {
-        bytes.copy_from_slice(&word.load().to_le_bytes());
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,8 +217,8 @@ mod tests {
     };
     use tracker_common::store::{
         family::{V4, V6},
-        membership::{Announcement, PeerEvent},
-        upsert::update,
+        membership::{Announce, PeerEvent},
+        upsert,
     };
 
     const TIMEOUTS: Timeouts = Timeouts { peer: 45, torrent: 60, torrent_completed: 120 };
@@ -251,8 +239,8 @@ mod tests {
     }
 
     fn announce(handle: &Handle, info_hash: &InfoHash, peer: u16, seeder: bool, event: PeerEvent) {
-        let announcement = Announcement { info_hash, peer: V4::key([10, 0, 0, 1], peer), seeder, event };
-        update::<_, V4>(handle, &announcement).expect("stored");
+        let announcement = Announce { info_hash, peer: V4::key([10, 0, 0, 1], peer), seeder, event };
+        upsert::announce::<_, V4>(&handle.context(), &announcement).expect("stored");
     }
 
     fn sweep(handle: &Handle) -> Totals {
@@ -270,8 +258,8 @@ mod tests {
         let info_hash = &torrent(7);
         for peer in 0..10 {
             let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, peer], 1);
-            let announcement = Announcement { info_hash, peer, seeder: true, event: PeerEvent::None };
-            update::<_, V6>(&handle, &announcement).expect("stored");
+            let announcement = Announce { info_hash, peer, seeder: true, event: PeerEvent::None };
+            upsert::announce::<_, V6>(&handle.context(), &announcement).expect("stored");
         }
         let totals = sweep(&handle);
         assert_eq!((totals.torrents, totals.torrents_with_peers), (5000, 5000));

@@ -4,22 +4,18 @@ use super::{
     REQUEST_BYTES, is_fatal, packet_info,
     replies::Replies,
     shorten::{Shortener, Unsent, is_too_long},
-    socket_address, source,
+    socket_address,
 };
 use crate::{service::Shutdown, store::Handle};
 use std::{
     io::{self, ErrorKind},
     mem,
-    net::UdpSocket,
+    net::{SocketAddr, UdpSocket},
     os::fd::AsRawFd as _,
     ptr, slice, thread,
     time::Duration,
 };
-use tracker_common::{
-    bep15::datagram::{Source, respond},
-    outcome::FrameReason,
-    platform::Platform as _,
-};
+use tracker_common::{bep15::datagram::respond, outcome::FrameReason, platform::Platform as _};
 
 /// Packets per system call.
 pub const BATCH: usize = 64;
@@ -148,8 +144,8 @@ impl Batch {
         unsafe { slice::from_raw_parts(name, size_of::<libc::sockaddr_storage>()) }
     }
 
-    fn source(&self, packet: usize) -> Option<Source> {
-        source(self.name(packet))
+    fn source(&self, packet: usize) -> Option<SocketAddr> {
+        socket_address(self.name(packet))
     }
 
     /// Sends the replies. One that cannot be sent is left out; the others still go.

@@ -13,7 +13,7 @@ use super::{
     RECEIVE_TIMEOUT, REQUEST_BYTES, is_fatal,
     replies::Replies,
     shorten::{Shortener, Unsent, is_too_long},
-    socket_address, source,
+    socket_address,
 };
 use crate::{service::Shutdown, store::Handle};
 use ::io_uring::{
@@ -234,7 +234,7 @@ impl<'a> UringSocket<'a> {
             // given back.
             let bytes = unsafe { slice::from_raw_parts(self.buffers.buffer(number).as_ptr(), length) };
             let Ok(message) = RecvMsgOut::parse(bytes, &self.header) else { continue };
-            let Some(source) = source(message.name_data()) else { continue };
+            let Some(source) = socket_address(message.name_data()) else { continue };
             if let Ok(reply) = respond(handle, message.payload_data(), source) {
                 self.replies.add(handle, index, reply.start, reply.length);
             }

@@ -31,7 +31,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tracker_common::bep15::datagram::Source;
 
 pub use batch::BATCH;
 pub use drops::Drops;
@@ -128,32 +127,23 @@ fn uring(socket: &UdpSocket) -> Option<UringSocket<'_>> {
         .ok()
 }
 
-/// Reads a socket address as the kernel writes it. Port and address are in network byte order.
-fn source(name: &[u8]) -> Option<Source> {
+/// Reads a socket address as the kernel writes it. Port and address are in network byte order. The scope of an IPv6
+/// address is kept: link-local ones need it.
+fn socket_address(name: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*name.first_chunk()?);
     let port = u16::from_be_bytes(*name.get(mem::offset_of!(libc::sockaddr_in, sin_port)..)?.first_chunk()?);
     match libc::c_int::from(family) {
         libc::AF_INET => {
-            let address = name.get(mem::offset_of!(libc::sockaddr_in, sin_addr)..)?;
-            Some(Source::V4(*address.first_chunk()?, port))
+            let address: &[u8; 4] = name.get(mem::offset_of!(libc::sockaddr_in, sin_addr)..)?.first_chunk()?;
+            Some((*address, port).into())
         }
         libc::AF_INET6 => {
-            let address = name.get(mem::offset_of!(libc::sockaddr_in6, sin6_addr)..)?;
-            Some(Source::V6(*address.first_chunk()?, port))
-        }
-        _ => None,
-    }
-}
-
-/// The same with the scope, which link-local IPv6 addresses need.
-fn socket_address(name: &[u8]) -> Option<SocketAddr> {
-    match source(name)? {
-        Source::V4(address, port) => Some((address, port).into()),
-        Source::V6(address, port) => {
+            let address: &[u8; 16] = name.get(mem::offset_of!(libc::sockaddr_in6, sin6_addr)..)?.first_chunk()?;
             let scope = name.get(mem::offset_of!(libc::sockaddr_in6, sin6_scope_id)..).and_then(<[u8]>::first_chunk);
             let scope = scope.map_or(0, |scope| u32::from_ne_bytes(*scope));
-            Some(SocketAddrV6::new(address.into(), port, 0, scope).into())
+            Some(SocketAddrV6::new((*address).into(), port, 0, scope).into())
         }
+        _ => None,
     }
 }
 

@@ -97,18 +97,22 @@ fn socket_addresses_are_read() {
     let mut v6 = [0; 28];
     v6[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
     v6[2..4].copy_from_slice(&[0x1a, 0xe1]);
-    v6[8..24].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
+    let address: Ipv6Addr = "fe80::7".parse().expect("an address");
+    v6[8..24].copy_from_slice(&address.octets());
+    v6[24..28].copy_from_slice(&3_u32.to_ne_bytes());
     let rows = [
-        (&v4[..], Some(Source::V4([192, 0, 2, 7], 6881))),
-        (&v4[..8], Some(Source::V4([192, 0, 2, 7], 6881))),
+        (&v4[..], Some("192.0.2.7:6881")),
+        (&v4[..8], Some("192.0.2.7:6881")),
         (&v4[..7], None),
-        (&v6[..], Some(Source::V6(Ipv6Addr::LOCALHOST.octets(), 6881))),
+        (&v6[..], Some("[fe80::7%3]:6881")),
+        (&v6[..24], Some("[fe80::7]:6881")),
         (&v6[..23], None),
         (&[0; 28], None),
         (&[], None),
     ];
     for (name, expected) in rows {
-        assert_eq!(source(name), expected, "{name:?}");
+        let expected = expected.map(|address| address.parse().expect("an address"));
+        assert_eq!(socket_address(name), expected, "{name:?}");
     }
 }
 

@@ -41,8 +41,8 @@ use std::{
 };
 use tracker_common::store::{
     family::{V4, V6},
-    membership::{Announcement, PeerEvent},
-    upsert::update,
+    membership::{Announce, PeerEvent},
+    upsert,
 };
 use tracker_tests::bencode::Value;
 
@@ -79,9 +79,9 @@ fn store(torrents: u64) -> Arc<Store> {
     settings.minute.store(1000);
     settings.interval.store(INTERVAL);
     settings.interval_jitter.store(JITTER);
-    settings.want_default.store(50);
-    settings.want_max_v4.store(200);
-    settings.want_max_v6.store(74);
+    settings.default_numwant.store(50);
+    settings.max_numwant_v4.store(200);
+    settings.max_numwant_v6.store(74);
     let mut random = Random(1);
     for key in &settings.hash_keys {
         key.store(random.next() << 32 ^ random.next());
@@ -336,7 +336,8 @@ fn fill_v4(store: &Arc<Store>, count: u16, seeder: bool) {
     for number in 0..count {
         let peer = V4::key([10, 0, (number >> 8) as u8, number as u8], 1000 + number);
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
-        update::<_, V4>(&handle, &Announcement { info_hash, peer, seeder, event: PeerEvent::None }).expect("room");
+        upsert::announce::<_, V4>(&handle.context(), &Announce { info_hash, peer, seeder, event: PeerEvent::None })
+            .expect("room");
     }
 }
 
@@ -345,8 +346,8 @@ fn fill_v6(store: &Arc<Store>, count: u16, seeder: bool) {
     for number in 0..count {
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number).octets();
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
-        let announcement = Announcement { info_hash, peer: V6::key(ip, 1000 + number), seeder, event: PeerEvent::None };
-        update::<_, V6>(&handle, &announcement).expect("room");
+        let announcement = Announce { info_hash, peer: V6::key(ip, 1000 + number), seeder, event: PeerEvent::None };
+        upsert::announce::<_, V6>(&handle.context(), &announcement).expect("room");
     }
 }
 
@@ -356,13 +357,13 @@ fn many_torrents(count: u32) -> Arc<Store> {
     for number in 0..count {
         let mut info_hash = [0x5a; 20];
         info_hash[3..7].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes());
-        let announcement = Announcement {
+        let announcement = Announce {
             info_hash: &info_hash,
             peer: V4::key([10, 0, 0, 1], 1),
             seeder: number.is_multiple_of(2),
             event: PeerEvent::None,
         };
-        update::<_, V4>(&handle, &announcement).expect("room");
+        upsert::announce::<_, V4>(&handle.context(), &announcement).expect("room");
     }
     store
 }

@@ -26,13 +26,13 @@ fn torrent(number: u32) -> InfoHash {
 }
 
 fn announce(handle: &Handle, number: u32) {
-    let announcement = Announcement {
+    let announcement = Announce {
         info_hash: &torrent(number),
         peer: V4::key([10, 0, 0, 1], 1),
         seeder: true,
         event: PeerEvent::Started,
     };
-    update::<_, V4>(handle, &announcement).expect("room");
+    upsert::announce::<_, V4>(&handle.context(), &announcement).expect("room");
 }
 
 /// Waits until a snapshot is there.

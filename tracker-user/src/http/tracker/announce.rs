@@ -13,17 +13,19 @@ use crate::store::Handle;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tracker_common::{
     bep15::{
-        announce::{self, interval, nearness},
+        announce::{interval, peers_wanted, visible_scopes},
         wire::{PEER_V4, PEER_V6},
     },
     outcome::{Counter, Event},
-    platform::Platform,
+    platform::{Platform as _, SwarmRef},
     settings::Settings,
     store::{
-        self,
-        family::{Family, V4, V6, Wanted},
-        layout::{Counts, Swarm},
-        membership::{Announcement, PeerEvent},
+        family::{Family, V4, V6},
+        filter::PeerFilter,
+        layout::Counts,
+        membership::{self, PeerEvent},
+        sample::{Wanted, sample},
+        upsert,
     },
 };
 
@@ -36,8 +38,6 @@ pub struct CompactPeers {
 
 /// What of a reply depends on an address family.
 trait ReplyFamily: Family {
-    /// Most peers in a reply, as configured.
-    fn max_numwant(settings: &Settings) -> u32;
     /// A key that no peer has: port 0 is never stored.
     fn nobody() -> Self::Key;
     /// Where this family's peers are collected.
@@ -45,10 +45,6 @@ trait ReplyFamily: Family {
 }
 
 impl ReplyFamily for V4 {
-    fn max_numwant(settings: &Settings) -> u32 {
-        settings.want_max_v4.load()
-    }
-
     fn nobody() -> Self::Key {
         V4::key([0; 4], 0)
     }
@@ -59,10 +55,6 @@ impl ReplyFamily for V4 {
 }
 
 impl ReplyFamily for V6 {
-    fn max_numwant(settings: &Settings) -> u32 {
-        settings.want_max_v6.load()
-    }
-
     fn nobody() -> Self::Key {
         V6::key([0; 16], 0)
     }
@@ -91,11 +83,12 @@ pub fn answer(
         IpAddr::V4(ip) => store_and_sample::<V4, V6>(memory, &announce, V4::key(ip.octets(), announce.port), peers)?,
         IpAddr::V6(ip) => store_and_sample::<V6, V4>(memory, &announce, V6::key(ip.octets(), announce.port), peers)?,
     };
-    let settings = memory.settings().ok_or(Failure::Internal)?;
+    let cx = memory.context();
+    let settings = cx.settings;
     let reply = Reply {
         counts,
         external_ip: source,
-        interval: interval(settings, memory.random()),
+        interval: interval(settings, cx.random()),
         min_interval: min_interval(settings),
         compact: announce.compact,
     };
@@ -120,25 +113,25 @@ fn store_and_sample<Own: ReplyFamily, Other: ReplyFamily>(
     peers: &mut CompactPeers,
 ) -> Result<Counts, Failure> {
     let Announce { info_hash, seeder, event, num_want, .. } = announce;
-    let announcement = Announcement { info_hash, peer, seeder: *seeder, event: *event };
-    let swarm = store::upsert::update::<_, Own>(memory, &announcement).map_err(|error| {
+    let cx = &memory.context();
+    let announced = membership::Announce { info_hash, peer, seeder: *seeder, event: *event };
+    let swarm = upsert::announce::<_, Own>(cx, &announced).map_err(|error| {
         memory.reason(error);
         Failure::of_store(error)
     })?;
-    let Some(number) = swarm else { return Ok(Counts::default()) };
-    let swarm = memory.swarm(number).ok_or(Failure::Internal)?;
-    let counts = swarm.counts();
+    let Some(swarm) = swarm else { return Ok(Counts::default()) };
+    let counts = swarm.record.counts();
     if *event == PeerEvent::Stopped {
         return Ok(counts);
     }
-    let settings = memory.settings().ok_or(Failure::Internal)?;
+    let settings = cx.settings;
     // A reply by TCP need not fit a packet, so the larger of the two limits holds for both families
     // together.
-    let max = V4::max_numwant(settings).max(V6::max_numwant(settings));
+    let max = settings.max_numwant(Own::VERSION).max(settings.max_numwant(Other::VERSION));
     let num_want = num_want.map_or(-1, |want| i32::try_from(want).unwrap_or(i32::MAX));
-    let want = announce::wanted(settings, num_want, max, *seeder, &counts);
-    let filter = Wanted::new(!seeder, nearness::<Own>(settings, peer));
-    let sampling = Sampling { memory, settings, number, swarm, want, filter };
+    let want = peers_wanted(settings, num_want, max, *seeder, &counts);
+    let filter = PeerFilter::new(!seeder, visible_scopes::<Own>(settings, peer));
+    let sampling = Sampling { memory, swarm, want, filter };
     sampling.collect::<Own>(peer, peers)?;
     sampling.collect::<Other>(Other::nobody(), peers)?;
 
@@ -153,24 +146,20 @@ fn store_and_sample<Own: ReplyFamily, Other: ReplyFamily>(
 /// A search for peers of one swarm.
 struct Sampling<'a> {
     memory: &'a Handle,
-    settings: &'a Settings,
-    /// The swarm's number.
-    number: u32,
-    swarm: &'a Swarm,
+    swarm: SwarmRef<'a>,
     /// How many peers the requester wants.
     want: u32,
     /// Which it can use.
-    filter: Wanted,
+    filter: PeerFilter,
 }
 
 impl Sampling<'_> {
     /// Collects peers of one family, without `exclude`.
     fn collect<F: ReplyFamily>(&self, exclude: F::Key, peers: &mut CompactPeers) -> Result<(), Failure> {
-        let Self { memory, settings, number, swarm, want, filter } = *self;
-        let want = want.min(F::max_numwant(settings));
-        let scratch = memory.scratch().ok_or(Failure::Internal)?;
-        let sample = store::sample::sample::<_, F>(memory, settings, scratch, number, swarm, want, filter, exclude)
-            .ok_or(Failure::Internal)?;
+        let Self { memory, swarm, want, filter } = *self;
+        let cx = &memory.context();
+        let wanted = Wanted { count: want.min(cx.settings.max_numwant(F::VERSION)), filter, exclude };
+        let sample = sample::<_, F>(cx, swarm, &wanted).ok_or(Failure::Internal)?;
         let copied = memory.copy_out(sample.start, sample.count * F::PEER_BYTES, F::of(peers));
         copied.then_some(()).ok_or(Failure::Internal)
     }
@@ -191,7 +180,7 @@ fn truncate<F: ReplyFamily>(memory: &Handle, count: usize, peers: &mut CompactPe
     let peers = F::of(peers);
     let surplus = (peers.len() / bytes).saturating_sub(count);
     if surplus > 0 {
-        let first = (u64::from(memory.random()) * (surplus as u64 + 1)) >> 32;
+        let first = (u64::from(memory.context().random()) * (surplus as u64 + 1)) >> 32;
         peers.copy_within(first as usize * bytes.., 0);
         peers.truncate(count * bytes);
     }

@@ -26,10 +26,12 @@ use crate::{
 use bytes::Bytes;
 use std::{io, rc::Rc, sync::Arc, time::Duration};
 use tracker_common::{
+    id::SwarmId,
     outcome::{Counter, Event},
     platform::Platform as _,
     store::{
-        index::{counts, find_number},
+        hash::TorrentKey,
+        index::{counts, find},
         layout::Counts,
     },
 };
@@ -161,7 +163,7 @@ impl Stream for ScrapeStream {
 /// The counts of a torrent; `None` if it is no longer stored.
 fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
     for _ in 0..RETRIES {
-        let swarm = memory.swarm(entry.number)?;
+        let swarm = memory.swarm(SwarmId::new(entry.number))?;
         let Some(version) = swarm.lock.version() else {
             std::hint::spin_loop();
             continue;
@@ -170,12 +172,14 @@ fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
             break;
         }
         let counts = swarm.counts();
-        if swarm.lock.unchanged_since(version) {
+        if version.still_holds() {
             return Some(counts);
         }
     }
     // It may have come again, in another record; or this one has changed all the time.
-    find_number(memory, &entry.info_hash).map(|_| counts(memory, &entry.info_hash))
+    let cx = &memory.context();
+    find(cx, &TorrentKey::new(cx.settings, &entry.info_hash))?;
+    Some(counts(cx, &entry.info_hash))
 }
 
 #[cfg(test)]

@@ -1,26 +1,21 @@
 //! Answering a scrape of named torrents by HTTP (BEP 48).
 
-use super::{announce::min_interval, bencode::integer, failure::Failure};
+use super::{announce::min_interval, bencode::integer};
 use crate::store::Handle;
 use tracker_common::{
     id::InfoHash,
-    platform::Platform as _,
     store::{index::counts, layout::Counts},
 };
 
 /// Appends the reply about `hashes`, which are sorted and different. Torrents that are not stored
 /// have zeros, as by UDP. The length of a request bounds how many there can be.
-///
-/// # Errors
-/// [`Failure::Internal`].
-pub fn answer(memory: &Handle, hashes: &[InfoHash], out: &mut Vec<u8>) -> Result<(), Failure> {
-    let settings = memory.settings().ok_or(Failure::Internal)?;
+pub fn answer(memory: &Handle, hashes: &[InfoHash], out: &mut Vec<u8>) {
+    let cx = &memory.context();
     out.extend_from_slice(BEGIN);
     for info_hash in hashes {
-        entry(out, info_hash, counts(memory, info_hash));
+        entry(out, info_hash, counts(cx, info_hash));
     }
-    end(out, min_interval(settings));
-    Ok(())
+    end(out, min_interval(cx.settings));
 }
 
 /// What a reply begins with.

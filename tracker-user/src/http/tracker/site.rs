@@ -119,7 +119,7 @@ impl TrackerSite {
     }
 
     fn scrape(&mut self, source: IpAddr, body: &mut Vec<u8>) -> Result<Answer, Failure> {
-        scrape::answer(&self.memory, &self.hashes, body)?;
+        scrape::answer(&self.memory, &self.hashes, body);
         self.memory.event(if source.is_ipv4() { Event::Scrape4 } else { Event::Scrape6 });
         Ok(DONE)
     }

@@ -160,7 +160,7 @@ impl Snapshot {
         let mut entries = Vec::new();
         entries.try_reserve_exact(swarms.used() as usize + SLACK)?;
         let mut number = 0;
-        while number < swarms.fresh() {
+        while number < swarms.fresh.load() {
             if let Some(info_hash) = store.swarm(number).and_then(torrent) {
                 if entries.len() == entries.capacity() {
                     entries.try_reserve_exact(entries.len() / 8 + SLACK)?;
@@ -184,5 +184,5 @@ impl Snapshot {
 /// neither, and the caller finds no such torrent.
 #[must_use]
 pub fn torrent(swarm: &Swarm) -> Option<InfoHash> {
-    (swarm.active.load() & SWARM_ALIVE != 0).then(|| sweep::info_hash(swarm))
+    (swarm.active.load() & SWARM_ALIVE != 0).then(|| swarm.info_hash())
 }

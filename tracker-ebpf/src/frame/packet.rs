@@ -4,25 +4,23 @@
 //! of a short reply together, so there is none where plain loads and stores do. Nothing read in place may be used after the
 //! packet changed its length.
 
-use crate::maps::{Kernel, PROGRAMS};
+use super::grow::cold_grow;
+use crate::maps::PROGRAMS;
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
 use tracker_common::{
+    codegen::barrier_var,
+    net::checksum,
     outcome::{Reason, StoreError},
-    platform::Platform as _,
     programs::Program,
     scratch::{BLOCK, REPLY_BLOCKS, SCRATCH_BYTES, START_MASK, Scratch, Unaligned},
-    word::opaque,
 };
 
 /// Longest piece `bpf_csum_diff` took before Linux 6.13.
 const SUM_PIECE: usize = 512;
-
-/// What nearly every driver leaves in front of a packet: XDP_PACKET_HEADROOM is 256, and the kernel needs 40 for itself.
-const HEADROOM: u32 = 192;
 
 /// The packet being handled.
 pub(crate) struct Packet(*mut xdp_md);
@@ -89,9 +87,9 @@ impl Packet {
     pub(crate) fn at_mut<T>(&self, offset: usize) -> Option<&mut T> {
         const { assert!(align_of::<T>() == 1) };
         let (start, end) = self.bounds();
-        // Opaque: the compiler would conclude from a bound checked for other bytes that these are inside as well, which the
+        // The barrier: the compiler would conclude from a bound checked for other bytes that these are inside as well, which the
         // verifier does not.
-        let at = start + opaque(offset as u64) as usize;
+        let at = start + barrier_var(offset as u64) as usize;
         if at + size_of::<T>() > end {
             return None;
         }
@@ -104,7 +102,7 @@ impl Packet {
     pub(crate) fn load(&self, offset: usize, scratch: &Scratch, at: usize, length: usize) -> Option<()> {
         // Verifiers before Linux 6.18 want to see both bounds of the very number that is handed over: the upper one is checked,
         // the lower one comes of adding. Opaque, because the compiler would check another form of the number.
-        let less = opaque(length.wrapping_sub(1) as u64) as usize;
+        let less = barrier_var(length.wrapping_sub(1) as u64) as usize;
         if less >= SCRATCH_BYTES - 8 - at {
             return None;
         }
@@ -121,9 +119,9 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn write(&self, offset: usize, scratch: &Scratch, from: usize, length: usize) -> Option<u64> {
         let from = from & START_MASK;
-        // Opaque: the compiler knows that the headers are shorter than a block, and would not add the two but `or` them, which
+        // The barrier: the compiler knows that the headers are shorter than a block, and would not add the two but `or` them, which
         // has no bound for the verifier of Linux 6.1.
-        let offset = opaque(offset as u64) as usize;
+        let offset = barrier_var(offset as u64) as usize;
         let mut sum = 0;
         for block in 0..REPLY_BLOCKS {
             if block >= length / BLOCK {
@@ -170,7 +168,7 @@ impl Packet {
     fn copy_word(&self, to: &mut Unaligned, scratch: &Scratch, from: usize, sum: u64) -> u64 {
         let value = scratch.word(from);
         *to = Unaligned(value);
-        sum + (value & 0xffff_ffff) + (value >> 32)
+        checksum::add_word(sum, value)
     }
 
     /// Gives the packet `more` bytes where drivers leave the rest of a page, behind it. False if they do not.
@@ -183,7 +181,7 @@ impl Packet {
     /// there is not room for `least`.
     #[inline(always)]
     pub(crate) fn grow_at_both_ends(&self, more: u32, least: u32) -> Option<u32> {
-        let grown = rare_grow(self.0, more, least);
+        let grown = cold_grow(self.0, more, least);
         if grown < least { None } else { Some(grown) }
     }
 
@@ -194,68 +192,17 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn tail(&self, by: i32) -> bool {
+    pub(super) fn tail(&self, by: i32) -> bool {
         // SAFETY: the helper checks the room; no reference into the packet is held across it.
         unsafe { bpf_xdp_adjust_tail(self.0, by) == 0 }
     }
 
     #[inline(always)]
-    fn head(&self, by: u32) -> bool {
+    pub(super) fn head(&self, by: u32) -> bool {
         // SAFETY: as above.
         unsafe { bpf_xdp_adjust_head(self.0, -(by as i32)) == 0 }
     }
 }
-
-/// [`Packet::grow_at_both_ends`]; less than `least` for `None`. A global function, which the verifier looks at once
-/// ([`crate::rare`]).
-///
-/// A veth pair leaves a packet that came from a socket only what is missing to the next multiple of 64 bytes behind it, but room in
-/// front. How much there is at either end nobody tells, so it is found out by halves.
-// SAFETY: the name is unique to this program; nobody but this program calls it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn rare_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 {
-    let packet = Packet(context);
-    let Some(scratch) = Kernel.scratch() else { return 0 };
-    // In memory, so that the verifier does not follow every sum of steps that fitted.
-    let left = &scratch.growth_left;
-    left.store(more);
-    if more > HEADROOM && packet.head(HEADROOM) {
-        left.store(more - HEADROOM);
-    }
-    let mut step = FRONT_STEP;
-    while step >= FRONT_STEP / 16 {
-        if left.load() >= step && packet.head(step) {
-            left.store(left.load() - step);
-        }
-        step /= 2;
-    }
-    let behind = left.load();
-    scratch.handover.front_growth.store(more.wrapping_sub(behind));
-    if behind > 0 && packet.tail(behind as i32) {
-        return more;
-    }
-    let mut step = TAIL_STEP;
-    while step > 0 {
-        if left.load() >= step && packet.tail(step as i32) {
-            left.store(left.load() - step);
-        }
-        step /= 2;
-    }
-    let grown = more.wrapping_sub(left.load());
-    if grown < least {
-        // What was there is still where it was, between the two ends.
-        packet.tail(left.load().wrapping_sub(behind) as i32);
-        packet.head(behind.wrapping_sub(more));
-    }
-    grown
-}
-
-/// By how much at most a packet grows at once in front, and then by its halves, down to a 16th.
-const FRONT_STEP: u32 = 128;
-
-/// The same behind, down to a byte.
-const TAIL_STEP: u32 = 512;
 
 /// Adds the 16-bit words of `length` bytes at `at` in the scratch space; up to 3 bytes behind them must be zeros.
 #[inline(always)]

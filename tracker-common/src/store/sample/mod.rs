@@ -1,0 +1,223 @@
+//! Choosing the peers of a reply: random, never the requester, never a peer twice.
+//!
+//! A small swarm is read from its record. In a grown one whole chunks are taken, some from a partition, from partitions at a random
+//! stride from a random beginning. Partitions that linear hashing has yet to split hold twice as many peers as the others, and get
+//! two steps where those get one. When all have had their steps, the next pass takes other chunks. What is collected beyond the
+//! wanted number is cut off at a random end. No lock is held: chunks are dropped again if their partition's structure changed
+//! while they were read.
+//!
+//! [`from_one_partition`] is for the program that answers most announces: no loop, and nothing of what a loop takes of the stack.
+//! [`sample`] does whatever it takes.
+
+mod beginning;
+mod compact;
+mod walk;
+
+pub use beginning::prefetch;
+
+use super::{
+    family::{Family, V4, V6},
+    filter::PeerFilter,
+    layout::{DirectoryHeader, PARTITIONS_MAX},
+    linear_hash::{partition_of, round_size},
+    resize::peers_per_partition,
+};
+use crate::{
+    outcome::IpVersion,
+    platform::{Context, Platform, SwarmRef},
+    scratch::{PEERS_AT, SCRATCH_BYTES, Walk},
+};
+use core::marker::PhantomData;
+
+/// Partitions read for one reply, at most: enough for the largest reply. Bounds the work where nearly all peers are seeders and a
+/// seeder asks.
+pub const PARTITIONS_READ_MAX: u32 = 12;
+
+/// Steps of the loop: for the partitions to read, and to look again at those that were being changed.
+const STEPS: u32 = 8 * PARTITIONS_READ_MAX;
+
+/// Bytes that can be collected before a chunk is copied. All ones: it is a mask as well.
+pub const COLLECTED_MAX: u32 = 4095;
+
+/// Bytes that are enough in any case.
+const COLLECTED_ENOUGH: u32 = COLLECTED_MAX - 400;
+
+// The largest reply and the chunk that has been begun; and the copy of the first peers behind the last (`compact::cut`).
+const _: () = assert!((V4::NUMWANT_LIMIT + V4::CHUNK_SLOTS) * 6 <= COLLECTED_MAX);
+const _: () = assert!((V6::NUMWANT_LIMIT + V6::CHUNK_SLOTS) * 18 <= COLLECTED_MAX);
+const _: () = assert!(PEERS_AT + COLLECTED_MAX as usize + 300 + 8 <= SCRATCH_BYTES);
+
+/// Chunks that are taken of a partition at once: so many that one partition nearly always gives the 50 peers that are usual.
+#[inline(always)]
+#[must_use]
+pub const fn chunks_at_once(version: IpVersion) -> u32 {
+    match version {
+        IpVersion::V4 => 3,
+        IpVersion::V6 => 4,
+    }
+}
+
+/// Compact peers in [`crate::scratch::Scratch::bytes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Offset of the first one.
+    pub start: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl Sample {
+    /// No peers.
+    pub const EMPTY: Self = Self { start: PEERS_AT as u32, count: 0 };
+}
+
+/// Which peers are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<K> {
+    /// How many at most. More than [`Family::NUMWANT_LIMIT`] are not given.
+    pub count: u32,
+    /// Of which kind.
+    pub filter: PeerFilter,
+    /// The requester, which is not given to itself.
+    pub exclude: K,
+}
+
+/// Prepares the scratch space, and returns a random number and what is wanted. To the verifier there is one way on from here, however
+/// the wanted number and the filter came about.
+#[inline(always)]
+fn start<P: Platform, F: Family>(cx: &Context<'_, P>, wanted: &Wanted<F::Key>) -> (u32, Wanted<F::Key>) {
+    let random = cx.random();
+    let sampling = &cx.scratch.sampling;
+    sampling.random.store(random);
+    sampling.walk.collected.store(0);
+    sampling.hides.store(0);
+    let count = if wanted.count > F::NUMWANT_LIMIT { F::NUMWANT_LIMIT } else { wanted.count };
+    let wanted = Wanted {
+        count: cx.scratch.as_unknown_scalar(count),
+        filter: PeerFilter::from_number(cx.scratch.as_unknown_scalar(wanted.filter.number())),
+        exclude: wanted.exclude,
+    };
+    (random, wanted)
+}
+
+/// The walk over the partitions of a swarm in which a sample with this random number begins at
+/// [`crate::scratch::Sampling::first_position`].
+#[inline(always)]
+fn new_walk<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    partitions: u32,
+    want: u32,
+    random: u32,
+    wanted: &Wanted<F::Key>,
+) -> Walk {
+    let round = round_size(partitions);
+    let position = cx.scratch.sampling.first_position.load() & (round - 1);
+    F::keep_excluded(cx.scratch, wanted.exclude);
+    Walk {
+        partitions,
+        position,
+        second_first: if position >= partitions { 1 } else { 0 },
+        // So that PARTITIONS_READ_MAX strides stay within one pass, if there are that many steps; odd, so that a pass misses none.
+        stride: (((random >> 16) * (round / PARTITIONS_READ_MAX)) >> 16) | 1,
+        steps: 0,
+        passes: 0,
+        partitions_read: 0,
+        pass_found_peers: 0,
+        own_partition: partition_of(F::hash(cx.settings, wanted.exclude), partitions),
+        filter: wanted.filter.number(),
+        collected: 0,
+        enough: want * F::PEER_BYTES,
+    }
+}
+
+/// Collects peers if one partition has enough of them, or if the swarm is small. `None` where that takes more: [`sample`] then
+/// begins where this one would have. Where a sample begins was decided by [`prefetch`].
+#[inline(always)]
+pub fn from_one_partition<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    wanted: &Wanted<F::Key>,
+) -> Option<Sample> {
+    if wanted.count == 0 {
+        return Some(Sample::EMPTY);
+    }
+    let (random, wanted) = &start::<P, F>(cx, wanted);
+    let (random, mut want) = (*random, wanted.count);
+    if F::directory(swarm.record).is_none() {
+        if wanted.filter.may_hide(swarm.record.scopes()) {
+            return None;
+        }
+        compact::from_record::<P, F>(cx, swarm.record, wanted, random);
+    }
+    if let Some(DirectoryHeader { partitions, .. }) = F::directory(swarm.record)
+        && partitions != 0
+        && partitions <= PARTITIONS_MAX
+    {
+        // More than an average partition has, if there are others, takes more than one.
+        if partitions > 1 && want > peers_per_partition(F::VERSION) * 7 / 8 {
+            return None;
+        }
+        want = cx.scratch.as_unknown_scalar(want);
+        let partitions = cx.scratch.as_unknown_scalar(partitions);
+        let mut walk = new_walk::<P, F>(cx, partitions, want, random, wanted);
+        let target = walk::locate::<P, F>(cx, swarm, &mut walk)?;
+        let version = target.partition.lock.version()?;
+        if wanted.filter.may_hide(target.partition.scopes())
+            || walk::read::<P, F>(cx, swarm, &mut walk, target, version)
+        {
+            return None;
+        }
+        cx.scratch.sampling.walk.collected.store(walk.collected);
+        beginning::advance(cx.scratch, swarm.id);
+    }
+    Some(compact::cut::<F>(cx.scratch, want))
+}
+
+/// Collects up to the wanted number of peers. `None` only where tries are limited ([`Platform::SPIN_LIMIT`]) and nearly all peers are
+/// hidden from the requester.
+#[inline(always)]
+pub fn sample<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    wanted: &Wanted<F::Key>,
+) -> Option<Sample> {
+    if wanted.count == 0 {
+        return Some(Sample::EMPTY);
+    }
+    let (random, wanted) = &start::<P, F>(cx, wanted);
+    let (random, mut want) = (*random, wanted.count);
+    let sampling = &cx.scratch.sampling;
+    if F::directory(swarm.record).is_none() {
+        if wanted.filter.may_hide(swarm.record.scopes()) {
+            sampling.hides.store(1);
+        }
+        compact::from_record::<P, F>(cx, swarm.record, wanted, random);
+        compact::drop_hidden::<P, F>(cx, wanted.filter);
+    }
+    if let Some(DirectoryHeader { partitions, .. }) = F::directory(swarm.record)
+        && partitions != 0
+        && partitions <= PARTITIONS_MAX
+    {
+        want = cx.scratch.as_unknown_scalar(want);
+        let partitions = cx.scratch.as_unknown_scalar(partitions);
+        beginning::choose(cx, swarm.id, partitions);
+        let walk = new_walk::<P, F>(cx, partitions, want, random, wanted);
+        sampling.walk.store(&walk);
+        sampling.swarm.store(swarm.id.number());
+        for _ in 0..if P::SPIN_LIMIT.is_some() { 1 } else { PARTITIONS_READ_MAX } {
+            cx.platform.repeat(STEPS, &mut walk::WalkStep::<F>(PhantomData));
+            let all = sampling.walk.collected.load() < sampling.walk.enough.load();
+            compact::drop_hidden::<P, F>(cx, wanted.filter);
+            if all || sampling.walk.collected.load() >= want * F::PEER_BYTES {
+                break;
+            }
+            if P::SPIN_LIMIT.is_some() {
+                // Most of the swarm is hidden: finding the others takes longer than there is time for here.
+                return None;
+            }
+            sampling.walk.enough.store(want * F::PEER_BYTES);
+        }
+        beginning::advance(cx.scratch, swarm.id);
+    }
+    Some(compact::cut::<F>(cx.scratch, want))
+}

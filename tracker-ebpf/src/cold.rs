@@ -1,0 +1,63 @@
+//! Work that few announces need, in global functions: the verifier looks at each of them once, whatever the arguments, and not
+//! again on every path that leads to a call. Such a function takes and returns plain numbers.
+
+use crate::platform::Kernel;
+use tracker_common::{
+    id::SwarmId,
+    outcome::{IpVersion, StoreError},
+    platform::{ColdPath, Platform as _},
+    store::cold,
+};
+
+/// Calls the function that does the work.
+#[inline(always)]
+pub(crate) fn call(work: ColdPath) -> Result<u32, StoreError> {
+    StoreError::unpack(match work {
+        ColdPath::CreateTorrent => cold_create_torrent(),
+        ColdPath::Promote(IpVersion::V4, swarm) => cold_promote_v4(swarm.number()),
+        ColdPath::Promote(IpVersion::V6, swarm) => cold_promote_v6(swarm.number()),
+        // Left to a program of its own, with a stack of its own, that runs when the announce has been stored.
+        ColdPath::Split(_, swarm) => split_later(swarm),
+    })
+}
+
+#[inline(always)]
+fn split_later(swarm: SwarmId) -> u64 {
+    if let Some(scratch) = Kernel::without_counters().scratch() {
+        scratch.handover.split.store(swarm.stored());
+    }
+    0
+}
+
+/// Gives the swarm that was left for later one more partition. Failure is no error: the next new peer tries again.
+#[inline(always)]
+pub(crate) fn split_now(version: IpVersion) {
+    let kernel = Kernel::without_counters();
+    let Some(scratch) = kernel.scratch() else { return };
+    let swarm = scratch.handover.split.load().wrapping_sub(1);
+    match version {
+        IpVersion::V4 => cold_split_v4(swarm),
+        IpVersion::V6 => cold_split_v6(swarm),
+    };
+}
+
+macro_rules! global_functions {
+    ($($name:ident($($argument:ident),*) = $work:expr;)*) => {
+        $(
+            // SAFETY: the name is unique to this program; nobody but this program calls it.
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            pub extern "C" fn $name($($argument: u32),*) -> u64 {
+                StoreError::pack(cold::run($work, &Kernel::without_counters()))
+            }
+        )*
+    };
+}
+
+global_functions! {
+    cold_create_torrent() = ColdPath::CreateTorrent;
+    cold_promote_v4(swarm) = ColdPath::Promote(IpVersion::V4, SwarmId::new(swarm));
+    cold_promote_v6(swarm) = ColdPath::Promote(IpVersion::V6, SwarmId::new(swarm));
+    cold_split_v4(swarm) = ColdPath::Split(IpVersion::V4, SwarmId::new(swarm));
+    cold_split_v6(swarm) = ColdPath::Split(IpVersion::V6, SwarmId::new(swarm));
+}

@@ -1,0 +1,34 @@
+//! Stores an announce that was verified, and that is more than the refresh of a known peer.
+
+use crate::{
+    frame::{headers::Network, packet::Packet, parse, write},
+    platform::Kernel,
+};
+use tracker_common::{
+    bep15::{announce::Request, wire::AnnounceRequest},
+    id::SwarmId,
+    outcome::Reason,
+    platform::Context,
+    programs::Program,
+    store::{hash::TorrentKey, upsert::upsert},
+};
+
+#[inline(always)]
+pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
+    let kernel = Kernel::new()?;
+    let cx = &Context::new(&kernel)?;
+    let handover = &cx.scratch.handover;
+    let l2 = parse::checked_l2(cx.scratch);
+    let parse::Carrying { headers, request: bytes } = parse::carrying::<N, AnnounceRequest>(packet, l2)?;
+    let request = Request::new(bytes, N::peer(&headers.ip, bytes.port));
+    handover.split.store(0);
+    let torrent = TorrentKey::new(cx.settings, &bytes.info_hash);
+    match upsert::<_, N>(cx, &torrent, &request.announce) {
+        Ok(swarm) => {
+            handover.swarm.store(swarm.map_or(0, SwarmId::stored));
+            let split = handover.split.load() != 0;
+            Err(packet.tail_call(if split { Program::split(N::VERSION) } else { Program::reply(N::VERSION) }))
+        }
+        Err(error) => write::answer::<N>(cx, packet, l2, Err(error.into()), bytes.header.transaction_id),
+    }
+}
