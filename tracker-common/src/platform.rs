@@ -162,20 +162,14 @@ impl<'m, P: Platform> Context<'m, P> {
     #[inline(always)]
     #[must_use]
     pub fn swarm(&self, id: SwarmId) -> Option<SwarmRef<'m>> {
-        match self.platform.swarm(id) {
-            Some(record) => Some(SwarmRef { id, record }),
-            None => None,
-        }
+        self.platform.swarm(id).map(|record| SwarmRef { id, record })
     }
 
     /// A partition record with its number.
     #[inline(always)]
     #[must_use]
     pub fn partition(&self, id: PartitionId) -> Option<PartitionRef<'m>> {
-        match self.platform.partition(id) {
-            Some(record) => Some(PartitionRef { id, record }),
-            None => None,
-        }
+        self.platform.partition(id).map(|record| PartitionRef { id, record })
     }
 }
 

@@ -121,10 +121,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn chunk<P: Platform>(platform: &P, id: ChunkId) -> Option<Slots<'_, Self>> {
-        match platform.chunk_v6(id) {
-            Some(chunk) => Some(Slots::new(&chunk.words)),
-            None => None,
-        }
+        platform.chunk_v6(id).map(|chunk| Slots::new(&chunk.words))
     }
 
     #[inline(always)]
