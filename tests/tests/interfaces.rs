@@ -530,7 +530,8 @@ fn lost_notifications_lose_no_change() {
     let tracker = hosts.start(&["--interface", SERVER, "--xdp-mode", "native"]).expect("the tracker runs");
     let process = libc::pid_t::try_from(tracker.process()).expect("a number");
     let signal = |signal| {
-        // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
+        // SAFETY: takes no pointer; the child has not been waited for, so the number is still its
+        // own.
         assert_eq!(unsafe { libc::kill(process, signal) }, 0);
     };
     signal(libc::SIGSTOP);
@@ -592,7 +593,8 @@ impl Group {
             Some(path) => {
                 (Path::new("/sys/fs/cgroup/memory").join(path.trim_start_matches('/')), "memory.limit_in_bytes")
             }
-            // A group of version 2 that has processes gives no limits to those below it, except the first one.
+            // A group of version 2 that has processes gives no limits to those below it, except the
+            // first one.
             None => (PathBuf::from("/sys/fs/cgroup"), "memory.max"),
         };
         let group = parent.join(format!("tracker-test-{}", process::id()));
@@ -606,7 +608,8 @@ impl Group {
         let processes = self.0.join("cgroup.procs");
         Tracker::start_in(&hosts.server, options, |command| {
             let path = std::ffi::CString::new(processes.to_str().expect("UTF-8")).expect("no zero");
-            // SAFETY: between fork and exec only system calls are made, on memory that the child has a copy of.
+            // SAFETY: between fork and exec only system calls are made, on memory that the child
+            // has a copy of.
             unsafe {
                 command.pre_exec(move || {
                     let file = libc::open(path.as_ptr(), libc::O_WRONLY);

@@ -1,4 +1,5 @@
-//! The host build of the tracker's code, called as the daemon's UDP threads call it, without any socket.
+//! The host build of the tracker's code, called as the daemon's UDP threads call it, without any
+//! socket.
 
 use super::{Backend, Outcome, configure, labelled};
 use std::{collections::BTreeMap, sync::Arc};

@@ -42,11 +42,11 @@ fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     let small = torrents.min(peers / SMALL);
     let others = peers - small * SMALL;
     let big = others.div_ceil(u64::from(peers_per_partition(F::VERSION)));
-    // The header of a directory has room for a few partitions. A larger swarm has a node, and one more
-    // for each `node - root` partitions beyond.
-    let (root, node) = (u64::from(RECORD_ENTRIES), u64::from(NODE_ENTRIES));
-    let with_nodes = torrents.min(big / root);
-    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * root).div_ceil(node - root) };
+    // The record has room for a few directory entries. A larger swarm has a node, and one more for each
+    // `node - record` partitions beyond.
+    let (record, node) = (u64::from(RECORD_ENTRIES), u64::from(NODE_ENTRIES));
+    let with_nodes = torrents.min(big / record);
+    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * record).div_ceil(node - record) };
     // A small swarm has one partition, as has the remainder of a big one.
     Needs { partitions: small + big, chunks: small + chunks::<F>(others), nodes }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     super::{family::Family, filter::PeerFilter, layout::Swarm, slot::Slots},
-    COLLECTED_MAX, Sample, Wanted,
+    wanted::{COLLECTED_MAX, Sample, Wanted},
 };
 use crate::{
     platform::{Context, Platform, Step},

@@ -12,75 +12,26 @@
 mod beginning;
 mod compact;
 mod walk;
+mod wanted;
 
 pub use beginning::prefetch;
+pub use wanted::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once};
 
 use super::{
-    family::{Family, V4, V6},
+    family::Family,
     filter::PeerFilter,
     layout::{DirectoryHeader, PARTITIONS_MAX},
     linear_hash::{partition_of, round_size},
     resize::peers_per_partition,
 };
 use crate::{
-    outcome::IpVersion,
     platform::{Context, Platform, SwarmRef},
-    scratch::{PEERS_AT, SCRATCH_BYTES, Walk},
+    scratch::Walk,
 };
 use core::marker::PhantomData;
 
-/// Partitions read for one reply, at most: enough for the largest reply. Bounds the work where nearly all peers are seeders and a
-/// seeder asks.
-pub const PARTITIONS_READ_MAX: u32 = 12;
-
 /// Steps of the loop: for the partitions to read, and to look again at those that were being changed.
 const STEPS: u32 = 8 * PARTITIONS_READ_MAX;
-
-/// Bytes that can be collected before a chunk is copied. All ones: it is a mask as well.
-pub const COLLECTED_MAX: u32 = 4095;
-
-/// Bytes that are enough in any case.
-const COLLECTED_ENOUGH: u32 = COLLECTED_MAX - 400;
-
-// The largest reply and the chunk that has been begun; and the copy of the first peers behind the last (`compact::cut`).
-const _: () = assert!((V4::NUMWANT_LIMIT + V4::CHUNK_SLOTS) * 6 <= COLLECTED_MAX);
-const _: () = assert!((V6::NUMWANT_LIMIT + V6::CHUNK_SLOTS) * 18 <= COLLECTED_MAX);
-const _: () = assert!(PEERS_AT + COLLECTED_MAX as usize + 300 + 8 <= SCRATCH_BYTES);
-
-/// Chunks that are taken of a partition at once: so many that one partition nearly always gives the 50 peers that are usual.
-#[inline(always)]
-#[must_use]
-pub const fn chunks_at_once(version: IpVersion) -> u32 {
-    match version {
-        IpVersion::V4 => 3,
-        IpVersion::V6 => 4,
-    }
-}
-
-/// Compact peers in [`crate::scratch::Scratch::bytes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Offset of the first one.
-    pub start: u32,
-    /// How many.
-    pub count: u32,
-}
-
-impl Sample {
-    /// No peers.
-    pub const EMPTY: Self = Self { start: PEERS_AT as u32, count: 0 };
-}
-
-/// Which peers are wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted<K> {
-    /// How many at most. More than [`Family::NUMWANT_LIMIT`] are not given.
-    pub count: u32,
-    /// Of which kind.
-    pub filter: PeerFilter,
-    /// The requester, which is not given to itself.
-    pub exclude: K,
-}
 
 /// Prepares the scratch space, and returns a random number and what is wanted. To the verifier there is one way on from here, however
 /// the wanted number and the filter came about.

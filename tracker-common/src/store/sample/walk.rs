@@ -10,9 +10,9 @@ use super::{
         lock::Version,
         partition::chunks_for,
     },
-    COLLECTED_ENOUGH, COLLECTED_MAX, PARTITIONS_READ_MAX,
     beginning::{first_peer, per_partition},
-    chunks_at_once, compact,
+    compact,
+    wanted::{COLLECTED_ENOUGH, COLLECTED_MAX, PARTITIONS_READ_MAX, chunks_at_once},
 };
 use crate::{
     codegen::barrier_var,
