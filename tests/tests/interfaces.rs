@@ -215,13 +215,14 @@ fn interface_that_comes_late_is_attached_to() {
 fn only_interface_is_waited_for_but_not_for_ever() {
     let hosts = Hosts::new();
     for mode in ["native", "generic"] {
-        let error =
-            hosts.start(&["--interface", "never0", "--xdp-mode", mode]).expect_err("it never comes").to_string();
+        let error = hosts.start(&["--interface", "never0", "--xdp-mode", mode]).expect_err("it never comes");
+        let error = format!("{error:#}");
         assert!(error.contains("no network interface never0") && error.contains("waiting"), "{mode}: {error}");
     }
     // Not waited for: it is there, and will never do.
     for mode in ["auto", "native"] {
-        let error = hosts.start(&["--interface", "lo", "--xdp-mode", mode]).expect_err("no Ethernet").to_string();
+        let error = hosts.start(&["--interface", "lo", "--xdp-mode", mode]).expect_err("no Ethernet");
+        let error = format!("{error:#}");
         assert!(error.contains("not an Ethernet interface") && !error.contains("waiting"), "{mode}: {error}");
     }
     let tracker = thread::scope(|scope| {
@@ -639,7 +640,7 @@ fn control_group_without_room_for_the_maps_is_said_and_not_died_of() {
     let _pass = hosts.pass(CLIENT);
     let group = Group::new(100 << 20);
     let forced = [&options[..], &["--xdp-mode", "native"]].concat();
-    let error = group.start(&hosts, &forced).expect_err("there is no room").to_string();
+    let error = format!("{:#}", group.start(&hosts, &forced).expect_err("there is no room"));
     for part in ["control group", "100.0 MiB", "--max-torrents", "--xdp-mode off", "exit status: 1"] {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }
