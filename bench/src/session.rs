@@ -228,8 +228,8 @@ impl Session {
         Ok((&self.testbed, generator, &self.running))
     }
 
-    /// Calls `body` while the system has priority. At other times it is idle, so that it does not disturb
-    /// the measurement of another one.
+    /// Calls `body` while the system has priority. At other times it is idle, so that it does not
+    /// disturb the measurement of another one.
     pub fn with_priority<T>(&mut self, body: impl FnOnce(&mut Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.running.ensure_alive()?;
         self.running.set_urgency(Urgency::Measured)?;

@@ -1,8 +1,9 @@
-//! What a datagram costs without a network: the code that the XDP program is built from, compiled for this machine, called as
-//! the daemon's UDP threads call it. `cargo bench --package tracker-user`.
+//! What a datagram costs without a network: the code that the XDP program is built from, compiled
+//! for this machine, called as the daemon's UDP threads call it.
+//! `cargo bench --package tracker-user`.
 //!
-//! The populations are those of `cargo xtask bench`. The askers come in an order that has nothing to do with where they are
-//! stored, so large populations are not in the processor's caches.
+//! The populations are those of `cargo xtask bench`. The askers come in an order that has nothing
+//! to do with where they are stored, so large populations are not in the processor's caches.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::{cell::Cell, hint::black_box, net::SocketAddr, sync::Arc};

@@ -1,4 +1,5 @@
-//! What rows are written with: peers, and rows that expect what is usual and are changed from there.
+//! What rows are written with: peers, and rows that expect what is usual and are changed from
+//! there.
 
 use super::row::{CLIENT_MAC, Expected, Family, Id, Peer, Peers, Row, Scope, TRACKER_MAC, Verdict};
 use crate::{
@@ -141,8 +142,8 @@ impl Table {
         row.counter(label)
     }
 
-    /// A row with an announce of the requester, a leecher unless `change` makes it something else, to a
-    /// swarm of `before`; answered with `peers`. The requester counts.
+    /// A row with an announce of the requester, a leecher unless `change` makes it something else,
+    /// to a swarm of `before`; answered with `peers`. The requester counts.
     pub(super) fn announce(
         &mut self,
         name: &str,

@@ -71,10 +71,9 @@ impl Blocked {
             (set, libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()))
         };
         ensure!(error == 0, "cannot block signals: {}", io::Error::from_raw_os_error(error));
-        // A file that may not grow is an error for the writer and no reason to end. (The kernel sends
-        // SIGXFSZ to the thread that writes, so the thread that waits for signals would not see it.
-        // Rust's runtime ignores SIGPIPE.)
-        // SAFETY: no handler is installed.
+        // A file that may not grow is an error for the writer and no reason to end. (The kernel
+        // sends SIGXFSZ to the thread that writes, so the thread that waits for signals would not
+        // see it. Rust's runtime ignores SIGPIPE.) SAFETY: no handler is installed.
         let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         ensure!(before != libc::SIG_ERR, "cannot ignore SIGXFSZ: {}", io::Error::last_os_error());
         Ok(Self(set))
@@ -128,8 +127,8 @@ impl Watcher {
                 }
                 continue;
             }
-            // SAFETY: all zero bytes are a valid `siginfo_t`, and the call has filled it in. The sender is
-            // valid when a process has sent the signal, which a code of 0 or less says.
+            // SAFETY: all zero bytes are a valid `siginfo_t`, and the call has filled it in. The
+            // sender is valid when a process has sent the signal, which a code of 0 or less says.
             let sender = unsafe {
                 let details = details.assume_init();
                 if details.si_code <= 0 { format!(" from process {}", details.si_pid()) } else { String::new() }

@@ -29,8 +29,8 @@ impl Handle {
             store,
             // SAFETY: all zero bytes are a valid `Scratch`, as its documentation says.
             scratch: unsafe { Box::<Scratch>::new_zeroed().assume_init() },
-            // If the system has no randomness, the address of the counters tells threads apart: these
-            // numbers need not be secret.
+            // If the system has no randomness, the address of the counters tells threads apart:
+            // these numbers need not be secret.
             random: Cell::new(getrandom::u64().unwrap_or(Arc::as_ptr(&counters).addr() as u64)),
             counters,
         }
@@ -56,9 +56,9 @@ impl Handle {
     pub fn copy_out(&self, start: u32, length: u32, into: &mut Vec<u8>) -> bool {
         let inside = start.checked_add(length).is_some_and(|end| end as usize <= SCRATCH_BYTES);
         if inside {
-            // SAFETY: inside the space, as just checked. Only a holder of this handle writes to it. The handle
-            // is not shared between threads, and nothing else runs on this thread while the bytes
-            // are copied.
+            // SAFETY: inside the space, as just checked. Only a holder of this handle writes to it.
+            // The handle is not shared between threads, and nothing else runs on this thread while
+            // the bytes are copied.
             into.extend_from_slice(unsafe {
                 std::slice::from_raw_parts(self.scratch.bytes().add(start as usize), length as usize)
             });
@@ -141,8 +141,8 @@ impl Platform for Handle {
     }
 
     fn pause(&self, tries: u32) {
-        // A lock is usually free again within a microsecond. If not, its holder may be waiting for this
-        // very core.
+        // A lock is usually free again within a microsecond. If not, its holder may be waiting for
+        // this very core.
         if tries < 100 {
             std::hint::spin_loop();
         } else {

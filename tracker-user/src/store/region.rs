@@ -54,7 +54,8 @@ impl<T: Element> Region<T> {
         options.len(Self::length(count));
         let mapping = match map {
             Some(map) => options.map_raw(&map)?,
-            // Pages come into being when they are first written: a big limit costs nothing before it is used.
+            // Pages come into being when they are first written: a big limit costs nothing before
+            // it is used.
             None => options.no_reserve_swap().map_anon()?.into(),
         };
         let start = NonNull::new(mapping.as_mut_ptr().cast()).ok_or_else(|| io::Error::other("it is at address 0"))?;
@@ -69,16 +70,16 @@ impl<T: Element> Region<T> {
     /// The first element, which every region has.
     #[inline(always)]
     pub fn first(&self) -> &T {
-        // SAFETY: `new` makes no region without elements; the mapping is page-aligned and lives as long as
-        // `self`.
+        // SAFETY: `new` makes no region without elements; the mapping is page-aligned and lives as
+        // long as `self`.
         unsafe { self.start.as_ref() }
     }
 
     /// The element of this number.
     #[inline(always)]
     pub fn get(&self, number: u32) -> Option<&T> {
-        // SAFETY: the number is in range; the mapping is page-aligned, lives as long as `self`, and holds
-        // `count` elements.
+        // SAFETY: the number is in range; the mapping is page-aligned, lives as long as `self`, and
+        // holds `count` elements.
         (number < self.count).then(|| unsafe { self.start.add(number as usize).as_ref() })
     }
 }

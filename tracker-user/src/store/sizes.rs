@@ -42,8 +42,8 @@ fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     let small = torrents.min(peers / SMALL);
     let others = peers - small * SMALL;
     let big = others.div_ceil(u64::from(peers_per_partition(F::VERSION)));
-    // The record has room for a few directory entries. A larger swarm has a node, and one more for each
-    // `node - record` partitions beyond.
+    // The record has room for a few directory entries. A larger swarm has a node, and one more for
+    // each `node - record` partitions beyond.
     let (record, node) = (u64::from(RECORD_ENTRIES), u64::from(NODE_ENTRIES));
     let with_nodes = torrents.min(big / record);
     let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * record).div_ceil(node - record) };
@@ -131,7 +131,8 @@ impl Sizes {
 
         let (v4, v6) = (needs::<V4>(torrents, peers_v4), needs::<V6>(torrents, peers_v6));
 
-        // A few elements more, so that even in the smallest tracker a swarm of each family can grow.
+        // A few elements more, so that even in the smallest tracker a swarm of each family can
+        // grow.
         let number = |name: &str, count: u64| {
             u32::try_from(count)
                 .ok()
@@ -231,7 +232,8 @@ mod tests {
         // (torrents, IPv4 peers, IPv6 peers, at most this many bytes)
         for (torrents, peers_v4, peers_v6, limit) in [
             (2_000_000, 2_000_000, 666_666, 2_000_000 * 200),
-            // With what the daemon itself takes there are to be 12 bytes per peer, so its maps have to do with less.
+            // With what the daemon itself takes there are to be 12 bytes per peer, so its maps have
+            // to do with less.
             (10_000, 10_000_000, 10_000, 10_000_000 * 23 / 2),
             (250_000, 1_000_000, 333_333, 80 << 20),
             (1, 0, 0, 64 << 10),

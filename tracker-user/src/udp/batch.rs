@@ -37,7 +37,8 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(error) => {
                 tracing::debug!("receiving UDP packets: {error}");
-                // Whatever it is (memory is short, the network is down), asking at once again would not help.
+                // Whatever it is (memory is short, the network is down), asking at once again would
+                // not help.
                 thread::sleep(Duration::from_millis(1));
                 continue;
             }
@@ -106,8 +107,8 @@ impl Batch {
             header.msg_control = (&raw mut self.controls[packet]).cast();
             header.msg_controllen = CONTROL_BYTES as _;
         }
-        // SAFETY: every header points to memory of this batch, of the lengths given, that nothing else uses
-        // meanwhile.
+        // SAFETY: every header points to memory of this batch, of the lengths given, that nothing
+        // else uses meanwhile.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -140,7 +141,8 @@ impl Batch {
     /// The source address of a packet, as the kernel wrote it.
     fn name(&self, packet: usize) -> &[u8] {
         let name = (&raw const self.addresses[packet]).cast();
-        // SAFETY: an address is plain bytes, of which the kernel has written some, and the others are zero.
+        // SAFETY: an address is plain bytes, of which the kernel has written some, and the others
+        // are zero.
         unsafe { slice::from_raw_parts(name, size_of::<libc::sockaddr_storage>()) }
     }
 
@@ -163,7 +165,8 @@ impl Batch {
         let mut begin = 0;
         while begin < count {
             let rest = &mut headers[begin..count];
-            // SAFETY: every header points to memory of this batch or of `replies`, which the kernel only reads.
+            // SAFETY: every header points to memory of this batch or of `replies`, which the kernel
+            // only reads.
             let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0) };
             if let Ok(sent) = usize::try_from(sent) {
                 begin += sent.max(1);
@@ -212,7 +215,8 @@ impl Batch {
         let result = shortener.send(handle, Unsent { reply, client, local }, |part| {
             let mut vector = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
             let header = self.header(packet, &raw mut vector);
-            // SAFETY: the header points to memory of this batch and to `part`, which the kernel only reads.
+            // SAFETY: the header points to memory of this batch and to `part`, which the kernel
+            // only reads.
             let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, 0) };
             if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         });

@@ -86,8 +86,8 @@ impl ProvidedBuffers {
     /// Gives buffers to the kernel.
     fn give_back(&mut self, numbers: impl Iterator<Item = u16>) {
         for number in numbers {
-            // SAFETY: the list has `BUFFERS` entries, zero or written here; the kernel reads none from the tail
-            // on.
+            // SAFETY: the list has `BUFFERS` entries, zero or written here; the kernel reads none
+            // from the tail on.
             let entry = unsafe { self.list.add(usize::from(self.tail % BUFFERS)).as_mut() };
             entry.set_addr(self.buffer(number).as_ptr().expose_provenance() as u64);
             entry.set_len(BUFFER_BYTES as u32);
@@ -141,7 +141,8 @@ impl<'a> UringSocket<'a> {
         let submitter = ring.submitter();
         let mut probe = Probe::new();
         submitter.register_probe(&mut probe).context("cannot ask for the operations of io_uring")?;
-        // Sends to an address came with Linux 6.2, and nothing says so; this operation came with 6.7.
+        // Sends to an address came with Linux 6.2, and nothing says so; this operation came with
+        // 6.7.
         ensure!(probe.is_supported(opcode::FutexWait::CODE), "io_uring is used from Linux 6.7 on");
         submitter.register_files(&[socket.as_raw_fd()]).context("cannot register the socket")?;
         let buffers = ProvidedBuffers::new().context("no memory for buffers")?;
@@ -230,8 +231,8 @@ impl<'a> UringSocket<'a> {
     fn answer(&mut self, handle: &Handle) {
         self.replies.clear();
         for (index, &(number, length)) in self.answered.iter().enumerate() {
-            // SAFETY: the kernel has written that much of the buffer, which is its own again only when it is
-            // given back.
+            // SAFETY: the kernel has written that much of the buffer, which is its own again only
+            // when it is given back.
             let bytes = unsafe { slice::from_raw_parts(self.buffers.buffer(number).as_ptr(), length) };
             let Ok(message) = RecvMsgOut::parse(bytes, &self.header) else { continue };
             let Some(source) = socket_address(message.name_data()) else { continue };
@@ -249,8 +250,8 @@ impl<'a> UringSocket<'a> {
                 .build()
                 .flags(squeue::Flags::SKIP_SUCCESS)
                 .user_data(index as u64);
-            // SAFETY: the reply and its buffer are left alone until the send is done with, in the next system
-            // call.
+            // SAFETY: the reply and its buffer are left alone until the send is done with, in the
+            // next system call.
             let pushed = unsafe { submission.push(&send) };
             // There is room for twice as many as there are buffers.
             debug_assert!(pushed.is_ok(), "a reply too many");
@@ -264,8 +265,8 @@ impl<'a> UringSocket<'a> {
         let (number, _) = self.answered[index];
         let (name, length) = (self.buffers.name(number), self.header.msg_namelen);
         let send = |part: &[u8]| {
-            // SAFETY: the address is where it was when the send was made, and the kernel only reads it and the
-            // reply.
+            // SAFETY: the address is where it was when the send was made, and the kernel only reads
+            // it and the reply.
             let sent =
                 unsafe { libc::sendto(self.socket.as_raw_fd(), part.as_ptr().cast(), part.len(), 0, name, length) };
             if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -278,8 +279,8 @@ impl<'a> UringSocket<'a> {
                 result => return result,
             }
         };
-        // SAFETY: the buffer holds an address of that length, and nothing else uses it until it is given
-        // back.
+        // SAFETY: the buffer holds an address of that length, and nothing else uses it until it is
+        // given back.
         let name = unsafe { slice::from_raw_parts(name.cast::<u8>(), length as usize) };
         let client = socket_address(name).ok_or(error)?;
         let local = self.socket.local_addr()?.ip();
@@ -307,8 +308,8 @@ impl UringSocket<'_> {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
             Err(_) | Ok(()) => {}
         }
-        // Requests that are cancelled hold the socket until this thread has looked at what has become of
-        // them.
+        // Requests that are cancelled hold the socket until this thread has looked at what has
+        // become of them.
         let begun = Instant::now();
         let timeout = Timespec::from(RELEASE_TIMEOUT);
         while begun.elapsed() < RELEASE_TIMEOUT {

@@ -127,8 +127,8 @@ fn uring(socket: &UdpSocket) -> Option<UringSocket<'_>> {
         .ok()
 }
 
-/// Reads a socket address as the kernel writes it. Port and address are in network byte order. The scope of an IPv6
-/// address is kept: link-local ones need it.
+/// Reads a socket address as the kernel writes it. Port and address are in network byte order. The
+/// scope of an IPv6 address is kept: link-local ones need it.
 fn socket_address(name: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*name.first_chunk()?);
     let port = u16::from_be_bytes(*name.get(mem::offset_of!(libc::sockaddr_in, sin_port)..)?.first_chunk()?);

@@ -66,8 +66,8 @@ fn parse(control: &[u8]) -> Option<PacketInfo> {
 pub fn accept(control: &mut [u8]) -> bool {
     let (own, interface_at) = match parse(control) {
         // The kernel has looked up a route for the packet. If the route is not one to this host
-        // alone, `local` is another address, to answer from. If the kernel kept no route, `local` is
-        // unspecified, and only the address itself can be checked.
+        // alone, `local` is another address, to answer from. If the kernel kept no route, `local`
+        // is unspecified, and only the address itself can be checked.
         Some(PacketInfo::V4 { destination, local, interface_at }) => {
             let unrouted = local.is_unspecified() && !destination.is_multicast() && !destination.is_broadcast();
             (local == destination || unrouted, interface_at)

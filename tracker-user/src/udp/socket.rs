@@ -27,16 +27,17 @@ impl Transport for Udp {
             };
             socket_option::set(socket, level, option, 1)?;
         }
-        // The kernel refuses a reply that does not fit the path; it is shortened (module `shorten`).
+        // The kernel refuses a reply that does not fit the path; it is shortened (module
+        // `shorten`).
         if address.is_ipv6() {
-            // A flow label is computed anew for every packet (SipHash); the XDP program's replies have none
-            // either.
+            // A flow label is computed anew for every packet (SipHash); the XDP program's replies
+            // have none either.
             socket_option::set(socket, libc::IPPROTO_IPV6, libc::IPV6_AUTOFLOWLABEL, 0)?;
             sockopt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DO)?;
         } else {
-            // "Don't fragment", as in the XDP program's replies. A packet that may not be fragmented needs no
-            // identification number, and drawing one is among the dearest things that the kernel
-            // does for a small packet.
+            // "Don't fragment", as in the XDP program's replies. A packet that may not be
+            // fragmented needs no identification number, and drawing one is among the dearest
+            // things that the kernel does for a small packet.
             sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DO)?;
         }
         // Without the right to exceed the system's limit, ask for as much as it allows.

@@ -50,8 +50,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Closing the file detaches the program as well, but maybe later, and another program may be
-        // attached next. An error means that the link holds nothing any more.
+        // Closing the file detaches the program as well, but maybe later, and another program may
+        // be attached next. An error means that the link holds nothing any more.
         let _ = detach(&self.0);
     }
 }
@@ -61,8 +61,8 @@ impl Drop for Link {
 /// # Errors
 /// When the kernel refuses.
 pub fn detach_all(interface: &Interface) -> anyhow::Result<()> {
-    // A link that vanishes meanwhile needs no cut. One that cannot be read leaves its program, which
-    // is found below.
+    // A link that vanishes meanwhile needs no cut. One that cannot be read leaves its program,
+    // which is found below.
     let links: Vec<_> = loaded_links()
         .flatten()
         .filter(|link| matches!(link.link_type(), Ok(LinkType::Xdp)))
@@ -119,8 +119,8 @@ struct LinkInformation {
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the pointer and the length are those of `attributes`, which outlives the call, as does
-    // what it points to.
+    // SAFETY: the pointer and the length are those of `attributes`, which outlives the call, as
+    // does what it points to.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, (&raw mut *attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

@@ -56,8 +56,8 @@ impl Destinations {
             .iter()
             .filter_map(|vlan| Some((vlan, vlan.vlan_of.filter(|lower| attached.contains(lower))?)))
             .collect();
-        // Where the card takes the tag off, the program would answer without it, and the answer would
-        // be lost.
+        // Where the card takes the tag off, the program would answer without it, and the answer
+        // would be lost.
         let (untagged, tagged): (Vec<_>, Vec<_>) = vlans.into_iter().partition(|(_, lower)| takes_tags_off(*lower));
         let on_attached = |index: u32| attached.contains(&index) || tagged.iter().any(|(vlan, _)| vlan.index == index);
         let on_untagged = |index: u32| untagged.iter().any(|(vlan, _)| vlan.index == index);

@@ -156,8 +156,8 @@ fn mounted(text: &str, version: &Version, path: &str) -> Option<(PathBuf, String
             "cgroup" => version == &VERSION_1 && kind.nth(1)?.split(',').any(|option| option == "memory"),
             _ => false,
         };
-        // A container may see a part of the tree only: then what it sees begins with its own group or one
-        // around it.
+        // A container may see a part of the tree only: then what it sees begins with its own group
+        // or one around it.
         let below = path.strip_prefix(root.trim_end_matches('/')).filter(|below| !below.contains("..")).unwrap_or("");
         fits.then(|| (PathBuf::from(mount_point), below.to_owned()))
     })

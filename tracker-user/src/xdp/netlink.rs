@@ -134,7 +134,8 @@ pub fn is_local(address: IpAddr) -> anyhow::Result<bool> {
     message.header.address_family = family;
     message.header.destination_prefix_length = length;
     message.attributes.push(RouteAttribute::Destination(destination));
-    // The kernel answers with an error if there is no route, or one that forbids or discards packets.
+    // The kernel answers with an error if there is no route, or one that forbids or discards
+    // packets.
     let elsewhere = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL];
     let routes = request(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK, |message| {
         if let RouteNetlinkMessage::NewRoute(route) = message { Some(route.header.kind) } else { None }
@@ -353,8 +354,8 @@ fn receive<T>(
                     NetlinkPayload::Noop | _ => (),
                 },
                 Ok(_) => (),
-                // A newer kernel may describe one interface in a way this program does not know; the others still
-                // count.
+                // A newer kernel may describe one interface in a way this program does not know;
+                // the others still count.
                 Err(error) => tracing::debug!("a netlink message was not understood: {error}"),
             }
             // Messages are aligned to 4 bytes.

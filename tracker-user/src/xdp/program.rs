@@ -70,8 +70,8 @@ impl Program {
     pub fn load(sizes: &Sizes) -> anyhow::Result<Self> {
         memory_limit::check(sizes)?;
         let object = object::object()?;
-        // The log of a big program takes the verifier and the loader many times as long as the verification
-        // itself.
+        // The log of a big program takes the verifier and the loader many times as long as the
+        // verification itself.
         let begin = Instant::now();
         let mut ebpf = open(&object, sizes, VerifierLogLevel::STATS)?;
         let mut verified_instructions = Some(0);

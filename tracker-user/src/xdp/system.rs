@@ -17,7 +17,8 @@ const CAP_BPF: u32 = 39;
 /// # Errors
 /// What is missing, and how to get it.
 pub fn check_system() -> anyhow::Result<()> {
-    // Readers in the XDP program rely on loads staying in order (`tracker_common::word::loads_done`).
+    // Readers in the XDP program rely on loads staying in order
+    // (`tracker_common::word::loads_done`).
     ensure!(
         cfg!(target_arch = "x86_64"),
         "the XDP program is made for x86-64 so far, and this is {}: run with --xdp-mode off, which answers through sockets",

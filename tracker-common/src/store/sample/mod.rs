@@ -1,13 +1,14 @@
 //! Choosing the peers of a reply: random, never the requester, never a peer twice.
 //!
-//! A small swarm is read from its record. In a grown one whole chunks are taken, some from a partition, from partitions at a random
-//! stride from a random beginning. Partitions that linear hashing has yet to split hold twice as many peers as the others, and get
-//! two steps where those get one. When all have had their steps, the next pass takes other chunks. What is collected beyond the
-//! wanted number is cut off at a random end. No lock is held: chunks are dropped again if their partition's structure changed
-//! while they were read.
+//! A small swarm is read from its record. In a grown one whole chunks are taken, some from a
+//! partition, from partitions at a random stride from a random beginning. Partitions that linear
+//! hashing has yet to split hold twice as many peers as the others, and get two steps where those
+//! get one. When all have had their steps, the next pass takes other chunks. What is collected
+//! beyond the wanted number is cut off at a random end. No lock is held: chunks are dropped again
+//! if their partition's structure changed while they were read.
 //!
-//! [`from_one_partition`] is for the program that answers most announces: no loop, and nothing of what a loop takes of the stack.
-//! [`sample`] does whatever it takes.
+//! [`from_one_partition`] is for the program that answers most announces: no loop, and nothing of
+//! what a loop takes of the stack. [`sample`] does whatever it takes.
 
 mod beginning;
 mod compact;
@@ -30,11 +31,12 @@ use crate::{
 };
 use core::marker::PhantomData;
 
-/// Steps of the loop: for the partitions to read, and to look again at those that were being changed.
+/// Steps of the loop: for the partitions to read, and to look again at those that were being
+/// changed.
 const STEPS: u32 = 8 * PARTITIONS_READ_MAX;
 
-/// Prepares the scratch space, and returns a random number and what is wanted. To the verifier there is one way on from here, however
-/// the wanted number and the filter came about.
+/// Prepares the scratch space, and returns a random number and what is wanted. To the verifier
+/// there is one way on from here, however the wanted number and the filter came about.
 #[inline(always)]
 fn start<P: Platform, F: Family>(cx: &Context<'_, P>, wanted: &Wanted<F::Key>) -> (u32, Wanted<F::Key>) {
     let random = cx.random();
@@ -68,7 +70,8 @@ fn new_walk<P: Platform, F: Family>(
         partitions,
         position,
         second_first: if position >= partitions { 1 } else { 0 },
-        // So that PARTITIONS_READ_MAX strides stay within one pass, if there are that many steps; odd, so that a pass misses none.
+        // So that PARTITIONS_READ_MAX strides stay within one pass, if there are that many steps;
+        // odd, so that a pass misses none.
         stride: (((random >> 16) * (round / PARTITIONS_READ_MAX)) >> 16) | 1,
         steps: 0,
         passes: 0,
@@ -81,8 +84,9 @@ fn new_walk<P: Platform, F: Family>(
     }
 }
 
-/// Collects peers if one partition has enough of them, or if the swarm is small. `None` where that takes more: [`sample`] then
-/// begins where this one would have. Where a sample begins was decided by [`prefetch`].
+/// Collects peers if one partition has enough of them, or if the swarm is small. `None` where that
+/// takes more: [`sample`] then begins where this one would have. Where a sample begins was decided
+/// by [`prefetch`].
 #[inline(always)]
 pub fn from_one_partition<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -124,8 +128,8 @@ pub fn from_one_partition<P: Platform, F: Family>(
     Some(compact::cut::<F>(cx.scratch, want))
 }
 
-/// Collects up to the wanted number of peers. `None` only where tries are limited ([`Platform::SPIN_LIMIT`]) and nearly all peers are
-/// hidden from the requester.
+/// Collects up to the wanted number of peers. `None` only where tries are limited
+/// ([`Platform::SPIN_LIMIT`]) and nearly all peers are hidden from the requester.
 #[inline(always)]
 pub fn sample<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -163,7 +167,8 @@ pub fn sample<P: Platform, F: Family>(
                 break;
             }
             if P::SPIN_LIMIT.is_some() {
-                // Most of the swarm is hidden: finding the others takes longer than there is time for here.
+                // Most of the swarm is hidden: finding the others takes longer than there is time
+                // for here.
                 return None;
             }
             sampling.walk.enough.store(want * F::PEER_BYTES);
