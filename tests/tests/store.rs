@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+use tracker::store::{CounterSet, Handle, Store, sizes::Sizes};
 use tracker_common::{
     id::{ChunkId, InfoHash, PartitionId, SwarmId},
     outcome::{Counter, Event, REFRESH_AGES, StoreError},
@@ -33,7 +34,6 @@ use tracker_common::{
         upsert,
     },
 };
-use tracker_user::store::{CounterSet, Handle, Store, sizes::Sizes};
 
 /// A peer goes after this many minutes.
 const PEER_TIMEOUT: u32 = 45;
