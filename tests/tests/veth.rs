@@ -472,7 +472,8 @@ fn program_is_detached_at_the_end_and_another_one_is_left_alone() {
     let end =
         End { namespace: Some(&pair.server), interface: Pair::SERVER_INTERFACE, mac: Pair::SERVER_MAC, addresses: &[] };
     let foreign = end.pass().expect("attached");
-    let error = start(&pair, &["--xdp-mode", "native"]).expect_err("somebody else's program is there").to_string();
+    let error = start(&pair, &["--xdp-mode", "native"]).expect_err("somebody else's program is there");
+    let error = format!("{error:#}");
     assert!(error.contains("--force") && error.contains(Pair::SERVER_INTERFACE), "{error}");
     assert!(attached(&pair), "somebody else's program is gone");
     drop(foreign);
