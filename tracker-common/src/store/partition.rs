@@ -268,3 +268,6 @@ pub(super) fn oldest_of<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, count
     }
     scratch.found_slot.load()
 }
+
+#[cfg(test)]
+mod tests;

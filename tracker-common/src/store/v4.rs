@@ -129,3 +129,6 @@ impl Family for V4 {
         scramble(sum)
     }
 }
+
+#[cfg(test)]
+mod tests;
