@@ -270,3 +270,6 @@ impl Scratch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
