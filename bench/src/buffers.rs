@@ -1,9 +1,10 @@
 //! Socket buffers of the systems.
 //!
-//! The kernel charges a received packet to the socket's buffer with the memory it sits in. Frames from the generator sit in
-//! a page each, where a network card's driver would have used a fraction of that, so the default buffer would hold a few
-//! dozen requests only. Every system's UDP sockets therefore get large buffers, whether the program asks for them or
-//! not; what a socket already has is never made smaller.
+//! The kernel charges a received packet to the socket's buffer with the memory it sits in. Frames
+//! from the generator sit in a page each, where a network card's driver would have used a fraction
+//! of that, so the default buffer would hold a few dozen requests only. Every system's UDP sockets
+//! therefore get large buffers, whether the program asks for them or not; what a socket already has
+//! is never made smaller.
 
 use std::{
     fs, io,

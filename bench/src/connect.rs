@@ -1,5 +1,5 @@
-//! Real BEP 15 connects: every source address gets its connection id from the tracker by a request and a reply through
-//! sockets.
+//! Real BEP 15 connects: every source address gets its connection id from the tracker by a request
+//! and a reply through sockets.
 
 use std::{
     io,
@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use bench_ebpf::Client;
+use tracker_tests::interrupt;
 
 use crate::{
-    interrupt,
     request::Request,
     testbed::{Family, TRACKER_PORT, Testbed},
 };
@@ -140,8 +140,9 @@ fn send_from(socket: &UdpSocket, source: IpAddr, to: SocketAddr, payload: &[u8])
     message.msg_iovlen = 1;
     message.msg_name = (&raw mut address).cast();
     message.msg_control = control.as_mut_ptr().cast();
-    // SAFETY: the control buffer is larger than the one header written, and aligned for it; an IPv4 socket address is
-    // smaller than the IPv6 one whose place it takes. The message points to values of this function only.
+    // SAFETY: the control buffer is larger than the one header written, and aligned for it; an IPv4
+    // socket address is smaller than the IPv6 one whose place it takes. The message points to
+    // values of this function only.
     let sent = unsafe {
         match (source, to) {
             (IpAddr::V4(source), SocketAddr::V4(to)) => {

@@ -1,8 +1,8 @@
 //! Which core does what, and how much of it was used.
 //!
-//! The tracker's core runs the system's process and the thread in which the kernel polls the tracker's network
-//! interface (threaded NAPI); the load's core runs everything else. Processor time is taken from the scheduler's own
-//! nanosecond accounts of these threads.
+//! The tracker's core runs the system's process and the thread in which the kernel polls the
+//! tracker's network interface (threaded NAPI); the load's core runs everything else. Processor
+//! time is taken from the scheduler's own nanosecond accounts of these threads.
 
 use std::{fs, io, mem, path::Path, time::Instant};
 
@@ -25,7 +25,8 @@ pub type Thread = libc::pid_t;
 
 /// Ties a thread to a core; 0 is the calling thread.
 pub fn pin(thread: Thread, core: usize) -> io::Result<()> {
-    // SAFETY: all zero bytes is an empty CPU set; CPU_SET checks its bounds; the set outlives the call.
+    // SAFETY: all zero bytes is an empty CPU set; CPU_SET checks its bounds; the set outlives the
+    // call.
     let result = unsafe {
         let mut set: libc::cpu_set_t = mem::zeroed();
         libc::CPU_SET(core, &mut set);
@@ -39,8 +40,8 @@ pub fn pin(thread: Thread, core: usize) -> io::Result<()> {
 pub enum Urgency {
     /// Favoured over everything ordinary.
     Measured,
-    /// Runs only when nobody else wants to. Stopping a process would be simpler, but not every program survives that: its
-    /// system calls come back with EINTR.
+    /// Runs only when nobody else wants to. Stopping a process would be simpler, but not every
+    /// program survives that: its system calls come back with EINTR.
     Idle,
 }
 
@@ -73,8 +74,9 @@ pub fn prefer(thread: Thread) -> io::Result<()> {
     }
 }
 
-/// Sets the nice value of a thread (0: the calling one, and what it starts from now on). With -20 it gets most of the time
-/// when others want to run too; every system gets the same, so it changes nothing on a quiet machine.
+/// Sets the nice value of a thread (0: the calling one, and what it starts from now on). With -20
+/// it gets most of the time when others want to run too; every system gets the same, so it changes
+/// nothing on a quiet machine.
 pub fn set_nice(thread: Thread, nice: i32) -> io::Result<()> {
     // SAFETY: a system call without pointers.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, thread.cast_unsigned(), nice) } == 0 {
@@ -116,12 +118,13 @@ pub fn thread_named(process: Thread, name: &str) -> anyhow::Result<Thread> {
         .with_context(|| format!("process {process} has no thread of the name {name}"))
 }
 
-/// Lets every thread of a process run as programs do that nobody has arranged anything for: on all cores, with ordinary
-/// priority.
+/// Lets every thread of a process run as programs do that nobody has arranged anything for: on all
+/// cores, with ordinary priority.
 pub fn release(process: Thread) -> anyhow::Result<()> {
     set_urgency(process, Urgency::Measured)?;
     for thread in threads_of(process) {
-        // SAFETY: all one bits is the set of all CPUs, of which the kernel takes those that there are; it outlives the call.
+        // SAFETY: all one bits is the set of all CPUs, of which the kernel takes those that there
+        // are; it outlives the call.
         let result = unsafe {
             let mut set: libc::cpu_set_t = mem::zeroed();
             (&raw mut set).write_bytes(0xff, 1);
@@ -216,8 +219,9 @@ impl Accounts {
 /// Bytes a process takes, and the BPF maps it has open.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub struct Footprint {
-    /// What is resident in the process (Rss), its program and libraries included, whether others use these too or not. BPF
-    /// maps that it has mapped are not part of it: they are counted as maps, once, and whole.
+    /// What is resident in the process (Rss), its program and libraries included, whether others
+    /// use these too or not. BPF maps that it has mapped are not part of it: they are counted as
+    /// maps, once, and whole.
     pub process: u64,
     /// BPF maps, as the kernel accounts them (memlock).
     pub maps: u64,
@@ -254,7 +258,8 @@ fn resident(smaps: &str) -> u64 {
                 kilobytes += size.trim().trim_end_matches(" kB").parse().unwrap_or(0);
             }
         } else if !line.split_whitespace().next().is_some_and(|word| word.ends_with(':')) {
-            // The line that a mapping begins with: addresses, rights, offset, device, inode, and what is mapped.
+            // The line that a mapping begins with: addresses, rights, offset, device, inode, and
+            // what is mapped.
             counts = !line.ends_with("anon_inode:bpf-map");
         }
     }

@@ -1,7 +1,9 @@
-//! HTTP load: announces over many connections at once, each with one request on its way, from one thread with epoll.
+//! HTTP load: announces over many connections at once, each with one request on its way, from one
+//! thread with epoll.
 //!
-//! New connections: every request has a connection of its own, which the tracker closes after its reply. Keep-alive: a
-//! connection is used until the tracker closes it; one that always does is measured all the same, with new connections.
+//! New connections: every request has a connection of its own, which the tracker closes after its
+//! reply. Keep-alive: a connection is used until the tracker closes it; one that always does is
+//! measured all the same, with new connections.
 
 use std::{
     fmt::Write as _,
@@ -13,10 +15,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use bench_ebpf::{Visit, info_hash};
+use tracker_tests::interrupt;
 
 use crate::{
-    interrupt,
-    scenario::WANT,
+    scenario::NUM_WANT,
     testbed::{Family, TRACKER_PORT},
 };
 
@@ -40,8 +42,8 @@ pub struct Counts {
     pub broken: u64,
     /// Connections made.
     pub connections: u64,
-    /// How often all of the population has been visited. Connections are not equally fast, so that takes more requests than there
-    /// are peers.
+    /// How often all of the population has been visited. Connections are not equally fast, so that
+    /// takes more requests than there are peers.
     pub rounds: u32,
 }
 
@@ -93,7 +95,8 @@ impl HttpLoad {
         Ok(Self { epoll, connections, keep_alive, population, counts: Counts::default(), example: None })
     }
 
-    /// Keeps every connection busy until `until` says that it is enough; it is asked every few milliseconds.
+    /// Keeps every connection busy until `until` says that it is enough; it is asked every few
+    /// milliseconds.
     pub fn run(&mut self, mut until: impl FnMut(&Counts) -> anyhow::Result<bool>) -> anyhow::Result<()> {
         const EVENTS: usize = 128;
         // SAFETY: all zero bytes are valid events.
@@ -194,7 +197,8 @@ impl HttpLoad {
             let Some(socket) = &connection.socket else { return Ok(()) };
             let rest = &connection.request.as_bytes()[connection.sent..];
             if !rest.is_empty() {
-                // SAFETY: the bytes outlive the call. MSG_NOSIGNAL: a closed connection is an error, not a signal.
+                // SAFETY: the bytes outlive the call. MSG_NOSIGNAL: a closed connection is an
+                // error, not a signal.
                 let sent =
                     unsafe { libc::send(socket.as_raw_fd(), rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL) };
                 match usize::try_from(sent) {
@@ -235,8 +239,8 @@ impl HttpLoad {
             self.count(number, &reply);
             let connection = &mut self.connections[number];
             if closed || reply.closes || !self.keep_alive {
-                // The tracker closes, as it was asked to; waiting for it would only take time. The next one is opened
-                // by `run`.
+                // The tracker closes, as it was asked to; waiting for it would only take time. The
+                // next one is opened by `run`.
                 connection.socket = None;
                 return Ok(());
             }
@@ -293,7 +297,7 @@ impl HttpLoad {
         let connection_header = if self.keep_alive { "keep-alive" } else { "close" };
         let _infallible = write!(
             request,
-            "&peer_id=-XB0001-benchbenchbe&port={port}&uploaded=0&downloaded=0&left=1000&compact=1&numwant={WANT}\
+            "&peer_id=-XB0001-benchbenchbe&port={port}&uploaded=0&downloaded=0&left=1000&compact=1&numwant={NUM_WANT}\
              &key=bebebebe HTTP/1.1\r\nHost: tracker\r\nUser-Agent: bench\r\nConnection: {connection_header}\r\n\r\n"
         );
         connection.sent = 0;

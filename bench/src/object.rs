@@ -28,7 +28,8 @@ impl Record for Replies {}
 #[derive(Clone, Copy)]
 struct Plain<T>(T);
 
-// SAFETY: `Record`s consist of integers without padding between them, so every byte of them may be read and copied.
+// SAFETY: `Record`s consist of integers without padding between them, so every byte of them may be
+// read and copied.
 unsafe impl<T: Record> Pod for Plain<T> {}
 
 /// The programs and maps of one end of a testbed.
@@ -113,11 +114,11 @@ impl Maps {
         Ok(())
     }
 
-    /// The list of who announces what, as memory shared with the programs.
+    /// The peers that announce, in the order in which they do; memory shared with the programs.
     pub fn population(&mut self) -> &mut [Visit] {
         let Population { start, length, .. } = self.population;
-        // SAFETY: the mapping is as long as the map and lives as long as `self`; the programs only read it, and not while
-        // the benchmark writes.
+        // SAFETY: the mapping is as long as the map and lives as long as `self`; the programs only
+        // read it, and not while the benchmark writes.
         unsafe { std::slice::from_raw_parts_mut(start, length) }
     }
 
@@ -161,7 +162,8 @@ struct Population {
 impl Population {
     fn map(map: MapData) -> anyhow::Result<Self> {
         let length = map.info()?.max_entries() as usize;
-        // SAFETY: a new mapping at an address of the kernel's choice, of a map created with BPF_F_MMAPABLE.
+        // SAFETY: a new mapping at an address of the kernel's choice, of a map created with
+        // BPF_F_MMAPABLE.
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),

@@ -1,12 +1,9 @@
-//! The results as a picture: one group of bars per scenario, one bar per system, answers per core-second on a
-//! logarithmic axis. Written as SVG by hand: bars and labels need no library.
+//! The results as a picture: one group of bars per scenario, one bar per system, answers per
+//! core-second on a logarithmic axis. Written as SVG by hand: bars and labels need no library.
 
 use std::fmt::Write as _;
 
-use crate::{
-    report::{Report, count},
-    system::System,
-};
+use crate::{report::Report, statistics::count, system::System};
 
 const LEFT: f64 = 190.0;
 const WIDTH: f64 = 700.0;

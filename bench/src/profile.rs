@@ -1,31 +1,33 @@
 //! `cargo xtask bench profile`: what an announce costs inside the XDP program, without a network.
 //!
-//! The daemon runs in a testbed as in a comparison, with XDP in the driver and all peers announced. But then its program is
-//! called by another program, `harness`, in the kernel's test mode (BPF_PROG_TEST_RUN): that one builds the next request into
-//! the test's packet and tail-calls the tracker's. Requests that the tracker gives up at different points tell what the
-//! steps up to there cost; the time of building the request and calling an empty program is subtracted.
+//! The daemon runs in a testbed as in a comparison, with XDP in the driver and all peers announced.
+//! But then its program is called by another program, `harness`, in the kernel's test mode
+//! (BPF_PROG_TEST_RUN): that one builds the next request into the test's packet and tail-calls the
+//! tracker's. Requests that the tracker gives up at different points tell what the steps up to
+//! there cost; the time of building the request and calling an empty program is subtracted.
 //!
-//! Two cores at once do the same, each from another place of the population on. What of it the program would pass on to the
-//! sockets, because the other core held what it needed, is counted: it is neither answered nor stored here. Afterwards both
-//! announce new peers into one new swarm, first different ones and then the same ones, and every peer has to be there
-//! once: by the daemon's counters, in its totals, and in a scrape.
+//! Two cores at once do the same, each from another place of the population on. What of it the
+//! program would pass on to the sockets, because the other core held what it needed, is counted: it
+//! is neither answered nor stored here. Afterwards both announce new peers into one new swarm,
+//! first different ones and then the same ones, and every peer has to be there once: by the
+//! daemon's counters, in its totals, and in a scrape.
 
 use std::{sync::Barrier, thread, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, loaded_programs};
 use bench_ebpf::{Client, Load, Progress, Visit};
-use tracker_tests::{client, tracker::Metrics};
+use tracker_tests::{client, interrupt, tracker::Metrics};
 
 use crate::{
-    comparison::{BenchPlan, Session, Summary},
     cores::{self, Urgency},
-    generator::{self, CLIENTS, Times},
-    interrupt,
+    generator::{CLIENTS, Times},
     object::Object,
-    request::{Event, Request},
-    scenario::{Scenario, WANT},
-    socket,
+    plan::BenchPlan,
+    request::{self, Event, Request},
+    scenario::{NUM_WANT, Scenario},
+    session::Session,
+    statistics::Summary,
     system::System,
     testbed::{self, Testbed},
 };
@@ -51,19 +53,20 @@ struct Step {
     unknown_torrents: bool,
 }
 
-const fn announce(title: &'static str, want: i32, event: Event) -> Step {
-    Step { title, request: Request::Announce { want, event }, wrong_connection: false, unknown_torrents: false }
+const fn announce(title: &'static str, num_want: i32, event: Event) -> Step {
+    Step { title, request: Request::Announce { num_want, event }, wrong_connection: false, unknown_torrents: false }
 }
 
 const STEPS: &[Step] = &[
-    Step { wrong_connection: true, ..announce("headers, checksum, connection id; refused", WANT, Event::None) },
+    Step { wrong_connection: true, ..announce("headers, checksum, connection id; refused", NUM_WANT, Event::None) },
     Step {
-        unknown_torrents: true, ..announce("… and index look-up; stopped, torrent unknown", WANT, Event::Stopped)
+        unknown_torrents: true,
+        ..announce("… and index look-up; stopped, torrent unknown", NUM_WANT, Event::Stopped)
     },
     announce("… and peer found and refreshed; no peers wanted", 0, Event::None),
     announce("… and one peer picked", 1, Event::None),
-    announce("… and 50 peers picked", WANT, Event::None),
-    announce("… and 100 peers picked", 2 * WANT, Event::None),
+    announce("… and 50 peers picked", NUM_WANT, Event::None),
+    announce("… and 100 peers picked", 2 * NUM_WANT, Event::None),
 ];
 
 /// Measures one scenario and prints its table.
@@ -181,8 +184,8 @@ impl Joined {
     }
 }
 
-/// Mean run time of the tracker's program under a full load, by the kernel's own statistics. Reading the clock twice per
-/// packet is part of it.
+/// Mean run time of the tracker's program under a full load, by the kernel's own statistics.
+/// Reading the clock twice per packet is part of it.
 fn in_place(session: &mut Session, scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<f64> {
     let (testbed, generator, running) = session.parts(scenario)?;
     running.set_urgency(Urgency::Measured)?;
@@ -227,7 +230,7 @@ impl<'a> Profiler<'a> {
         plan: &BenchPlan,
     ) -> anyhow::Result<Summary> {
         const UNKNOWN: u32 = 1 << 31;
-        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &step.request)?;
+        let load = request::request_load(&self.load, self.testbed, self.scenario.family, &step.request)?;
         self.object.maps.set_load(&load)?;
         if step.wrong_connection {
             let strangers: Vec<Client> =
@@ -276,10 +279,11 @@ impl<'a> Profiler<'a> {
         testbed.tracker.enter(|| time(program, interface, frame_length, REPEAT))
     }
 
-    /// Calls per second on one core, and on two at the same time, and the share of the latter that was passed on.
+    /// Calls per second on one core, and on two at the same time, and the share of the latter that
+    /// was passed on.
     fn scaling(&mut self, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<(f64, f64, f64)> {
-        let request = Request::Announce { want: WANT, event: Event::None };
-        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
+        let request = Request::Announce { num_want: NUM_WANT, event: Event::None };
+        let load = request::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
         self.object.maps.set_load(&load)?;
         self.object.maps.set_target(tracker)?;
         // Each goes through the population from another place on.
@@ -302,10 +306,11 @@ impl<'a> Profiler<'a> {
         Ok((Summary::of(one).median, Summary::of(two).median, passed_on as f64 / all))
     }
 
-    /// Lets two cores announce [`NEW_PEERS`] each into a swarm that is not there yet, different peers or the same ones.
+    /// Lets two cores announce [`NEW_PEERS`] each into a swarm that is not there yet, different
+    /// peers or the same ones.
     fn join(&mut self, torrent: u32, same: bool, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<Joined> {
-        let request = Request::Announce { want: WANT, event: Event::Started };
-        let load = generator::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
+        let request = Request::Announce { num_want: NUM_WANT, event: Event::Started };
+        let load = request::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
         let peers = if same { NEW_PEERS } else { 2 * NEW_PEERS };
         for (member, visit) in (0..peers).zip(self.object.maps.population()) {
             *visit = Visit { torrent, member };
@@ -320,7 +325,7 @@ impl<'a> Profiler<'a> {
         let before = Counters::read(self.testbed)?;
         self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, NEW_PEERS)?;
         let counters = Counters::read(self.testbed)?.since(before);
-        let counts = client::http_scrape(&self.testbed.tracker, Testbed::HTTP, &[socket::hash_bytes(torrent)])?;
+        let counts = client::http_scrape(&self.testbed.tracker, Testbed::HTTP, &[request::hash_bytes(torrent)])?;
         Ok(Joined {
             announces: 2 * u64::from(NEW_PEERS),
             peers: peers.into(),
@@ -329,7 +334,8 @@ impl<'a> Profiler<'a> {
         })
     }
 
-    /// Calls `harness` on each of `cores` at the same time; returns calls per second, of all together.
+    /// Calls `harness` on each of `cores` at the same time; returns calls per second, of all
+    /// together.
     fn at_once(&mut self, cores: &[usize], frame_length: u32, calls: u32) -> anyhow::Result<f64> {
         let (testbed, interface) = (self.testbed, self.interface);
         let program: &Xdp = self.object.programs.get("harness")?;
@@ -358,7 +364,8 @@ fn time(program: &Xdp, interface: u32, frame_length: u32, repeat: u32) -> anyhow
     let data = vec![0; frame_length as usize];
     let options = TestRunOptions { data_in: Some(&data), ctx_in: Some(&ctx), repeat, ..TestRunOptions::new() };
     let result = program.test_run(options).context("cannot run the program in test mode (BPF_PROG_TEST_RUN)")?;
-    // That is what became of the last call. One that meets another core or the daemon in the store is passed on.
+    // That is what became of the last call. One that meets another core or the daemon in the store
+    // is passed on.
     ensure!(
         matches!(result.return_value, XDP_TX | XDP_PASS),
         "the tracker neither answered nor passed on: it returned {}",

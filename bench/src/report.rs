@@ -7,8 +7,11 @@ use serde::Serialize;
 use tracker_tests::{command, workspace};
 
 use crate::{
-    comparison::{BenchPlan, Method, Outcome, Summary},
+    generator::Run,
+    plan::{BenchPlan, Method},
     scenario::Scenario,
+    session::Outcome,
+    statistics::{Summary, count, paired_ratio},
     system::System,
 };
 
@@ -79,7 +82,8 @@ pub struct Row {
     pub half_load: Option<HalfLoad>,
 }
 
-/// A steady load of half of what a system can do in a closed loop, or of less if that much was not answered.
+/// A steady load of half of what a system can do in a closed loop, or of less if that much was not
+/// answered.
 #[derive(Serialize)]
 pub struct HalfLoad {
     pub requests_per_second: f64,
@@ -169,22 +173,22 @@ impl Results {
 impl Row {
     fn new(outcome: &Outcome) -> Self {
         let runs = &outcome.runs;
-        let median = |figure: fn(&crate::generator::Run) -> f64| Summary::of(runs.iter().map(figure)).median;
+        let median = |figure: fn(&Run) -> f64| Summary::of(runs.iter().map(figure)).median;
         Self {
             system: outcome.system,
             name: outcome.system.name(),
             answered_per_second: outcome.rate(),
             answered_per_core_second: outcome.per_core_second(),
-            rounds: runs.iter().map(crate::generator::Run::per_core_second).collect(),
+            rounds: runs.iter().map(Run::per_core_second).collect(),
             process_share: median(|run| {
                 let all = run.usage.process_time + run.usage.receive_time;
                 run.usage.process_time as f64 / all.max(1) as f64
             }),
             core_busy: median(|run| run.usage.core_busy),
-            answered_share: median(crate::generator::Run::answered_share),
-            peers_per_reply: median(crate::generator::Run::peers_per_reply),
+            answered_share: median(Run::answered_share),
+            peers_per_reply: median(Run::peers_per_reply),
             reply_bytes: median(|run| run.replies.bytes as f64 / run.replies.answered.max(1) as f64),
-            invalid: runs.iter().map(crate::generator::Run::invalid).sum(),
+            invalid: runs.iter().map(Run::invalid).sum(),
             prefilled: outcome.prefilled,
             largest_swarm: runs.iter().map(|run| run.replies.largest_swarm).max().unwrap_or(0),
             stored_peers: outcome.stored,
@@ -253,25 +257,6 @@ impl Machine {
     }
 }
 
-/// The median of the ratios within each round: machines shared with others are fast and slow in turns that last longer than a
-/// round, and what one of two systems was lucky with would otherwise be in the ratio.
-fn paired_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
-    Summary::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs)).median
-}
-
-/// A number with its thousands apart.
-pub fn count(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A Markdown table with its columns aligned.
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
@@ -294,28 +279,4 @@ fn aligned(lines: &[Vec<String>]) -> String {
         }
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ratios_are_taken_within_rounds() {
-        for (ours, theirs, ratio) in [
-            (&[2.0, 4.0, 6.0][..], &[4.0, 8.0, 12.0][..], 0.5),
-            // A slow phase that hits both leaves the ratio alone, one that hits one of them in one round too.
-            (&[10.0, 1.0, 10.0], &[20.0, 2.0, 20.0], 0.5),
-            (&[10.0, 1.0, 10.0], &[20.0, 20.0, 20.0], 0.5),
-        ] {
-            assert!((paired_ratio(ours, theirs) - ratio).abs() < 1e-9, "{ours:?} / {theirs:?}");
-        }
-    }
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!(count(0.4), "0");
-        assert_eq!(count(999.0), "999");
-        assert_eq!(count(1_234_567.0), "1 234 567");
-    }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Peers asked for in every announce, and the most every system is told to give.
-pub const WANT: i32 = 50;
+pub const NUM_WANT: i32 = 50;
 
 /// How popular torrents are: how the peers are spread over them.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ pub enum Kind {
     Http { keep_alive: bool },
 }
 
-const ANNOUNCE: Kind = Kind::Udp(Request::Announce { want: WANT, event: Event::None });
+const ANNOUNCE: Kind = Kind::Udp(Request::Announce { num_want: NUM_WANT, event: Event::None });
 
 /// Announces of IPv4 peers in torrents of one size.
 pub const fn announce(name: &'static str, title: &'static str, torrents: u32, peers: u32) -> Scenario {
@@ -79,15 +79,15 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 impl Scenario {
-    /// Bytes of UDP payload in the reflector's replies: as many as a tracker's replies have on average, rounded to whole
-    /// peers, or where that is not known as many as asked for.
+    /// Bytes of UDP payload in the reflector's replies: as many as a tracker's replies have on
+    /// average, rounded to whole peers, or where that is not known as many as asked for.
     pub fn reflected_payload(&self, reply_bytes: Option<f64>) -> u32 {
         match self.load {
             Kind::Udp(Request::Connect) => 16,
             Kind::Udp(Request::Scrape { hashes }) => 8 + 12 * hashes,
             Kind::Udp(Request::Announce { .. }) => {
                 let peer = if self.family == Family::V4 { 6.0 } else { 18.0 };
-                let peers = reply_bytes.map_or(f64::from(WANT), |bytes| (bytes - 20.0) / peer).round();
+                let peers = reply_bytes.map_or(f64::from(NUM_WANT), |bytes| (bytes - 20.0) / peer).round();
                 (20.0 + peers * peer) as u32
             }
             Kind::Http { .. } => 0,

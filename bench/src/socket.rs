@@ -1,9 +1,11 @@
-//! `cargo xtask bench socket`: load through ordinary sockets, against any tracker, from anywhere, without privileges.
+//! `cargo xtask bench socket`: load through ordinary sockets, against any tracker, from anywhere,
+//! without privileges.
 //!
-//! One thread sends and receives in batches (`sendmmsg`, `recvmmsg`) over a few sockets, each of which connects as BEP 15 says
-//! before anything else. In a closed loop every reply is answered by the next request, and what is not answered within a
-//! second is lost; with a rate, requests leave at that rate, answered or not. It measures itself as much as the tracker: on
-//! one machine with it, a fast tracker is not the limit.
+//! One thread sends and receives in batches (`sendmmsg`, `recvmmsg`) over a few sockets, each of
+//! which connects as BEP 15 says before anything else. In a closed loop every reply is answered by
+//! the next request, and what is not answered within a second is lost; with a rate, requests leave
+//! at that rate, answered or not. It measures itself as much as the tracker: on one machine with
+//! it, a fast tracker is not the limit.
 
 use std::{
     collections::HashMap,
@@ -14,15 +16,15 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use bench_ebpf::{LATENCY_BUCKETS, Visit, info_hash, latency_bucket};
+use bench_ebpf::{LATENCY_BUCKETS, Visit, latency_bucket};
 use clap::{Args, ValueEnum};
+use tracker_tests::interrupt;
 
 use crate::{
     connect::is_passing,
-    interrupt,
-    report::count,
-    request::{Event, Request},
+    request::{Event, Request, hash_bytes},
     scenario,
+    statistics::{count, quantile},
 };
 
 /// Messages per system call.
@@ -99,7 +101,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
     if options.request != Kind::Connect && !options.no_prefill {
         let start = Instant::now();
-        client.request = Request::Announce { want: 0, event: Event::Started };
+        client.request = Request::Announce { num_want: 0, event: Event::Started };
         let window = options.window.min(options.peers);
         let total = u64::from(options.peers);
         client.drive(&mut sockets, target, None, window, |client| Ok(client.counts.sent >= total))?;
@@ -113,7 +115,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
     client.request = match options.request {
         Kind::Connect => Request::Connect,
-        Kind::Announce => Request::Announce { want: options.want, event: Event::None },
+        Kind::Announce => Request::Announce { num_want: options.want, event: Event::None },
         Kind::Scrape => Request::Scrape { hashes: options.hashes },
     };
     client.counts = Counts::default();
@@ -304,8 +306,7 @@ impl Client {
         let each = |number: u64| number as f64 / counts.answered.max(1) as f64;
         println!("per reply  {:>12.1} peers, {:.0} bytes", each(counts.peers), each(counts.bytes));
         let quantile = |share: f64| {
-            crate::generator::quantile(&self.latency, share)
-                .map_or_else(|| "–".to_owned(), |time| format!("{:.0} µs", time as f64 / 1e3))
+            quantile(&self.latency, share).map_or_else(|| "–".to_owned(), |time| format!("{:.0} µs", time as f64 / 1e3))
         };
         println!("latency    {:>12} median, {} p99, {} p99.9", quantile(0.5), quantile(0.99), quantile(0.999));
     }
@@ -337,15 +338,6 @@ impl Socket {
     }
 }
 
-/// The info_hash of a torrent, as bytes.
-pub fn hash_bytes(torrent: u32) -> [u8; 20] {
-    let mut bytes = [0; 20];
-    for (chunk, word) in bytes.chunks_exact_mut(4).zip(info_hash(torrent)) {
-        chunk.copy_from_slice(&word.to_ne_bytes());
-    }
-    bytes
-}
-
 /// Waits a millisecond at most for a reply.
 fn wait(sockets: &[Socket]) -> anyhow::Result<()> {
     let mut polled: Vec<libc::pollfd> = sockets
@@ -369,14 +361,16 @@ impl Batch {
         Self { replies: vec![[0; REPLY_BYTES]; BATCH] }
     }
 
-    /// Sends datagrams; returns how many. What the socket does not take now is lost, as on a full network.
+    /// Sends datagrams; returns how many. What the socket does not take now is lost, as on a full
+    /// network.
     fn send(&mut self, socket: &UdpSocket, mut payloads: Vec<Vec<u8>>) -> anyhow::Result<u64> {
         let mut parts: Vec<libc::iovec> = payloads
             .iter_mut()
             .map(|payload| libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() })
             .collect();
         let mut messages = headers(&mut parts);
-        // SAFETY: every header points to one part, and every part to one payload, all of which outlive the call.
+        // SAFETY: every header points to one part, and every part to one payload, all of which
+        // outlive the call.
         let sent =
             unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), messages.len() as libc::c_uint, 0) };
         ignore_passing(sent).context("cannot send requests")?;
@@ -422,7 +416,8 @@ fn headers(parts: &mut [libc::iovec]) -> Vec<libc::mmsghdr> {
         .collect()
 }
 
-/// The result of a system call on messages; nothing there, no room, and a port that was closed for a while are no errors.
+/// The result of a system call on messages; nothing there, no room, and a port that was closed for
+/// a while are no errors.
 fn ignore_passing(result: libc::c_int) -> io::Result<usize> {
     if let Ok(number) = usize::try_from(result) {
         return Ok(number);

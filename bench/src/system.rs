@@ -1,4 +1,5 @@
-//! The systems under test, and how each is started: on one core, with one worker, giving as many peers as the others.
+//! The systems under test, and how each is started: on one core, with one worker, giving as many
+//! peers as the others.
 
 use std::{
     fs::{self, File},
@@ -20,10 +21,10 @@ use tracker_tests::{
 
 use crate::{
     buffers,
-    comparison::BenchPlan,
     cores::{self, Footprint, Thread, Urgency},
     object::Object,
-    scenario::{Kind, Scenario, WANT},
+    plan::{BenchPlan, Programs},
+    scenario::{Kind, NUM_WANT, Scenario},
     testbed::{Family, TRACKER_PORT, Testbed},
 };
 
@@ -68,7 +69,7 @@ impl System {
         }
     }
 
-    /// Whether it is somebody else's tracker.
+    /// Whether it is another tracker.
     pub fn is_other(self) -> bool {
         matches!(self, Self::Opentracker | Self::Aquatic | Self::AquaticUring)
     }
@@ -87,7 +88,8 @@ impl System {
         }
     }
 
-    /// Whether its replies carry checksums; a socket's are left to the network card, which is not there.
+    /// Whether its replies carry checksums; a socket's are left to the network card, which is not
+    /// there.
     pub fn computes_checksums(self) -> bool {
         self == Self::Native
     }
@@ -125,22 +127,8 @@ impl System {
 /// How a system is made to end. When the benchmark is killed its systems go with it.
 const ENDING: Ending = Ending { orphaned: libc::SIGKILL, grace: Duration::from_secs(2) };
 
-/// Programs to be used instead of those found in PATH.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Programs {
-    /// The opentracker to measure, for example one built without a whitelist
-    #[arg(long, value_name = "PATH")]
-    opentracker: Option<PathBuf>,
-    /// That opentracker needs no whitelist
-    #[arg(long)]
-    opentracker_is_open: bool,
-    /// Worker threads of opentracker for UDP; 0 lets its event loop read the socket
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    opentracker_workers: u32,
-}
-
 /// A system that has been started in the tracker's namespace of a testbed.
-pub struct Running {
+pub struct RunningSystem {
     /// The reflector has none.
     child: Option<Supervised>,
     /// Files for this system alone.
@@ -148,7 +136,7 @@ pub struct Running {
     _reflector: Option<Object>,
 }
 
-impl Running {
+impl RunningSystem {
     /// `directory` is a new one, for logs and configuration.
     pub fn start(
         system: System,
@@ -211,7 +199,8 @@ impl Running {
         self.child.as_mut().map_or(Ok(()), |child| child.wait_until_ready(limit, answers))
     }
 
-    /// How many peers it says that it has. opentracker's format, which this tracker speaks too; aquatic does not.
+    /// How many peers it says that it has. opentracker's format, which this tracker speaks too;
+    /// aquatic does not.
     pub fn stored_peers(&self, testbed: &Testbed) -> Option<u64> {
         let text = testbed.get("/stats?mode=peer").ok()?;
         text.lines().next()?.trim().parse().ok()
@@ -232,9 +221,9 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningSystem {
     fn drop(&mut self) {
-        // Whoever runs only when nobody else wants to does not come to its end.
+        // With idle priority it might not get the time to end.
         let _gone_already = self.set_urgency(Urgency::Measured);
         // Whitelists take tens of megabytes.
         let _kept = fs::remove_file(self.directory.join("whitelist.txt"));
@@ -283,7 +272,8 @@ fn opentracker_arguments(
         Family::V4 => format!("{}:{TRACKER_PORT}", scenario.family.tracker_address()),
         Family::V6 => format!("[{}]:{TRACKER_PORT}", scenario.family.tracker_address()),
     };
-    // It insists on giving up root, and on a root directory. Its statistics are for those named only.
+    // It insists on giving up root, and on a root directory. Its statistics are for those named
+    // only.
     let mut configuration = format!(
         "listen.udp.workers {}\nlisten.tcp {address}\nlisten.udp {address}\naccess.stats {}\ntracker.user nobody\n\
          tracker.rootdir {}\n",
@@ -324,7 +314,7 @@ fn aquatic_udp_configuration(family: Family, io_uring: bool) -> String {
     format!(
         "socket_workers = 1\nlog_level = \"warn\"\n\
          [network]\naddress = \"{address}\"\nuse_io_uring = {io_uring}\n\
-         [protocol]\nmax_response_peers = {WANT}\nmax_scrape_torrents = 74\n"
+         [protocol]\nmax_response_peers = {NUM_WANT}\nmax_scrape_torrents = 74\n"
     )
 }
 
@@ -332,7 +322,7 @@ fn aquatic_http_configuration() -> String {
     format!(
         "socket_workers = 1\nswarm_workers = 1\nlog_level = \"warn\"\n\
          [network]\naddress = \"0.0.0.0:{TRACKER_PORT}\"\n\
-         [protocol]\nmax_peers = {WANT}\n"
+         [protocol]\nmax_peers = {NUM_WANT}\n"
     )
 }
 

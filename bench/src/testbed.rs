@@ -1,8 +1,9 @@
-//! Where systems are measured: two network namespaces joined by a veth pair. The client's end belongs to the load's core,
-//! the tracker's end to the tracker's core.
+//! Where systems are measured: two network namespaces joined by a veth pair. The client's end
+//! belongs to the load's core, the tracker's end to the tracker's core.
 //!
-//! The client owns whole networks of addresses (local routes), so that any number of clients can be played; the tracker
-//! reaches them through one neighbour. All neighbours are static: no ARP or neighbour discovery disturbs a measurement.
+//! The client owns whole networks of addresses (local routes), so that any number of clients can be
+//! played; the tracker reaches them through one neighbour. All neighbours are static: no ARP or
+//! neighbour discovery disturbs a measurement.
 
 use std::{
     ffi::CString,
@@ -69,7 +70,8 @@ impl Testbed {
     /// `number` tells testbeds apart that exist at the same time.
     pub fn create(number: usize, cores: Cores) -> anyhow::Result<Self> {
         let (client, tracker) = (Namespace::new()?, Namespace::new()?);
-        // The kernel names its polling threads after these, so they must differ from testbed to testbed.
+        // The kernel names its polling threads after these, so they must differ from testbed to
+        // testbed.
         let client_interface = format!("tb{number}c");
         let tracker_interface = format!("tb{number}t");
         let testbed = Self { client, tracker, client_interface, tracker_interface, cores };
@@ -89,7 +91,8 @@ impl Testbed {
         // Requests must carry whole checksums; a network card would have computed them.
         self.client.enter(|| Offload::TransmitChecksums.set(client, false))?;
         for (namespace, interface) in [(&self.client, client), (&self.tracker, tracker)] {
-            // Without an XDP program on it, a veth end is polled (and accepts frames from XDP) only with GRO.
+            // Without an XDP program on it, a veth end is polled (and accepts frames from XDP) only
+            // with GRO.
             namespace.enter(|| Offload::GenericReceive.set(interface, true))?;
             namespace.set(&format!("ipv6/conf/{interface}/accept_dad"), "0")?;
             namespace.set(&format!("ipv6/conf/{interface}/router_solicitations"), "0")?;
@@ -121,8 +124,9 @@ impl Testbed {
         Ok(())
     }
 
-    /// How long the client's end waits before it looks for replies. Like the interrupt moderation of a network card: without
-    /// it the tracker's core would pay an interprocessor interrupt for every single reply, which no card asks for.
+    /// How long the client's end waits before it looks for replies. Like the interrupt moderation
+    /// of a network card: without it the tracker's core would pay an interprocessor interrupt for
+    /// every single reply, which no card asks for.
     pub fn set_moderation(&self, moderation: Duration) -> anyhow::Result<()> {
         let deferred = if moderation.is_zero() { 0 } else { i32::MAX };
         let settings =
@@ -135,12 +139,13 @@ impl Testbed {
         .context("cannot set the moderation of the client's end (Linux 5.8)")
     }
 
-    /// Ties the polling threads to their cores. They are made anew when an XDP program comes or goes, so this is done
-    /// before every measurement. Returns the threads of the tracker's end.
+    /// Ties the polling threads to their cores. They are made anew when an XDP program comes or
+    /// goes, so this is done before every measurement. Returns the threads of the tracker's end.
     pub fn pin(&self) -> anyhow::Result<Vec<Thread>> {
         for thread in cores::polling_threads(&self.client_interface)? {
             cores::pin(thread, self.cores.load).context("cannot tie a polling thread to the load's core")?;
-            // It must not wait behind the generator, or replies would be lost that the tracker did send.
+            // It must not wait behind the generator, or replies would be lost that the tracker did
+            // send.
             cores::prefer(thread).context("cannot give a polling thread a real-time priority")?;
         }
         let threads = cores::polling_threads(&self.tracker_interface)?;
@@ -154,7 +159,8 @@ impl Testbed {
     /// Where the tracker answers HTTP.
     pub const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(TRACKER_V4), TRACKER_PORT);
 
-    /// Fetches a path from the tracker by HTTP. By the tracker's own host: the interface under load is left alone.
+    /// Fetches a path from the tracker by HTTP. By the tracker's own host: the interface under load
+    /// is left alone.
     pub fn get(&self, path: &str) -> anyhow::Result<String> {
         client::http_get(Some(&self.tracker), Self::HTTP, path)?.text()
     }

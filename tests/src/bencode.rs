@@ -20,8 +20,8 @@ impl Value {
     /// Reads exactly one value.
     ///
     /// # Errors
-    /// When the bytes are anything else, or break a rule that a picky client may insist on: keys sorted and unique, numbers
-    /// without leading zeros.
+    /// When the bytes are anything else, or break a rule that a picky client may insist on: keys
+    /// sorted and unique, numbers without leading zeros.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut rest = bytes;
         let value = Self::read(&mut rest).with_context(|| {

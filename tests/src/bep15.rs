@@ -1,6 +1,7 @@
 //! BEP 15 from the client's side: requests to be sent and replies to be read.
 //!
-//! Written from the BEP and not with `tracker_common`: a test must not share the mistakes of what it tests.
+//! Written from the BEP and not with `tracker_common`: a test must not share the mistakes of what
+//! it tests.
 
 use anyhow::{Result, bail, ensure};
 use std::net::{IpAddr, SocketAddr};
@@ -172,7 +173,8 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Reads a reply; `ipv4` says which family the datagram was of, which decides the length of a peer.
+    /// Reads a reply; `ipv4` says which family the datagram was of, which decides the length of a
+    /// peer.
     ///
     /// # Errors
     /// When it is not exactly a reply.

@@ -29,7 +29,8 @@ struct TestRun {
     duration: u32,
 }
 
-/// Runs an XDP program on a frame, once and without a network: what it returns, and what the frame has become.
+/// Runs an XDP program on a frame, once and without a network: what it returns, and what the frame
+/// has become.
 ///
 /// # Errors
 /// When the kernel refuses it: without root, or if the frame is shorter than an Ethernet header.
@@ -45,8 +46,8 @@ pub fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> Result<(u32, Vec<u8>)>
         repeat: 1,
         duration: 0,
     };
-    // SAFETY: the attributes are those of the command; they point to the frame, which is read, and to `out`, of which no
-    // more is written than its length, and both outlive the call.
+    // SAFETY: the attributes are those of the command; they point to the frame, which is read, and
+    // to `out`, of which no more is written than its length, and both outlive the call.
     check(unsafe { call(PROG_TEST_RUN, &mut attributes) }).context("BPF_PROG_TEST_RUN")?;
     out.truncate(attributes.data_size_out as usize);
     Ok((attributes.retval, out))
@@ -55,7 +56,8 @@ pub fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> Result<(u32, Vec<u8>)>
 /// The system call, for commands that return a file descriptor.
 ///
 /// # Safety
-/// `attributes` must be a beginning of the command's part of `union bpf_attr`, and what it points to be alive.
+/// `attributes` must be a beginning of the command's part of `union bpf_attr`, and what it points
+/// to be alive.
 pub(crate) unsafe fn open<T>(command: libc::c_int, mut attributes: T) -> io::Result<OwnedFd> {
     // SAFETY: promised by the caller.
     let descriptor = check(unsafe { call(command, &mut attributes) })?;
@@ -68,8 +70,8 @@ pub(crate) unsafe fn open<T>(command: libc::c_int, mut attributes: T) -> io::Res
 /// # Safety
 /// As for [`open`]; what the kernel is to write to must be of the length that the attributes give.
 unsafe fn call<T>(command: libc::c_int, attributes: &mut T) -> libc::c_long {
-    // SAFETY: promised by the caller; the kernel takes what lies beyond the attributes' size as zero, and writes only to
-    // them and to where they point.
+    // SAFETY: promised by the caller; the kernel takes what lies beyond the attributes' size as
+    // zero, and writes only to them and to where they point.
     unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) }
 }
 

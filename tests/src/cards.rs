@@ -1,6 +1,7 @@
-//! Pairs of network cards as a virtual machine has them, for tests with real drivers. `cargo xtask kernels` puts them into its
-//! guests; the tests find them by their MAC addresses, and give the clients' card of each pair a network namespace of its own.
-//! The tracker's cards are all in one: then one start of the tracker, which takes long in a guest, does for all of them.
+//! Pairs of network cards as a virtual machine has them, for tests with real drivers.
+//! `cargo xtask kernels` puts them into its guests; the tests find them by their MAC addresses, and
+//! give the clients' card of each pair a network namespace of its own. The tracker's cards are all
+//! in one: then one start of the tracker, which takes long in a guest, does for all of them.
 
 use crate::{
     namespace::{End, Namespace, connect, ip, mac_text},
@@ -29,17 +30,19 @@ pub struct Kind {
     pub name: &'static str,
     /// qemu's device for the tracker's card, with the options that make this kind.
     pub device: &'static str,
-    /// Pairs of queues that the tracker's card has. With one the two cards are joined inside qemu, which knows no more; with
-    /// several by a bridge.
+    /// Pairs of queues that the tracker's card has. With one the two cards are joined inside qemu,
+    /// which knows no more; with several by a bridge.
     pub queues: u16,
     /// The first kernel whose driver has native XDP; `None` if there is no such kernel yet.
     pub native_since: Option<(u32, u32)>,
 }
 
-/// All kinds that are tried. virtio_net has XDP since 4.10, vmxnet3 since 6.6 (commit 54f00cce1178), e1000e not at all.
+/// All kinds that are tried. virtio_net has XDP since 4.10, vmxnet3 since 6.6 (commit
+/// 54f00cce1178), e1000e not at all.
 ///
-/// Small buffers come with a card that does not put packets together: with one that does (`guest_tso4`) but has no mergeable
-/// buffers, virtio_net makes buffers of 64 KiB, and takes an XDP program that it then never runs.
+/// Small buffers come with a card that does not put packets together: with one that does
+/// (`guest_tso4`) but has no mergeable buffers, virtio_net makes buffers of 64 KiB, and takes an
+/// XDP program that it then never runs.
 pub const KINDS: [Kind; 5] = [
     Kind {
         name: "virtio_net, mergeable buffers, 4 queues",
@@ -64,8 +67,8 @@ pub const KINDS: [Kind; 5] = [
     Kind { name: "e1000e", device: "e1000e", queues: 1, native_since: None },
 ];
 
-/// qemu's device for the clients' cards. Its driver finishes the checksums of what it sends: between virtual machines nobody
-/// else would.
+/// qemu's device for the clients' cards. Its driver finishes the checksums of what it sends:
+/// between virtual machines nobody else would.
 pub const CLIENT_DEVICE: &str =
     "virtio-net-pci,csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off";
 
@@ -81,7 +84,8 @@ pub const fn client_mac(number: u8) -> Mac {
     [0x02, 0x74, 0x72, 0x6b, number, 2]
 }
 
-/// A link between the tracker's host and a host of clients of its own, with addresses that no other link has.
+/// A link between the tracker's host and a host of clients of its own, with addresses that no other
+/// link has.
 #[derive(Debug)]
 pub struct Link {
     number: u8,
@@ -90,8 +94,8 @@ pub struct Link {
     client_interface: String,
     /// The tracker's interface.
     pub server_interface: String,
-    /// The tracker's card among the devices of its bus, for example virtio5: so the names of its interrupts begin. A veth pair
-    /// has none.
+    /// The tracker's card among the devices of its bus, for example virtio5: so the names of its
+    /// interrupts begin. A veth pair has none.
     server_device: Option<String>,
     /// Without it the clients' end of a veth pair would receive nothing from XDP.
     _pass: Option<pass::Attached>,
@@ -121,8 +125,8 @@ impl Link {
         }
     }
 
-    /// Takes the cards of the kind with this number out of the first namespace, gives one to `server` and makes a host for the
-    /// other. The kernel gives them back when those are gone.
+    /// Takes the cards of the kind with this number out of the first namespace, gives one to
+    /// `server` and makes a host for the other. The kernel gives them back when those are gone.
     ///
     /// # Errors
     /// When they are not there, or have no link after a while.
@@ -205,7 +209,8 @@ impl Link {
         Ok(())
     }
 
-    /// The interrupts so far of each queue by which the tracker's card receives, where it is a virtio card.
+    /// The interrupts so far of each queue by which the tracker's card receives, where it is a
+    /// virtio card.
     ///
     /// # Errors
     /// When they cannot be read.

@@ -1,4 +1,5 @@
-//! Small UDP and HTTP clients on blocking sockets. They never send anything twice: what gets lost is an error.
+//! Small UDP and HTTP clients on blocking sockets. They never send anything twice: what gets lost
+//! is an error.
 
 use crate::{
     bencode::Value,
@@ -27,7 +28,8 @@ pub struct UdpClient {
 }
 
 impl UdpClient {
-    /// A client with the source address given (port 0 for any), not yet connected in the sense of BEP 15.
+    /// A client with the source address given (port 0 for any), not yet connected in the sense of
+    /// BEP 15.
     ///
     /// # Errors
     /// When the address is not one of the namespace's.
@@ -134,7 +136,8 @@ impl UdpClient {
         let mut reply = [0; 65536];
         let length = loop {
             match self.socket.recv(&mut reply) {
-                // With a time limit the kernel does not go on by itself after a process was stopped or frozen.
+                // With a time limit the kernel does not go on by itself after a process was stopped
+                // or frozen.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result.with_context(|| format!("no answer from {}", self.tracker))?,
             }
@@ -244,7 +247,8 @@ pub fn http_get(namespace: Option<&Namespace>, server: SocketAddr, path: &str) -
     Response::parse(&bytes).with_context(|| format!("the answer to http://{server}{path}"))
 }
 
-/// Announces by HTTP. The event is left out when it is [`bep15::Event::None`]'s number, `numwant` when it is -1.
+/// Announces by HTTP. The event is left out when it is [`bep15::Event::None`]'s number, `numwant`
+/// when it is -1.
 ///
 /// # Errors
 /// When the answer is none, a failure or not as BEPs 3, 7 and 23 have it.

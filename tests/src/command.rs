@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-/// Runs `command` with this process's stdout and stderr; a failure to start and a non-zero exit are errors.
+/// Runs `command` with this process's stdout and stderr; a failure to start and a non-zero exit are
+/// errors.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let line = line(command);
     eprintln!("$ {line}");
@@ -30,8 +31,9 @@ pub fn output(command: &mut Command) -> anyhow::Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{line}` wrote something that is not UTF-8"))
 }
 
-/// The cargo that started this task, without the variables by which it described the xtask package. Left in place they
-/// would make build scripts run again whenever cargo is started once from here and once from a shell.
+/// The cargo that started this task, without the variables by which it described the xtask package.
+/// Left in place they would make build scripts run again whenever cargo is started once from here
+/// and once from a shell.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     remove_variables(&mut command, |name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));

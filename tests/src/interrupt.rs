@@ -1,5 +1,6 @@
-//! Ctrl-C, SIGTERM and SIGHUP end a program early, but not at once: it first takes away what it has made. For programs that
-//! make network namespaces and start others: the playground and the benchmark.
+//! Ctrl-C, SIGTERM and SIGHUP end a program early, but not at once: it first takes away what it has
+//! made. For programs that make network namespaces and start others: the playground and the
+//! benchmark.
 
 use std::{
     io,
@@ -18,7 +19,8 @@ extern "C" fn remember(_signal: libc::c_int) {
 
 extern "C" fn ignore(_signal: libc::c_int) {}
 
-/// From here on Ctrl-C, SIGTERM and SIGHUP are remembered instead of killing the process, and [`wake`] can be used.
+/// From here on Ctrl-C, SIGTERM and SIGHUP are remembered instead of killing the process, and
+/// [`wake`] can be used.
 ///
 /// # Errors
 /// When the kernel does not take a handler.
@@ -39,8 +41,8 @@ pub fn wake(thread: libc::pid_t) {
 }
 
 fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> anyhow::Result<()> {
-    // SAFETY: all zero bytes is a valid sigaction; the handlers do at most an atomic store. Without SA_RESTART blocking
-    // calls come back and are followed by a `check`.
+    // SAFETY: all zero bytes is a valid sigaction; the handlers do at most an atomic store. Without
+    // SA_RESTART blocking calls come back and are followed by a `check`.
     let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as libc::sighandler_t;
@@ -53,7 +55,7 @@ fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> anyhow::R
     Ok(())
 }
 
-/// Whether somebody wants this process to end.
+/// Whether this process has been asked to end.
 #[must_use]
 pub fn is_set() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
@@ -62,7 +64,7 @@ pub fn is_set() -> bool {
 /// To be called in every loop that may take long.
 ///
 /// # Errors
-/// When somebody wants this process to end.
+/// When this process has been asked to end.
 pub fn check() -> anyhow::Result<()> {
     if is_set() {
         bail!("interrupted");
@@ -73,7 +75,7 @@ pub fn check() -> anyhow::Result<()> {
 /// Sleeps.
 ///
 /// # Errors
-/// As soon as somebody wants this process to end.
+/// As soon as this process is asked to end.
 pub fn sleep(duration: Duration) -> anyhow::Result<()> {
     const SLICE: Duration = Duration::from_millis(100);
     let end = Instant::now() + duration;

@@ -1,5 +1,6 @@
-//! What the black-box and in-kernel tests are made of. Nothing here is compiled from the tracker's own code: frames, requests
-//! and replies are written and read a second time, from the standards, so that a mistake cannot hide by being made twice.
+//! What the black-box and in-kernel tests are made of. Nothing here is compiled from the tracker's
+//! own code: frames, requests and replies are written and read a second time, from the standards,
+//! so that a mistake cannot hide by being made twice.
 //!
 //! # Layout
 //!
@@ -44,8 +45,8 @@ pub mod supervised;
 pub mod tracker;
 pub mod workspace;
 
-/// How long to wait where this machine would take `usual`. Tests in an emulated machine are told by `TRACKER_TESTS_PATIENCE` how
-/// many times as long: the guests of `cargo xtask kernels` are.
+/// How long to wait where this machine would take `usual`. Tests in an emulated machine are told by
+/// `TRACKER_TESTS_PATIENCE` how many times as long: the guests of `cargo xtask kernels` are.
 #[must_use]
 pub fn patience(usual: std::time::Duration) -> std::time::Duration {
     static TIMES: std::sync::OnceLock<u32> = std::sync::OnceLock::new();

@@ -1,4 +1,5 @@
-//! Network namespaces and the veth pairs between them: several hosts on one machine, gone when the test or the benchmark is.
+//! Network namespaces and the veth pairs between them: several hosts on one machine, gone when the
+//! test or the benchmark is.
 
 use crate::{packet::Mac, pass};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,7 +19,8 @@ use std::{
 /// Where iproute2 keeps named namespaces.
 const DIRECTORY: &str = "/run/netns";
 
-/// What the names of namespaces begin with; then come the number of the process and a number of their own.
+/// What the names of namespaces begin with; then come the number of the process and a number of
+/// their own.
 const PREFIX: &str = "tracker-test-";
 
 /// A network namespace, deleted on drop together with what still runs in it.
@@ -29,7 +31,8 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// A new namespace with a name of its own. Those that processes left behind when they were killed are removed first.
+    /// A new namespace with a name of its own. Those that processes left behind when they were
+    /// killed are removed first.
     ///
     /// # Errors
     /// When it cannot be made; without root it never can.
@@ -66,7 +69,8 @@ impl Namespace {
         &self.name
     }
 
-    /// Runs `ip` with the arguments given, separated by spaces, on this namespace, and returns what it printed.
+    /// Runs `ip` with the arguments given, separated by spaces, on this namespace, and returns what
+    /// it printed.
     ///
     /// # Errors
     /// When it fails; with what it printed.
@@ -74,8 +78,8 @@ impl Namespace {
         ip(&format!("-n {} {arguments}", self.name))
     }
 
-    /// A command that will run in this namespace and see the namespace's own /sys, in a process of the number that its caller
-    /// sees.
+    /// A command that will run in this namespace and see the namespace's own /sys, in a process of
+    /// the number that its caller sees.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("ip");
@@ -83,8 +87,8 @@ impl Namespace {
         command
     }
 
-    /// Calls `work` with this thread in this namespace. Sockets and numbers of interfaces belong to the namespace in which
-    /// they were asked for, and stay there wherever they are used.
+    /// Calls `work` with this thread in this namespace. Sockets and numbers of interfaces belong to
+    /// the namespace in which they were asked for, and stay there wherever they are used.
     ///
     /// # Errors
     /// When the namespace cannot be entered, and those of `work`.
@@ -126,7 +130,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.name) {
-            // A panic because nobody takes that would keep others from being removed.
+            // If printing panicked, other namespaces would not be removed.
             let _ = writeln!(io::stderr(), "{error:#}");
         }
     }
@@ -155,7 +159,8 @@ impl End<'_> {
 
     fn configure(&self) -> Result<()> {
         let interface = self.interface;
-        // No duplicate address detection and no router solicitations: addresses work at once, and packets are what tests send.
+        // No duplicate address detection and no router solicitations: addresses work at once, and
+        // packets are what tests send.
         let settings: &[&str] = if self.addresses.iter().any(|(address, _)| address.is_ipv6()) {
             &["accept_dad", "router_solicitations"]
         } else {
@@ -176,8 +181,8 @@ impl End<'_> {
         self.offload_checksums(false)
     }
 
-    /// Says whether the interface may send packets with checksums that the network card is to finish, which a veth pair never
-    /// does.
+    /// Says whether the interface may send packets with checksums that the network card is to
+    /// finish, which a veth pair never does.
     ///
     /// # Errors
     /// When there is no such interface.
@@ -189,8 +194,8 @@ impl End<'_> {
         }
     }
 
-    /// Attaches the program that passes everything on, without which a veth end receives nothing from the XDP program at the
-    /// other end.
+    /// Attaches the program that passes everything on, without which a veth end receives nothing
+    /// from the XDP program at the other end.
     ///
     /// # Errors
     /// When the kernel refuses it.
@@ -202,8 +207,8 @@ impl End<'_> {
     }
 }
 
-/// Connects two ends by a cable, with addresses set and transmit checksum offload off: an XDP program would see
-/// packets of the other end with checksums that nobody has finished.
+/// Connects two ends by a cable, with addresses set and transmit checksum offload off: an XDP
+/// program would see packets of the other end with unfinished checksums.
 ///
 /// # Errors
 /// When the kernel refuses any of it.
@@ -222,8 +227,8 @@ pub fn connect(one: End<'_>, other: End<'_>) -> Result<()> {
     other.configure()
 }
 
-/// Two namespaces with a cable between them: a tracker's host and a host for clients. The clients' end passes on what the
-/// tracker's XDP program sends.
+/// Two namespaces with a cable between them: a tracker's host and a host for clients. The clients'
+/// end passes on what the tracker's XDP program sends.
 #[derive(Debug)]
 pub struct Pair {
     _pass: pass::Attached,
@@ -327,7 +332,8 @@ pub fn require_root() -> Result<()> {
 fn remove(name: &str) -> Result<()> {
     for process in ip(&format!("netns pids {name}"))?.split_whitespace() {
         if let Ok(process) = process.parse() {
-            // SAFETY: takes no pointer. Nobody but the owner of the namespace starts processes in it.
+            // SAFETY: takes no pointer. Nobody but the owner of the namespace starts processes in
+            // it.
             unsafe { libc::kill(process, libc::SIGKILL) };
         }
     }
@@ -361,8 +367,8 @@ pub fn mac_text(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// Work that an interface leaves to its network card, or does for packets together. Set as `ethtool -K` sets it, without
-/// needing ethtool.
+/// Work that an interface leaves to its network card, or does for packets together. Set as
+/// `ethtool -K` sets it, without needing ethtool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offload {
     /// `tx`: checksums of packets sent are left open. `ETHTOOL_STXCSUM`
@@ -383,7 +389,8 @@ impl Offload {
     }
 }
 
-/// A command of `linux/ethtool.h` that takes or gives one word, for an interface of the namespace that the thread is in.
+/// A command of `linux/ethtool.h` that takes or gives one word, for an interface of the namespace
+/// that the thread is in.
 ///
 /// # Errors
 /// When there is no such interface, or the kernel refuses.
@@ -406,7 +413,8 @@ pub fn ethtool(interface: &str, command: u32, data: u32) -> Result<u32> {
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").context("cannot open a socket for ioctl")?;
-    // SAFETY: request and value live until the call returns; the kernel reads and writes them only during it.
+    // SAFETY: request and value live until the call returns; the kernel reads and writes them only
+    // during it.
     if unsafe { libc::ioctl(socket.as_raw_fd(), ETHTOOL, &raw mut request) } != 0 {
         bail!("ethtool command {command:#x} on {interface} (ioctl SIOCETHTOOL): {}", io::Error::last_os_error());
     }

@@ -1,5 +1,6 @@
-//! `println!` and `eprintln!` as xtask has them: unlike the standard ones they do not panic when nobody takes what is
-//! printed (a closed pipe, a full disk). A playground is to be cleared away all the same, and a benchmark's files written.
+//! `println!` and `eprintln!` that do not panic when printing fails (a closed pipe, a full disk),
+//! as the standard ones do: a playground has to be removed all the same, and a benchmark's files to
+//! be written.
 
 #[macro_export]
 macro_rules! println {

@@ -1,7 +1,8 @@
-//! Ethernet frames that carry UDP datagrams: a builder with a knob for every field that can be wrong, and a parser of
-//! replies that checks every header, length and checksum.
+//! Ethernet frames that carry UDP datagrams: a builder with a knob for every field that can be
+//! wrong, and a parser of replies that checks every header, length and checksum.
 //!
-//! Written from the RFCs and not with `tracker_common`: a test must not share the mistakes of what it tests.
+//! Written from the RFCs and not with `tracker_common`: a test must not share the mistakes of what
+//! it tests.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -42,7 +43,8 @@ pub enum Checksum {
     Wrong,
     /// Zero: over IPv4, UDP without a checksum.
     Zero,
-    /// The sum of the pseudo-header only, as a sender leaves it to a network card that computes the rest.
+    /// The sum of the pseudo-header only, as a sender leaves it to a network card that computes the
+    /// rest.
     Unfinished,
 }
 
@@ -216,7 +218,8 @@ impl Frame {
         frame.extend(source.octets());
         frame.extend(destination.octets());
         if self.extension.is_some() {
-            // Next header, length 0 for 8 bytes; then, read as options, one PadN that fills the rest.
+            // Next header, length 0 for 8 bytes; then, read as options, one PadN that fills the
+            // rest.
             frame.extend([self.protocol, 0, 1, 4, 0, 0, 0, 0]);
         }
     }
@@ -258,8 +261,9 @@ impl Datagram {
     /// Takes a frame apart.
     ///
     /// # Errors
-    /// Anything that a picky receiver could refuse: a wrong length or checksum anywhere, a missing UDP checksum, bytes after the
-    /// packet beyond Ethernet's minimum, IPv4 options, fragments, a used-up TTL.
+    /// Anything that a picky receiver could refuse: a wrong length or checksum anywhere, a missing
+    /// UDP checksum, bytes after the packet beyond Ethernet's minimum, IPv4 options, fragments, a
+    /// used-up TTL.
     pub fn parse(frame: &[u8]) -> Result<Self> {
         let mut rest = Reader(frame);
         let destination_mac = rest.take::<6>()?;
@@ -371,8 +375,8 @@ fn pseudo_header(source: IpAddr, destination: IpAddr, udp_length: usize) -> Vec<
     header
 }
 
-/// The Internet checksum (RFC 1071) of parts that all but the last have an even length; 0 over data that holds its own right
-/// checksum.
+/// The Internet checksum (RFC 1071) of parts that all but the last have an even length; 0 over data
+/// that holds its own right checksum.
 fn internet_checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0_u32;
     for part in parts {

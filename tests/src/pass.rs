@@ -1,7 +1,7 @@
 //! An XDP program that passes every packet on.
 //!
-//! A veth end takes what the XDP program at the other end transmits only while it runs one itself. Two
-//! instructions need no object file, so they are handed to the kernel as they are.
+//! A veth end takes what the XDP program at the other end transmits only while it runs one itself.
+//! Two instructions need no object file, so they are handed to the kernel as they are.
 
 use crate::bpf::{self, LINK_CREATE, PROG_LOAD};
 use anyhow::{Context as _, Result, bail};
@@ -46,7 +46,8 @@ struct LinkCreate {
 /// Attaches it to an interface of the calling thread's network namespace, in native mode.
 ///
 /// # Errors
-/// When there is no such interface, or the kernel refuses: without root, or if another XDP program is there.
+/// When there is no such interface, or the kernel refuses: without root, or if another XDP program
+/// is there.
 pub fn attach(interface: &str) -> Result<Attached> {
     let name = CString::new(interface).context("the name of the interface")?;
     // SAFETY: a string that ends with zero and outlives the call.

@@ -1,5 +1,5 @@
-//! Sockets that send and receive whole Ethernet frames, VLAN tags included: what a kernel without VLAN interfaces, or a
-//! client that never sends such a frame, cannot do otherwise.
+//! Sockets that send and receive whole Ethernet frames, VLAN tags included: what a kernel without
+//! VLAN interfaces, or a client that never sends such a frame, cannot do otherwise.
 
 use crate::{
     namespace::Namespace,
@@ -137,7 +137,8 @@ fn stripped_tag(message: &libc::msghdr) -> Option<Tag> {
     // SAFETY: the kernel has filled the message in, and its control buffer is alive.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
-        // SAFETY: not null, so it points to a whole header inside the control buffer, which is aligned for it.
+        // SAFETY: not null, so it points to a whole header inside the control buffer, which is
+        // aligned for it.
         let found = unsafe { *header };
         if found.cmsg_level == libc::SOL_PACKET && found.cmsg_type == libc::PACKET_AUXDATA {
             // SAFETY: data of this type is a `tpacket_auxdata`.

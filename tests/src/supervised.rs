@@ -1,5 +1,5 @@
-//! Supervision of child processes: each is started, waited for until it is ready, stopped by its own id, and ended when
-//! nobody wants it any more. What it prints is kept.
+//! Supervision of child processes: each is started, waited for until it is ready, stopped by its
+//! own id, and ended at the latest when its handle is dropped. What it prints is kept.
 
 use crate::interrupt;
 use anyhow::{Context as _, Result, bail};
@@ -45,7 +45,8 @@ pub enum Stream {
 /// How a child is made to end.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {
-    /// The signal that it gets when the thread that started it ends first, as it does when this process is killed.
+    /// The signal that it gets when the thread that started it ends first, as it does when this
+    /// process is killed.
     pub orphaned: libc::c_int,
     /// How long it may take to end after SIGTERM before it is killed. Zero: it is killed at once.
     pub grace: Duration,
@@ -75,8 +76,8 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Starts `command`, with nothing on its standard input and in a process group of its own: Ctrl-C reaches this process
-    /// alone, which then ends its children.
+    /// Starts `command`, with nothing on its standard input and in a process group of its own:
+    /// Ctrl-C reaches this process alone, which then ends its children.
     ///
     /// # Errors
     /// When the file for what it prints cannot be made, or the program cannot be started.
@@ -192,8 +193,8 @@ impl Supervised {
     /// Calls `ready` again and again until it succeeds, and returns what it gave.
     ///
     /// # Errors
-    /// When the child ends, when `ready` still fails after `limit`, with its last error, or when this process is asked to
-    /// end.
+    /// When the child ends, when `ready` still fails after `limit`, with its last error, or when
+    /// this process is asked to end.
     pub fn wait_until_ready<T>(&mut self, limit: Duration, mut ready: impl FnMut() -> Result<T>) -> Result<T> {
         let deadline = Instant::now() + limit;
         loop {
@@ -261,7 +262,8 @@ impl Supervised {
     /// Ends it, waits for that, and for all that it has printed.
     ///
     /// # Errors
-    /// When it was gone already, or had to be killed although it had its time; with what it has printed.
+    /// When it was gone already, or had to be killed although it had its time; with what it has
+    /// printed.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.ensure_running()?;
         let status = self.end();

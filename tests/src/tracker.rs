@@ -31,7 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Tracker(Supervised);
 
 impl Tracker {
-    /// Starts `tracker run` with the options given, and waits until it answers HTTP on its default port.
+    /// Starts `tracker run` with the options given, and waits until it answers HTTP on its default
+    /// port.
     ///
     /// # Errors
     /// When it ends or does not answer within half a minute; with what it printed.
@@ -133,8 +134,8 @@ fn find_binary() -> Result<PathBuf> {
         ensure!(path.is_file(), "{BINARY_VARIABLE} says {}, which is not there", path.display());
         return Ok(path);
     }
-    // `cargo test` builds a package's binaries for that package's own tests only. The target directory is the one that this
-    // test was built in: <target>/<profile>/deps/<test>.
+    // `cargo test` builds a package's binaries for that package's own tests only. The target
+    // directory is the one that this test was built in: <target>/<profile>/deps/<test>.
     let test = env::current_exe().context("the test does not know where it is")?;
     let target = test.ancestors().nth(3).context("the test is not in a target directory")?;
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

@@ -1,4 +1,5 @@
-//! Real BitTorrent clients, each on a host of its own, that find each other through the tracker alone and finish a transfer.
+//! Real BitTorrent clients, each on a host of its own, that find each other through the tracker
+//! alone and finish a transfer.
 
 use std::{
     fs,
@@ -29,7 +30,8 @@ fn content() -> Vec<u8> {
     (0..700_000_u32).flat_map(|number| number.wrapping_mul(0x9e37_79b9).to_be_bytes()).collect()
 }
 
-/// A host of a client, which is joined to the tracker's host and reaches the other client through it.
+/// A host of a client, which is joined to the tracker's host and reaches the other client through
+/// it.
 struct Host {
     _pass: Attached,
     namespace: Namespace,
@@ -170,8 +172,8 @@ fn libtorrent(host: &Host, ipv4: bool, torrent: &Path, directory: &Path) -> Comm
     command
 }
 
-/// One client has a file, the other one wants it, and only the tracker can bring them together. Gives the tracker's
-/// metrics afterwards.
+/// One client has a file, the other one wants it, and only the tracker can bring them together.
+/// Gives the tracker's metrics afterwards.
 fn transfer(scheme: &str, ipv4: bool, leech: Leech) -> Metrics {
     let server = Namespace::new().expect("a namespace");
     for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {

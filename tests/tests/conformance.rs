@@ -1,5 +1,5 @@
-//! Every row of the decision table, on every backend; and all backends have to give the same answers, to the rows as well
-//! as to whatever else may come.
+//! Every row of the decision table, on every backend; and all backends have to give the same
+//! answers, to the rows as well as to whatever else may come.
 
 mod backends;
 
@@ -192,8 +192,8 @@ impl Datagram {
     }
 }
 
-/// A reply without its random parts. Which peers are given is random only if there are more than were wanted; of those here
-/// there are never more than 50.
+/// A reply without its random parts. Which peers are given is random only if there are more than
+/// were wanted; of those here there are never more than 50.
 fn normal(reply: &[u8], ipv4: bool, wanted: i32) -> Reply {
     let mut reply = Reply::parse(reply, ipv4).expect("a reply");
     if let Reply::Announce { interval, peers, .. } = &mut reply {
@@ -239,7 +239,8 @@ fn random_datagrams_are_answered_alike_by_xdp_and_the_host_build() {
                     prop_assert_eq!(normal(&host, ipv4, wanted), normal(&xdp, ipv4, wanted), "{:?}", datagram);
                 }
                 (Ok(Outcome::Silence), Ok(Outcome::Unanswered(_))) => {}
-                // Too long for the program; that it leaves the answer to the sockets changes what is stored.
+                // Too long for the program; that it leaves the answer to the sockets changes what
+                // is stored.
                 (Ok(Outcome::Answered(_)), Ok(Outcome::Unanswered(_))) if frame.payload.len() > 1496 => break,
                 (host, xdp) => prop_assert!(false, "{:?}: {:?} and {:?}", datagram, host, xdp),
             }

@@ -1,5 +1,5 @@
-//! How many peers a driver leaves room for in a reply: on a veth pair, and on the network cards of a guest of
-//! `cargo xtask kernels`. The rows that are printed are the table of docs/operation.md.
+//! How many peers a driver leaves room for in a reply: on a veth pair, and on the network cards of
+//! a guest of `cargo xtask kernels`. The rows that are printed are the table of docs/operation.md.
 
 use std::{collections::BTreeSet, fs, net::SocketAddr};
 use tracker_tests::{
@@ -18,11 +18,13 @@ const MEMBERS: [(bool, u16); 2] = [(true, 210), (false, 84)];
 /// What is asked for, by family: usual, and the most that a reply can hold.
 const WANTED: [(bool, i32); 4] = [(true, 50), (true, 200), (false, 50), (false, 74)];
 
-/// Clients that ask, and what they ask together. Several, so that several queues have something to do.
+/// Clients that ask, and what they ask together. Several, so that several queues have something to
+/// do.
 const CLIENTS: u8 = 4;
 const ANNOUNCES: u64 = CLIENTS as u64 * WANTED.len() as u64;
 
-/// The least that comes back where there is as little room as a veth pair has, or generic XDP on packets that were copied.
+/// The least that comes back where there is as little room as a veth pair has, or generic XDP on
+/// packets that were copied.
 fn fitting(ipv4: bool) -> usize {
     if ipv4 { 45 } else { 15 }
 }
@@ -43,7 +45,8 @@ struct Row {
     number: u8,
     name: &'static str,
     link: Link,
-    /// Whether there is native XDP; then a reply by it has all the peers that one by sockets has, unless it is a veth pair.
+    /// Whether there is native XDP; then a reply by it has all the peers that one by sockets has,
+    /// unless it is a veth pair.
     native: bool,
     is_veth: bool,
     /// Whether packets come by several queues.
@@ -113,8 +116,8 @@ impl Row {
     }
 }
 
-/// Starts the tracker on the links of `rows`, fills it, and asks over each. Prints a row of the table for each that has
-/// answered, and gives what each was given, or what went wrong.
+/// Starts the tracker on the links of `rows`, fills it, and asks over each. Prints a row of the
+/// table for each that has answered, and gives what each was given, or what went wrong.
 fn run(server: &Namespace, asked: &str, rows: &[&Row]) -> Vec<Result<Given, String>> {
     let mut options =
         vec!["--xdp-mode", asked, "--max-torrents", "1000", "--max-peers", "10000", "--path-mtu-v6", "1400"];
@@ -146,8 +149,8 @@ fn text(error: anyhow::Error) -> String {
     format!("{error:#}")
 }
 
-/// The number of peers in the replies to [`WANTED`], how many of the [`ANNOUNCES`] were answered by XDP, and how many queues
-/// have received.
+/// The number of peers in the replies to [`WANTED`], how many of the [`ANNOUNCES`] were answered by
+/// XDP, and how many queues have received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Given {
     peers: [usize; WANTED.len()],
@@ -159,7 +162,8 @@ fn answered(metrics: &Metrics, path: &str) -> u64 {
     metrics.sum("tracker_requests_answered_total", &[("path", path), ("request", "announce")]) as u64
 }
 
-/// What is wrong with replies, compared with those of sockets. `whole` says whether every reply has to have as many peers.
+/// What is wrong with replies, compared with those of sockets. `whole` says whether every reply has
+/// to have as many peers.
 fn judge(whole: bool, queues: bool, given: Given, sockets: Given) -> Result<(), String> {
     if queues && given.queues < 2 {
         return Err(format!("packets came by {} queues", given.queues));
@@ -186,7 +190,8 @@ fn replies_have_the_peers_that_drivers_leave_room_for() {
     // What sockets answer does not depend on the driver.
     let sockets = run(&server, "off", &[&rows[0]]).remove(0).expect("sockets answer");
     let mut wrong = Vec::new();
-    // In mode auto each interface has the best that its driver can; generic XDP then for those that have shown native.
+    // In mode auto each interface has the best that its driver can; generic XDP then for those that
+    // have shown native.
     let native: Vec<_> = rows.iter().filter(|row| row.native).collect();
     for (asked, rows) in [("auto", rows.iter().collect()), ("generic", native)] {
         for (row, given) in rows.iter().zip(run(&server, asked, &rows)) {

@@ -19,7 +19,8 @@ const BUDGET: f64 = (16 << 20) as f64;
 /// What it says of each connection, whatever it holds.
 const PER_CONNECTION: f64 = 3072.0;
 
-/// What a measurement of the resident memory is off by: memory that has been given back stays with the process for a while.
+/// What a measurement of the resident memory is off by: memory that has been given back stays with
+/// the process for a while.
 const TOLERANCE: f64 = (4 << 20) as f64;
 
 /// A connection that takes as little as the kernel lets it.
@@ -80,8 +81,9 @@ fn connections_that_take_nothing_or_never_finish_cost_what_is_documented() {
                 most = most.max(resident(&tracker) - before);
             }
         }
-        // Their time is over after 10 seconds; until then they hold what they can. Somebody who behaves is answered, though not
-        // at once, as the daemon has thousands of requests before him.
+        // The daemon closes these connections after 10 seconds; until then they hold what they
+        // can. A client that behaves is answered, though not at once: thousands of requests came
+        // before its own.
         let start = Instant::now();
         let mut answered = false;
         while start.elapsed() < Duration::from_secs(4) || !answered {

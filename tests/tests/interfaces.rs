@@ -1,5 +1,6 @@
-//! What becomes of XDP while interfaces and addresses come and go under the running daemon, and other programs with them:
-//! real interfaces in network namespaces, and counters that say who has answered.
+//! What becomes of XDP while interfaces and addresses come and go under the running daemon, and
+//! other programs with them: real interfaces in network namespaces, and counters that say who has
+//! answered.
 
 use std::{
     fs,
@@ -172,7 +173,8 @@ impl Hosts {
         }
     }
 
-    /// Takes whatever holds a program on the tracker's interface off it, as `bpftool link detach` does.
+    /// Takes whatever holds a program on the tracker's interface off it, as `bpftool link detach`
+    /// does.
     fn detach(&self, interface: &str) {
         self.server
             .enter(|| {
@@ -213,13 +215,14 @@ fn interface_that_comes_late_is_attached_to() {
 fn only_interface_is_waited_for_but_not_for_ever() {
     let hosts = Hosts::new();
     for mode in ["native", "generic"] {
-        let error =
-            hosts.start(&["--interface", "never0", "--xdp-mode", mode]).expect_err("it never comes").to_string();
+        let error = hosts.start(&["--interface", "never0", "--xdp-mode", mode]).expect_err("it never comes");
+        let error = format!("{error:#}");
         assert!(error.contains("no network interface never0") && error.contains("waiting"), "{mode}: {error}");
     }
     // Not waited for: it is there, and will never do.
     for mode in ["auto", "native"] {
-        let error = hosts.start(&["--interface", "lo", "--xdp-mode", mode]).expect_err("no Ethernet").to_string();
+        let error = hosts.start(&["--interface", "lo", "--xdp-mode", mode]).expect_err("no Ethernet");
+        let error = format!("{error:#}");
         assert!(error.contains("not an Ethernet interface") && !error.contains("waiting"), "{mode}: {error}");
     }
     let tracker = thread::scope(|scope| {
@@ -527,7 +530,8 @@ fn lost_notifications_lose_no_change() {
     let tracker = hosts.start(&["--interface", SERVER, "--xdp-mode", "native"]).expect("the tracker runs");
     let process = libc::pid_t::try_from(tracker.process()).expect("a number");
     let signal = |signal| {
-        // SAFETY: takes no pointer; the child has not been waited for, so the number is still its own.
+        // SAFETY: takes no pointer; the child has not been waited for, so the number is still its
+        // own.
         assert_eq!(unsafe { libc::kill(process, signal) }, 0);
     };
     signal(libc::SIGSTOP);
@@ -589,7 +593,8 @@ impl Group {
             Some(path) => {
                 (Path::new("/sys/fs/cgroup/memory").join(path.trim_start_matches('/')), "memory.limit_in_bytes")
             }
-            // A group of version 2 that has processes gives no limits to those below it, except the first one.
+            // A group of version 2 that has processes gives no limits to those below it, except the
+            // first one.
             None => (PathBuf::from("/sys/fs/cgroup"), "memory.max"),
         };
         let group = parent.join(format!("tracker-test-{}", process::id()));
@@ -603,7 +608,8 @@ impl Group {
         let processes = self.0.join("cgroup.procs");
         Tracker::start_in(&hosts.server, options, |command| {
             let path = std::ffi::CString::new(processes.to_str().expect("UTF-8")).expect("no zero");
-            // SAFETY: between fork and exec only system calls are made, on memory that the child has a copy of.
+            // SAFETY: between fork and exec only system calls are made, on memory that the child
+            // has a copy of.
             unsafe {
                 command.pre_exec(move || {
                     let file = libc::open(path.as_ptr(), libc::O_WRONLY);
@@ -634,7 +640,7 @@ fn control_group_without_room_for_the_maps_is_said_and_not_died_of() {
     let _pass = hosts.pass(CLIENT);
     let group = Group::new(100 << 20);
     let forced = [&options[..], &["--xdp-mode", "native"]].concat();
-    let error = group.start(&hosts, &forced).expect_err("there is no room").to_string();
+    let error = format!("{:#}", group.start(&hosts, &forced).expect_err("there is no room"));
     for part in ["control group", "100.0 MiB", "--max-torrents", "--xdp-mode off", "exit status: 1"] {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }

@@ -1,5 +1,5 @@
-//! The daemon as a process: whatever its standard error and output are, whatever signals come, and whatever lies where it
-//! keeps its key, it starts and goes on serving.
+//! The daemon as a process: whatever its standard error and output are, whatever signals come, and
+//! whatever lies where it keeps its key, it starts and goes on serving.
 
 #[path = "process/daemon.rs"]
 mod daemon;
@@ -270,7 +270,8 @@ fn whatever_lies_where_the_key_is_kept_it_starts_and_keeps_a_good_one() {
     for (name, prepare, said, stays) in rows {
         let directory = Directory::new("key");
         prepare(&directory.0);
-        // Left behind by a process that is gone, and by one that had the number which the daemon gets in a container.
+        // Left behind by a process that is gone, and by one that had the number which the daemon
+        // gets in a container.
         fs::write(directory.0.join("connection.key.4194999"), "").expect("a file");
         let state = directory.0.to_str().expect("UTF-8");
         let mut daemon = Daemon::start(&namespace, Stderr::Read, &["run", "--state-dir", state]);
@@ -294,7 +295,8 @@ fn whatever_lies_where_the_key_is_kept_it_starts_and_keeps_a_good_one() {
 
 #[test]
 fn key_that_cannot_be_kept_is_made_in_memory_with_a_warning() {
-    // What a shell does before it becomes the daemon, in a mount namespace of its own; $D is the state directory.
+    // What a shell does before it becomes the daemon, in a mount namespace of its own; $D is the
+    // state directory.
     let rows = [
         ("a directory of that name", "mkdir -p $D/connection.key/x", "directory"),
         ("a full disk", "mount -t tmpfs -o size=4k none $D; head -c 4096 /dev/zero >$D/full", "No space left"),
@@ -349,7 +351,8 @@ fn missing_state_directory_is_made_and_two_trackers_share_its_key() {
     }
     let key = fs::read(state.join(KEY)).expect("a key");
     let ids: Vec<u64> = daemons.iter().map(Daemon::connection_id).collect();
-    // The clock gives the same second or the next one; the key gives the rest, and wrong ids are refused.
+    // The clock gives the same second or the next one; the key gives the rest, and wrong ids are
+    // refused.
     for daemon in &mut daemons {
         for id in &ids {
             assert!(daemon.accepts(*id), "all have the key {key:?}: {}", daemon.log());

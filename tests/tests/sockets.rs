@@ -1,5 +1,5 @@
-//! The daemon's own sockets, without XDP: which addresses they can be bound to and when, what they answer and what they do
-//! not, and what is said when something is lost.
+//! The daemon's own sockets, without XDP: which addresses they can be bound to and when, what they
+//! answer and what they do not, and what is said when something is lost.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
@@ -466,7 +466,8 @@ fn lost_packets_are_counted_and_said() {
         let asked = if listening.contains('[') { address(listening) } else { address("127.0.0.1:7011") };
         let socket = host.enter(|| Ok(UdpSocket::bind(any(asked))?)).expect("a socket");
         let signal = |signal| {
-            // SAFETY: takes no pointer; the child has not been waited for, so the number is its own.
+            // SAFETY: takes no pointer; the child has not been waited for, so the number is its
+            // own.
             unsafe { libc::kill(tracker.process().cast_signed(), signal) };
         };
         signal(libc::SIGSTOP);

@@ -1,9 +1,10 @@
-//! The structure of the sources: on which floor each module of `tracker-common` is, how long files are, and how many
-//! parameters functions have.
+//! The structure of the sources: on which floor each module of `tracker-common` is, how long files
+//! are, and how many parameters functions have.
 //!
-//! The floors are a list in `tracker-common/floors.toml`, from bottom to top. A module may use what is below it, and what
-//! is on its own floor unless that uses it in turn. What is only there for unit tests may use anything. Lists that fit
-//! the sources as they are, of floors and of what is too long, are printed by
+//! The floors are a list in `tracker-common/floors.toml`, from bottom to top. A module may use what
+//! is below it, and what is on its own floor unless that uses it in turn. What is only there for
+//! unit tests may use anything. Lists that fit the sources as they are, of floors and of what is
+//! too long, are printed by
 //! `cargo test -p tracker-tests --test structure -- --ignored --nocapture`.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "of all that Rust has, few things matter here")]
@@ -29,8 +30,8 @@ use tracker_tests::workspace;
 const SOURCES: [&str; 6] =
     ["bench/ebpf/src", "bench/src", "tracker-common/src", "tracker-ebpf/src", "tracker-user/src", "xtask/src"];
 
-/// What is too long for the time being: files by their paths, functions as `path: name`. An exception that is no longer
-/// needed has to go.
+/// What is too long for the time being: files by their paths, functions as `path: name`. An
+/// exception that is no longer needed has to go.
 const TOO_LONG: &str = include_str!("structure/too_long.txt");
 
 fn common() -> (Package, PathBuf) {
@@ -45,6 +46,23 @@ fn no_module_of_tracker_common_uses_one_above_it() {
     let floors = Floors::parse(&list).expect("a list of floors");
     let wrong = floors.check(&package, "tracker-common/src");
     assert!(wrong.is_empty(), "see tracker-common/floors.toml:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn modules_of_tools_use_each_other_in_no_circle() {
+    for directory in ["bench/src", "xtask/src"] {
+        let package = Package::read("main.rs", &below(&workspace::root().join(directory))).expect("sources");
+        assert!(package.names().len() > 10, "{directory}");
+        let circles = floors::circles(&package, directory);
+        assert!(circles.is_empty(), "{}", circles.join("\n"));
+    }
+}
+
+#[test]
+fn wings_of_the_daemon_use_each_other_in_no_circle() {
+    let package = Package::read("lib.rs", &below(&workspace::root().join("tracker-user/src"))).expect("sources");
+    let circles = floors::circles_of_wings(&package, "tracker-user/src");
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
 #[test]
@@ -233,8 +251,25 @@ fn list_of_floors_has_to_be_exact() {
         assert!(Floors::parse(broken).is_err(), "{broken}");
     }
     assert_eq!(floors::fitting(&package(&FILES)), [["high", "low"]]);
+    assert_eq!(floors::circles(&package(&FILES), "src"), ["src/high.rs:1: high -> low", "src/low.rs:1: low -> high"]);
     let tower = [("lib.rs", "mod a; mod b;"), ("a.rs", "use crate::b;"), ("b.rs", "")];
     assert_eq!(floors::fitting(&package(&tower)), [["b"], ["a"]]);
+    assert!(floors::circles(&package(&tower), "src").is_empty());
+
+    // Each of `a` and `b` uses the other, though none of their modules does.
+    let mut wings = [
+        ("lib.rs", "mod a; mod b;"),
+        ("a/mod.rs", "mod one; pub mod two;"),
+        ("a/one.rs", "use crate::b::two;"),
+        ("a/two.rs", ""),
+        ("b/mod.rs", "mod one; pub mod two;"),
+        ("b/one.rs", "use crate::a::two;"),
+        ("b/two.rs", ""),
+    ];
+    assert!(floors::circles(&package(&wings), "src").is_empty());
+    assert_eq!(floors::circles_of_wings(&package(&wings), "src"), ["src/a/one.rs:1: a -> b", "src/b/one.rs:1: b -> a"]);
+    wings[5].1 = "";
+    assert!(floors::circles_of_wings(&package(&wings), "src").is_empty());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The daemon with native XDP on one end of a veth pair, clients on the other end: real packets, and counters that say who
-//! has answered them.
+//! The daemon with native XDP on one end of a veth pair, clients on the other end: real packets,
+//! and counters that say who has answered them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,8 @@ use tracker_tests::{
 
 const PORT: u16 = 6969;
 
-/// One test at a time: two busy clients and two trackers on the two cores of a small machine would wait for each other.
+/// One test at a time: two busy clients and two trackers on the two cores of a small machine would
+/// wait for each other.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -115,8 +116,9 @@ fn announces_and_scrapes_are_answered_by_xdp() {
     }
 }
 
-/// A frame from a socket leaves the program little room behind it and some in front of it. What fits is given, and where that
-/// would be fewer peers than a client is given by default, the sockets answer.
+/// A frame from a socket leaves the program little room behind it and some in front of it. What
+/// fits is given, and where that would be fewer peers than a client is given by default, the
+/// sockets answer.
 fn replies_have_the_peers_that_are_usual(mode: &str) {
     let site = Site::with(&["--xdp-mode", mode]);
     for (ipv4, most) in [(true, 200), (false, 67)] {
@@ -147,7 +149,7 @@ fn replies_have_the_peers_that_are_usual(mode: &str) {
     }
 }
 
-/// Peers that a client is given who does not say how many it wants.
+/// Peers in the reply to an announce without `num_want`.
 const USUAL: usize = 50;
 
 #[test]
@@ -176,19 +178,19 @@ fn peers_of_private_networks_are_given_to_those_of_private_networks() {
         for address in [public, private] {
             fill(&mut client_at(address), info_hash, ports.clone(), 4);
         }
-        for (asker, expected) in [(public, at(public)), (private, &at(public) | &at(private))] {
-            let mut one = client_at(asker);
-            let own = SocketAddr::new(asker, 1000);
+        for (requester, expected) in [(public, at(public)), (private, &at(public) | &at(private))] {
+            let mut one = client_at(requester);
+            let own = SocketAddr::new(requester, 1000);
             let mut seen = BTreeSet::new();
             for _ in 0..20 {
                 let announced = one.announce(&Announce::new(info_hash, 1000)).expect("answered");
                 let given: BTreeSet<_> = announced.peers.into_iter().collect();
-                assert!(given.is_subset(&expected) && !given.contains(&own), "{asker} was given {given:?}");
-                assert_eq!(given.len(), (expected.len() - 1).min(USUAL), "{asker}, {size} of each");
+                assert!(given.is_subset(&expected) && !given.contains(&own), "{requester} was given {given:?}");
+                assert_eq!(given.len(), (expected.len() - 1).min(USUAL), "{requester}, {size} of each");
                 assert_eq!(announced.seeders + announced.leechers, 2 * size);
                 seen.extend(given);
             }
-            assert_eq!(seen.len(), expected.len() - 1, "{asker} sees all in the end");
+            assert_eq!(seen.len(), expected.len() - 1, "{requester} sees all in the end");
         }
     }
     let metrics = site.metrics();
@@ -205,7 +207,8 @@ struct RawClient {
 impl RawClient {
     fn new(site: &Site, ipv4: bool) -> Self {
         let socket = RawSocket::open(&site.pair.client, Pair::CLIENT_INTERFACE).expect("a packet socket");
-        // An address that no socket of this host has, so that nobody here says that the port is closed.
+        // An address that no socket of this host has, so that nobody here says that the port is
+        // closed.
         let source = SocketAddr::new(client(0, ipv4), 45_678);
         Self { socket, frame: Frame::udp(Pair::CLIENT_MAC, Pair::SERVER_MAC, source, server(ipv4)) }
     }
@@ -258,7 +261,8 @@ fn what_xdp_passes_on_is_answered_by_the_sockets() {
         let mut one = site.client(2, ipv4);
         fill(&mut one, torrent(u32::from(ipv4)), 1000..=1009, 4);
         let before = site.metrics();
-        // More than fits into one packet: the kernel cuts it into fragments and puts them together again.
+        // More than fits into one packet: the kernel cuts it into fragments and puts them together
+        // again.
         let counts = one.scrape(&[torrent(u32::from(ipv4)); 100]).expect("answered");
         let swarm = site.client(2, ipv4).scrape(&[torrent(u32::from(ipv4))]).expect("answered")[0];
         assert_eq!(counts, [swarm; 74]);
@@ -304,7 +308,8 @@ fn odd_frames_are_neither_answered_nor_in_the_way() {
     for frame in &odd {
         one.socket.send(&frame.bytes()).expect("sent");
     }
-    // Would any of them have been answered, it would be the first to arrive here; and the torrent would be known.
+    // Would any of them have been answered, it would be the first to arrive here; and the torrent
+    // would be known.
     let reply = one.ask(bep15::scrape(connection_id, 0x77, &[torrent(1)]));
     assert_eq!(reply, Reply::Scrape { transaction: 0x77, torrents: vec![Counts::default()] });
 }
@@ -355,7 +360,8 @@ fn hundred_thousand_announces_into_a_thousand_swarms_are_counted_exactly() {
         let source = client(client_number, client_number.is_multiple_of(2));
         let batch = number..ANNOUNCES.min(number + IN_FLIGHT as u32);
         for number in batch.clone() {
-            // Mixed so that every swarm sees every client, and most peers come back as something else.
+            // Mixed so that every swarm sees every client, and most peers come back as something
+            // else.
             let mixed = number.wrapping_mul(0x9e37_79b9);
             let swarm = mixed % TORRENTS;
             let port = 1 + (mixed >> 12) as u16 % 40;
@@ -408,7 +414,8 @@ fn hundred_thousand_announces_into_a_thousand_swarms_are_counted_exactly() {
         .collect();
     let torrents: Vec<_> = (0..TORRENTS).map(torrent).collect();
     for (torrents, expected) in torrents.chunks(50).zip(expected.chunks(50)) {
-        // A second completion of a peer counts only if it was not counted before, which the model does not know.
+        // A second completion of a peer counts only if it was not counted before, which the model
+        // does not know.
         let by_udp = clients[0].scrape(torrents).expect("answered");
         let by_http = http_scrape(&site.pair.client, server(true), torrents).expect("answered");
         assert_eq!(by_udp, by_http);

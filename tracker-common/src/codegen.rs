@@ -1,8 +1,9 @@
-//! Numbers in the form that LLVM must not improve on, because of the kernel's verifier: arithmetic without branches, and bounds
-//! that stay where they are written.
+//! Numbers in the form that LLVM must not improve on, because of the kernel's verifier: arithmetic
+//! without branches, and bounds that stay where they are written.
 
-/// The number itself, without what the compiler knows about it (libbpf's `barrier_var`): where a bound that the verifier has to see
-/// would otherwise be checked on another form of the number than the one that is used.
+/// The number itself, without what the compiler knows about it (libbpf's `barrier_var`): where a
+/// bound that the verifier has to see would otherwise be checked on another form of the number than
+/// the one that is used.
 #[inline(always)]
 #[must_use]
 pub fn barrier_var(number: u64) -> u64 {
@@ -19,7 +20,8 @@ pub fn barrier_var(number: u64) -> u64 {
     number
 }
 
-/// 1 if the number is not 0, else 0; without a branch, which would double the verifier's paths with every slot of a chunk.
+/// 1 if the number is not 0, else 0; without a branch, which would double the verifier's paths with
+/// every slot of a chunk.
 #[inline(always)]
 #[must_use]
 pub fn is_nonzero(number: u64) -> u64 {
@@ -39,7 +41,8 @@ fn negative(number: u64) -> u64 {
     number.wrapping_neg()
 }
 
-/// In assembly, because LLVM knows what `x | -x` is for and would make it a comparison: BPF has no conditional move.
+/// In assembly, because LLVM knows what `x | -x` is for and would make it a comparison: BPF has no
+/// conditional move.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 fn negative(number: u64) -> u64 {

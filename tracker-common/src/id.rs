@@ -13,7 +13,8 @@ macro_rules! id {
             pub struct $name(u32);
 
             impl $name {
-                /// The record with this number, counted from 0. It may be out of range: whoever looks the record up checks.
+                /// The record with this number, counted from 0. It may be out of range: whoever
+                /// looks the record up checks.
                 #[inline(always)]
                 #[must_use]
                 pub const fn new(number: u32) -> Self {

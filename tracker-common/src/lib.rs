@@ -1,5 +1,6 @@
-//! What decides anything about the protocol or the store: wire formats, connection ids, and the swarm store's layout and
-//! algorithms. Knows neither BPF nor sockets; compiled into the XDP program, into the daemon and into tests.
+//! What decides anything about the protocol or the store: wire formats, connection ids, and the
+//! swarm store's layout and algorithms. Knows neither BPF nor sockets; compiled into the XDP
+//! program, into the daemon and into tests.
 //!
 //! # Layout
 //!

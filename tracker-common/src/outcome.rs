@@ -1,10 +1,12 @@
-//! What became of a request, and what happened in the store: every outcome has a name, a sentence and a counter.
+//! What became of a request, and what happened in the store: every outcome has a name, a sentence
+//! and a counter.
 //!
-//! The XDP program and every thread of the daemon count in an array of [`COUNTERS`] 64-bit numbers of their own: first the
-//! [`Event`]s, then the [`Reason`]s, then [`REFRESH_AGES`] for known peers that announced again. The daemon adds them up.
+//! The XDP program and every thread of the daemon count in an array of [`COUNTERS`] 64-bit numbers
+//! of their own: first the [`Event`]s, then the [`Reason`]s, then [`REFRESH_AGES`] for known peers
+//! that announced again. The daemon adds them up.
 
-/// Declares an enum whose variants carry a metric label and a sentence for people, and optionally one value more. The
-/// discriminants count from the given number on.
+/// Declares an enum whose variants carry a metric label and a sentence for people, and optionally
+/// one value more. The discriminants count from the given number on.
 #[macro_export]
 macro_rules! labelled {
     (
@@ -150,7 +152,8 @@ impl Event {
 }
 
 labelled! {
-    /// Why the XDP program left a frame to the kernel: it is not for us, not understood, or has no room for the reply.
+    /// Why the XDP program left a frame to the kernel: it is not for us, not understood, or has no
+    /// room for the reply.
     FrameReason from (0) {
         NotIp = "not_ip", "not an IPv4 or IPv6 packet";
         VlanStack = "vlan_stack", "more than one VLAN tag";
@@ -188,8 +191,8 @@ labelled! {
     }
 }
 
-/// Why a request was not answered as asked. The discriminants of the three layers do not overlap: each is the number of the
-/// reason's counter behind those of the events.
+/// Why a request was not answered as asked. The discriminants of the three layers do not overlap:
+/// each is the number of the reason's counter behind those of the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The frame was left to the kernel.
@@ -297,11 +300,12 @@ impl StoreError {
         }
     }
 
-    /// A result in one 64-bit number, as functions of the XDP program have to return it: the value in the low half; in the
-    /// high half 0, or 1 and up for the errors in their order.
+    /// A result in one 64-bit number, as functions of the XDP program have to return it: the value
+    /// in the low half; in the high half 0, or 1 and up for the errors in their order.
     ///
-    /// Also for results that are kept on the stack. LLVM writes the part of a `Result` that does not apply from whatever
-    /// register, and the verifier refuses registers that were never written.
+    /// Also for results that are kept on the stack. LLVM writes the part of a `Result` that does
+    /// not apply from whatever register, and the verifier refuses registers that were never
+    /// written.
     #[inline(always)]
     #[must_use]
     pub const fn pack(result: Result<u32, Self>) -> u64 {
@@ -341,7 +345,8 @@ impl StoreError {
 /// How many counters there are.
 pub const COUNTERS: usize = Event::ALL.len() + Reason::COUNT + REFRESH_AGES;
 
-/// Known peers that announce again are counted by whole minutes since their last announce: 0 to this many less two, and more.
+/// Known peers that announce again are counted by whole minutes since their last announce: 0 to
+/// this many less two, and more.
 pub const REFRESH_AGES: usize = 45;
 
 /// What is counted.

@@ -1,4 +1,5 @@
-//! What the XDP program and the daemon each have to provide for the code in this crate to run, and how it is handed down.
+//! What the XDP program and the daemon each have to provide for the code in this crate to run, and
+//! how it is handed down.
 
 use crate::{
     id::{ChunkId, PartitionId, SwarmId},
@@ -20,21 +21,26 @@ pub trait Step<P> {
 /// Work that few announces need ([`crate::store::cold`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColdPath {
-    /// Store the torrent whose info_hash stands at [`crate::scratch::HASHES_AT`] in the scratch space. The result is its swarm's number.
+    /// Store the torrent whose info_hash stands at [`crate::scratch::HASHES_AT`] in the scratch
+    /// space. The result is its swarm's number.
     CreateTorrent,
-    /// Give a family its first partition, while the swarm's lock is held. The result of this and of `Split` is 0.
+    /// Give a family its first partition, while the swarm's lock is held. The result of this and of
+    /// `Split` is 0.
     Promote(IpVersion, SwarmId),
     /// Give a swarm one partition more if it needs one. No lock is held.
     Split(IpVersion, SwarmId),
 }
 
-/// The records of the store by number, and the few things that differ between the kernel and a thread of the daemon.
+/// The records of the store by number, and the few things that differ between the kernel and a
+/// thread of the daemon.
 ///
-/// A platform is used by one core or thread at a time; the records behind it are shared by all. Numbers that are out of range
-/// give `None`: numbers are read from memory that others write, so every look-up checks.
+/// A platform is used by one core or thread at a time; the records behind it are shared by all.
+/// Numbers that are out of range give `None`: numbers are read from memory that others write, so
+/// every look-up checks.
 pub trait Platform: Sized {
-    /// How often a lock is tried before the request is given up with [`StoreError::Contended`]. Limited in the kernel, where the
-    /// daemon can take the request over; `None` in the daemon, which waits as long as it takes.
+    /// How often a lock is tried before the request is given up with [`StoreError::Contended`].
+    /// Limited in the kernel, where the daemon can take the request over; `None` in the daemon,
+    /// which waits as long as it takes.
     const SPIN_LIMIT: Option<u32>;
 
     /// The settings record.
@@ -61,8 +67,9 @@ pub trait Platform: Sized {
     fn repeat<S: Step<Self>>(&self, turns: u32, body: &mut S);
     /// Called between two tries for a lock.
     fn pause(&self, tries: u32);
-    /// Does work that is needed rarely. In the kernel these are global functions with numbers for arguments: the verifier looks at
-    /// each of them once, and not on every path that leads to it. On the host it is a call of [`crate::store::cold::run`].
+    /// Does work that is needed rarely. In the kernel these are global functions with numbers for
+    /// arguments: the verifier looks at each of them once, and not on every path that leads to it.
+    /// On the host it is a call of [`crate::store::cold::run`].
     ///
     /// # Errors
     /// Those of [`crate::store::cold::run`].
@@ -108,7 +115,8 @@ pub trait Platform: Sized {
 
 struct Spin<'l> {
     lock: &'l Lock,
-    /// 64 bits wide, as are the fields of all loop bodies: LLVM merges stores to the stack, and the verifier wants them aligned.
+    /// 64 bits wide, as are the fields of all loop bodies: LLVM merges stores to the stack, and the
+    /// verifier wants them aligned.
     held: u64,
 }
 
@@ -162,20 +170,14 @@ impl<'m, P: Platform> Context<'m, P> {
     #[inline(always)]
     #[must_use]
     pub fn swarm(&self, id: SwarmId) -> Option<SwarmRef<'m>> {
-        match self.platform.swarm(id) {
-            Some(record) => Some(SwarmRef { id, record }),
-            None => None,
-        }
+        self.platform.swarm(id).map(|record| SwarmRef { id, record })
     }
 
     /// A partition record with its number.
     #[inline(always)]
     #[must_use]
     pub fn partition(&self, id: PartitionId) -> Option<PartitionRef<'m>> {
-        match self.platform.partition(id) {
-            Some(record) => Some(PartitionRef { id, record }),
-            None => None,
-        }
+        self.platform.partition(id).map(|record| PartitionRef { id, record })
     }
 }
 

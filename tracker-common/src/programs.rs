@@ -1,5 +1,5 @@
-//! The XDP programs that others go on in by a tail call, and their places in the map `PROGRAMS`. Whoever loads the object has to
-//! put each of them there.
+//! The XDP programs that others go on in by a tail call, and their places in the map `PROGRAMS`.
+//! Whoever loads the object has to put each of them there.
 
 use crate::outcome::IpVersion;
 
@@ -25,7 +25,8 @@ macro_rules! programs {
 }
 
 programs! {
-    /// Verifies an announce over IPv4, refreshes a peer that is known, and replies if that is quickly done.
+    /// Verifies an announce over IPv4, refreshes a peer that is known, and replies if that is
+    /// quickly done.
     AnnounceV4 = "announce_v4",
     /// The same for IPv6.
     AnnounceV6 = "announce_v6",

@@ -1,23 +1,28 @@
-//! The scratch space of one request: the reply, built where its headers can be put in front of it, and values that are kept here
-//! and not on the stack: because a BPF program has 512 bytes of that, and because the verifier does not know the value of what was
-//! in a map, so that it does not follow every path with every value.
+//! The scratch space of one request: the reply, built where its headers can be put in front of it,
+//! and values that are kept here and not on the stack: because a BPF program has 512 bytes of that,
+//! and because the verifier does not know the value of what was in a map, so that it does not
+//! follow every path with every value.
 
 use crate::word::{Word, Word32};
 use core::cell::UnsafeCell;
 
-/// Where in [`Scratch::bytes`] the peers of an announce reply are collected. In front of it fits what the reply begins with.
+/// Where in [`Scratch::bytes`] the peers of an announce reply are collected. In front of it fits
+/// what the reply begins with.
 pub const PEERS_AT: usize = 128;
 
 /// Where the info_hashes of a scrape are put before it is answered, and that of a new torrent.
 pub const HASHES_AT: usize = 1536;
 
-/// Size of the reply space: more peers are collected than wanted, and some of them copied behind the last ([`crate::store::sample`]).
+/// Size of the reply space: more peers are collected than wanted, and some of them copied behind
+/// the last ([`crate::store::sample`]).
 pub const SCRATCH_BYTES: usize = 6144;
 
-/// A reply starts at most here. All ones: a mask that changes nothing shows the verifier what it cannot follow.
+/// A reply starts at most here. All ones: a mask that changes nothing shows the verifier what it
+/// cannot follow.
 pub const START_MASK: usize = 0xfff;
 
-/// Bytes that are copied at once, where how many there are is not known before: as much as is worth a decision.
+/// Bytes that are copied at once, where how many there are is not known before: as much as is worth
+/// a decision.
 pub const BLOCK: usize = 64;
 
 /// A reply has at most so many blocks: what 320 IPv4 peers take.
@@ -31,15 +36,18 @@ const _: () = assert!(START_MASK + (REPLY_BLOCKS + 1) * BLOCK <= SCRATCH_BYTES);
 /// Partitions whose versions are remembered while a sample is taken. A power of two.
 pub const REMEMBERED_VERSIONS: usize = 32;
 
-/// Counters by which the samples of one core are spread over each swarm ([`crate::store::sample`]). A power of two.
+/// Counters by which the samples of one core are spread over each swarm ([`crate::store::sample`]).
+/// A power of two.
 pub const SAMPLE_COUNTERS: usize = 64;
 
-/// A word at any address. Read and written whole, where an array of bytes might become a call of memcpy.
+/// A word at any address. Read and written whole, where an array of bytes might become a call of
+/// memcpy.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 pub struct Unaligned(pub u64);
 
-/// Declares a struct of numbers, and the form of it that is kept in shared memory, from one list of fields.
+/// Declares a struct of numbers, and the form of it that is kept in shared memory, from one list of
+/// fields.
 macro_rules! kept_in_words {
     ($(#[$doc:meta])* $name:ident, $(#[$words_doc:meta])* $words:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
         $(#[$doc])*
@@ -71,8 +79,8 @@ macro_rules! kept_in_words {
 kept_in_words! {
     /// The walk of a sample over the partitions of a grown swarm ([`crate::store::sample`]).
     ///
-    /// It goes round the positions that there are in a round of linear hashing. A partition has one of them, or two while it has yet to
-    /// be split.
+    /// It goes round the positions that there are in a round of linear hashing. A partition has one
+    /// of them, or two while it has yet to be split.
     Walk,
     /// The same between two steps of its loop. Not on the stack: a BPF program has 512 bytes of it.
     WalkWords {
@@ -80,7 +88,8 @@ kept_in_words! {
         partitions,
         /// The present position.
         position,
-        /// 1 if the first position is one beyond the last partition: where a partition has two, the second then comes first.
+        /// 1 if the first position is one beyond the last partition: where a partition has two, the
+        /// second then comes first.
         second_first,
         /// From one position to the next.
         stride,
@@ -94,7 +103,8 @@ kept_in_words! {
         pass_found_peers,
         /// Index of the requester's own partition.
         own_partition,
-        /// Which peers are taken ([`PeerFilter::number`](crate::store::filter::PeerFilter::number)).
+        /// Which peers are taken
+        /// ([`PeerFilter::number`](crate::store::filter::PeerFilter::number)).
         filter,
         /// Bytes collected.
         collected,
@@ -121,13 +131,15 @@ pub struct Sampling {
     pub first_peer: Word32,
     /// Which of the collected peers is returned first.
     pub first_returned: Word32,
-    /// Whether peers may have been collected that are hidden from the requester, and have to be dropped.
+    /// Whether peers may have been collected that are hidden from the requester, and have to be
+    /// dropped.
     pub hides: Word32,
     /// Bytes of those that are kept.
     pub kept: Word32,
 }
 
-/// What a program hands over to the one that it goes on in ([`crate::programs`]). Used in the kernel only.
+/// What a program hands over to the one that it goes on in ([`crate::programs`]). Used in the
+/// kernel only.
 #[repr(C)]
 #[derive(Default)]
 pub struct Handover {
@@ -166,15 +178,17 @@ pub struct Scratch {
     pub handover: Handover,
     /// What a packet has still to grow by. Used in the kernel only.
     pub growth_left: Word32,
-    /// Number of the reason's counter, when a request is answered with an error. Used in the kernel only.
+    /// Number of the reason's counter, when a request is answered with an error. Used in the kernel
+    /// only.
     pub refused: Word32,
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
     pub sequence: Word,
     unknown: Word32,
-    /// Sampling: how many samples this core has taken, for swarms whose number is the same modulo [`SAMPLE_COUNTERS`]; begins anywhere.
+    /// Sampling: how many samples this core has taken, for swarms whose number is the same modulo
+    /// [`SAMPLE_COUNTERS`]; begins anywhere.
     pub samples: [Word32; SAMPLE_COUNTERS],
-    /// Sampling: version and number of peers of a partition when its first chunk was read, with a mark of the partition and the
-    /// sample.
+    /// Sampling: version and number of peers of a partition when its first chunk was read, with a
+    /// mark of the partition and the sample.
     pub versions: [Word; REMEMBERED_VERSIONS],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }
@@ -186,8 +200,8 @@ const _: () = assert!(size_of::<Scratch>() <= 6976);
 unsafe impl Sync for Scratch {}
 
 impl Scratch {
-    /// The number itself, without what the verifier knows about it ("unknown scalar" is its term): the number goes through memory of a
-    /// map. Paths that differ only in it become one.
+    /// The number itself, without what the verifier knows about it ("unknown scalar" is its term):
+    /// the number goes through memory of a map. Paths that differ only in it become one.
     #[inline(always)]
     #[must_use]
     pub fn as_unknown_scalar<N: From<u32> + Into<u32>>(&self, number: N) -> N {
@@ -200,7 +214,8 @@ impl Scratch {
         number
     }
 
-    /// Start of the reply space. [`SCRATCH_BYTES`] bytes from here on belong to whoever holds the handle.
+    /// Start of the reply space. [`SCRATCH_BYTES`] bytes from here on belong to whoever holds the
+    /// handle.
     #[inline(always)]
     #[must_use]
     pub fn bytes(&self) -> *mut u8 {
@@ -214,7 +229,8 @@ impl Scratch {
     #[inline(always)]
     pub fn put<T: Copy>(&self, offset: usize, value: T) {
         if offset <= SCRATCH_BYTES - size_of::<T>() {
-            // SAFETY: the bound was checked in the line above; the space belongs to the one user of the handle.
+            // SAFETY: the bound was checked in the line above; the space belongs to the one user of
+            // the handle.
             unsafe { self.bytes().add(offset).cast::<T>().write_unaligned(value) }
         }
     }
@@ -222,22 +238,25 @@ impl Scratch {
     /// Writes a part of a compact peer at `cursor` bytes behind [`PEERS_AT`].
     #[inline(always)]
     pub(crate) fn put_compact<T: Copy>(&self, cursor: u32, value: T) {
-        // SAFETY: `cursor` was masked by `sample::COLLECTED_MAX` before the chunk that is being copied, and a chunk adds less than 300
-        // bytes; `sample` asserts that all that is inside the space.
+        // SAFETY: `cursor` was masked by `sample::COLLECTED_MAX` before the chunk that is being
+        // copied, and a chunk adds less than 300 bytes; `sample` asserts that all that is inside
+        // the space.
         unsafe { self.bytes().add(PEERS_AT + cursor as usize).cast::<T>().write_unaligned(value) }
     }
 
-    /// The word at `offset`, which the caller has computed from a start masked by [`START_MASK`] and the length of a reply.
+    /// The word at `offset`, which the caller has computed from a start masked by [`START_MASK`]
+    /// and the length of a reply.
     #[inline(always)]
     #[must_use]
     pub fn word(&self, offset: usize) -> u64 {
         debug_assert!(offset + 8 <= SCRATCH_BYTES);
-        // SAFETY: START_MASK + REPLY_BLOCKS * BLOCK + 8 is inside the space. Volatile, so that LLVM does not make a call of
-        // memcpy of the loop around it.
+        // SAFETY: START_MASK + REPLY_BLOCKS * BLOCK + 8 is inside the space. Volatile, so that LLVM
+        // does not make a call of memcpy of the loop around it.
         unsafe { self.bytes().add(offset).cast::<Unaligned>().read_volatile().0 }
     }
 
-    /// Copies the first `length` bytes at `from` to `to`, in whole blocks: up to a block less one byte more than asked for.
+    /// Copies the first `length` bytes at `from` to `to`, in whole blocks: up to a block less one
+    /// byte more than asked for.
     ///
     /// # Panics
     /// Never: what is masked away is beyond everything that a reply needs.
@@ -251,8 +270,8 @@ impl Scratch {
             for word in 0..BLOCK / 8 {
                 let at = block * BLOCK + word * 8;
                 let value = self.word(from + at);
-                // SAFETY: both starts were masked above, and START_MASK + REPLY_BLOCKS * BLOCK is inside the space, which belongs to
-                // the one user of the handle.
+                // SAFETY: both starts were masked above, and START_MASK + REPLY_BLOCKS * BLOCK is
+                // inside the space, which belongs to the one user of the handle.
                 unsafe { self.bytes().add(to + at).cast::<Unaligned>().write_volatile(Unaligned(value)) };
             }
         }
@@ -263,7 +282,8 @@ impl Scratch {
     #[must_use]
     pub fn get<T: Copy>(&self, offset: usize) -> Option<T> {
         if offset <= SCRATCH_BYTES - size_of::<T>() {
-            // SAFETY: the bound was checked in the line above; `T` is made of plain bytes or integers.
+            // SAFETY: the bound was checked in the line above; `T` is made of plain bytes or
+            // integers.
             Some(unsafe { self.bytes().add(offset).cast::<T>().read_unaligned() })
         } else {
             None

@@ -1,13 +1,13 @@
-//! What the daemon tells the XDP program: clock, keys, limits, addresses. One record, written by the daemon, read by
-//! everybody, word by word.
+//! What the daemon tells the XDP program: clock, keys, limits, addresses. One record, written by
+//! the daemon, read by everybody, word by word.
 
 use crate::{
     outcome::IpVersion,
     word::{Word, Word32},
 };
 
-/// How many addresses per family, and how many interfaces, the XDP program can answer for. Requests to further addresses
-/// are passed on to the daemon's sockets.
+/// How many addresses per family, and how many interfaces, the XDP program can answer for. Requests
+/// to further addresses are passed on to the daemon's sockets.
 pub const LISTENERS: usize = 32;
 
 /// How many keys the hash functions of the store need.
@@ -17,7 +17,8 @@ pub const HASH_KEYS: usize = 18;
 #[repr(C)]
 #[derive(Default)]
 pub struct Settings {
-    /// Seconds, counted from any fixed point that is not before the daemon's first start; drives connection ids.
+    /// Seconds, counted from any fixed point that is not before the daemon's first start; drives
+    /// connection ids.
     pub second: Word32,
     /// Minutes since the same point; drives the age of peers and torrents.
     pub minute: Word32,
@@ -31,17 +32,21 @@ pub struct Settings {
     pub interval_jitter: Word32,
     /// Peers given when the client does not say how many it wants.
     pub default_numwant: Word32,
-    /// At most this many IPv4 peers in a UDP reply ([`crate::store::family::Family::NUMWANT_LIMIT`] at most).
+    /// At most this many IPv4 peers in a UDP reply ([`crate::store::family::Family::NUMWANT_LIMIT`]
+    /// at most).
     pub max_numwant_v4: Word32,
-    /// At most this many IPv6 peers in a UDP reply ([`crate::store::family::Family::NUMWANT_LIMIT`] at most).
+    /// At most this many IPv6 peers in a UDP reply ([`crate::store::family::Family::NUMWANT_LIMIT`]
+    /// at most).
     pub max_numwant_v6: Word32,
-    /// Not 0: peers with private and other local addresses are given to everybody ([`crate::store::scope`]).
+    /// Not 0: peers with private and other local addresses are given to everybody
+    /// ([`crate::store::scope`]).
     pub give_local_peers: Word32,
     /// Padding.
     pub unused: Word32,
     /// Buckets of the swarm index that are in use.
     pub index_buckets: Word32,
-    /// Swarm records, partitions, IPv4 chunks and IPv6 chunks that may be used ([`crate::store::layout::Pools`]).
+    /// Swarm records, partitions, IPv4 chunks and IPv6 chunks that may be used
+    /// ([`crate::store::layout::Pools`]).
     pub pool_limits: [Word32; 4],
     /// How many of `interfaces` are set.
     pub interface_count: Word32,
@@ -49,19 +54,22 @@ pub struct Settings {
     pub listener_v4_count: Word32,
     /// How many of `listeners_v6` are set.
     pub listener_v6_count: Word32,
-    /// The second up to which packets are traced ([`crate::trace`]), on the clock `second`; 0 for not at all. Whoever traces moves
-    /// it on, so that nothing stays on when he is killed.
+    /// The second up to which packets are traced ([`crate::trace`]), on the clock `second`; 0 for
+    /// not at all. Whoever traces moves it on, so that nothing stays on when he is killed.
     pub trace_until: Word32,
-    /// Which outcomes are traced: bit n for the one whose counter is number n ([`crate::outcome::Counter::index`]).
+    /// Which outcomes are traced: bit n for the one whose counter is number n
+    /// ([`crate::outcome::Counter::index`]).
     pub trace_wanted: Word,
-    /// Packets that were to be traced and had no room in the ring buffer. Written by the XDP program.
+    /// Packets that were to be traced and had no room in the ring buffer. Written by the XDP
+    /// program.
     pub traces_lost: Word32,
     /// The process that traces.
     pub tracer: Word32,
-    /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest), with the MTU in bytes above
-    /// them, cut to 16 bits.
+    /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest),
+    /// with the MTU in bytes above them, cut to 16 bits.
     pub interfaces: [[Word; 2]; LISTENERS],
-    /// IPv4 address (bytes 0 to 3) and port (bytes 4 and 5, network order) as in [`crate::store::family::V4`]'s keys.
+    /// IPv4 address (bytes 0 to 3) and port (bytes 4 and 5, network order) as in
+    /// [`crate::store::family::V4`]'s keys.
     pub listeners_v4: [Word; LISTENERS],
     /// IPv6 address as two words in memory order, then the port (network order in the low 16 bits).
     pub listeners_v6: [[Word; 3]; LISTENERS],

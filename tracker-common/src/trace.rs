@@ -1,6 +1,8 @@
-//! What the XDP program tells of a single packet while somebody traces: a record in a ring buffer, and how it is read.
+//! What the XDP program tells of a single packet while somebody traces: a record in a ring buffer,
+//! and how it is read.
 //!
-//! The program copies the beginning of the frame, as it came in; what is in it is found out by the reader, who has time.
+//! The program copies the beginning of the frame, as it came in; what is in it is found out by the
+//! reader, who has time.
 
 use crate::{
     bep15::wire::{ACTION_ANNOUNCE, ACTION_SCRAPE, ANNOUNCE_LEN, HEADER_LEN},
@@ -14,7 +16,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub const CAPTURE: usize =
     size_of::<Ethernet>() + size_of::<Vlan>() + size_of::<Ipv6>() + size_of::<Udp>() + ANNOUNCE_LEN;
 
-/// Bytes of the ring buffer: a thousand records and more. A power of two and at least a page, as the kernel wants it.
+/// Bytes of the ring buffer: a thousand records and more. A power of two and at least a page, as
+/// the kernel wants it.
 pub const RING_BYTES: u32 = 256 << 10;
 
 /// One packet. Numbers are in the byte order of the machine.
@@ -23,7 +26,8 @@ pub const RING_BYTES: u32 = 256 << 10;
 pub struct Record {
     /// Nanoseconds of the kernel's CLOCK_MONOTONIC.
     pub time: [u8; 8],
-    /// Number of the counter of what became of it ([`Counter::index`]); for a request answered with an error, that of the reason.
+    /// Number of the counter of what became of it ([`Counter::index`]); for a request answered with
+    /// an error, that of the reason.
     pub outcome: [u8; 4],
     /// What the program returned: `enum xdp_action` of linux/bpf.h.
     pub action: [u8; 4],
@@ -31,7 +35,8 @@ pub struct Record {
     pub interface: [u8; 4],
     /// Bytes of `frame` that were written.
     pub captured: [u8; 4],
-    /// The frame as it came in, from its Ethernet header on. What is behind `captured` bytes is left over from others.
+    /// The frame as it came in, from its Ethernet header on. What is behind `captured` bytes is
+    /// left over from others.
     pub frame: [u8; CAPTURE],
 }
 

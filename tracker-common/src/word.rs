@@ -1,12 +1,12 @@
 //! Words of shared memory: the one door to loads, stores and atomic operations.
 //!
 //! The store is read and written at the same time by XDP programs on every core and by the daemon's
-//! threads, through the same physical memory. Every access therefore goes through [`Word`] or [`Word32`],
-//! which never tear and never let the compiler invent or drop an access.
+//! threads, through the same physical memory. Every access therefore goes through [`Word`] or
+//! [`Word32`], which never tear and never let the compiler invent or drop an access.
 //!
-//! The BPF target has no compare-and-swap in `core::sync::atomic`, so there the intrinsics are used. A
-//! *relaxed* fetch-and-add whose result is used compiles to an instruction without fetch on that target;
-//! all operations here that return something are therefore `AcqRel`.
+//! The BPF target has no compare-and-swap in `core::sync::atomic`, so there the intrinsics are
+//! used. A *relaxed* fetch-and-add whose result is used compiles to an instruction without fetch on
+//! that target; all operations here that return something are therefore `AcqRel`.
 
 use core::cell::UnsafeCell;
 
@@ -17,7 +17,8 @@ macro_rules! word {
         #[derive(Default)]
         pub struct $name(UnsafeCell<$int>);
 
-        // SAFETY: every access below is an atomic or a volatile access of one naturally aligned machine word.
+        // SAFETY: every access below is an atomic or a volatile access of one naturally aligned
+        // machine word.
         unsafe impl Sync for $name {}
         // SAFETY: as above; the word owns nothing that is bound to a thread.
         unsafe impl Send for $name {}
@@ -56,7 +57,8 @@ macro_rules! word {
             #[inline(always)]
             pub fn add(&self, value: $int) {
                 #[cfg(target_arch = "bpf")]
-                // SAFETY: as in `store`; the result is unused, as the instruction without fetch needs.
+                // SAFETY: as in `store`; the result is unused, as the instruction without fetch
+                // needs.
                 unsafe {
                     core::intrinsics::atomic_xadd::<$int, $int, { core::intrinsics::AtomicOrdering::Relaxed }>(
                         self.0.get(),
@@ -82,7 +84,8 @@ macro_rules! word {
                 return self.atomic().fetch_add(value, core::sync::atomic::Ordering::AcqRel);
             }
 
-            /// Puts `new` in place of `old`; false, and nothing is changed, if something else was there.
+            /// Puts `new` in place of `old`; false, and nothing is changed, if something else was
+            /// there.
             #[inline(always)]
             pub fn replace(&self, old: $int, new: $int) -> bool {
                 #[cfg(target_arch = "bpf")]
@@ -130,19 +133,20 @@ word!(
     AtomicU32
 );
 
-/// Keeps loads after a successful [`Word::replace`] from being done before its write: what two sides need that each write a
-/// word and then look at the other's. On x86-64 the instruction itself is such a barrier, also in BPF.
+/// Keeps loads after a successful [`Word::replace`] from being done before its write: what two
+/// sides need that each write a word and then look at the other's. On x86-64 the instruction itself
+/// is such a barrier, also in BPF.
 #[inline(always)]
 pub fn replaced() {
     #[cfg(not(any(target_arch = "bpf", target_arch = "x86_64")))]
     core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
-/// Keeps the loads before it from moving behind the loads after it: what a reader needs between reading data and
-/// asking whether the data had changed meanwhile.
+/// Keeps the loads before it from moving behind the loads after it: what a reader needs between
+/// reading data and asking whether the data had changed meanwhile.
 ///
-/// In BPF all loads are volatile and stay in order as far as the compiler goes; x86-64 does not reorder loads
-/// either. That is why the XDP program is supported on x86-64 only so far.
+/// In BPF all loads are volatile and stay in order as far as the compiler goes; x86-64 does not
+/// reorder loads either. That is why the XDP program is supported on x86-64 only so far.
 #[inline(always)]
 pub fn loads_done() {
     #[cfg(not(target_arch = "bpf"))]

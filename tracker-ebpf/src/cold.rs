@@ -1,5 +1,6 @@
-//! Work that few announces need, in global functions: the verifier looks at each of them once, whatever the arguments, and not
-//! again on every path that leads to a call. Such a function takes and returns plain numbers.
+//! Work that few announces need, in global functions: the verifier looks at each of them once,
+//! whatever the arguments, and not again on every path that leads to a call. Such a function takes
+//! and returns plain numbers.
 
 use crate::platform::Kernel;
 use tracker_common::{
@@ -16,7 +17,8 @@ pub(crate) fn call(work: ColdPath) -> Result<u32, StoreError> {
         ColdPath::CreateTorrent => cold_create_torrent(),
         ColdPath::Promote(IpVersion::V4, swarm) => cold_promote_v4(swarm.number()),
         ColdPath::Promote(IpVersion::V6, swarm) => cold_promote_v6(swarm.number()),
-        // Left to a program of its own, with a stack of its own, that runs when the announce has been stored.
+        // Left to a program of its own, with a stack of its own, that runs when the announce has
+        // been stored.
         ColdPath::Split(_, swarm) => split_later(swarm),
     })
 }
@@ -29,7 +31,8 @@ fn split_later(swarm: SwarmId) -> u64 {
     0
 }
 
-/// Gives the swarm that was left for later one more partition. Failure is no error: the next new peer tries again.
+/// Gives the swarm that was left for later one more partition. Failure is no error: the next new
+/// peer tries again.
 #[inline(always)]
 pub(crate) fn split_now(version: IpVersion) {
     let kernel = Kernel::without_counters();

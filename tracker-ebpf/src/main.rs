@@ -1,4 +1,5 @@
-//! The XDP program: answers BEP 15 over IPv4 and IPv6 from the store, and passes on whatever it does not fully understand.
+//! The XDP program: answers BEP 15 over IPv4 and IPv6 from the store, and passes on whatever it
+//! does not fully understand.
 //!
 //! | module | holds |
 //! |---|---|

@@ -21,7 +21,8 @@ use tracker_common::{
 
 /// The core that runs the program.
 pub(crate) struct Kernel {
-    /// This core's counters; `None` where they are looked up each time, because few or none are counted.
+    /// This core's counters; `None` where they are looked up each time, because few or none are
+    /// counted.
     counters: Option<NonNull<Counts>>,
 }
 
@@ -50,7 +51,8 @@ impl Kernel {
                 None => return,
             },
         };
-        // SAFETY: both callers have an index below COUNTER_COUNT; nobody else writes this core's element.
+        // SAFETY: both callers have an index below COUNTER_COUNT; nobody else writes this core's
+        // element.
         unsafe {
             let place = counters.cast::<u64>().add(index);
             place.write(place.read().wrapping_add(by));
@@ -61,20 +63,22 @@ impl Kernel {
 /// An element of an array that all cores and the daemon share.
 #[inline(always)]
 fn shared<T>(map: &Array<T>, number: u32) -> Option<&T> {
-    // SAFETY: the map's elements live as long as the program, and all that is in them is accessed by word.
+    // SAFETY: the map's elements live as long as the program, and all that is in them is accessed
+    // by word.
     map.get_ptr(number).map(|element| unsafe { &*element })
 }
 
 /// This core's only element of a map.
 #[inline(always)]
 fn own<T>(map: &PerCpuArray<T>) -> Option<&T> {
-    // SAFETY: the map's elements live as long as the program; no other XDP program runs on this core meanwhile.
+    // SAFETY: the map's elements live as long as the program; no other XDP program runs on this
+    // core meanwhile.
     map.get_ptr(0).map(|element| unsafe { &*element })
 }
 
 impl Platform for Kernel {
-    /// About two microseconds. The longest work under a lock takes less, unless a thread of the daemon was put to sleep while it
-    /// held the lock.
+    /// About two microseconds. The longest work under a lock takes less, unless a thread of the
+    /// daemon was put to sleep while it held the lock.
     const SPIN_LIMIT: Option<u32> = Some(64);
 
     #[inline(always)]
@@ -117,8 +121,8 @@ impl Platform for Kernel {
         shared(&CHUNKS_V6, id.number())
     }
 
-    /// A Weyl sequence, mixed. The helper costs as much as some hundred instructions, so it is asked only for the beginning of
-    /// this core's sequence.
+    /// A Weyl sequence, mixed. The helper costs as much as some hundred instructions, so it is
+    /// asked only for the beginning of this core's sequence.
     #[inline(always)]
     fn random(&self, scratch: &Scratch) -> u32 {
         let mut state = scratch.sequence.load();
@@ -149,8 +153,8 @@ impl Platform for Kernel {
     #[inline(always)]
     fn repeat<S: Step<Self>>(&self, turns: u32, body: &mut S) {
         let callback: unsafe extern "C" fn(u32, *mut c_void) -> i64 = turn::<S>;
-        // SAFETY: the callback has the signature that bpf_loop calls, and gets back the pointer given here, which lives on this
-        // function's stack.
+        // SAFETY: the callback has the signature that bpf_loop calls, and gets back the pointer
+        // given here, which lives on this function's stack.
         unsafe {
             bpf_loop(turns, callback as *mut c_void, (&raw mut *body).cast(), 0);
         }

@@ -1,4 +1,5 @@
-//! Single packets, told to whoever asks (`tracker trace`). Nobody asks most of the time, which then costs a load and a compare.
+//! Single packets, told to whoever asks (`tracker trace`). Nobody asks most of the time, which then
+//! costs a load and a compare.
 
 use crate::{frame::packet::Packet, maps::TRACE, platform::Kernel};
 use aya_ebpf::{
@@ -18,11 +19,13 @@ use tracker_common::{
 pub(crate) enum FrameStart {
     /// Where the packet begins.
     Packet,
-    /// Where [`Handover::front_growth`](tracker_common::reply::Handover::front_growth) says, which was set for this very packet.
+    /// Where [`Handover::front_growth`](tracker_common::scratch::Handover::front_growth) says, which
+    /// was set for this very packet.
     BehindGrowth,
 }
 
-/// Tells of a packet, if somebody asks: has to be called where the outcome is counted, and before the request is overwritten.
+/// Tells of a packet, if somebody asks: has to be called where the outcome is counted, and before
+/// the request is overwritten.
 #[inline(always)]
 pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, action: u32, start: FrameStart) {
     if settings.trace_until.load() != 0 {
@@ -30,7 +33,8 @@ pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, act
     }
 }
 
-/// [`packet`] while somebody asks. A global function, which the verifier looks at once ([`crate::cold`]).
+/// [`packet`] while somebody asks. A global function, which the verifier looks at once
+/// ([`crate::cold`]).
 // SAFETY: the name is unique to this program; nobody but this program calls it.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -61,8 +65,9 @@ pub extern "C" fn cold_trace(context: *mut xdp_md, outcome: u32, action: u32, st
         return 0;
     };
     let record = entry.as_mut_ptr();
-    // SAFETY: the ring buffer has just given room for a record, which this run alone has until it is submitted; `captured` is at
-    // most what `frame` has room for. The helpers have no other preconditions.
+    // SAFETY: the ring buffer has just given room for a record, which this run alone has until it
+    // is submitted; `captured` is at most what `frame` has room for. The helpers have no other
+    // preconditions.
     let copied = unsafe {
         (*record).time = bpf_ktime_get_ns().to_ne_bytes();
         (*record).outcome = outcome.to_ne_bytes();

@@ -1,8 +1,9 @@
-//! What a datagram costs without a network: the code that the XDP program is built from, compiled for this machine, called as
-//! the daemon's UDP threads call it. `cargo bench --package tracker-user`.
+//! What a datagram costs without a network: the code that the XDP program is built from, compiled
+//! for this machine, called as the daemon's UDP threads call it.
+//! `cargo bench --package tracker-user`.
 //!
-//! The populations are those of `cargo xtask bench`. The askers come in an order that has nothing to do with where they are
-//! stored, so large populations are not in the processor's caches.
+//! The populations are those of `cargo xtask bench`. The askers come in an order that has nothing
+//! to do with where they are stored, so large populations are not in the processor's caches.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::{cell::Cell, hint::black_box, net::SocketAddr, sync::Arc};
@@ -18,7 +19,7 @@ use tracker_user::{
     config::live::Announces,
     store::{
         CounterSet, Handle, Store,
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
     },
 };
 
@@ -39,9 +40,9 @@ struct Population {
 impl Population {
     /// `peers` leechers, spread evenly over `torrents`.
     fn new(torrents: u32, peers: u32) -> Self {
-        let limits =
-            Limits { torrents: u64::from(torrents.max(16)), peers_v4: u64::from(peers.max(1000)), peers_v6: 0 };
-        let store = Arc::new(Store::anonymous(&Sizes::new(&limits).expect("a possible size")).expect("memory"));
+        let capacity =
+            Capacity { torrents: u64::from(torrents.max(16)), peers_v4: u64::from(peers.max(1000)), peers_v6: 0 };
+        let store = Arc::new(Store::anonymous(&Sizes::new(&capacity).expect("a possible size")).expect("memory"));
         configure(store.settings());
         let population = Self { handle: store.handle(CounterSet::Udp), torrents, peers, turn: Cell::new(0) };
         for peer in 0..peers {

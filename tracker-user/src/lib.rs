@@ -1,23 +1,26 @@
-//! The tracker daemon: loads and attaches the XDP program, sets its clock, keys and addresses, answers HTTP and whatever UDP
-//! requests the kernel hands up, removes what has expired, and says how it is going.
+//! The tracker daemon: loads and attaches the XDP program, sets its clock, keys and addresses,
+//! answers HTTP and whatever UDP requests the kernel hands up, removes what has expired, and says
+//! how it is going.
 //!
 //! # Layout
 //!
+//! From the ground up: a module uses those above it in this table, and none below.
+//!
 //! | module | holds |
 //! |---|---|
-//! | [`command`] | the command line, and the commands that are not the daemon |
-//! | [`config`] | the command line and the configuration file |
-//! | [`daemon`] | start, end, signals, log, warnings |
+//! | [`text`] | what people read: numbers with their words, bytes with units, what commands print |
+//! | [`service`] | work in threads of its own, and how it is told to end |
 //! | [`store`] | the swarm store: memory, sizes, clock, keys, removal of what has expired |
-//! | [`xdp`] | the XDP program in the kernel: loading, attaching, detaching, which addresses it answers for |
+//! | [`xdp`] | the XDP program in the kernel: loading, attaching, destinations, interfaces |
 //! | [`listen`] | listening addresses, and what to do when one cannot be listened on |
 //! | [`udp`] | UDP sockets |
-//! | [`http`] | an HTTP server that asks sites, and the site for BitTorrent clients |
+//! | [`http`] | the HTTP server, and the tracker's site |
 //! | [`statistics`] | counters, rates and totals |
-//! | [`admin`] | the site for the operator: the statistics in several formats |
+//! | [`admin`] | the statistics in several formats, for the operator |
+//! | [`config`] | options and configuration file, checked: what is fixed at the start, what could change |
+//! | [`daemon`] | start, end, signals, log, warnings |
 //! | [`trace`] | single packets, shown as the XDP program sees them |
-//! | [`service`] | how threads and tasks learn that it is over |
-//! | [`text`] | what people read: numbers with their words, bytes with units, what commands print |
+//! | [`command`] | the command line |
 
 pub mod admin;
 pub mod command;

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: builds the benchmark, which is a package of its own (`bench/`), and the tracker, and runs the
-//! benchmark with the options given.
+//! `cargo xtask bench`: builds the benchmark, which is a package of its own (`bench/`), and the
+//! tracker, and runs the benchmark with the options given.
 
 use std::{os::unix::process::CommandExt as _, process::Command};
 
@@ -12,8 +12,8 @@ use crate::{
     workspace,
 };
 
-/// What the benchmark runs besides trackers. None of the other trackers is installed: which of them, and how it is built,
-/// is for whoever compares.
+/// What the benchmark runs besides trackers. None of the other trackers is installed: which of
+/// them, and how it is built, is for whoever compares.
 const NEEDS: [Package; 1] = [needs::NAMESPACES];
 
 #[derive(Args)]
@@ -53,7 +53,8 @@ fn split(options: &Options) -> (InstallOptions, Vec<String>) {
     (InstallOptions { no_install }, options.options.iter().filter(|option| !is_ours(option)).cloned().collect())
 }
 
-/// Whether the benchmark will make network namespaces and start trackers. Its commands are named before all options.
+/// Whether the benchmark will make network namespaces and start trackers. Its commands are named
+/// before all options.
 fn needs_testbed(options: &[String]) -> bool {
     let first = options.first().map(String::as_str);
     let asks_for_help = options.iter().any(|option| option == "--help" || option == "-h");

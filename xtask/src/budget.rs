@@ -1,9 +1,10 @@
-//! The committed complexity budget: what each kernel's verifier had to do for each program when somebody last looked and
-//! agreed.
+//! The committed complexity budget: the work of each kernel's verifier for each program when the
+//! figures were last recorded.
 //!
-//! A change that makes a program a tenth more expensive to verify, or gives it another stack frame, has to be seen: either
-//! it is mended, or the new figures are recorded: with `cargo xtask verify --record` for the running kernel, and with
-//! `cargo xtask kernels --record` for those that are started in guests.
+//! A change that makes a program a tenth more expensive to verify, or gives it more stack, must not
+//! go unnoticed: either it is mended, or the new figures are recorded, with
+//! `cargo xtask verify --record` for the running kernel, and with `cargo xtask kernels --record`
+//! for those that are started in guests.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -27,8 +28,8 @@ struct Program {
     instructions: u64,
     /// Bytes of stack of the program's own frame.
     stack: u64,
-    /// Milliseconds from system call to answer; for people, not compared. In a guest without hardware support they are a
-    /// multiple of what they are on the machine itself.
+    /// Milliseconds from system call to answer; for people, not compared. In a guest without
+    /// hardware support they are a multiple of what they are on the machine itself.
     load_ms: u64,
 }
 

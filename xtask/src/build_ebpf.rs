@@ -24,11 +24,13 @@ pub struct Options {
     /// Only this package instead of all
     #[arg(long)]
     package: Option<EbpfPackage>,
-    /// Build nothing; fail when a committed object was not built from the sources as they are (needs no toolchain)
+    /// Build nothing; fail when a committed object was not built from the sources as they are
+    /// (needs no toolchain)
     #[arg(long, conflicts_with = "output")]
     check: bool,
-    /// Build one package, by default tracker-ebpf, and write the object here, and its record beside it, instead of
-    /// replacing the committed one. The daemon and the tests use it when TRACKER_EBPF_OBJECT names it
+    /// Build one package, by default tracker-ebpf, and write the object here, and its record beside
+    /// it, instead of replacing the committed one. The daemon and the tests use it when
+    /// TRACKER_EBPF_OBJECT names it
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -52,7 +54,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds `package` and writes object and record. The toolchain has to be there; see [`toolchain::missing`].
+/// Builds `package` and writes object and record. The toolchain has to be there; see
+/// [`toolchain::missing`].
 pub fn build(package: EbpfPackage, output: &Path) -> anyhow::Result<()> {
     let toolchain = Toolchain::find()?;
     eprintln!(
@@ -90,7 +93,8 @@ pub fn build(package: EbpfPackage, output: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails when the committed object of `package` is not the one that was built from the sources as they are.
+/// Fails when the committed object of `package` is not the one that was built from the sources as
+/// they are.
 pub fn check_committed(package: EbpfPackage) -> anyhow::Result<()> {
     const REMEDY: &str = "run `cargo xtask build-ebpf` and commit the object together with its record";
     let object_path = package.committed_object();

@@ -1,5 +1,5 @@
-//! `cargo xtask clippy-ebpf`: clippy for the eBPF programs. On the host their packages are stubs, so `cargo clippy
-//! --workspace` does not see them.
+//! `cargo xtask clippy-ebpf`: clippy for the eBPF programs. On the host their packages are stubs,
+//! so `cargo clippy --workspace` does not see them.
 
 use clap::Args;
 

@@ -19,8 +19,8 @@ pub fn update() -> anyhow::Result<()> {
     command::run(apt_get().arg("update"))
 }
 
-/// Installs `packages`. Fails rather than removing a package that is already installed: `rustc-web` conflicts with
-/// Debian's older `rustc`, and which of the two somebody wants is not for a build script to decide.
+/// Installs `packages`. Fails rather than removing a package that is already installed: `rustc-web`
+/// conflicts with Debian's older `rustc`, and a build script must not choose between the two.
 pub fn install(packages: &[impl AsRef<str>]) -> anyhow::Result<()> {
     let packages = packages.iter().map(AsRef::as_ref);
     command::run(apt_get().args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(packages))

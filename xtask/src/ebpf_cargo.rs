@@ -25,7 +25,8 @@ pub const FLAGS: [&str; 4] = [
     "--cfg=bpf_target_arch=\"x86_64\"",
     // 32-bit arithmetic and jumps, and atomic operations that return the old value; Linux 5.12.
     "-Ctarget-cpu=v3",
-    // Without it every access to packet bytes is split into single bytes, for machines this program will not run on.
+    // Without it every access to packet bytes is split into single bytes, for machines this program
+    // will not run on.
     "-Ctarget-feature=+allows-misaligned-mem-access",
     // Type and line information: callbacks for bpf_loop are not loadable without.
     "-Clink-arg=--btf",
@@ -67,7 +68,8 @@ pub fn artifact(package: EbpfPackage) -> PathBuf {
     target_dir().join(TARGET).join(PROFILE).join(package.name())
 }
 
-/// Directories of this machine and the names that stand for them in the object. Where several match, the last counts.
+/// Directories of this machine and the names that stand for them in the object. Where several
+/// match, the last counts.
 pub fn remapped_paths(toolchain: &Toolchain) -> anyhow::Result<Vec<(PathBuf, &'static str)>> {
     let mut paths = vec![(toolchain::cargo_home(), "cargo")];
     let registries = toolchain::cargo_home().join("registry/src");
@@ -82,8 +84,8 @@ pub fn remapped_paths(toolchain: &Toolchain) -> anyhow::Result<Vec<(PathBuf, &'s
     if let Ok(real) = toolchain.library_source.canonicalize() {
         paths.push((real, "rust"));
     }
-    // Relative names, so that LLVM still finds this workspace's sources and puts their lines into the BTF, where the
-    // verifier's log shows them.
+    // Relative names, so that LLVM still finds this workspace's sources and puts their lines into
+    // the BTF, where the verifier's log shows them.
     paths.push((workspace::root(), "."));
     Ok(paths)
 }
@@ -104,8 +106,8 @@ fn encoded_flags(toolchain: &Toolchain) -> anyhow::Result<OsString> {
     Ok(flags)
 }
 
-/// Apart from the rest of the workspace, because it is filled by another compiler: sharing a directory would make the two
-/// rebuild each other's dependencies.
+/// Apart from the rest of the workspace, because it is filled by another compiler: sharing a
+/// directory would make the two rebuild each other's dependencies.
 fn target_dir() -> PathBuf {
     workspace::target_dir().join("ebpf")
 }

@@ -1,5 +1,6 @@
-//! Whether `cargo xtask`, the daemon and the tests ask for the same features of each dependency. Where they do not, it is
-//! compiled once for each of them, and so is all that depends on it; what to do then is said in workspace-features/Cargo.toml.
+//! Whether `cargo xtask`, the daemon and the tests ask for the same features of each dependency.
+//! Where they do not, it is compiled once for each of them, and so is all that depends on it; what
+//! to do then is said in workspace-features/Cargo.toml.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -13,7 +14,8 @@ const BUILDS: [(&str, &[&str], &str); 4] = [
     ("the tests", &["--workspace", "--exclude", "tracker-ebpf"], "normal,build,dev"),
 ];
 
-/// The features of each package. A package that is there for programs of the build as well has those as another one.
+/// The features of each package. A package that is there for programs of the build as well has
+/// those as another one.
 fn features(packages: &[&str], edges: &str) -> BTreeMap<String, Vec<String>> {
     let mut cargo: Command = command::cargo();
     cargo.args(["tree", "--locked", "--offline", "--no-dedupe", "--prefix", "none", "--format", "{p}|{f}"]);
@@ -37,7 +39,8 @@ fn every_dependency_is_compiled_once() {
         for (other_name, other) in &builds[number + 1..] {
             for (package, features) in one {
                 let Some(others) = other.get(package) else { continue };
-                // For the target or for programs of the build: one of them has to be common to both.
+                // For the target or for programs of the build: one of them has to be common to
+                // both.
                 if !features.iter().any(|known| others.contains(known)) {
                     different += &format!("{package}: {one_name} {features:?}, {other_name} {others:?}\n");
                 }

@@ -1,7 +1,7 @@
 //! Developer tasks, run as `cargo xtask <command>`.
 //!
-//! One module per command. To add a command, write its module with an `Options` struct and a `run` function, and give it
-//! an arm in [`Task`] and one in `main`.
+//! One module per command. To add a command, write its module with an `Options` struct and a `run`
+//! function, and give it an arm in [`Task`] and one in `main`.
 
 // In place of the standard macros, everywhere in this program.
 #[macro_use(println, eprintln)]
@@ -42,7 +42,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measure this tracker against others on one core, in network namespaces (root); --help tells its options
+    /// Measure this tracker against others on one core, in network namespaces (root); --help tells
+    /// its options
     Bench(bench::Options),
     /// Build the eBPF programs from source, or check that the committed objects are up to date
     BuildEbpf(build_ebpf::Options),
@@ -50,7 +51,8 @@ enum Task {
     ClippyEbpf(clippy_ebpf::Options),
     /// Run the XDP program on Debian's kernels, in virtual machines
     Kernels(kernels::Options),
-    /// Run the tracker in a playground that touches no real interface (root), or with the options given
+    /// Run the tracker in a playground that touches no real interface (root), or with the options
+    /// given
     Run(run::Options),
     /// Load the XDP program into this machine's kernel and print what the verifier says about it
     Verify(verify::Options),
@@ -71,7 +73,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not `{error:?}`, which adds a backtrace of xtask: the errors say themselves what failed.
+            // Not `{error:?}`, which adds a backtrace of xtask: the errors say themselves what
+            // failed.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,5 +1,5 @@
-//! What tasks need besides Rust, and how it gets here. Every task that may install something says so here first: what is
-//! missing, what it is for, and what will be done about it.
+//! What tasks need besides Rust, and how it gets here. Every task that may install something says
+//! so here first: what is missing, what it is for, and what will be done about it.
 
 use std::{fmt::Write as _, path::Path, process::Command};
 
@@ -35,7 +35,8 @@ pub struct Package {
 pub enum Probe {
     /// A program of this name.
     Program(&'static str),
-    /// For the distribution's python, /usr/bin/python3; another python does not see Debian's modules.
+    /// For the distribution's python, /usr/bin/python3; another python does not see Debian's
+    /// modules.
     PythonModule(&'static str),
 }
 
@@ -83,10 +84,12 @@ enum Decision {
     Refuse(String),
 }
 
-/// Sees to it that `needed` and `others` are there: says what is missing of them and what for, and installs it.
+/// Sees to it that `needed` and `others` are there: says what is missing of them and what for, and
+/// installs it.
 ///
 /// # Errors
-/// When something is missing that cannot or may not be installed; says what to install. And when installing fails.
+/// When something is missing that cannot or may not be installed; says what to install. And when
+/// installing fails.
 pub fn provide(whose: &str, needed: &[Package], others: &[Other<'_>], options: InstallOptions) -> anyhow::Result<()> {
     let missing = missing(needed, others);
     match decide(whose, &missing, permission(options)) {

@@ -8,8 +8,8 @@ use object::{
     elf::SHT_STRTAB,
 };
 
-/// Removes the DWARF from an ELF object; code, maps, BTF and .BTF.ext stay. DWARF is two thirds of the object, and the
-/// kernel has no use for it.
+/// Removes the DWARF from an ELF object; code, maps, BTF and .BTF.ext stay. DWARF is two thirds of
+/// the object, and the kernel has no use for it.
 pub fn without_dwarf(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut builder = Builder::read64(elf).context("cannot read what bpf-linker wrote as a 64-bit ELF object")?;
     for section in &mut builder.sections {
@@ -18,7 +18,8 @@ pub fn without_dwarf(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
             section.delete = true;
         }
     }
-    // LLVM keeps the names of sections and of symbols in one table; the writer wants a table for each.
+    // LLVM keeps the names of sections and of symbols in one table; the writer wants a table for
+    // each.
     if !builder.sections.iter().any(|section| matches!(section.data, SectionData::SectionString)) {
         let names = builder.sections.add();
         names.name = ".shstrtab".into();
@@ -31,8 +32,8 @@ pub fn without_dwarf(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(stripped)
 }
 
-/// Fails when one of `paths` can be read in the object: it would tell where it was built, and differ from machine to
-/// machine.
+/// Fails when one of `paths` can be read in the object: it would tell where it was built, and
+/// differ from machine to machine.
 pub fn ensure_without_paths(object: &[u8], paths: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<()> {
     for path in paths {
         if let Some(at) = find_path(object, path.as_os_str().as_encoded_bytes()) {
@@ -47,7 +48,8 @@ pub fn ensure_without_paths(object: &[u8], paths: impl IntoIterator<Item = PathB
     Ok(())
 }
 
-/// Where `path` stands in `bytes` as the beginning of a path: `/src` is not found in `./tracker-ebpf/src`, nor in `/srcs`.
+/// Where `path` stands in `bytes` as the beginning of a path: `/src` is not found in
+/// `./tracker-ebpf/src`, nor in `/srcs`.
 fn find_path(bytes: &[u8], path: &[u8]) -> Option<usize> {
     let is_part_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     bytes.windows(path.len()).enumerate().position(|(at, window)| {

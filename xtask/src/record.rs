@@ -41,7 +41,8 @@ impl Record {
         fs::write(path, text).with_context(|| format!("cannot write {}", workspace::display(path)))
     }
 
-    /// Whether both were built by the same versions of everything, so that their objects should be equal byte by byte.
+    /// Whether both were built by the same versions of everything, so that their objects should be
+    /// equal byte by byte.
     pub fn same_tools(&self, other: &Self) -> bool {
         (&self.rustc, &self.llvm, &self.bpf_linker) == (&other.rustc, &other.llvm, &other.bpf_linker)
     }

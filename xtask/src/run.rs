@@ -1,8 +1,8 @@
 //! `cargo xtask run`: the tracker to play with.
 //!
-//! Without arguments it runs in a network namespace of its own, joined to this machine by a veth pair: a second host on the
-//! same machine, with native XDP and real packets, and no real interface is touched. With arguments it is `tracker run` with
-//! these arguments on the machine itself.
+//! Without arguments it runs in a network namespace of its own, joined to this machine by a veth
+//! pair: a second host on the same machine, with native XDP and real packets, and no real interface
+//! is touched. With arguments it is `tracker run` with these arguments on the machine itself.
 
 use std::{
     env, fs,
@@ -51,7 +51,8 @@ const NO_URLS: &str = "url=off";
 pub struct Options {
     #[command(flatten)]
     install: InstallOptions,
-    /// Options of `tracker run`, on the machine itself. Without any: a playground in a network namespace (root)
+    /// Options of `tracker run`, on the machine itself. Without any: a playground in a network
+    /// namespace (root)
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
     options: Vec<String>,
 }
@@ -77,7 +78,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn play(tracker: &Path) -> anyhow::Result<()> {
-    // From here on the signals that would end this process are remembered instead, so that it can clean up.
+    // From here on the signals that would end this process are remembered instead, so that it can
+    // clean up.
     interrupt::catch()?;
     remove_leftovers();
     let playground = Playground::new()?;
@@ -168,8 +170,8 @@ const fn subnet_v6(subnet: u8, host: u8) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 0x198, 0x18, subnet as u16, 0, 0, 0, host as u16)
 }
 
-/// A number of which neither 198.18.N.0/30 nor fd00:198:18:N::/64 is in use on this machine. 198.18.0.0/15 is set aside for
-/// tests of networks (RFC 2544).
+/// A number of which neither 198.18.N.0/30 nor fd00:198:18:N::/64 is in use on this machine.
+/// 198.18.0.0/15 is set aside for tests of networks (RFC 2544).
 fn free_subnet() -> anyhow::Result<u8> {
     for subnet in 0..=u8::MAX {
         let v4 = format!("198.18.{subnet}.0/30");
@@ -191,8 +193,8 @@ fn in_use(family: &str, prefix: &str) -> anyhow::Result<bool> {
     Ok(inside.lines().chain(around.lines()).any(|route| !route.contains("default") && !route.trim().is_empty()))
 }
 
-/// Takes away what playgrounds left behind that were killed before they could clean up. The interfaces go with their
-/// namespaces.
+/// Takes away what playgrounds left behind that were killed before they could clean up. The
+/// interfaces go with their namespaces.
 fn remove_leftovers() {
     let Ok(entries) = fs::read_dir("/run/netns") else { return };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {

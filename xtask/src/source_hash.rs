@@ -1,16 +1,18 @@
 //! The hash by which a committed object is known to be up to date without any eBPF toolchain.
 //!
-//! It covers all that decides what the object is, and nothing that changes without changing the object:
+//! It covers all that decides what the object is, and nothing that changes without changing the
+//! object:
 //! * every source file of the package and of the packages of this workspace that it depends on,
 //! * the manifests of these packages without their `lints` and `dev-dependencies`,
-//! * from the workspace manifest: the edition, the build profile with what it inherits and does not set itself, and the
-//!   entries for the dependencies in question,
-//! * from Cargo.lock: version and checksum of every package that is linked in or generates code for it,
+//! * from the workspace manifest: the edition, the build profile with what it inherits and does not
+//!   set itself, and the entries for the dependencies in question,
+//! * from Cargo.lock: version and checksum of every package that is linked in or generates code for
+//!   it,
 //! * the compiler flags of `ebpf_cargo`.
 //!
-//! Not covered are the versions of compiler and linker: the object is as good when a newer one was used, and which one it
-//! was stands in the record. The workspace manifest and Cargo.lock are not taken whole, or every new dependency of the
-//! daemon would make the object stale.
+//! Not covered are the versions of compiler and linker: the object is as good when a newer one was
+//! used, and which one it was stands in the record. The workspace manifest and Cargo.lock are not
+//! taken whole, or every new dependency of the daemon would make the object stale.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,8 +30,8 @@ use crate::{
     workspace,
 };
 
-/// SHA-256 of the sources of the object of a package, as hexadecimal digits. `root` is the workspace root, `package` the
-/// package's directory in it.
+/// SHA-256 of the sources of the object of a package, as hexadecimal digits. `root` is the
+/// workspace root, `package` the package's directory in it.
 pub fn source_hash(root: &Path, package: &str) -> anyhow::Result<String> {
     let mut parts = BTreeMap::new();
     parts.insert("flags".to_owned(), [&FLAGS[..], &[TARGET]].concat().join("\n").into_bytes());
@@ -49,7 +51,8 @@ pub fn source_hash(root: &Path, package: &str) -> anyhow::Result<String> {
         manifest.remove("lints");
         manifest.remove("dev-dependencies");
         for dependency in dependencies_of(&manifest) {
-            // Paths in the workspace manifest are relative to the root, and no package depends on itself, so this ends.
+            // Paths in the workspace manifest are relative to the root, and no package depends on
+            // itself, so this ends.
             pending.extend(local_directory(&dependency).map(str::to_owned));
             dependencies.insert(dependency);
         }
@@ -156,8 +159,9 @@ fn canonical(value: &Value) -> Vec<u8> {
     }
 }
 
-/// Name, version and checksum of `roots` and of all they depend on, one line each, sorted. The roots are what the
-/// workspace's packages depend on, and not these packages, for which the lock file lists dev-dependencies too.
+/// Name, version and checksum of `roots` and of all they depend on, one line each, sorted. The
+/// roots are what the workspace's packages depend on, and not these packages, for which the lock
+/// file lists dev-dependencies too.
 fn locked_packages(lock: &Table, roots: &BTreeSet<String>) -> anyhow::Result<String> {
     let packages = lock.get("package").and_then(Value::as_array).context("Cargo.lock lists no packages")?;
     let text = |package: &Value, key: &str| package.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -61,8 +61,8 @@ fn builds_object() -> bool {
     env::var_os(workspace::OBJECT_VARIABLE).is_none() && env::var("CI").is_ok_and(|value| value == "true")
 }
 
-/// The object that the tests load: in CI one built from the sources right now, else the committed one, which must be up
-/// to date. One that the caller names is taken as it is.
+/// The object that the tests load: in CI one built from the sources right now, else the committed
+/// one, which must be up to date. One that the caller names is taken as it is.
 fn object_to_test() -> anyhow::Result<PathBuf> {
     if let Some(named) = env::var_os(workspace::OBJECT_VARIABLE) {
         let named = std::path::absolute(named).context("cannot make the object's path absolute")?;

@@ -1,9 +1,10 @@
 //! Which compiler and which linker build the XDP program.
 //!
-//! The eBPF target comes without a built `core`, so it is built along (`-Z build-std=core`), which takes the compiler's
-//! own library sources and unstable options. Two kinds of toolchain have that: a rustup nightly with `rust-src`, and a
-//! distribution's stable compiler with its source package, told by `RUSTC_BOOTSTRAP` to accept unstable options.
-//! The compiler hands LLVM bitcode to bpf-linker, which must be built with the same major version of LLVM or a newer one.
+//! The eBPF target comes without a built `core`, so it is built along (`-Z build-std=core`), which
+//! takes the compiler's own library sources and unstable options. Two kinds of toolchain have that:
+//! a rustup nightly with `rust-src`, and a distribution's stable compiler with its source package,
+//! told by `RUSTC_BOOTSTRAP` to accept unstable options. The compiler hands LLVM bitcode to
+//! bpf-linker, which must be built with the same major version of LLVM or a newer one.
 
 use std::{
     env, fs,
@@ -21,7 +22,8 @@ use crate::{
 /// The first major version of LLVM with the target feature `allows-misaligned-mem-access`.
 const MINIMUM_LLVM: u32 = 22;
 
-/// The bpf-linker that is installed when there is none, and the LLVM versions it has a feature `llvm-<N>` for.
+/// The bpf-linker that is installed when there is none, and the LLVM versions it has a feature
+/// `llvm-<N>` for.
 const BPF_LINKER_VERSION: &str = "0.13.0";
 const BPF_LINKER_LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 
@@ -108,7 +110,8 @@ impl Compiler {
         Self { name, rustc: bin.join("rustc"), cargo: bin.join("cargo"), cargo_clippy: bin.join("cargo-clippy") }
     }
 
-    /// Checks that this compiler can build the XDP program and finds a linker for it. The error says what is missing.
+    /// Checks that this compiler can build the XDP program and finds a linker for it. The error
+    /// says what is missing.
     fn examine(&self) -> anyhow::Result<Toolchain> {
         for program in [&self.rustc, &self.cargo] {
             ensure!(program.is_file(), "{} is missing", program.display());
@@ -193,9 +196,10 @@ pub fn cargo_home() -> PathBuf {
     }
 }
 
-/// Takes everything out of the environment of `command` by which the cargo or rustup that started this task would direct
-/// another toolchain: the choice of compiler, flags, wrappers, package variables, and the path to its shared libraries.
-/// What leads to registries (CARGO_HOME, CARGO_HTTP_*, CARGO_NET_*, CARGO_REGISTRIES_*) stays.
+/// Takes everything out of the environment of `command` by which the cargo or rustup that started
+/// this task would direct another toolchain: the choice of compiler, flags, wrappers, package
+/// variables, and the path to its shared libraries. What leads to registries (CARGO_HOME,
+/// CARGO_HTTP_*, CARGO_NET_*, CARGO_REGISTRIES_*) stays.
 pub fn isolate(command: &mut Command) -> &mut Command {
     const KEPT: [&str; 5] = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_"];
     command::remove_variables(command, |name| {
@@ -250,8 +254,9 @@ fn install_bpf_linker(compiler: &Compiler, llvm: u32) -> anyhow::Result<()> {
         .arg("--root")
         .arg(cargo_home())
         .env("RUSTC", &compiler.rustc)
-        // bpf-linker's build script reads the first. The second is read by the crate llvm-sys, whose version, and with it
-        // the variable's name, is LLVM's major version followed by its minor version as of the first stable release: 1.
+        // bpf-linker's build script reads the first. The second is read by the crate llvm-sys,
+        // whose version, and with it the variable's name, is LLVM's major version followed by its
+        // minor version as of the first stable release: 1.
         .env("LLVM_PREFIX", &prefix)
         .env(format!("LLVM_SYS_{llvm}1_PREFIX"), &prefix);
     command::run(&mut cargo).with_context(|| format!("cannot build bpf-linker with the LLVM in {prefix}"))
@@ -268,8 +273,8 @@ fn major(version: &str) -> anyhow::Result<u32> {
     digits.parse().with_context(|| format!("`{version}` is not a version number"))
 }
 
-/// The major version of the shared LLVM that `program` needs. The library's name stands in the program's dynamic section;
-/// distributions call it libLLVM.so.22.1 or libLLVM-22.so.
+/// The major version of the shared LLVM that `program` needs. The library's name stands in the
+/// program's dynamic section; distributions call it libLLVM.so.22.1 or libLLVM-22.so.
 fn linked_llvm_major(program: &[u8]) -> Option<u32> {
     [b"libLLVM.so.".as_slice(), b"libLLVM-"].into_iter().find_map(|name| {
         let start = program.windows(name.len()).position(|window| window == name)? + name.len();

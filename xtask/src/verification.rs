@@ -1,5 +1,5 @@
-//! What a kernel's verifier says about all programs of an object: measured where the kernel runs, which may be a guest, and
-//! handed on as JSON.
+//! What a kernel's verifier says about all programs of an object: measured where the kernel runs,
+//! which may be a guest, and handed on as JSON.
 
 use std::{
     collections::BTreeMap,
@@ -40,12 +40,12 @@ pub struct Refusal {
 }
 
 impl Verification {
-    /// Loads the programs of the object at `object`. The verifier's logs of those that are refused are written to the
-    /// directory `logs`.
+    /// Loads the programs of the object at `object`. The verifier's logs of those that are refused
+    /// are written to the directory `logs`.
     ///
     /// # Errors
-    /// When the object cannot be read, its maps cannot be made, or it holds no program. A program that the kernel refuses
-    /// is no error.
+    /// When the object cannot be read, its maps cannot be made, or it holds no program. A program
+    /// that the kernel refuses is no error.
     pub fn measure(object: &Path, logs: &Path) -> anyhow::Result<Self> {
         let elf = fs::read(object).with_context(|| format!("cannot read {}", workspace::display(object)))?;
         let prepared = Prepared::new(&elf).with_context(|| format!("cannot load {}", workspace::display(object)))?;
@@ -67,7 +67,8 @@ impl Verification {
         Ok(verification)
     }
 
-    /// The kernel's major and minor version, by which its figures stand in the budget: 6.1 for 6.1.0-49-amd64.
+    /// The kernel's major and minor version, by which its figures stand in the budget: 6.1 for
+    /// 6.1.0-49-amd64.
     pub fn series(&self) -> String {
         series(&self.release)
     }
@@ -83,8 +84,8 @@ impl Verification {
             .with_context(|| format!("{} does not hold a verifier's figures", workspace::display(path)))
     }
 
-    /// Prints the figures of the programs that loaded, and for each of the others where the verifier gave up. The logs are
-    /// in `logs`.
+    /// Prints the figures of the programs that loaded, and for each of the others where the
+    /// verifier gave up. The logs are in `logs`.
     pub fn print(&self, logs: &Path) {
         self.print_refused(logs);
         if self.accepted.is_empty() {

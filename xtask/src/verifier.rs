@@ -1,7 +1,8 @@
 //! Loading an object's programs into the kernel for the sake of what the verifier says.
 //!
-//! The loader in aya gives the verifier a log only after a first load without one has failed, and so never shows the
-//! statistics of a program that loads. This one asks for them. Parsing, relocation and the creation of maps are aya's.
+//! The loader in aya gives the verifier a log only after a first load without one has failed, and
+//! so never shows the statistics of a program that loads. This one asks for them. Parsing,
+//! relocation and the creation of maps are aya's.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -20,10 +21,12 @@ use aya_obj::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Maps are created no larger than this: the verifier does not care, and the store's real maps take gigabytes.
+/// Maps are created no larger than this: the verifier does not care, and the store's real maps take
+/// gigabytes.
 const MAXIMUM_ENTRIES: u32 = 1024;
 
-/// Values of `log_level` in BPF_PROG_LOAD (linux/bpf_verifier.h): the path that was being followed, and the statistics.
+/// Values of `log_level` in BPF_PROG_LOAD (linux/bpf_verifier.h): the path that was being followed,
+/// and the statistics.
 const LOG_PATH: u32 = 1;
 const LOG_STATISTICS: u32 = 4;
 
@@ -102,7 +105,8 @@ impl Prepared {
                 set_only_element(&map, definition.data()).with_context(|| format!("cannot fill map {name}"))?;
             }
             if definition.section_kind() == EbpfSectionKind::Rodata {
-                // The verifier takes what it reads in a frozen map for constant, as it will in the daemon.
+                // The verifier takes what it reads in a frozen map for constant, as it will in the
+                // daemon.
                 freeze(&map).with_context(|| format!("cannot freeze map {name}"))?;
             }
             maps.insert(name, (definition, map));
@@ -135,9 +139,10 @@ impl Prepared {
         let load_time = started.elapsed();
         match loaded {
             Ok(fd) => statistics(&fd, &log, load_time).map(Ok),
-            // Only now the long log: with it a big program takes minutes, and memory that the kernel does not write costs
-            // nothing. Of a log that does not fit Linux keeps the end since 6.4; before, it keeps the beginning and says
-            // that there was no room instead of why it refused the program. That stands in the short log as well.
+            // Only now the long log: with it a big program takes minutes, and memory that the
+            // kernel does not write costs nothing. Of a log that does not fit Linux keeps the end
+            // since 6.4; before, it keeps the beginning and says that there was no room instead of
+            // why it refused the program. That stands in the short log as well.
             Err(refused) => match self.load_with_log(name, program, function, LOG_PATH | LOG_STATISTICS, LONG_LOG)? {
                 (Err(error), path) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     let log = format!("{path}\n[the log ends here, for it was longer than {LONG_LOG} bytes]\n{log}");
@@ -167,7 +172,8 @@ impl Prepared {
         let name = CString::new(name).context("a program's name holds a NUL")?;
 
         let mut attributes = zeroed_attributes();
-        // SAFETY: the attributes are zeroed, which is a value of every member of the union; BPF_PROG_LOAD reads this one.
+        // SAFETY: the attributes are zeroed, which is a value of every member of the union;
+        // BPF_PROG_LOAD reads this one.
         let load = unsafe { &mut attributes.__bindgen_anon_3 };
         // The kernel wants a NUL at the end of its 16 bytes.
         for (to, from) in load.prog_name[..15].iter_mut().zip(name.as_bytes()) {
@@ -191,7 +197,8 @@ impl Prepared {
             load.line_info_cnt = u32::try_from(function.line_info.len())?;
             load.line_info_rec_size = u32::try_from(function.line_info_rec_size)?;
         }
-        // SAFETY: all pointers lead to buffers of the sizes given beside them, which outlive the call.
+        // SAFETY: all pointers lead to buffers of the sizes given beside them, which outlive the
+        // call.
         let loaded = unsafe { bpf(bpf_cmd::BPF_PROG_LOAD, &mut attributes) };
         // SAFETY: BPF_PROG_LOAD returns a new file descriptor that nobody else owns.
         let loaded = loaded.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
@@ -221,7 +228,8 @@ fn statistics(program: &OwnedFd, log: &str, load_time: Duration) -> anyhow::Resu
     attributes.info.bpf_fd = program.as_raw_fd().cast_unsigned();
     attributes.info.info = (&raw mut info) as u64;
     attributes.info.info_len = u32::try_from(size_of_val(&info))?;
-    // SAFETY: the kernel writes at most `info_len` bytes to `info`, and reads no further pointer, for all are zero.
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, and reads no further pointer,
+    // for all are zero.
     unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }
         .context("cannot read the program's information")?;
     parse_log(log, load_time, info.xlated_prog_len, info.jited_prog_len)
@@ -251,7 +259,8 @@ fn parse_log(log: &str, load_time: Duration, translated_size: u32, jited_size: u
 fn load_btf(btf: &[u8]) -> anyhow::Result<OwnedFd> {
     let mut log = vec![0_u8; 64 << 10];
     let mut attributes = zeroed_attributes();
-    // SAFETY: the attributes are zeroed, which is a value of every member of the union; BPF_BTF_LOAD reads this one.
+    // SAFETY: the attributes are zeroed, which is a value of every member of the union;
+    // BPF_BTF_LOAD reads this one.
     let load = unsafe { &mut attributes.__bindgen_anon_7 };
     load.btf = btf.as_ptr() as u64;
     load.btf_size = u32::try_from(btf.len())?;
@@ -289,13 +298,14 @@ fn load_btf_without_log(btf: &[u8]) -> anyhow::Result<OwnedFd> {
 fn set_only_element(map: &MapData, content: &[u8]) -> io::Result<()> {
     let key = 0_u32;
     let mut attributes = zeroed_attributes();
-    // SAFETY: the attributes are zeroed, which is a value of every member of the union; BPF_MAP_UPDATE_ELEM reads this one.
+    // SAFETY: the attributes are zeroed, which is a value of every member of the union;
+    // BPF_MAP_UPDATE_ELEM reads this one.
     let update = unsafe { &mut attributes.__bindgen_anon_2 };
     update.map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
     update.key = (&raw const key) as u64;
     update.__bindgen_anon_1.value = content.as_ptr() as u64;
-    // SAFETY: the key is four bytes, as array maps have it, and the map's value size is the length of the section that
-    // `content` was read from.
+    // SAFETY: the key is four bytes, as array maps have it, and the map's value size is the length
+    // of the section that `content` was read from.
     unsafe { bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
 }
 
@@ -307,7 +317,8 @@ fn freeze(map: &MapData) -> io::Result<()> {
 }
 
 fn zeroed_attributes() -> bpf_attr {
-    // SAFETY: a union of structs of integers, for all of which zero is a value. The kernel wants unused bytes to be zero.
+    // SAFETY: a union of structs of integers, for all of which zero is a value. The kernel wants
+    // unused bytes to be zero.
     unsafe { mem::zeroed() }
 }
 

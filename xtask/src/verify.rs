@@ -1,4 +1,5 @@
-//! `cargo xtask verify`: does the kernel take the XDP program, and how hard was it for the verifier?
+//! `cargo xtask verify`: does the kernel take the XDP program, and how hard was it for the
+//! verifier?
 
 use std::{env, path::PathBuf};
 
@@ -22,7 +23,8 @@ pub struct Options {
     /// Make the present figures the committed ones
     #[arg(long, conflicts_with = "budget")]
     record: bool,
-    /// Write the figures as JSON to this file instead of printing them, as `cargo xtask kernels` has it done in its guests
+    /// Write the figures as JSON to this file instead of printing them, as `cargo xtask kernels`
+    /// has it done in its guests
     #[arg(long, value_name = "PATH")]
     report: Option<PathBuf>,
     /// Where the verifier's logs of refused programs are written [default: the target directory]

@@ -36,7 +36,8 @@ impl<const LENGTH: usize> Bytes<LENGTH> {
     #[inline(always)]
     pub fn get<T: Copy>(self, at: usize) -> T {
         debug_assert!(at + size_of::<T>() <= LENGTH);
-        // SAFETY: every caller names a constant place within `LENGTH`, and the verifier refuses the program otherwise.
+        // SAFETY: every caller names a constant place within `LENGTH`, and the verifier refuses the
+        // program otherwise.
         unsafe { ((self.start + at) as *const T).read_unaligned() }
     }
 
@@ -48,8 +49,8 @@ impl<const LENGTH: usize> Bytes<LENGTH> {
     }
 }
 
-/// Gives the frame `length` bytes: at the tail, or at the head where the tail has no room. What the bytes are afterwards is
-/// unknown.
+/// Gives the frame `length` bytes: at the tail, or at the head where the tail has no room. What the
+/// bytes are afterwards is unknown.
 #[inline(always)]
 pub fn set_length(ctx: &XdpContext, length: u32) -> Option<()> {
     // SAFETY: the context is the one this program was called with.

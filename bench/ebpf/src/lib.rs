@@ -1,20 +1,23 @@
-//! What the benchmark's XDP programs and `cargo xtask bench` have to agree on: the records in the maps, and who announces
-//! what.
+//! What the benchmark's XDP programs and `cargo xtask bench` have to agree on: the records in the
+//! maps, and which peers announce.
 //!
-//! # Who announces what
+//! # Population
 //!
-//! A *population* is a list of [`Visit`]s: torrent number and member number. [`info_hash`] turns the torrent number into
-//! a hash, and [`Placement`] turns a visit into source address and announced port, so that no two members of a torrent
-//! share both. Nothing else is stored: the generator walks the list and builds every request from these numbers. Random
-//! order, skewed popularity and the like are put into the list by whoever writes it, so the walk itself costs the same in
-//! every scenario.
+//! A *population* is a list of [`Visit`]s: torrent number and member number. [`info_hash`] turns
+//! the torrent number into a hash, and [`Placement`] turns a visit into source address and
+//! announced port, so that no two members of a torrent share both. Nothing else is stored: the
+//! generator walks the list and builds every request from these numbers. Random order, skewed
+//! popularity and the like are put into the list when it is written, so the walk itself costs the
+//! same in every scenario.
 
 #![no_std]
 
-/// Bytes of the longest request frame without scrape hashes: Ethernet 14, IPv6 40, UDP 8, announce 98.
+/// Bytes of the longest request frame without scrape hashes: Ethernet 14, IPv6 40, UDP 8, announce
+/// 98.
 pub const TEMPLATE_BYTES: usize = 160;
 
-/// How much longer than requests the frames are that the generator gets, so that it has to change the length of each.
+/// How much longer than requests the frames are that the generator gets, so that it has to change
+/// the length of each.
 pub const FRAME_EXCESS: u32 = 2;
 
 /// Most info_hashes in a generated scrape (BEP 15: "up to about 74").
@@ -26,10 +29,12 @@ pub const SAMPLE_EVERY: u32 = 64;
 /// How many sampled requests may be on their way. A power of two.
 pub const IN_FLIGHT_SAMPLES: u32 = 4096;
 
-/// Nanoseconds are counted in units of 2^-10, so that a pace can be set to within a per mille at any rate.
+/// Nanoseconds are counted in units of 2^-10, so that a pace can be set to within a per mille at
+/// any rate.
 pub const PACE_SHIFT: u32 = 10;
 
-/// A generator that was held up may catch up with at most this much; what is due beyond is never sent. Nanoseconds.
+/// A generator that was held up may catch up with at most this much; what is due beyond is never
+/// sent. Nanoseconds.
 pub const CATCH_UP_NS: u64 = 20_000;
 
 /// Buckets of the latency histogram; see [`latency_bucket`].
@@ -46,9 +51,11 @@ pub const REQUEST_SCRAPE: u32 = 2;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// The request frame up to the end of its fixed part. Everything that differs from request to request is zero.
+    /// The request frame up to the end of its fixed part. Everything that differs from request to
+    /// request is zero.
     pub template: [u8; TEMPLATE_BYTES],
-    /// Time from one request to the next, in units of 2^-[`PACE_SHIFT`] ns; 0 sends as fast as it can.
+    /// Time from one request to the next, in units of 2^-[`PACE_SHIFT`] ns; 0 sends as fast as it
+    /// can.
     pub pace: u64,
     /// Nothing is sent from this sequence number on.
     pub sequence_limit: u64,
@@ -60,9 +67,11 @@ pub struct Load {
     pub frame_length: u32,
     /// How many info_hashes a scrape asks for.
     pub hashes: u32,
-    /// Internet checksum, not complemented and not folded, over the template's IPv4 header. Native byte order.
+    /// Internet checksum, not complemented and not folded, over the template's IPv4 header. Native
+    /// byte order.
     pub ip_sum: u32,
-    /// The same over the template's UDP header and payload and the pseudo-header, without the source address.
+    /// The same over the template's UDP header and payload and the pseudo-header, without the
+    /// source address.
     pub udp_sum: u32,
     /// Length of the population.
     pub visits: u32,
@@ -76,21 +85,24 @@ pub struct Load {
     pub client_port: u16,
     /// The port requests go to, as it stands in the packet.
     pub tracker_port: u16,
-    /// 1: every valid reply is turned into the next request, so that the number of requests on their way stays the same.
+    /// 1: every valid reply is turned into the next request, so that the number of requests on
+    /// their way stays the same.
     pub closed_loop: u32,
-    /// Not 0: the generator sends only while fewer requests than this were sent after the one answered last. The other way
-    /// to a closed loop, for requests so much longer than their replies that these cannot be turned into requests.
+    /// Not 0: the generator sends only while fewer requests than this were sent after the one
+    /// answered last. The other way to a closed loop, for requests so much longer than their
+    /// replies that these cannot be turned into requests.
     pub window: u32,
     /// Reflector only: length of the UDP payload of its replies.
     pub reflected_payload: u32,
-    /// Whether the checksums of sampled replies are verified. Off where they are left to a network card that is not there.
+    /// Whether the checksums of sampled replies are verified. Off where they are left to a network
+    /// card that is not there.
     pub verify_checksums: u32,
     /// Fills the record up to a multiple of its alignment.
     pub reserved: u32,
 }
 
-/// A generator with a window sends after so long a silence even when the window is full: all in it must have been lost.
-/// Nanoseconds.
+/// A generator with a window sends after so long a silence even when the window is full: all in it
+/// must have been lost. Nanoseconds.
 pub const WINDOW_PATIENCE_NS: u64 = 20_000_000;
 
 /// How far the load has come, on one CPU.
@@ -107,7 +119,8 @@ pub struct Progress {
     pub answered: u32,
     /// Next element of the population.
     pub position: u32,
-    /// Requests that could not be built, because the frame was too short or could not be given its length.
+    /// Requests that could not be built, because the frame was too short or could not be given its
+    /// length.
     pub failed: u32,
     /// Fills the record up to a multiple of its alignment.
     pub reserved: u32,
@@ -139,7 +152,8 @@ pub struct Replies {
     pub right_checksum: u64,
     /// The most seeders and leechers together that an announce reply told of.
     pub largest_swarm: u64,
-    /// How many requests had been sent after the one that was answered last: in a closed loop, how many are on their way.
+    /// How many requests had been sent after the one that was answered last: in a closed loop, how
+    /// many are on their way.
     pub outstanding: u64,
     /// Packets that were no replies to the generator, and were passed on.
     pub passed: u64,
@@ -175,8 +189,9 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Unique among the members of a torrent as long as these are fewer than 32768 × addresses. Torrents begin at
-    /// different addresses, so that small torrents do not all meet at the first few.
+    /// Unique among the members of a torrent as long as these are fewer than 32768 × addresses.
+    /// Torrents begin at different addresses, so that small torrents do not all meet at the first
+    /// few.
     #[inline(always)]
     #[must_use]
     pub fn of(visit: Visit, addresses: u32, addresses_shift: u32) -> Self {
@@ -195,8 +210,8 @@ pub fn is_seeder(visit: Visit, share: u32) -> bool {
     ((mixed ^ (mixed >> 15)).wrapping_mul(0x2c1b_3c6d) >> 24) < share
 }
 
-/// The info_hash of a torrent, as five words that are laid into a packet as they are. Looks random, as a SHA-1 does:
-/// trackers choose buckets and shards by its bits.
+/// The info_hash of a torrent, as five words that are laid into a packet as they are. Looks random,
+/// as a SHA-1 does: trackers choose buckets and shards by its bits.
 #[inline(always)]
 #[must_use]
 pub fn info_hash(torrent: u32) -> [u32; 5] {
@@ -254,7 +269,8 @@ pub fn latency_of_bucket(bucket: u32) -> u64 {
     if step == 0 { rest } else { (16 + rest) << (step - 1) }
 }
 
-/// Adds up bytes as the Internet checksum does, without folding or complementing: native 16-bit words.
+/// Adds up bytes as the Internet checksum does, without folding or complementing: native 16-bit
+/// words.
 #[must_use]
 pub fn checksum_words(bytes: &[u8]) -> u32 {
     let mut sum = 0u32;

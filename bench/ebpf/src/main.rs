@@ -1,18 +1,19 @@
 //! The benchmark's XDP programs.
 //!
-//! * `generate` runs in live-frames mode (`BPF_F_TEST_XDP_LIVE_FRAMES`) at the client's end of a veth pair and builds one
-//!   request after the other into recycled pages, at a set pace.
-//! * `validate` is attached there. It checks and counts the replies, and drops them, or, in a closed loop, turns each
-//!   into the next request.
+//! * `generate` runs in live-frames mode (`BPF_F_TEST_XDP_LIVE_FRAMES`) at the client's end of a
+//!   veth pair and builds one request after the other into recycled pages, at a set pace.
+//! * `validate` is attached there. It checks and counts the replies, and drops them, or, in a
+//!   closed loop, turns each into the next request.
 //! * `reflect` is attached to the tracker's end when the system under test is the bare reflector.
-//! * `harness` runs in plain test mode: it builds a request and calls the tracker's program with it, without any network.
-//!   `noop` takes the tracker's place to find out what the rest of that costs.
+//! * `harness` runs in plain test mode: it builds a request and calls the tracker's program with
+//!   it, without any network. `noop` takes the tracker's place to find out what the rest of that
+//!   costs.
 //!
-//! What they know of Ethernet, IP, UDP and BEP 15 is written a second time here and shares no code with the tracker: a
-//! mistake in the tracker must not be hidden by the same one in its benchmark.
+//! What they know of Ethernet, IP, UDP and BEP 15 is written a second time here and shares no code
+//! with the tracker: a mistake in the tracker must not be hidden by the same one in its benchmark.
 //!
-//! They exist on the eBPF target only. On the host this is an empty binary, so that the workspace builds without an eBPF
-//! toolchain.
+//! They exist on the eBPF target only. On the host this is an empty binary, so that the workspace
+//! builds without an eBPF toolchain.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -42,8 +43,8 @@ mod programs {
     fn validate(ctx: XdpContext) -> u32 {
         match validate::reply(&ctx) {
             Some(validate::Verdict::NotAReply) => xdp_action::XDP_PASS,
-            // Not XDP_TX: between veth ends that works only when the other one has an XDP program, and not every tracker has.
-            // SAFETY: a helper that takes numbers.
+            // Not XDP_TX: between veth ends that works only when the other one has an XDP program,
+            // and not every tracker has. SAFETY: a helper that takes numbers.
             Some(validate::Verdict::NextRequest) => unsafe { bpf_redirect(ctx.ingress_ifindex() as u32, 0) as u32 },
             Some(validate::Verdict::Counted) | None => xdp_action::XDP_DROP,
         }
@@ -78,7 +79,8 @@ mod programs {
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // Never reached: the verifier refuses an endless loop, so an object that can panic does not load.
+    // Never reached: the verifier refuses an endless loop, so an object that can panic does not
+    // load.
     loop {}
 }
 

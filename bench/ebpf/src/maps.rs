@@ -57,7 +57,8 @@ pub fn visit(position: u32) -> Option<Visit> {
 
 #[inline(always)]
 pub fn progress() -> Option<&'static mut Progress> {
-    // SAFETY: the element is this CPU's own, and an XDP program is not interrupted by another one on its CPU.
+    // SAFETY: the element is this CPU's own, and an XDP program is not interrupted by another one
+    // on its CPU.
     PROGRESS.get_ptr_mut(0).map(|element| unsafe { &mut *element })
 }
 

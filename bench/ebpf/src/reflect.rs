@@ -1,5 +1,6 @@
-//! The bare reflector: every request that goes to the tracker's port comes back with the length of a tracker's reply and
-//! nothing else done to it. No tracker that answers with as many bytes can be faster on the same path.
+//! The bare reflector: every request that goes to the tracker's port comes back with the length of
+//! a tracker's reply and nothing else done to it. No tracker that answers with as many bytes can be
+//! faster on the same path.
 
 use aya_ebpf::programs::XdpContext;
 use bench_ebpf::{Load, fold};

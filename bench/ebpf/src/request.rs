@@ -1,5 +1,5 @@
-//! Building requests: the template is copied, then what differs from request to request is filled in and added to the
-//! checksums.
+//! Building requests: the template is copied, then what differs from request to request is filled
+//! in and added to the checksums.
 
 use core::ptr;
 
@@ -49,9 +49,9 @@ pub fn paced(ctx: &XdpContext) -> Option<()> {
         let due = if progress.due < earliest { earliest } else { progress.due };
         progress.due = due + load.pace;
     }
-    // The page may have been a shorter reply when it was last used, and then the kernel would send it at that length: it
-    // looks at the frame's length again only when the program has changed it. So it is given frames of another length
-    // (`FRAME_EXCESS`).
+    // The page may have been a shorter reply when it was last used, and then the kernel would send
+    // it at that length: it looks at the frame's length again only when the program has changed it.
+    // So it is given frames of another length (`FRAME_EXCESS`).
     crate::frame::set_length(ctx, load.frame_length)?;
     build(ctx, load, progress, now)
 }
@@ -73,7 +73,8 @@ pub fn next(ctx: &XdpContext, load: &Load, now: u64) -> Option<()> {
     build(ctx, load, progress, now)
 }
 
-/// `now` is when the request is sent, in nanoseconds of the monotonic clock; 0 when nobody wants to know.
+/// `now` is when the request is sent, in nanoseconds of the monotonic clock; 0 if the
+/// request is not timed.
 #[inline(always)]
 fn build(ctx: &XdpContext, load: &Load, progress: &mut Progress, now: u64) -> Option<()> {
     let transaction_id = progress.sequence as u32;
@@ -171,8 +172,8 @@ fn copy_template<const LENGTH: usize>(frame: Bytes<LENGTH>, load: &Load) {
     let template = load.template.as_ptr();
     let mut at = 0;
     while at + 8 <= LENGTH {
-        // SAFETY: within the template, whose length is at least `LENGTH` and which is aligned to 8. Volatile, or LLVM would
-        // recognise a copy.
+        // SAFETY: within the template, whose length is at least `LENGTH` and which is aligned to 8.
+        // Volatile, or LLVM would recognise a copy.
         frame.put(at, unsafe { ptr::read_volatile(template.add(at).cast::<u64>()) });
         at += 8;
     }

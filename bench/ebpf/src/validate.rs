@@ -32,7 +32,8 @@ pub enum Verdict {
 #[inline(always)]
 pub fn reply(ctx: &XdpContext) -> Option<Verdict> {
     let load = maps::load()?;
-    // Everything up to the transaction id; the shortest packets of other protocols are shorter and pass.
+    // Everything up to the transaction id; the shortest packets of other protocols are shorter and
+    // pass.
     if load.family == 4 { in_family::<50>(ctx, load, V4) } else { in_family::<70>(ctx, load, V6) }
 }
 
@@ -118,7 +119,8 @@ fn in_family<const LENGTH: usize>(ctx: &XdpContext, load: &Load, at: Layout) -> 
     if load.closed_loop == 0 {
         return Some(Verdict::Counted);
     }
-    // The time of the reply is the time of the next request; sampled are others than those whose time is known.
+    // The time of the reply is the time of the next request; sampled are others than those whose
+    // time is known.
     let now = if now == 0 && progress.sequence as u32 & (SAMPLE_EVERY - 1) == 0 {
         // SAFETY: a helper without arguments.
         unsafe { bpf_ktime_get_ns() }
@@ -155,17 +157,16 @@ fn note_latency(transaction_id: u32, now: u64) -> Option<()> {
     Some(())
 }
 
-/// Adds up pseudo-header, UDP header and payload in a copy of the packet: packet bytes of variable length cannot be handed
-/// to a helper.
+/// Adds up pseudo-header, UDP header and payload in a copy of the packet: packet bytes of variable
+/// length cannot be handed to a helper.
 #[inline(always)]
 fn verify_checksum(ctx: &XdpContext, at: Layout, udp_length: u32) -> Option<()> {
     const ADDRESSES_MAX: u32 = 32;
     let copy = maps::copy()?;
     let addresses = if at.udp == V4.udp { 8 } else { ADDRESSES_MAX };
-    // The addresses stand right in front of the UDP header in both families.
-    // Read back from memory, so that LLVM cannot know that the masks below change nothing, and leaves them in for the
-    // verifier.
-    // SAFETY: a pointer to this CPU's own map element.
+    // The addresses stand right in front of the UDP header in both families. Read back from memory,
+    // so that LLVM cannot know that the masks below change nothing, and leaves them in for the
+    // verifier. SAFETY: a pointer to this CPU's own map element.
     let length = unsafe {
         ptr::write_volatile(copy.cast::<u32>(), addresses + udp_length);
         ptr::read_volatile(copy.cast::<u32>()) & (4 * COPY_WORDS as u32 - 1)
@@ -173,8 +174,8 @@ fn verify_checksum(ctx: &XdpContext, at: Layout, udp_length: u32) -> Option<()> 
     if length == 0 {
         return None;
     }
-    // SAFETY: the mask keeps all within the copy, of which the helper fills `length` bytes; the word after the last whole
-    // one, which may be filled in part only, is cleared before.
+    // SAFETY: the mask keeps all within the copy, of which the helper fills `length` bytes; the
+    // word after the last whole one, which may be filled in part only, is cleared before.
     let sum = unsafe {
         let partial = length >> 2;
         ptr::write_volatile(copy.cast::<u32>().add(partial as usize), 0);

@@ -1,11 +1,9 @@
-//! The host build of the tracker's code, called as the daemon's UDP threads call it, without any socket.
+//! The host build of the tracker's code, called as the daemon's UDP threads call it, without any
+//! socket.
 
 use super::{Backend, Outcome, configure, labelled};
 use std::{collections::BTreeMap, sync::Arc};
-use tracker_common::{
-    bep15::datagram::respond,
-    settings::Settings,
-};
+use tracker_common::{bep15::datagram::respond, settings::Settings};
 use tracker_tests::packet::Frame;
 use tracker_user::store::{CounterSet, Handle, Store, sizes::Sizes};
 

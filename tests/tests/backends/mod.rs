@@ -30,9 +30,11 @@ pub(crate) enum Outcome {
     Unanswered(Verdict),
 }
 
-/// What answers requests: the XDP program, the daemon's sockets, or the host build of the same code.
+/// What answers requests: the XDP program, the daemon's sockets, or the host build of the same
+/// code.
 pub(crate) trait Backend {
-    /// Sends a frame, or only its payload where there are no frames. `bytes` is the frame as it stands on the wire.
+    /// Sends a frame, or only its payload where there are no frames. `bytes` is the frame as it
+    /// stands on the wire.
     fn send(&mut self, frame: &Frame, bytes: &[u8]) -> Result<Outcome, String>;
 
     /// What has been counted so far: by the labels of events and reasons.
@@ -72,7 +74,8 @@ impl<'a> Runner<'a> {
         Self { backend, ids: HashMap::new() }
     }
 
-    /// Runs all rows that can be run. Gives, by the rows' names, what came of those that hold on every backend.
+    /// Runs all rows that can be run. Gives, by the rows' names, what came of those that hold on
+    /// every backend.
     ///
     /// # Panics
     /// With all rows that went wrong.
@@ -153,7 +156,7 @@ impl<'a> Runner<'a> {
         for family in Family::BOTH {
             let peers: BTreeSet<_> =
                 row.peers.iter().filter(|peer| peer.is_ipv4() == (family == Family::V4)).copied().collect();
-            if peers.len() > family.want_max() {
+            if peers.len() > family.max_numwant() {
                 continue;
             }
             let probe = SocketAddr::new(family.host(251), 40_002);
@@ -172,9 +175,9 @@ impl<'a> Runner<'a> {
     }
 
     fn check_counts(&mut self, row: &Row) -> Result<(), String> {
-        let asker = SocketAddr::new(Family::V4.host(250), 40_001);
-        let id = self.connect(asker)?;
-        let reply = self.ask(asker, bep15::scrape(id, 7, &[row.torrent]))?;
+        let requester = SocketAddr::new(Family::V4.host(250), 40_001);
+        let id = self.connect(requester)?;
+        let reply = self.ask(requester, bep15::scrape(id, 7, &[row.torrent]))?;
         if reply == (Reply::Scrape { transaction: 7, torrents: vec![row.counts] }) {
             Ok(())
         } else {

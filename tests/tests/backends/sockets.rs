@@ -1,4 +1,5 @@
-//! The daemon without XDP, asked through sockets on the loopback interface of a namespace of its own.
+//! The daemon without XDP, asked through sockets on the loopback interface of a namespace of its
+//! own.
 
 use super::{Backend, Outcome};
 use anyhow::{Context as _, Result};
@@ -47,8 +48,8 @@ impl Sockets {
         }
         let socket = &self.sockets[&source];
         socket.send(&frame.payload)?;
-        // What is sent from one socket is answered in order. So whoever is silent does not have to be waited for: when the
-        // marker's answer is there, the row's would have been.
+        // What is sent from one socket is answered in order. So whoever is silent does not have to
+        // be waited for: when the marker's answer is there, the row's would have been.
         socket.send(&bep15::connect(MARKER))?;
         *self.markers.entry(source.is_ipv4()).or_default() += 1;
         let mut answer = None;

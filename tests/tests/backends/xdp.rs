@@ -15,8 +15,8 @@ use tracker_user::{
     xdp::{KernelCounters, Loaded, Program, destinations::Destinations},
 };
 
-/// The interface that frames of a test run come from, unless it is told another one: the loopback interface, which is
-/// number 1 in every network namespace.
+/// The interface that frames of a test run come from, unless it is told another one: the loopback
+/// interface, which is number 1 in every network namespace.
 const INTERFACE: u32 = 1;
 
 /// The interface's MTU, in bytes.

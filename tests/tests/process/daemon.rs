@@ -1,5 +1,5 @@
-//! A daemon whose standard error, signals and surroundings the test chooses. Unlike `tracker_tests::tracker::Tracker` it need
-//! not be read, and may be told anything at any time.
+//! A daemon whose standard error, signals and surroundings the test chooses. Unlike
+//! `tracker_tests::tracker::Tracker` it need not be read, and may be told anything at any time.
 
 use std::{
     fs::{self, File},

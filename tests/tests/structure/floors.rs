@@ -1,4 +1,5 @@
-//! The floors of a package: no module uses one on a floor above its own, and none on its own that uses it in turn.
+//! The floors of a package: no module uses one on a floor above its own, and none on its own that
+//! uses it in turn.
 
 use super::source::{Arrow, Package, name};
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +101,28 @@ fn leads_to(arrows: &[&Arrow], from: &[String], to: &[String]) -> bool {
     false
 }
 
-/// Floors that fit the uses as they are: each module as low as it can be, with modules that use each other on one floor.
+/// The uses of a package by which modules go round in a circle. The root only says which modules
+/// there are.
+pub fn circles(package: &Package, directory: &str) -> Vec<String> {
+    circles_among(&package.arrows(), directory)
+}
+
+/// The same among the modules below the root, each with all that is in it.
+pub fn circles_of_wings(package: &Package, directory: &str) -> Vec<String> {
+    let wing = |module: &[String]| module.first().cloned().into_iter().collect();
+    let arrows =
+        package.arrows().into_iter().map(|arrow| Arrow { from: wing(&arrow.from), to: wing(&arrow.to), ..arrow });
+    circles_among(&arrows.filter(|arrow| arrow.from != arrow.to).collect::<Vec<_>>(), directory)
+}
+
+fn circles_among(arrows: &[Arrow], directory: &str) -> Vec<String> {
+    let inner: Vec<&Arrow> = arrows.iter().filter(|arrow| !arrow.from.is_empty()).collect();
+    let round = inner.iter().filter(|arrow| leads_to(&inner, &arrow.to, &arrow.from));
+    round.map(|arrow| format!("{directory}/{}:{}: {}", arrow.file.display(), arrow.line, text(arrow))).collect()
+}
+
+/// Floors that fit the uses as they are: each module as low as it can be, with modules that use
+/// each other on one floor.
 pub fn fitting(package: &Package) -> Vec<Vec<String>> {
     let arrows = package.arrows();
     let all: Vec<&Arrow> = arrows.iter().filter(|arrow| !arrow.from.is_empty()).collect();

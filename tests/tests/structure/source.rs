@@ -134,8 +134,8 @@ impl Package {
         arrows
     }
 
-    /// The module with a file of its own that holds what `path` names where it stands in `module`. None for what is not of
-    /// this package.
+    /// The module with a file of its own that holds what `path` names where it stands in `module`.
+    /// None for what is not of this package.
     fn resolve(&self, module: &Module, path: &[String]) -> Option<Module> {
         let full = self.full(module, path)?;
         let mut at = self.definition(full, 8);
@@ -254,7 +254,8 @@ pub fn trait_attributes(item: &TraitItem) -> &[Attribute] {
     }
 }
 
-/// The paths that a `use` names, with where they stand, and the names that they have from then on; none for `*`.
+/// The paths that a `use` names, with where they stand, and the names that they have from then on;
+/// none for `*`.
 fn leaves(tree: &UseTree, before: &[String], found: &mut Vec<(Vec<String>, Option<String>, Span)>) {
     let with = |ident: &Ident| -> Vec<String> { before.iter().cloned().chain([ident.to_string()]).collect() };
     match tree {

@@ -20,8 +20,9 @@ use crate::{
     },
 };
 
-/// How many peers to return: `num_want` as BEP 15 has it, negative for the default, cut to `max`. For a seeder, which is told of
-/// leechers only, at most as many as there are: where there are few, or none, it is not worth looking through all the seeders.
+/// How many peers to return: `num_want` as BEP 15 has it, negative for the default, cut to `max`.
+/// For a seeder, which is told of leechers only, at most as many as there are: where there are few,
+/// or none, it is not worth looking through all the seeders.
 #[inline(always)]
 #[must_use]
 pub fn peers_wanted(settings: &Settings, num_want: i32, max: u32, seeder: bool, counts: &Counts) -> u32 {
@@ -30,14 +31,16 @@ pub fn peers_wanted(settings: &Settings, num_want: i32, max: u32, seeder: bool, 
     if seeder && want > counts.leechers { counts.leechers } else { want }
 }
 
-/// Which scopes of peers a requester sees ([`scope::visible`]); where the operator wants all peers to be given to everybody, all.
+/// Which scopes of peers a requester sees ([`scope::visible`]); where the operator wants all peers
+/// to be given to everybody, all.
 #[inline(always)]
 #[must_use]
 pub fn visible_scopes<F: Family>(settings: &Settings, requester: F::Key) -> u32 {
     if settings.give_local_peers.load() == 0 { scope::visible(F::scope(requester)) } else { scope::EVERYTHING }
 }
 
-/// The interval to tell a client, in seconds: varied, so that clients that came at once do not come back at once.
+/// The interval to tell a client, in seconds: varied, so that clients that came at once do not come
+/// back at once.
 #[inline(always)]
 #[must_use]
 pub fn interval(settings: &Settings, random: u32) -> u32 {
@@ -101,8 +104,8 @@ pub fn answer<P: Platform, F: Family>(
     reply::<P, F>(cx, &request, swarm, sample::<P, F>).ok_or(StoreError::Internal.into())
 }
 
-/// The reply to an announce that has been stored, in this swarm if in any, with the peers that `take_sample` gives. `None` where that
-/// does.
+/// The reply to an announce that has been stored, in this swarm if in any, with the peers that
+/// `take_sample` gives. `None` where that does.
 #[inline(always)]
 pub fn reply<'m, P: Platform, F: Family>(
     cx: &Context<'m, P>,

@@ -14,7 +14,8 @@ use crate::{
 /// Where the reply is built.
 const AT: u32 = 128;
 
-/// The reply to a connect request, with a connection id for its source address: two words in memory order.
+/// The reply to a connect request, with a connection id for its source address: two words in memory
+/// order.
 ///
 /// # Errors
 /// [`RequestReason::BadMagic`].
@@ -45,7 +46,8 @@ pub fn answer(
     Ok(Reply { start: AT, length: CONNECT_LEN as u32, peers: 0, event: Event::connect(source.version()) })
 }
 
-/// An error reply with the text that belongs to the reason; `None` for reasons that clients are not told of.
+/// An error reply with the text that belongs to the reason; `None` for reasons that clients are not
+/// told of.
 ///
 /// The longest one has 30 bytes, fewer than any request that can cause it ([`super::datagram`]).
 #[inline(always)]

@@ -1,9 +1,10 @@
 //! Connection ids (BEP 15): no state, only a keyed hash.
 //!
-//! An id is 8 bits of the time window it was made in and 56 bits of SipHash-2-4 over the source address and that window.
-//! It is bound to the address, not to the port: NATs change ports. It is accepted in its own window and
-//! the [`WINDOWS_ACCEPTED`] following ones, so for 2 to 3 minutes (BEP 15 asks for at least 2). Guessing one takes
-//! 2^56 tries on average over all windows, and the answer to a wrong one tells nothing about the right one.
+//! An id is 8 bits of the time window it was made in and 56 bits of SipHash-2-4 over the source
+//! address and that window. It is bound to the address, not to the port: NATs change ports. It is
+//! accepted in its own window and the [`WINDOWS_ACCEPTED`] following ones, so for 2 to 3 minutes
+//! (BEP 15 asks for at least 2). Guessing one takes 2^56 tries on average over all windows, and the
+//! answer to a wrong one tells nothing about the right one.
 
 use super::siphash::siphash24;
 use crate::{outcome::IpVersion, settings::Settings};
@@ -53,7 +54,8 @@ impl From<IpAddr> for IpKey {
 #[inline(always)]
 fn make(settings: &Settings, source: IpKey, window: u32) -> u64 {
     let key = [settings.connection_key[0].load(), settings.connection_key[1].load()];
-    // Messages of different length never have the same hash by construction, so the families cannot be confused.
+    // Messages of different length never have the same hash by construction, so the families cannot
+    // be confused.
     let mac = match source {
         IpKey::V4(address) => siphash24(key, [u64::from(address) | u64::from(window) << 32]),
         IpKey::V6([first, second]) => siphash24(key, [first, second, u64::from(window)]),

@@ -29,7 +29,8 @@ pub enum Request {
 
 /// Says what request a payload of at least [`HEADER_LEN`] bytes is.
 ///
-/// Whether a scrape carries an info_hash does not matter here: one without is answered as well, if its connection id is right.
+/// Whether a scrape carries an info_hash does not matter here: one without is answered as well, if
+/// its connection id is right.
 ///
 /// # Errors
 /// [`RequestReason::UnknownAction`], [`RequestReason::TooShort`].
@@ -44,8 +45,9 @@ pub fn classify(action: [u8; 4], length: usize) -> Result<Request, RequestReason
     }
 }
 
-/// Answers a datagram that came from `source`, whose IPv4-mapped IPv6 addresses count as IPv4. The reply is in the platform's
-/// scratch space. For the kernel side see `tracker-ebpf`, which does the same with packets.
+/// Answers a datagram that came from `source`, whose IPv4-mapped IPv6 addresses count as IPv4. The
+/// reply is in the platform's scratch space. For the kernel side see `tracker-ebpf`, which does the
+/// same with packets.
 ///
 /// # Errors
 /// Why there is no answer; counted already.
@@ -64,8 +66,8 @@ fn respond_in<P: Platform>(cx: &Context<'_, P>, datagram: &[u8], source: SocketA
     let ip = source.ip().to_canonical();
     answer(cx, &header, datagram, ip).or_else(|reason| {
         match error(cx.scratch, reason, header.transaction_id, IpKey::from(ip).version()) {
-            // Nobody who has not shown that he receives at his address is sent more than he sent: a scrape without an info_hash is
-            // shorter than an error.
+            // Nobody who has not shown that he receives at his address is sent more than he sent: a
+            // scrape without an info_hash is shorter than an error.
             Some(reply) if datagram.len() >= HEADER_LEN + 20 => {
                 cx.platform.reason(reason);
                 Ok(reply)
@@ -93,7 +95,8 @@ fn answer<P: Platform>(
             let Some(bytes) = datagram.first_chunk::<ANNOUNCE_LEN>() else {
                 return Err(RequestReason::TooShort.into());
             };
-            // SAFETY: an AnnounceRequest is 98 bytes of byte arrays, for which every value is valid, with alignment 1.
+            // SAFETY: an AnnounceRequest is 98 bytes of byte arrays, for which every value is
+            // valid, with alignment 1.
             let request: &AnnounceRequest = unsafe { &*bytes.as_ptr().cast() };
             let port = u16::from_be_bytes(request.port);
             match ip {

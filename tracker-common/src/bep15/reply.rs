@@ -19,7 +19,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Counts it. Whoever sends it does so, when it is on its way: not every reply that was made fits into the packet.
+    /// Counts it. Whoever sends it does so, when it is on its way: not every reply that was made
+    /// fits into the packet.
     #[inline(always)]
     pub fn count<M: Platform>(&self, memory: &M) {
         memory.event(self.event);

@@ -19,8 +19,8 @@ const AT: u32 = 128;
 const _: () = assert!(AT as usize + REPLY_HEADER_LEN + SCRAPE_MAX * SCRAPE_ENTRY_LEN <= HASHES_AT);
 const _: () = assert!(HASHES_AT + SCRAPE_MAX * 20 + 8 <= SCRATCH_BYTES);
 
-/// How many info_hashes a scrape request of `length` bytes carries, as far as they are answered. A trailing fragment is
-/// ignored.
+/// How many info_hashes a scrape request of `length` bytes carries, as far as they are answered. A
+/// trailing fragment is ignored.
 #[inline(always)]
 #[must_use]
 pub fn hashes(length: usize) -> u32 {
@@ -45,8 +45,8 @@ impl<P: Platform> Step<P> for Entry {
     }
 }
 
-/// Answers a scrape of the `count` (at most [`SCRAPE_MAX`]) info_hashes at [`HASHES_AT`]. One of none gets a reply with nothing
-/// behind its header, as from opentracker.
+/// Answers a scrape of the `count` (at most [`SCRAPE_MAX`]) info_hashes at [`HASHES_AT`]. One of
+/// none gets a reply with nothing behind its header, as from opentracker.
 ///
 /// # Errors
 /// [`RequestReason::ConnectionIdWrong`].

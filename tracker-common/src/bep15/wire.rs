@@ -1,7 +1,7 @@
 //! The requests and replies of BEP 15 as bytes.
 //!
-//! Every struct is made of byte arrays, so that it has alignment 1, no padding and can be laid over a packet. Integers are in
-//! network byte order.
+//! Every struct is made of byte arrays, so that it has alignment 1, no padding and can be laid over
+//! a packet. Integers are in network byte order.
 
 use crate::id::InfoHash;
 

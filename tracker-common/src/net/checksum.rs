@@ -1,7 +1,8 @@
 //! The Internet checksum (RFC 1071): the ones' complement sum of 16-bit words, complemented.
 //!
-//! A sum is kept in 64 bits and in memory order: because 2^16, 2^32 and 2^48 are 1 modulo 2^16 - 1, whole 32-bit
-//! words can be added, and the sum of words in memory order is the sum in network order with its bytes swapped.
+//! A sum is kept in 64 bits and in memory order: because 2^16, 2^32 and 2^48 are 1 modulo 2^16 - 1,
+//! whole 32-bit words can be added, and the sum of words in memory order is the sum in network
+//! order with its bytes swapped.
 
 /// Adds the 16-bit words of `N` bytes, `N` being even.
 #[inline(always)]

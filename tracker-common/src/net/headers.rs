@@ -1,7 +1,7 @@
 //! Headers below BEP 15: Ethernet, 802.1Q, IPv4, IPv6, UDP.
 //!
-//! Every struct is made of byte arrays, so that it has alignment 1, no padding and can be laid over a packet. Integers are in
-//! network byte order.
+//! Every struct is made of byte arrays, so that it has alignment 1, no padding and can be laid over
+//! a packet. Integers are in network byte order.
 
 /// An Ethernet header, without tags.
 #[repr(C)]

@@ -1,9 +1,11 @@
-//! Allocation of swarm records, partitions and chunks: a counter of records never used yet, and a list of records given back.
+//! Allocation of swarm records, partitions and chunks: a counter of records never used yet, and a
+//! list of records given back.
 //!
-//! The list is a Treiber stack. Its head carries a tag that changes with every removal, so that a head seen before somebody else
-//! took the record and gave it back is not mistaken for the same head. The link of a free record is kept in the record. Reading the
-//! link of a record that somebody else just took gives rubbish, but then the head has changed too and the rubbish is not used.
-//! No lock is taken.
+//! The list is a Treiber stack. Its head carries a tag that changes with every removal, so that a
+//! head seen before somebody else took the record and gave it back is not mistaken for the same
+//! head. The link of a free record is kept in the record. Reading the link of a record that
+//! somebody else just took gives rubbish, but then the head has changed too and the rubbish is not
+//! used. No lock is taken.
 
 use super::layout::{ChunkV4, ChunkV6, Partition, Pool, Pools, Swarm};
 use crate::{
@@ -152,7 +154,8 @@ impl Element for ChunkV6 {
     }
 }
 
-/// How often taking or giving back is tried in the kernel: losing so many races in a row takes as many other cores.
+/// How often taking or giving back is tried in the kernel: losing so many races in a row takes as
+/// many other cores.
 const RACES: u32 = 8;
 
 /// Takes a record.
@@ -206,8 +209,8 @@ pub(super) fn take_packed<P: Platform, E: Element>(cx: &Context<'_, P>) -> u64 {
     u64::from(number)
 }
 
-/// Whether there are at least `count` records left, as far as can be told while others allocate. Asked before work that would be
-/// in vain without them.
+/// Whether there are at least `count` records left, as far as can be told while others allocate.
+/// Asked before work that would be in vain without them.
 #[inline(always)]
 pub fn has_spare<P: Platform, E: Element>(cx: &Context<'_, P>, count: u32) -> bool {
     let Some(pools) = cx.platform.pools() else { return false };
@@ -223,8 +226,8 @@ pub fn give_back<P: Platform, E: Element>(platform: &P, id: E::Id) {
     let pool = E::pool(pools);
     let number: u32 = id.into();
     let mut races = 0;
-    // A record that cannot be given back within the tries of the kernel side is lost until the next start: a leak of a few
-    // hundred bytes in the rarest of cases.
+    // A record that cannot be given back within the tries of the kernel side is lost until the next
+    // start: a leak of a few hundred bytes in the rarest of cases.
     while P::SPIN_LIMIT.is_none() || races < RACES {
         let head = pool.head.load();
         let Some(element) = E::find(platform, number.into()) else { return };

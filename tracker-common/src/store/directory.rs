@@ -1,8 +1,9 @@
-//! The directory of a family's partitions: a stack, by index. Up to 8 entries stand in the swarm record; up to 512 in nodes that
-//! those 8 point to; up to 32 768 with one level of nodes more. A node is an IPv4 chunk, whatever the family.
+//! The directory of a family's partitions: a stack, by index. Up to 8 entries stand in the swarm
+//! record; up to 512 in nodes that those 8 point to; up to 32 768 with one level of nodes more. A
+//! node is an IPv4 chunk, whatever the family.
 //!
-//! The swarm's lock is held wherever the directory is changed. Readers hold nothing and may get outdated numbers; the partition
-//! itself says whether it is the right one ([`is_partition_of`]).
+//! The swarm's lock is held wherever the directory is changed. Readers hold nothing and may get
+//! outdated numbers; the partition itself says whether it is the right one ([`is_partition_of`]).
 
 use super::{
     allocator,
@@ -67,7 +68,8 @@ fn set_node_entry<P: Platform>(platform: &P, node: u32, index: u32, value: u32) 
     Ok(())
 }
 
-/// The partition with this index, of a swarm with `partitions` of them. What it reads may be outdated.
+/// The partition with this index, of a swarm with `partitions` of them. What it reads may be
+/// outdated.
 #[inline(always)]
 pub fn find<P: Platform, F: Family>(platform: &P, swarm: &Swarm, index: u32, partitions: u32) -> Option<PartitionId> {
     let number = if partitions <= RECORD_ENTRIES {
@@ -129,7 +131,8 @@ pub(super) fn push<P: Platform, F: Family>(
         }
         return set_node_entry(cx.platform, record_entry::<F>(swarm, index >> 6), index & 63, id.number());
     }
-    // All that can fail comes before the first change that a reader with the old count would stumble over.
+    // All that can fail comes before the first change that a reader with the old count would
+    // stumble over.
     let leaf = if index & 63 == 0 { take_node(cx)? } else { 0 };
     let upper = if index == TWO_LEVELS {
         add_level::<P, F>(cx, swarm)

@@ -18,7 +18,8 @@ pub trait Family: SlotFormat {
     const VERSION: IpVersion;
     /// Distinguishes the families in [`super::layout::Partition::index`].
     const TAG: u32;
-    /// Which word of the record is the flags word of the first slot, or the [`super::layout::DirectoryHeader`].
+    /// Which word of the record is the flags word of the first slot, or the
+    /// [`super::layout::DirectoryHeader`].
     const HEADER_WORD: usize;
     /// The kind of its chunks.
     type Chunk: super::allocator::Element<Id = ChunkId>;
@@ -27,7 +28,8 @@ pub trait Family: SlotFormat {
     fn chunk<P: Platform>(platform: &P, id: ChunkId) -> Option<Slots<'_, Self>>;
     /// The slots in a swarm record.
     fn record(swarm: &Swarm) -> Slots<'_, Self>;
-    /// Which word of the record holds the directory entries `pair` * 2 and `pair` * 2 + 1, for `pair` below 4.
+    /// Which word of the record holds the directory entries `pair` * 2 and `pair` * 2 + 1, for
+    /// `pair` below 4.
     fn entry_word(pair: usize) -> usize;
     /// The scope of the peer's address ([`super::scope`]).
     fn scope(key: Self::Key) -> u32;

@@ -1,15 +1,17 @@
-//! Which peers a sample takes: all or leechers only, and only those whose addresses are of use to the requester.
+//! Which peers a sample takes: all or leechers only, and only those whose addresses are of use to
+//! the requester.
 
 use super::scope;
 use crate::codegen::is_equal;
 
-/// The filter, in one number that can be kept in memory: bit 0 for leechers only, above it how far the requester sees
-/// ([`scope::visible`]).
+/// The filter, in one number that can be kept in memory: bit 0 for leechers only, above it how far
+/// the requester sees ([`scope::visible`]).
 #[derive(Clone, Copy, Debug)]
 pub struct PeerFilter(u32);
 
 impl PeerFilter {
-    /// Takes leechers, and seeders if wanted, whose scopes are `visible` to the requester ([`scope::visible`]).
+    /// Takes leechers, and seeders if wanted, whose scopes are `visible` to the requester
+    /// ([`scope::visible`]).
     #[inline(always)]
     #[must_use]
     pub fn new(seeders: bool, visible: u32) -> Self {

@@ -1,10 +1,11 @@
-//! Keyed hashes of torrents. Whoever does not know the keys cannot choose info_hashes that meet in one bucket.
+//! Keyed hashes of torrents. Whoever does not know the keys cannot choose info_hashes that meet in
+//! one bucket.
 
 use super::layout::{SWARM_ALIVE, Swarm};
 use crate::{id::InfoHash, settings::Settings};
 
-/// The last step of a keyed multilinear hash. By itself such a hash is universal, but linear: addresses in a row become hashes in
-/// equal steps, which crowd together for an unlucky key.
+/// The last step of a keyed multilinear hash. By itself such a hash is universal, but linear:
+/// addresses in a row become hashes in equal steps, which crowd together for an unlucky key.
 #[inline(always)]
 #[must_use]
 pub(super) fn scramble(sum: u64) -> u32 {

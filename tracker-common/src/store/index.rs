@@ -1,12 +1,14 @@
 //! The swarm index: from info_hash to the number of its swarm record.
 //!
-//! A torrent's home bucket comes from a keyed multilinear hash (strongly universal). If the home bucket is full the torrent goes to
-//! one of the next buckets, and every full bucket on the way counts it in [`Bucket::passed`]: a search ends at the first bucket that
-//! no torrent has passed. In one bucket no two words carry the same 32 bits of hash, so at most one record has to be looked at per
-//! bucket.
+//! A torrent's home bucket comes from a keyed multilinear hash (strongly universal). If the home
+//! bucket is full the torrent goes to one of the next buckets, and every full bucket on the way
+//! counts it in [`Bucket::passed`]: a search ends at the first bucket that no torrent has passed.
+//! In one bucket no two words carry the same 32 bits of hash, so at most one record has to be
+//! looked at per bucket.
 //!
-//! Torrents are stored and removed with the lock of their home bucket held. Searches take no lock and are confirmed by whoever uses
-//! the result, with the lock of the swarm held ([`TorrentKey::matches`]).
+//! Torrents are stored and removed with the lock of their home bucket held. Searches take no lock
+//! and are confirmed by whoever uses the result, with the lock of the swarm held
+//! ([`TorrentKey::matches`]).
 
 use super::{
     allocator,
@@ -20,8 +22,9 @@ use crate::{
     platform::{Context, Platform, Step, SwarmRef},
 };
 
-/// How many buckets, the home bucket included, a torrent may be in. With 4 torrents per bucket of 7 slots on average (see `Sizes`
-/// in the daemon) the distance follows a geometric tail; at 16 no torrent of four million was left without a place.
+/// How many buckets, the home bucket included, a torrent may be in. With 4 torrents per bucket of 7
+/// slots on average (see `Sizes` in the daemon) the distance follows a geometric tail; at 16 no
+/// torrent of four million was left without a place.
 pub const PROBES: u32 = 16;
 
 /// The word of a bucket with this tag, or 0.
@@ -94,7 +97,8 @@ pub fn counts<P: Platform>(cx: &Context<'_, P>, info_hash: &InfoHash) -> Counts 
 /// Stores a new torrent and returns its swarm; or the one it has, if somebody else was faster.
 ///
 /// # Errors
-/// [`StoreError::TorrentsFull`] when there is no record or no place left, [`StoreError::Contended`].
+/// [`StoreError::TorrentsFull`] when there is no record or no place left,
+/// [`StoreError::Contended`].
 #[inline(always)]
 pub fn create<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Result<SwarmId, StoreError> {
     let Some(home) = cx.platform.bucket(torrent.bucket(0)) else { return Err(StoreError::Internal) };
@@ -120,8 +124,9 @@ fn create_locked<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> u64 
         number => SwarmId::new(number as u32),
     };
     let Some(swarm) = cx.platform.swarm(id) else { return StoreError::Internal.packed() };
-    // Whoever found the record when it belonged to another torrent may be holding its lock to see that it no longer does, and then
-    // lets go without waiting for anything. So a bucket's lock may be held while this one is waited for.
+    // Whoever found the record when it belonged to another torrent may be holding its lock to see
+    // that it no longer does, and then lets go without waiting for anything. So a bucket's lock may
+    // be held while this one is waited for.
     if cx.platform.acquire(&swarm.lock).is_err() {
         allocator::give_back::<P, Swarm>(cx.platform, id);
         return StoreError::Contended.packed();
@@ -196,9 +201,10 @@ impl<P: Platform> Step<P> for Insertion<'_> {
     }
 }
 
-/// Takes a torrent out of the index. The caller holds the swarm's lock, has seen that the swarm is empty, lets go of the lock
-/// afterwards and gives the record back. A home bucket's lock is waited for while the swarm's is held: whoever holds a bucket's
-/// lock waits for free records only, and this one is in use.
+/// Takes a torrent out of the index. The caller holds the swarm's lock, has seen that the swarm is
+/// empty, lets go of the lock afterwards and gives the record back. A home bucket's lock is waited
+/// for while the swarm's is held: whoever holds a bucket's lock waits for free records only, and
+/// this one is in use.
 ///
 /// # Errors
 /// [`StoreError::Contended`] only where tries are limited.

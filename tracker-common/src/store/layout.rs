@@ -29,7 +29,8 @@ pub struct Bucket {
     pub lock: Lock,
     /// How many torrents were placed beyond this bucket because it was full; 0 ends a search.
     pub passed: Word32,
-    /// Hash in the high, [`SwarmId::stored`](crate::id::SwarmId::stored) in the low 32 bits; 0 for none.
+    /// Hash in the high, [`SwarmId::stored`](crate::id::SwarmId::stored) in the low 32 bits; 0 for
+    /// none.
     pub slots: [Word; BUCKET_SLOTS],
 }
 
@@ -41,12 +42,14 @@ pub struct Swarm {
     pub info_hash: [Word32; 5],
     /// Held while peers in the record or the directory change.
     pub lock: Lock,
-    /// Both families together: leechers in the low 24 bits, seeders in the next 24, and above them a number that changes with
-    /// every change of the two. So whoever counts the peers one by one can tell whether the counts were changed meanwhile, even
-    /// if they are the same again ([`super::sweep`]).
+    /// Both families together: leechers in the low 24 bits, seeders in the next 24, and above them
+    /// a number that changes with every change of the two. So whoever counts the peers one by one
+    /// can tell whether the counts were changed meanwhile, even if they are the same again
+    /// ([`super::sweep`]).
     pub counts: Word,
-    /// How many peers completed the download ([`Swarm::completed`]), in all but the highest bits. These say which scopes the
-    /// addresses of peers had that the record has held ([`Swarm::scopes`]).
+    /// How many peers completed the download ([`Swarm::completed`]), in all but the highest bits.
+    /// These say which scopes the addresses of peers had that the record has held
+    /// ([`Swarm::scopes`]).
     pub completed: Word32,
     /// [`SWARM_ALIVE`] and the minute of the last announce.
     pub active: Word32,
@@ -59,8 +62,9 @@ pub struct Swarm {
 /// Set in [`Swarm::active`] of a swarm in use.
 pub const SWARM_ALIVE: u32 = 1 << 31;
 
-/// A part of a large swarm, a bucket of its linear hashing: a list of peers in 1 to 12 chunks. 64 bytes. The memory of a partition
-/// is never used for anything else, so its lock can be tried by whoever still has an old number of it.
+/// A part of a large swarm, a bucket of its linear hashing: a list of peers in 1 to 12 chunks. 64
+/// bytes. The memory of a partition is never used for anything else, so its lock can be tried by
+/// whoever still has an old number of it.
 #[repr(C, align(64))]
 #[derive(Default)]
 pub struct Partition {
@@ -68,8 +72,8 @@ pub struct Partition {
     pub lock: Lock,
     /// [`SwarmId::stored`](crate::id::SwarmId::stored) of the swarm it belongs to; 0 while free.
     pub owner: Word32,
-    /// Its index within the swarm, with the [tag](super::family::Family::TAG) of the family; and the scopes of the peers that
-    /// it has held ([`Partition::scopes`]).
+    /// Its index within the swarm, with the [tag](super::family::Family::TAG) of the family; and
+    /// the scopes of the peers that it has held ([`Partition::scopes`]).
     pub index: Word32,
     /// How many peers it has. They fill its chunks one after the other.
     pub peers: Word32,
@@ -177,7 +181,8 @@ impl Swarm {
         self.completed.load() >> SWARM_SCOPES_SHIFT
     }
 
-    /// Notes that the record holds a peer with these scopes. Its lock is held, so nobody else sets them meanwhile.
+    /// Notes that the record holds a peer with these scopes. Its lock is held, so nobody else sets
+    /// them meanwhile.
     #[inline(always)]
     pub(super) fn add_scopes(&self, scopes: u32) {
         let new = scopes & !self.scopes();
@@ -186,7 +191,8 @@ impl Swarm {
         }
     }
 
-    /// The torrent. Reading it takes no lock: a record that is given to another torrent meanwhile gives a mixture.
+    /// The torrent. Reading it takes no lock: a record that is given to another torrent meanwhile
+    /// gives a mixture.
     #[must_use]
     pub fn info_hash(&self) -> InfoHash {
         let mut info_hash = [0; 20];
@@ -236,8 +242,8 @@ impl Pool {
     }
 }
 
-/// What a swarm record holds instead of the first peer's flags where a family lives in partitions: bit 63 clear, bit 62 set, then
-/// 30 bits of peers and 32 bits of partitions.
+/// What a swarm record holds instead of the first peer's flags where a family lives in partitions:
+/// bit 63 clear, bit 62 set, then 30 bits of peers and 32 bits of partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryHeader {
     /// How many peers the family has.

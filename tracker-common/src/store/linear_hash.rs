@@ -1,10 +1,10 @@
 //! Linear hashing: which of a growing number of partitions a hash belongs to.
 //!
-//! With n partitions, those below the last power of two that was passed have been split already. One more partition takes its
-//! peers from a single other one.
+//! With n partitions, those below the last power of two that was passed have been split already.
+//! One more partition takes its peers from a single other one.
 
-/// The mask of the round that `count` partitions are in: all bits below and including the highest bit set in `count` - 1. For
-/// counts up to 2^16; 0 for a count of 1.
+/// The mask of the round that `count` partitions are in: all bits below and including the highest
+/// bit set in `count` - 1. For counts up to 2^16; 0 for a count of 1.
 #[inline(always)]
 fn round_mask(count: u32) -> u32 {
     bits_below((count.wrapping_sub(1)) & 0xffff)
@@ -28,7 +28,8 @@ pub fn partition_of(hash: u32, partitions: u32) -> u32 {
     if index >= partitions { index & (mask >> 1) } else { index }
 }
 
-/// How many partitions there will be at the end of the round, when all have been split: the next power of two.
+/// How many partitions there will be at the end of the round, when all have been split: the next
+/// power of two.
 #[inline(always)]
 #[must_use]
 pub fn round_size(partitions: u32) -> u32 {
@@ -42,7 +43,8 @@ pub fn split_source(next: u32) -> u32 {
     next & (bits_below(next) >> 1)
 }
 
-/// Whether the partition with this index has still to be split in this round, so that it holds twice as many peers as others.
+/// Whether the partition with this index has still to be split in this round, so that it holds
+/// twice as many peers as others.
 #[inline(always)]
 #[must_use]
 pub fn is_unsplit(index: u32, partitions: u32) -> bool {

@@ -1,22 +1,26 @@
 //! A lock and a version in one 32-bit word.
 //!
-//! * bit 0: held. Whoever adds, removes or moves peers of a swarm record or of a partition holds its lock.
+//! * bit 0: held. Whoever adds, removes or moves peers of a swarm record or of a partition holds
+//!   its lock.
 //! * bit 1: the structure, not just a peer, is being changed: readers without the lock wait.
 //! * bits 2 and up: a version, one more after every change of structure.
 //!
-//! A peer that announces again changes one word, its minute. That is done without the lock, by compare-and-swap ([`Lock::free`],
-//! [`Free::still_holds`]): if the peer is moved meanwhile the lock word is another one, and the announce is stored once more under
-//! the lock.
+//! A peer that announces again changes one word, its minute. That is done without the lock, by
+//! compare-and-swap ([`Lock::free`], [`Free::still_holds`]): if the peer is moved meanwhile the
+//! lock word is another one, and the announce is stored once more under the lock.
 //!
-//! Readers that only copy peers take no lock either: a peer is handed out from words that cannot tear, and a change of structure is
-//! noticed by comparing the version before and after ([`Lock::version`]).
+//! Readers that only copy peers take no lock either: a peer is handed out from words that cannot
+//! tear, and a change of structure is noticed by comparing the version before and after
+//! ([`Lock::version`]).
 //!
 //! # Order
-//! A thread that waits for a lock while it holds others takes them in one of these orders (`docs/architecture.md`, Concurrency):
-//! swarm, then partition, and a second partition only under the swarm's lock; bucket, then a free swarm record, to store a torrent;
-//! swarm, then bucket, to remove one. Holders are a few dozen to a few thousand instructions away from letting go. An XDP program
-//! cannot be put to sleep while it holds a lock, but a thread of the daemon can; therefore the XDP program tries a bounded number of
-//! times and then hands the packet to the daemon, which may wait.
+//! A thread that waits for a lock while it holds others takes them in one of these orders
+//! (`docs/architecture.md`, Concurrency): swarm, then partition, and a second partition only under
+//! the swarm's lock; bucket, then a free swarm record, to store a torrent; swarm, then bucket, to
+//! remove one. Holders are a few dozen to a few thousand instructions away from letting go. An XDP
+//! program cannot be put to sleep while it holds a lock, but a thread of the daemon can; therefore
+//! the XDP program tries a bounded number of times and then hands the packet to the daemon, which
+//! may wait.
 
 use crate::word::{Word32, loads_done, replaced};
 
@@ -41,7 +45,8 @@ impl Lock {
         taken
     }
 
-    /// Announces, with the lock held, that what readers see is going to be inconsistent for a moment.
+    /// Announces, with the lock held, that what readers see is going to be inconsistent for a
+    /// moment.
     #[inline(always)]
     pub fn begin_change(&self) {
         self.0.store(self.0.load() | CHANGING);
@@ -55,8 +60,9 @@ impl Lock {
         self.0.store((seen & !(HELD | CHANGING)).wrapping_add(version));
     }
 
-    /// What a change of a single word needs that takes no lock: `None` while somebody holds it. The change has to be done again
-    /// under the lock if it [did not hold](Free::still_holds) afterwards.
+    /// What a change of a single word needs that takes no lock: `None` while somebody holds it. The
+    /// change has to be done again under the lock if it [did not hold](Free::still_holds)
+    /// afterwards.
     #[inline(always)]
     #[must_use]
     pub fn free(&self) -> Option<Free<'_>> {
@@ -81,8 +87,8 @@ pub struct Free<'l> {
 }
 
 impl Free<'_> {
-    /// Whether nobody holds the lock or has changed the structure since. The caller's change of the word was a
-    /// [`crate::word::Word::replace`].
+    /// Whether nobody holds the lock or has changed the structure since. The caller's change of the
+    /// word was a [`crate::word::Word::replace`].
     #[inline(always)]
     #[must_use]
     pub fn still_holds(self) -> bool {

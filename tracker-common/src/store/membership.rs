@@ -1,4 +1,5 @@
-//! What an announce does to a peer, and to the counts of its swarm: counts follow peers. The lock of the peer's place is held.
+//! What an announce does to a peer, and to the counts of its swarm: counts follow peers. The lock
+//! of the peer's place is held.
 
 use super::{
     family::Family,
@@ -14,7 +15,8 @@ use crate::{
 /// BEP 3 events, by their BEP 15 numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerEvent {
-    /// A regular announce. Numbers that BEP 15 does not define count as this (BEP 21's `paused` among them).
+    /// A regular announce. Numbers that BEP 15 does not define count as this (BEP 21's `paused`
+    /// among them).
     None,
     /// The download is complete.
     Completed,
@@ -66,16 +68,16 @@ impl<K> Announce<'_, K> {
         self.flags(minute) | completed
     }
 
-    /// Whether a peer that was not known has completed its download. It may have been known before a restart, or before it was
-    /// silent for too long.
+    /// Whether a peer that was not known has completed its download. It may have been known before
+    /// a restart, or before it was silent for too long.
     #[inline(always)]
     fn completes_unknown(&self) -> bool {
         self.event == PeerEvent::Completed && self.seeder
     }
 }
 
-/// Notes that a peer of the swarm announced. A lock of the swarm is held, so that a torrent being removed is not brought back to
-/// life.
+/// Notes that a peer of the swarm announced. A lock of the swarm is held, so that a torrent being
+/// removed is not brought back to life.
 #[inline(always)]
 pub(super) fn touch(swarm: &Swarm, minute: u32) {
     let active = SWARM_ALIVE | minute;

@@ -1,15 +1,18 @@
-//! The swarm store: one memory, used without system calls by XDP programs on all cores and by the daemon's threads.
+//! The swarm store: one memory, used without system calls by XDP programs on all cores and by the
+//! daemon's threads.
 //!
-//! * The **index** ([`layout::Bucket`]) is a hash table of cache lines: a word per torrent with 32 bits of a keyed hash and the number
-//!   of its swarm record.
-//! * A **swarm record** ([`layout::Swarm`], 128 bytes) holds the info_hash, the counts and the first five IPv4 and two IPv6 peers.
-//! * A family that outgrows the record lives in **partitions** ([`layout::Partition`]), each a list without gaps in 1 to
-//!   [`layout::PARTITION_CHUNKS`] chunks. Swarms get more partitions by linear hashing, one at a time, so that the work per announce is
-//!   bounded whatever the size of the swarm.
+//! * The **index** ([`layout::Bucket`]) is a hash table of cache lines: a word per torrent with 32
+//!   bits of a keyed hash and the number of its swarm record.
+//! * A **swarm record** ([`layout::Swarm`], 128 bytes) holds the info_hash, the counts and the
+//!   first five IPv4 and two IPv6 peers.
+//! * A family that outgrows the record lives in **partitions** ([`layout::Partition`]), each a list
+//!   without gaps in 1 to [`layout::PARTITION_CHUNKS`] chunks. Swarms get more partitions by linear
+//!   hashing, one at a time, so that the work per announce is bounded whatever the size of the
+//!   swarm.
 //! * An **IPv4 peer** is one 64-bit word, an **IPv6 peer** three ([`family`]).
 //!
-//! Writers hold the [`lock`] of the record or partition they change; readers hold nothing. `docs/architecture.md` has the
-//! rules and why they hold.
+//! Writers hold the [`lock`] of the record or partition they change; readers hold nothing.
+//! `docs/architecture.md` has the rules and why they hold.
 
 pub mod allocator;
 pub mod cold;

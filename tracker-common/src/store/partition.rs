@@ -1,9 +1,10 @@
-//! A partition: a list of peers in no order and without gaps. Chunk after chunk is full, and only the last one may have room. So a
-//! sample can be copied as it stands, a new peer goes to the end, and a peer that leaves is replaced by the last one. A peer is
-//! found by looking at all of its partition.
+//! A partition: a list of peers in no order and without gaps. Chunk after chunk is full, and only
+//! the last one may have room. So a sample can be copied as it stands, a new peer goes to the end,
+//! and a peer that leaves is replaced by the last one. A peer is found by looking at all of its
+//! partition.
 //!
-//! The partition's lock is held wherever it is changed. Readers without the lock look at no more peers than
-//! [`Partition::peers`] says.
+//! The partition's lock is held wherever it is changed. Readers without the lock look at no more
+//! peers than [`Partition::peers`] says.
 
 use super::{
     allocator,
@@ -38,7 +39,8 @@ pub const fn chunks_for<F: Family>(peers: u32) -> u32 {
 /// Where a partition keeps the number of a chunk.
 #[inline(always)]
 fn chunk_word(partition: &Partition, index: u32) -> Option<&Word32> {
-    // The barrier, because the compiler would check another form of the number than the one that is used.
+    // The barrier, because the compiler would check another form of the number than the one that is
+    // used.
     let index = barrier_var(u64::from(index)) as usize;
     if index < PARTITION_CHUNKS as usize { Some(&partition.chunks[index]) } else { None }
 }
@@ -61,16 +63,18 @@ pub(super) fn slot<'m, P: Platform, F: Family>(
     number: u32,
 ) -> Option<Slot<'m, F>> {
     let slots = chunk::<P, F>(platform, partition, number / F::CHUNK_SLOTS)?;
-    // The compiler knows that the remainder is small, and must not take the mask away that shows it to the verifier.
+    // The compiler knows that the remainder is small, and must not take the mask away that shows it
+    // to the verifier.
     Some(slots.slot(barrier_var(u64::from(number % F::CHUNK_SLOTS)) as usize % F::CHUNK_SLOTS as usize))
 }
 
-/// Finds the number of the slot with this peer. Whoever holds no lock has to make sure afterwards that the partition has not
-/// changed meanwhile.
+/// Finds the number of the slot with this peer. Whoever holds no lock has to make sure afterwards
+/// that the partition has not changed meanwhile.
 #[inline(always)]
 pub(super) fn find<P: Platform, F: Family>(cx: &Context<'_, P>, partition: &Partition, key: F::Key) -> Option<u32> {
     let peers = partition.peers.load();
-    // The number goes through memory, so that the verifier sees one way on from here and not one per slot.
+    // The number goes through memory, so that the verifier sees one way on from here and not one
+    // per slot.
     cx.scratch.found_slot.store(u32::MAX);
     for index in 0..PARTITION_CHUNKS {
         if index * F::CHUNK_SLOTS >= peers {
@@ -85,7 +89,8 @@ pub(super) fn find<P: Platform, F: Family>(cx: &Context<'_, P>, partition: &Part
     if found == u32::MAX { None } else { Some(found) }
 }
 
-/// Looks through a chunk, whose first slot has the number `first`. Slots without a peer match no key.
+/// Looks through a chunk, whose first slot has the number `first`. Slots without a peer match no
+/// key.
 #[inline(always)]
 fn find_in<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, first: u32, key: F::Key) -> bool {
     for number in 0..F::CHUNK_SLOTS {
@@ -177,7 +182,8 @@ pub(super) fn reserve_one<P: Platform, F: Family>(
     Ok(())
 }
 
-/// Gives back the chunks that a partition no longer needs, now that it has `to` peers instead of `from`.
+/// Gives back the chunks that a partition no longer needs, now that it has `to` peers instead of
+/// `from`.
 #[inline(always)]
 pub(super) fn release<P: Platform, F: Family>(platform: &P, id: PartitionId, from: u32, to: u32) {
     let (first, end) = (chunks_for::<F>(to), chunks_for::<F>(from));
@@ -222,7 +228,8 @@ pub(super) fn insert<P: Platform, F: Family>(
 }
 
 /// Takes the peer out of a slot: the last peer gets the slot. The change has been announced
-/// ([`super::lock::Lock::begin_change`]); the caller gives the chunk back that may be left empty ([`release_last`]).
+/// ([`super::lock::Lock::begin_change`]); the caller gives the chunk back that may be left empty
+/// ([`release_last`]).
 #[inline(always)]
 pub(super) fn remove<P: Platform, F: Family>(platform: &P, partition: &Partition, number: u32) -> Option<()> {
     let last = partition.peers.load().wrapping_sub(1);
@@ -243,8 +250,8 @@ pub(super) fn release_last<P: Platform, F: Family>(platform: &P, partition: &Par
     }
 }
 
-/// Which slot a new peer with this hash gets when there is no memory left: that of the peer, in a chunk chosen by the hash, that
-/// has not announced for the longest time.
+/// Which slot a new peer with this hash gets when there is no memory left: that of the peer, in a
+/// chunk chosen by the hash, that has not announced for the longest time.
 #[inline(always)]
 pub(super) fn oldest<P: Platform, F: Family>(cx: &Context<'_, P>, partition: &Partition, hash: u32) -> Option<u32> {
     let chunks = chunks_for::<F>(partition.peers.load());

@@ -1,4 +1,5 @@
-//! A known peer announces again: what nearly all announces are. Its minute is set by compare-and-swap; no lock is taken.
+//! A known peer announces again: what nearly all announces are. Its minute is set by
+//! compare-and-swap; no lock is taken.
 
 use super::{
     directory::{self, is_partition_of},
@@ -17,8 +18,9 @@ use crate::{
     scratch::Scratch,
 };
 
-/// Refreshes a known peer of the swarm, which has just had this directory. Returns `None` if the announce is not a plain refresh, or if a lock is held. Nothing was
-/// changed then that [`super::upsert::upsert`], which has to take it over, would do wrong twice.
+/// Refreshes a known peer of the swarm, which has just had this directory. Returns `None` if the
+/// announce is not a plain refresh, or if a lock is held. Nothing was changed then that
+/// [`super::upsert::upsert`], which has to take it over, would do wrong twice.
 #[inline(always)]
 pub fn refresh<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -54,7 +56,8 @@ pub fn refresh<P: Platform, F: Family>(
     }
 }
 
-/// Sets the minute of a known peer, if nothing else about it changes. `free` is the lock of its place.
+/// Sets the minute of a known peer, if nothing else about it changes. `free` is the lock of its
+/// place.
 #[inline(always)]
 fn refresh_slot<P: Platform, F: Family>(
     cx: &Context<'_, P>,

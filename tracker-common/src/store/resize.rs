@@ -1,10 +1,12 @@
 //! More partitions for a swarm that grows, fewer for one that shrinks.
 //!
-//! A swarm with more than [`peers_per_partition`] peers per partition gets one partition more: the next one in order is split. The
-//! work per announce is bounded, whatever the size of the swarm. All memory that a change takes is taken before the first peer
-//! moves, so that a failure changes nothing.
+//! A swarm with more than [`peers_per_partition`] peers per partition gets one partition more: the
+//! next one in order is split. The work per announce is bounded, whatever the size of the swarm.
+//! All memory that a change takes is taken before the first peer moves, so that a failure changes
+//! nothing.
 //!
-//! Order of locks: the swarm's, then that of the partition that exists already, then that of the new or the last one.
+//! Order of locks: the swarm's, then that of the partition that exists already, then that of the
+//! new or the last one.
 
 use super::{
     allocator,
@@ -21,8 +23,9 @@ use crate::{
 };
 use core::marker::PhantomData;
 
-/// A partition is split off, somewhere in the swarm, for every so many peers. The partitions whose turn has not come yet hold up to
-/// twice as many, and that has to be well below the slots of [`super::layout::PARTITION_CHUNKS`] chunks.
+/// A partition is split off, somewhere in the swarm, for every so many peers. The partitions whose
+/// turn has not come yet hold up to twice as many, and that has to be well below the slots of
+/// [`super::layout::PARTITION_CHUNKS`] chunks.
 #[inline(always)]
 #[must_use]
 pub const fn peers_per_partition(version: IpVersion) -> u32 {
@@ -32,7 +35,8 @@ pub const fn peers_per_partition(version: IpVersion) -> u32 {
     }
 }
 
-/// Visits the peers of a partition from the last to the first: counts those that belong to another one, or moves them there.
+/// Visits the peers of a partition from the last to the first: counts those that belong to another
+/// one, or moves them there.
 ///
 /// All fields have 8 bytes: LLVM merges stores to the stack, and the verifier wants them aligned.
 struct Move<F> {
@@ -64,14 +68,15 @@ impl<P: Platform, F: Family> Step<P> for Move<F> {
             return true;
         }
         let Some(into) = platform.partition(PartitionId::new((self.into - 1) as u32)) else { return false };
-        // The peers behind it have been looked at already and stay, so it does not matter which of them takes its slot.
+        // The peers behind it have been looked at already and stay, so it does not matter which of
+        // them takes its slot.
         append::<P, F>(platform, into, slot.key(), slot.flags()).is_some()
             && remove::<P, F>(platform, partition, number).is_some()
     }
 }
 
-/// Moves a family that outgrew the swarm record into its first partition. The swarm's lock is held, and all slots of the record are
-/// taken.
+/// Moves a family that outgrew the swarm record into its first partition. The swarm's lock is held,
+/// and all slots of the record are taken.
 ///
 /// # Errors
 /// [`StoreError::MemoryFull`], [`StoreError::Contended`]; nothing is changed then.
@@ -105,7 +110,8 @@ pub(super) fn promote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmR
     result
 }
 
-/// Makes a new partition, whose lock is held, the first one of the swarm, with the peers of the record.
+/// Makes a new partition, whose lock is held, the first one of the swarm, with the peers of the
+/// record.
 #[inline(always)]
 fn fill_from_record<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>, partition: &Partition) {
     partition.lock.begin_change();
@@ -120,7 +126,8 @@ fn fill_from_record<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef
     partition.peers.store(F::RECORD_SLOTS as u32);
 }
 
-/// Splits the next partition of a swarm, if the swarm has become too large for those it has. No lock is held.
+/// Splits the next partition of a swarm, if the swarm has become too large for those it has. No
+/// lock is held.
 ///
 /// # Errors
 /// [`StoreError::MemoryFull`], [`StoreError::Contended`]; nothing is changed then.
@@ -202,8 +209,8 @@ fn split_locked<P: Platform, F: Family>(
     result
 }
 
-/// Removes the last partition of a swarm, whose lock is held: its peers go to the one it was split from. False if that was not
-/// possible.
+/// Removes the last partition of a swarm, whose lock is held: its peers go to the one it was split
+/// from. False if that was not possible.
 pub(super) fn merge<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> bool {
     let header = F::directory(swarm.record);
     let Some(DirectoryHeader { partitions, .. }) = header.filter(|header| header.partitions >= 2) else { return false };
@@ -230,7 +237,8 @@ pub(super) fn merge<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef
     merged
 }
 
-/// Moves all peers of one partition into another. The locks of both and of the swarm are held. False if there is no room.
+/// Moves all peers of one partition into another. The locks of both and of the swarm are held.
+/// False if there is no room.
 fn merge_locked<P: Platform, F: Family>(
     cx: &Context<'_, P>,
     swarm: SwarmRef<'_>,
@@ -244,7 +252,8 @@ fn merge_locked<P: Platform, F: Family>(
     target.record.lock.begin_change();
     source.record.lock.begin_change();
     target.record.add_scopes(source.record.scopes());
-    // Before the first peer moves: a sample that meets the same peers in both partitions sees that there are fewer of them.
+    // Before the first peer moves: a sample that meets the same peers in both partitions sees that
+    // there are fewer of them.
     F::header(swarm.record).add(DirectoryHeader::ONE_PARTITION.wrapping_neg());
     for number in 0..moving {
         if let Some(slot) = slot::<P, F>(cx.platform, source.record, number) {
@@ -257,7 +266,8 @@ fn merge_locked<P: Platform, F: Family>(
     true
 }
 
-/// Moves the few peers of a family with one partition back into the swarm record, whose lock is held, if they fit.
+/// Moves the few peers of a family with one partition back into the swarm record, whose lock is
+/// held, if they fit.
 pub(super) fn demote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) {
     let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, 0, 1) else { return };
     let Some(PartitionRef { record: partition, .. }) = cx.partition(id) else { return };

@@ -1,11 +1,13 @@
 //! The scope of a peer's address: from how far away it can be reached.
 //!
-//! A client on the tracker's own host, link or private network announces from an address that means nothing to others, or worse,
-//! another host. So a requester with a public address is given peers with public addresses only; one with a private address, private
-//! ones as well; one with a link-local address, those of links too; and one over loopback, all.
+//! A client on the tracker's own host, link or private network announces from an address that means
+//! nothing to others, or worse, another host. So a requester with a public address is given peers
+//! with public addresses only; one with a private address, private ones as well; one with a
+//! link-local address, those of links too; and one over loopback, all.
 //!
-//! Swarms without such peers must not pay for this. A swarm record, for the few peers in it, and every partition carry the scopes
-//! of all peers that they ever held ([`super::layout::Swarm::scopes`], [`super::layout::Partition::scopes`]). Only where these
+//! Swarms without such peers must not pay for this. A swarm record, for the few peers in it, and
+//! every partition carry the scopes of all peers that they ever held
+//! ([`super::layout::Swarm::scopes`], [`super::layout::Partition::scopes`]). Only where these
 //! exceed what the requester may see, each peer is looked at.
 
 use crate::codegen::is_equal;
@@ -23,7 +25,8 @@ pub const BITS: u32 = 3;
 /// What a requester sees that sees every peer ([`visible`]).
 pub const EVERYTHING: u32 = 3;
 
-/// What a requester sees whose own address has this scope: how many of the bits, from the lowest on, may be set of a peer.
+/// What a requester sees whose own address has this scope: how many of the bits, from the lowest
+/// on, may be set of a peer.
 #[inline(always)]
 #[must_use]
 pub fn visible(scope: u32) -> u32 {

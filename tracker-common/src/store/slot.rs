@@ -1,4 +1,5 @@
-//! A slot: the place of one peer, in a swarm record or in a chunk. One 64-bit word for IPv4, three for IPv6.
+//! A slot: the place of one peer, in a swarm record or in a chunk. One 64-bit word for IPv4, three
+//! for IPv6.
 //!
 //! ```text
 //! bit      63        62       61         60…48              47…0
@@ -6,9 +7,9 @@
 //!                                                           IPv6: generation (47…16), port (15…0)
 //! ```
 //!
-//! An IPv6 peer is two address words and then this word, so that the 18 bytes of the compact form are contiguous. Its generation
-//! changes whenever another peer gets the slot: whoever finds the same third word before and after reading the address has read
-//! one peer, not two halves.
+//! An IPv6 peer is two address words and then this word, so that the 18 bytes of the compact form
+//! are contiguous. Its generation changes whenever another peer gets the slot: whoever finds the
+//! same third word before and after reading the address has read one peer, not two halves.
 
 use super::filter::PeerFilter;
 use crate::{scratch::Scratch, word::Word};
@@ -71,9 +72,11 @@ pub trait SlotFormat: Copy + 'static {
     fn occupy(slot: Slot<'_, Self>, key: Self::Key, flags: u64);
     /// Frees the slot.
     fn vacate(slot: Slot<'_, Self>);
-    /// Writes what is in the slot, be it a peer or not, at `cursor` bytes behind the beginning of the compact peers.
+    /// Writes what is in the slot, be it a peer or not, at `cursor` bytes behind the beginning of
+    /// the compact peers.
     fn write(slot: Slot<'_, Self>, scratch: &Scratch, cursor: u32);
-    /// Writes the peer likewise, and returns how many bytes of it are to stay: 0 if the filter does not take it.
+    /// Writes the peer likewise, and returns how many bytes of it are to stay: 0 if the filter does
+    /// not take it.
     fn write_if_eligible(
         slot: Slot<'_, Self>,
         scratch: &Scratch,
@@ -81,10 +84,11 @@ pub trait SlotFormat: Copy + 'static {
         filter: PeerFilter,
         exclude: Self::Key,
     ) -> u32;
-    /// Copies the compact peer that was written at `from` to `to`, in front of it or where it is, and returns its address's
-    /// [scope](super::scope).
+    /// Copies the compact peer that was written at `from` to `to`, in front of it or where it is,
+    /// and returns its address's [scope](super::scope).
     fn move_compact(scratch: &Scratch, from: usize, to: usize) -> Option<u32>;
-    /// Keeps the peer that a sample excludes in the scratch space, so that loop bodies need not carry it.
+    /// Keeps the peer that a sample excludes in the scratch space, so that loop bodies need not
+    /// carry it.
     fn keep_excluded(scratch: &Scratch, key: Self::Key);
     /// The peer that was kept.
     fn excluded(scratch: &Scratch) -> Self::Key;
@@ -107,12 +111,13 @@ impl<F> Clone for Slot<'_, F> {
 impl<F> Copy for Slot<'_, F> {}
 
 impl<'m, F: SlotFormat> Slot<'m, F> {
-    /// A word of the slot. The one place where an index into shared memory is not checked at run time.
+    /// A word of the slot. The one place where an index into shared memory is not checked at run
+    /// time.
     #[inline(always)]
     pub(super) fn word(self, index: usize) -> &'m Word {
         debug_assert!(index < F::WORDS && self.base + index < self.words.len());
-        // SAFETY: `Slots::slot` has made the base from a slot number inside the row, and every caller asks for a constant word of
-        // the slot.
+        // SAFETY: `Slots::slot` has made the base from a slot number inside the row, and every
+        // caller asks for a constant word of the slot.
         unsafe { self.words.get_unchecked(self.base + index) }
     }
 
@@ -225,7 +230,8 @@ impl<'m, F: SlotFormat> Slots<'m, F> {
     #[must_use]
     pub fn word(self, index: usize) -> &'m Word {
         debug_assert!(index < self.words.len());
-        // SAFETY: every caller computes the index from constants, or masks it to the size of the row.
+        // SAFETY: every caller computes the index from constants, or masks it to the size of the
+        // row.
         unsafe { self.words.get_unchecked(index) }
     }
 }

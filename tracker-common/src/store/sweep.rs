@@ -1,8 +1,9 @@
-//! The sweep: the daemon goes through the swarm records batch by batch, removes peers that have been silent for too long, gives
-//! memory back, sets counts right that drifted, and removes torrents that nobody has asked for.
+//! The sweep: the daemon goes through the swarm records batch by batch, removes peers that have
+//! been silent for too long, gives memory back, sets counts right that drifted, and removes
+//! torrents that nobody has asked for.
 //!
-//! One thread sweeps. Everybody else goes on meanwhile. The sweep holds a swarm's lock while it looks through all its partitions,
-//! and one partition's lock at a time.
+//! One thread sweeps. Everybody else goes on meanwhile. The sweep holds a swarm's lock while it
+//! looks through all its partitions, and one partition's lock at a time.
 
 use super::{
     allocator, directory,
@@ -146,8 +147,8 @@ impl<P: Platform> Sweep<'_, '_, P> {
         while self.cx.platform.acquire(lock).is_err() {}
     }
 
-    /// Counts the peer in a slot. True if it has been silent for too long, and then it is counted out of the swarm. The lock of
-    /// the place is held.
+    /// Counts the peer in a slot. True if it has been silent for too long, and then it is counted
+    /// out of the swarm. The lock of the place is held.
     fn is_expired<F: Family>(&self, swarm: &Swarm, slot: Slot<'_, F>, seen: &mut Seen) -> bool {
         let flags = slot.flags();
         let expired = age(flags, self.minute) >= self.ages.peer_timeout;
@@ -163,7 +164,8 @@ impl<P: Platform> Sweep<'_, '_, P> {
         expired
     }
 
-    /// Expires the peers of a partition, whose lock is held: from the last to the first, as a peer that goes is replaced by the last.
+    /// Expires the peers of a partition, whose lock is held: from the last to the first, as a peer
+    /// that goes is replaced by the last.
     fn partition<F: Family>(&self, swarm: &Swarm, partition: &Partition, seen: &mut Seen) {
         let platform = self.cx.platform;
         for number in (0..partition.peers.load()).rev() {
@@ -199,8 +201,9 @@ impl<P: Platform> Sweep<'_, '_, P> {
         }
     }
 
-    /// Expires the peers in the partitions of a swarm, and merges partitions if there are too many. With the swarm's lock held no
-    /// thread splits; announces go on in all partitions but the one being looked through.
+    /// Expires the peers in the partitions of a swarm, and merges partitions if there are too many.
+    /// With the swarm's lock held no thread splits; announces go on in all partitions but the one
+    /// being looked through.
     fn partitions<F: Family>(&self, swarm: SwarmRef<'_>, count: u32, seen: &mut Seen) {
         for index in 0..count {
             let Some(id) = directory::find::<P, F>(self.cx.platform, swarm.record, index, count) else { continue };
@@ -209,8 +212,8 @@ impl<P: Platform> Sweep<'_, '_, P> {
             self.partition::<F>(swarm.record, partition, seen);
             partition.lock.unlock();
         }
-        // A swarm with few peers left in its partitions costs an announce several of them. Of many not all go at once: whoever needs
-        // the swarm's lock waits meanwhile.
+        // A swarm with few peers left in its partitions costs an announce several of them. Of many
+        // not all go at once: whoever needs the swarm's lock waits meanwhile.
         let partitions = || F::directory(swarm.record).map_or(0, |header| header.partitions);
         for _ in 0..count / 4 + MERGES {
             let room = u64::from(partitions().wrapping_sub(1)) * u64::from(peers_per_partition(F::VERSION));
@@ -239,8 +242,9 @@ impl<P: Platform> Sweep<'_, '_, P> {
     }
 }
 
-/// The counts as they should be, if they are not what was seen. Whoever changes a peer and the counts holds a lock that the sweep
-/// took in between; if the counts are still `before` when they are set right, neither was changed while the peers were counted.
+/// The counts as they should be, if they are not what was seen. Whoever changes a peer and the
+/// counts holds a lock that the sweep took in between; if the counts are still `before` when they
+/// are set right, neither was changed while the peers were counted.
 fn drift(before: u64, seen: Seen) -> Option<u64> {
     let right = (before & !(ONE_CHANGE - 1))
         .wrapping_add(ONE_CHANGE)

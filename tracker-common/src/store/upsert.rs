@@ -1,7 +1,8 @@
 //! Storing an announce under locks: the peer is found or given a slot, and the counts follow.
 //!
-//! One try can fail because something changed between finding a place and locking it; it is then done again from the beginning.
-//! Each step of a try finds what an earlier one has done, so nothing is done twice.
+//! One try can fail because something changed between finding a place and locking it; it is then
+//! done again from the beginning. Each step of a try finds what an earlier one has done, so nothing
+//! is done twice.
 
 use super::{
     allocator,
@@ -26,8 +27,8 @@ use crate::{
 /// Chunks that are taken to split a partition, and a directory node, as a rule.
 const SPLIT_CHUNKS: u32 = 4;
 
-/// Stores an announce by [`refresh`], or else by [`upsert`]. Returns the swarm; `None` if the peer stopped in a torrent that is not
-/// stored, which does not create it.
+/// Stores an announce by [`refresh`], or else by [`upsert`]. Returns the swarm; `None` if the peer
+/// stopped in a torrent that is not stored, which does not create it.
 ///
 /// # Errors
 /// Those of [`upsert`].
@@ -49,7 +50,8 @@ pub fn announce<'m, P: Platform, F: Family>(
 /// Stores an announce, whatever it says. The result is that of [`announce()`].
 ///
 /// # Errors
-/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`]; [`StoreError::Contended`] only where tries are limited.
+/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`]; [`StoreError::Contended`] only where
+/// tries are limited.
 #[inline(always)]
 pub fn upsert<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -97,7 +99,8 @@ fn try_upsert<P: Platform, F: Family>(
     Ok(Some(swarm.id))
 }
 
-/// The peer lives in the swarm record, whose lock is held. False: the family has partitions (by now).
+/// The peer lives in the swarm record, whose lock is held. False: the family has partitions (by
+/// now).
 #[inline(always)]
 fn upsert_in_record<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -177,7 +180,8 @@ fn upsert_in_partitions<P: Platform, F: Family>(
         return Err(StoreError::Contended);
     };
     cx.platform.acquire(&partition.lock)?;
-    // With the lock held: is this (still) the swarm, the partition and the number of partitions that led here?
+    // With the lock held: is this (still) the swarm, the partition and the number of partitions
+    // that led here?
     let valid = is_partition_of::<F>(partition, swarm.id, index)
         && torrent.matches(swarm.record)
         && match DirectoryHeader::from_word(header.load()) {
@@ -198,7 +202,8 @@ fn upsert_in_partitions<P: Platform, F: Family>(
         && allocator::has_spare::<P, F::Chunk>(cx, SPLIT_CHUNKS)
         && allocator::has_spare::<P, Partition>(cx, 1)
     {
-        // Failure is no error: the swarm goes on with the partitions it has, and the next new peer tries again.
+        // Failure is no error: the swarm goes on with the partitions it has, and the next new peer
+        // tries again.
         let _ = cx.platform.run_cold(ColdPath::Split(F::VERSION, swarm.id));
     }
     Ok(())

@@ -98,10 +98,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn chunk<P: Platform>(platform: &P, id: ChunkId) -> Option<Slots<'_, Self>> {
-        match platform.chunk_v4(id) {
-            Some(chunk) => Some(Slots::new(&chunk.words)),
-            None => None,
-        }
+        platform.chunk_v4(id).map(|chunk| Slots::new(&chunk.words))
     }
 
     #[inline(always)]

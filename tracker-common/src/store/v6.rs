@@ -121,10 +121,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn chunk<P: Platform>(platform: &P, id: ChunkId) -> Option<Slots<'_, Self>> {
-        match platform.chunk_v6(id) {
-            Some(chunk) => Some(Slots::new(&chunk.words)),
-            None => None,
-        }
+        platform.chunk_v6(id).map(|chunk| Slots::new(&chunk.words))
     }
 
     #[inline(always)]
@@ -134,8 +131,9 @@ impl Family for V6 {
 
     #[inline(always)]
     fn entry_word(pair: usize) -> usize {
-        // Words 3, 4, 5 and 0: word 2 is the header. The barrier, because the compiler knows that what is not below 3 is 3, and would
-        // ask for that; before Linux 6.8 the verifier does not conclude from "not 3" that it is less.
+        // Words 3, 4, 5 and 0: word 2 is the header. The barrier, because the compiler knows that
+        // what is not below 3 is 3, and would ask for that; before Linux 6.8 the verifier does not
+        // conclude from "not 3" that it is less.
         let pair = barrier_var(pair as u64) as usize;
         if pair >= 3 { 0 } else { 3 + pair }
     }

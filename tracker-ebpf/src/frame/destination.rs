@@ -1,4 +1,5 @@
-//! Whether a frame is addressed to the tracker. The daemon writes what it answers for into the settings record.
+//! Whether a frame is addressed to the tracker. The daemon writes what it answers for into the
+//! settings record.
 
 use super::{headers::Network, packet::Packet};
 use tracker_common::settings::{LISTENERS, Settings};
@@ -11,8 +12,8 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    /// The MTU in bytes of the interface that the packet came in by, if the frame is addressed to that interface's MAC address and to
-    /// an address and port that the tracker answers for.
+    /// The MTU in bytes of the interface that the packet came in by, if the frame is addressed to
+    /// that interface's MAC address and to an address and port that the tracker answers for.
     #[inline(always)]
     pub(crate) fn mtu_if_ours<N: Network>(&self, settings: &Settings, packet: &Packet) -> Option<u32> {
         let port = u64::from(u16::from_ne_bytes(self.port));

@@ -5,14 +5,16 @@ use crate::platform::Kernel;
 use aya_ebpf::bindings::xdp_md;
 use tracker_common::platform::Platform as _;
 
-/// What nearly every driver leaves in front of a packet: XDP_PACKET_HEADROOM is 256, and the kernel needs 40 for itself.
+/// What nearly every driver leaves in front of a packet: XDP_PACKET_HEADROOM is 256, and the kernel
+/// needs 40 for itself.
 const HEADROOM: u32 = 192;
 
-/// [`Packet::grow_at_both_ends`]; less than `least` for `None`. A global function, which the verifier looks at once
-/// ([`crate::cold`]).
+/// [`Packet::grow_at_both_ends`]; less than `least` for `None`. A global function, which the
+/// verifier looks at once ([`crate::cold`]).
 ///
-/// A veth pair leaves a packet that came from a socket only what is missing to the next multiple of 64 bytes behind it, but room in
-/// front. How much there is at either end nobody tells, so it is found out by halves.
+/// A veth pair leaves a packet that came from a socket only what is missing to the next multiple of
+/// 64 bytes behind it, but room in front. How much there is at either end nobody tells, so it is
+/// found out by halves.
 // SAFETY: the name is unique to this program; nobody but this program calls it.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -1,4 +1,5 @@
-//! What differs between IPv4 and IPv6 in a packet: where things stand, and how the headers of a reply look.
+//! What differs between IPv4 and IPv6 in a packet: where things stand, and how the headers of a
+//! reply look.
 
 use tracker_common::{
     bep15::connection_id::IpKey,
@@ -67,8 +68,8 @@ impl Network for V4 {
             tos: 0,
             total_length: ((size_of::<Ipv4>() + length) as u16).to_be_bytes(),
             identification: [0, 0],
-            // Don't fragment: path MTU discovery has nothing to tell a stateless sender, but fragments of unverifiable origin are
-            // worse than a lost reply.
+            // Don't fragment: path MTU discovery has nothing to tell a stateless sender, but
+            // fragments of unverifiable origin are worse than a lost reply.
             fragment: [0x40, 0],
             ttl: TTL,
             protocol: PROTOCOL_UDP,

@@ -1,8 +1,8 @@
 //! The packet: the one door to its bytes.
 //!
-//! All is read and written in place, each time with its bounds checked. Calls of helpers cost more than all the instructions
-//! of a short reply together, so there is none where plain loads and stores do. Nothing read in place may be used after the
-//! packet changed its length.
+//! All is read and written in place, each time with its bounds checked. Calls of helpers cost more
+//! than all the instructions of a short reply together, so there is none where plain loads and
+//! stores do. Nothing read in place may be used after the packet changed its length.
 
 use super::grow::cold_grow;
 use crate::maps::PROGRAMS;
@@ -62,7 +62,8 @@ impl Packet {
         unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
     }
 
-    /// Its length. The program does not declare to know packets in several buffers, so it never sees one.
+    /// Its length. The program does not declare to know packets in several buffers, so it never
+    /// sees one.
     #[inline(always)]
     pub(crate) fn length(&self) -> usize {
         let (start, end) = self.bounds();
@@ -87,8 +88,8 @@ impl Packet {
     pub(crate) fn at_mut<T>(&self, offset: usize) -> Option<&mut T> {
         const { assert!(align_of::<T>() == 1) };
         let (start, end) = self.bounds();
-        // The barrier: the compiler would conclude from a bound checked for other bytes that these are inside as well, which the
-        // verifier does not.
+        // The barrier: the compiler would conclude from a bound checked for other bytes that these
+        // are inside as well, which the verifier does not.
         let at = start + barrier_var(offset as u64) as usize;
         if at + size_of::<T>() > end {
             return None;
@@ -97,11 +98,13 @@ impl Packet {
         Some(unsafe { &mut *(at as *mut T) })
     }
 
-    /// Copies `length` bytes at `offset` of the packet to `at` in the scratch space, and zeros behind them.
+    /// Copies `length` bytes at `offset` of the packet to `at` in the scratch space, and zeros
+    /// behind them.
     #[inline(always)]
     pub(crate) fn load(&self, offset: usize, scratch: &Scratch, at: usize, length: usize) -> Option<()> {
-        // Verifiers before Linux 6.18 want to see both bounds of the very number that is handed over: the upper one is checked,
-        // the lower one comes of adding. Opaque, because the compiler would check another form of the number.
+        // Verifiers before Linux 6.18 want to see both bounds of the very number that is handed
+        // over: the upper one is checked, the lower one comes of adding. Opaque, because the
+        // compiler would check another form of the number.
         let less = barrier_var(length.wrapping_sub(1) as u64) as usize;
         if less >= SCRATCH_BYTES - 8 - at {
             return None;
@@ -114,13 +117,13 @@ impl Packet {
         (result == 0).then_some(())
     }
 
-    /// Writes `length` bytes from `from` in the scratch space to `offset` of the packet, and returns the sum of their 16-bit words
-    /// ([`tracker_common::checksum`]).
+    /// Writes `length` bytes from `from` in the scratch space to `offset` of the packet, and
+    /// returns the sum of their 16-bit words ([`tracker_common::net::checksum`]).
     #[inline(always)]
     pub(crate) fn write(&self, offset: usize, scratch: &Scratch, from: usize, length: usize) -> Option<u64> {
         let from = from & START_MASK;
-        // The barrier: the compiler knows that the headers are shorter than a block, and would not add the two but `or` them, which
-        // has no bound for the verifier of Linux 6.1.
+        // The barrier: the compiler knows that the headers are shorter than a block, and would not
+        // add the two but `or` them, which has no bound for the verifier of Linux 6.1.
         let offset = barrier_var(offset as u64) as usize;
         let mut sum = 0;
         for block in 0..REPLY_BLOCKS {
@@ -132,7 +135,8 @@ impl Packet {
                 sum = self.copy_word(word, scratch, from + block * BLOCK + index * 8, sum);
             }
         }
-        // From here on by the length alone, not by the number of blocks: to the verifier all ways lead to one.
+        // From here on by the length alone, not by the number of blocks: to the verifier all ways
+        // lead to one.
         let mut done = length & (REPLY_BLOCKS * BLOCK);
         let rest = length & (BLOCK - 1);
         for index in 0..BLOCK / 8 - 1 {
@@ -171,14 +175,15 @@ impl Packet {
         checksum::add_word(sum, value)
     }
 
-    /// Gives the packet `more` bytes where drivers leave the rest of a page, behind it. False if they do not.
+    /// Gives the packet `more` bytes where drivers leave the rest of a page, behind it. False if
+    /// they do not.
     #[inline(always)]
     pub(crate) fn grow(&self, more: u32) -> bool {
         self.tail(more as i32)
     }
 
-    /// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many. `None`, and it is as it was, if
-    /// there is not room for `least`.
+    /// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many.
+    /// `None`, and it is as it was, if there is not room for `least`.
     #[inline(always)]
     pub(crate) fn grow_at_both_ends(&self, more: u32, least: u32) -> Option<u32> {
         let grown = cold_grow(self.0, more, least);
@@ -204,7 +209,8 @@ impl Packet {
     }
 }
 
-/// Adds the 16-bit words of `length` bytes at `at` in the scratch space; up to 3 bytes behind them must be zeros.
+/// Adds the 16-bit words of `length` bytes at `at` in the scratch space; up to 3 bytes behind them
+/// must be zeros.
 #[inline(always)]
 pub(crate) fn sum(scratch: &Scratch, at: usize, length: usize, mut sum: u64) -> u64 {
     let padded = (length + 3) & !3;

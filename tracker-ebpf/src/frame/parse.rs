@@ -1,5 +1,5 @@
-//! From a frame to a request: every header is checked as the kernel would check it, so that nothing is answered that the kernel
-//! would not have delivered.
+//! From a frame to a request: every header is checked as the kernel would check it, so that nothing
+//! is answered that the kernel would not have delivered.
 
 use super::{
     destination::Destination,
@@ -22,8 +22,8 @@ use tracker_common::{
     store::family::V6,
 };
 
-/// Most bytes behind the fixed part of a request: what a scrape of [`SCRAPE_MAX`] has, or an announce's BEP 41 options in a frame of
-/// ordinary size.
+/// Most bytes behind the fixed part of a request: what a scrape of [`SCRAPE_MAX`] has, or an
+/// announce's BEP 41 options in a frame of ordinary size.
 const REST_MAX: usize = SCRAPE_MAX * 20;
 
 /// The EtherType of a frame's payload, and where that begins: behind at most one VLAN tag.
@@ -104,8 +104,8 @@ pub(crate) struct Checked {
     pub(crate) mtu: u32,
 }
 
-/// Checks what is behind the IP header: `length` bytes by that. What follows the fixed part of the request is put at [`HASHES_AT`] in
-/// the scratch space.
+/// Checks what is behind the IP header: `length` bytes by that. What follows the fixed part of the
+/// request is put at [`HASHES_AT`] in the scratch space.
 #[inline(always)]
 pub(crate) fn udp<N: Network>(
     cx: &Context<'_, Kernel>,
@@ -136,7 +136,8 @@ pub(crate) fn udp<N: Network>(
     let Some(header) = packet.at::<RequestHeader>(at) else { return Err(FrameReason::HeaderTruncated.into()) };
     let request = classify(header.action, payload)?;
 
-    // The pseudo header (RFC 768, RFC 8200) and the UDP header; then the fixed part and the rest of the payload.
+    // The pseudo header (RFC 768, RFC 8200) and the UDP header; then the fixed part and the rest of
+    // the payload.
     let mut total = u64::from(u16::from_ne_bytes([0, PROTOCOL_UDP]));
     for pair in [udp.length, udp.length, udp.source, udp.destination, udp.checksum] {
         total += u64::from(u16::from_ne_bytes(pair));
@@ -171,16 +172,16 @@ pub(crate) fn udp<N: Network>(
         };
         total = sum(cx.scratch, HASHES_AT, rest, total);
     }
-    // Without a checksum over IPv4: the sender did not want one. A wrong one may also be one that is still to be computed (veth); the
-    // kernel knows.
+    // Without a checksum over IPv4: the sender did not want one. A wrong one may also be one that
+    // is still to be computed (veth); the kernel knows.
     if (unsummed && N::IS_V6) || (!unsummed && checksum::fold(total) != 0xffff) {
         return Err(FrameReason::ChecksumWrong.into());
     }
     Ok(Checked { request, payload, mtu })
 }
 
-/// Headers and the fixed part of what they carry: looked at as one, because the verifier does not conclude from a bound that was
-/// checked for the one part that the other is inside as well.
+/// Headers and the fixed part of what they carry: looked at as one, because the verifier does not
+/// conclude from a bound that was checked for the one part that the other is inside as well.
 #[repr(C)]
 pub(crate) struct Carrying<N: Network, T> {
     pub(crate) headers: Headers<N::Ip>,
@@ -196,7 +197,8 @@ pub(crate) fn carrying<N: Network, T>(packet: &Packet, l2: usize) -> Result<&Car
     }
 }
 
-/// Where the network layer of a packet begins whose headers were checked by the program that has handed it over.
+/// Where the network layer of a packet begins whose headers were checked by the program that has
+/// handed it over.
 #[inline(always)]
 pub(crate) fn checked_l2(scratch: &Scratch) -> usize {
     // For the verifier, which no longer knows what was stored there: with or without a VLAN tag.

@@ -37,7 +37,8 @@ struct Macs {
     second: ([u8; 4], [u8; 2]),
 }
 
-/// Whose request to whom it was: read before the packet is given another length, which may also happen in front.
+/// Whose request to whom it was: read before the packet is given another length, which may also
+/// happen in front.
 struct Flow<N> {
     /// Where the network layer begins.
     l2: usize,
@@ -97,7 +98,8 @@ impl<N: Network> Flow<N> {
             sum = checksum::add_word(sum, *word);
         }
         let lengths = (length as u16).to_be_bytes();
-        // The pseudo header (RFC 768, RFC 8200) and the UDP header, in both of which the length stands.
+        // The pseudo header (RFC 768, RFC 8200) and the UDP header, in both of which the length
+        // stands.
         for pair in [[0, PROTOCOL_UDP], lengths, lengths, self.source_port, self.destination_port] {
             sum += u64::from(u16::from_ne_bytes(pair));
         }
@@ -181,7 +183,8 @@ pub(crate) fn send<N: Network>(
                 grown as usize
             };
         }
-        // Here and below, not once behind both: every way on from there would be looked at twice by the verifier.
+        // Here and below, not once behind both: every way on from there would be looked at twice by
+        // the verifier.
         trace::packet(cx.settings, packet, Counter::Event(reply.event), XDP_TX, FrameStart::BehindGrowth);
         if length > room || length > most {
             let room = if room < most { room } else { most };
@@ -202,8 +205,8 @@ pub(crate) fn send<N: Network>(
     flow.finish(packet, &Payload { length, sum }, headers + room)
 }
 
-/// A reply of `most` bytes need have only so many: those of the default number of peers. If there are more peers and not even these
-/// fit, the sockets answer.
+/// A reply of `most` bytes need have only so many: those of the default number of peers. If there
+/// are more peers and not even these fit, the sockets answer.
 #[inline(always)]
 fn enough<N: Network>(settings: &Settings, most: usize) -> u32 {
     let usual = ANNOUNCE_REPLY_LEN as u32 + settings.default_numwant.load() * N::PEER as u32;

@@ -1,5 +1,6 @@
-//! An announce whose headers were checked. A known peer that is still there is refreshed and answered, if one partition has enough
-//! peers for the reply. Otherwise the packet goes on: to be stored, or to be replied to with more work.
+//! An announce whose headers were checked. A known peer that is still there is refreshed and
+//! answered, if one partition has enough peers for the reply. Otherwise the packet goes on: to be
+//! stored, or to be replied to with more work.
 
 use crate::{
     frame::{headers::Network, packet::Packet, parse, write},

@@ -1,5 +1,6 @@
-//! The programs. `tracker` is attached to the interface; each of the others is entered by a tail call
-//! ([`tracker_common::programs::Program`]), has a stack of its own, and is looked at by the verifier once.
+//! The programs. `tracker` is attached to the interface; each of the others is entered by a tail
+//! call ([`tracker_common::programs::Program`]), has a stack of its own, and is looked at by the
+//! verifier once.
 
 mod announce;
 mod reply;
@@ -95,7 +96,8 @@ fn run(context: &XdpContext, program: impl FnOnce(&Packet) -> Result<(), Reason>
     let kernel = Kernel::without_counters();
     kernel.reason(reason);
     let action = match reason {
-        // Not ours, or not understood, or nothing that we can do: the kernel and the daemon have a look.
+        // Not ours, or not understood, or nothing that we can do: the kernel and the daemon have a
+        // look.
         Reason::Frame(
             FrameReason::NotIp
             | FrameReason::VlanStack
@@ -113,7 +115,8 @@ fn run(context: &XdpContext, program: impl FnOnce(&Packet) -> Result<(), Reason>
         | Reason::Store(StoreError::Contended | StoreError::Internal) => XDP_PASS,
         // For us, understood, and not worth an answer: the daemon would drop it as well.
         Reason::Request(RequestReason::TooShort | RequestReason::BadMagic | RequestReason::UnknownAction) => XDP_DROP,
-        // Told to the client with an error text. They come here only from a scrape of nothing, which the error would be longer than.
+        // Told to the client with an error text. They come here only from a scrape of nothing,
+        // which the error would be longer than.
         Reason::Request(RequestReason::ConnectionIdWrong | RequestReason::PortZero)
         | Reason::Store(StoreError::TorrentsFull | StoreError::MemoryFull) => XDP_DROP,
     };

@@ -28,7 +28,8 @@ fn answer<N: Network>(cx: &Context<'_, Kernel>, packet: &Packet, l2: usize) -> R
     if count == 0
         && let Err(reason) = result
     {
-        // The error would be longer than the request, and the sender has not shown that it receives at its address.
+        // The error would be longer than the request, and the sender has not shown that it receives
+        // at its address.
         return Err(reason.into());
     }
     write::answer::<N>(cx, packet, l2, result.map_err(Reason::from), transaction_id)

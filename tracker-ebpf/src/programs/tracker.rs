@@ -1,4 +1,5 @@
-//! The entry: a frame's headers are checked; a connect is answered, announces and scrapes go on in other programs.
+//! The entry: a frame's headers are checked; a connect is answered, announces and scrapes go on in
+//! other programs.
 
 use crate::{
     frame::{headers::Network, packet::Packet, parse, write},

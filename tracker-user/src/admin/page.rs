@@ -135,7 +135,7 @@ impl fmt::Display for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::tests::example;
+    use crate::statistics::snapshot::tests::example;
 
     #[test]
     fn the_page_says_what_is_asked_of_it() {

@@ -283,7 +283,7 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::tests::example;
+    use crate::statistics::snapshot::tests::example;
     use std::collections::{HashMap, HashSet};
 
     /// Reads the format as strictly as Prometheus does, and checks the naming rules on the way.

@@ -37,8 +37,8 @@ Announce URLs are udp://HOST:6969/announce and http://HOST:6969/announce; http:/
 HTTP answers old ones as well: /announce.php, /announce/KEY, /KEY/announce, //announce and the like.
 The environment variable RUST_LOG (error, warn, info, debug) says how much is logged; info is the default.";
 
-/// A BitTorrent tracker for public swarms: UDP (BEP 15) answered by an XDP program or by sockets, and HTTP, on one store in
-/// memory.
+/// A BitTorrent tracker for public swarms: UDP (BEP 15) answered by an XDP program or by sockets,
+/// and HTTP, on one store in memory.
 #[derive(Debug, Parser)]
 #[command(name = "tracker", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 100)]
 pub struct CommandLine {

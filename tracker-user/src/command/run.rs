@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-/// Runs the tracker. Signals and the log come first: whatever happens from then on, neither of them ends the process
-/// unasked.
+/// Runs the tracker. Signals and the log come first: whatever happens from then on, neither of them
+/// ends the process unasked.
 #[must_use]
 pub fn run(given: Given) -> ExitCode {
     let (signals, log) = match prepare() {
@@ -43,7 +43,7 @@ fn prepare() -> anyhow::Result<(Signals, Log)> {
     let log = Log::to_standard_error().context("cannot start the thread that writes the log")?;
     panics::abort_after_telling(log.clone());
     show_log(&log);
-    // Whoever sends one has to find it in the log.
+    // After the log, so that each signal that arrives is in it.
     Ok((signals.watch(log.clone())?, log))
 }
 

@@ -1,7 +1,7 @@
-//! `tracker sizes`: the memory that limits would take.
+//! `tracker sizes`: the memory that a capacity takes.
 
 use crate::{
-    config::{MemoryOptions, limits},
+    config::{MemoryOptions, capacity},
     http,
     store::sizes::{self, Sizes},
 };
@@ -18,12 +18,12 @@ pub struct SizeOptions {
 /// The layout of the store and what it takes, for people.
 ///
 /// # Errors
-/// When a limit is out of range.
+/// When a number is out of range.
 pub fn describe(options: &SizeOptions) -> anyhow::Result<String> {
-    let limits = limits(&options.memory)?;
-    let sizes = Sizes::new(&limits)?;
+    let capacity = capacity(&options.memory)?;
+    let sizes = Sizes::new(&capacity)?;
     Ok(format!(
-        "Room for {limits}\n\n{sizes}\n\n\
+        "Room for {capacity}\n\n{sizes}\n\n\
          {:>6.1} bytes per torrent with one IPv4 peer (record and index)\n\
          {:>6.1} bytes per further IPv4 peer in a big swarm\n\
          {:>6.1} bytes per further IPv6 peer in a big swarm\n\n{}\n",
@@ -33,7 +33,7 @@ pub fn describe(options: &SizeOptions) -> anyhow::Result<String> {
         http::tracker::footprint::Footprint {
             limits: &http::Limits::default(),
             full_scrape: &http::tracker::FullScrapeLimits::default(),
-            torrents: limits.torrents
+            torrents: capacity.torrents
         }
     ))
 }

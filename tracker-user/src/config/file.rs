@@ -1,5 +1,6 @@
-//! The configuration file: TOML with the options of the command line by their names. Each value is given to the same parser as
-//! on the command line, so both take the same and say the same of what is wrong; the file adds the line.
+//! The configuration file: TOML with the options of the command line by their names. Each value is
+//! given to the same parser as on the command line, so both take the same values and give the same
+//! errors. For the file, the error has the line as well.
 
 use super::options::Options;
 use anyhow::Context as _;
@@ -18,7 +19,7 @@ use toml::{Spanned, Value};
 /// How much of a value is shown in an error.
 const SHOWN: usize = 60;
 
-/// How alike a name has to be to be meant, from 0 to 1.
+/// How similar a name has to be to be suggested, from 0 to 1.
 const ALIKE: f64 = 0.8;
 
 /// Where options were found.
@@ -52,7 +53,8 @@ fn place(file: &Path, line: usize) -> String {
 /// Reads the options of the file.
 ///
 /// # Errors
-/// When it cannot be read, is not TOML, or the first thing in it that is no option or no value of one.
+/// When it cannot be read, is not TOML, or the first thing in it that is no option or no value of
+/// one.
 pub fn read(path: &Path) -> anyhow::Result<(Options, Origin)> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read the configuration file {}", path.display()))?;
@@ -108,7 +110,8 @@ fn names(argument: &Arg) -> impl Iterator<Item = &str> {
     argument.get_long().into_iter().chain(argument.get_all_aliases().unwrap_or_default())
 }
 
-/// The value as it would be written on the command line, once for each time that the option would be given.
+/// The value as it would be written on the command line, once for each time that the option would
+/// be given.
 fn texts(argument: &Arg, value: &Value) -> Result<Vec<String>, String> {
     match value {
         Value::String(text) => Ok(vec![text.clone()]),
@@ -137,7 +140,7 @@ fn texts(argument: &Arg, value: &Value) -> Result<Vec<String>, String> {
     }
 }
 
-/// What to say of a name that no option has.
+/// The message for a name that no option has.
 fn unknown(command: &Command, key: &str, value: &Value) -> String {
     if value.is_table() {
         return "there are no sections; the options stand by themselves, without a [heading]".into();
@@ -151,7 +154,7 @@ fn unknown(command: &Command, key: &str, value: &Value) -> String {
     }
 }
 
-/// What the command line's parser says of a value, without what speaks of the command line.
+/// The message of the command line's parser, without its words about the command line.
 fn describe(error: &clap::Error) -> String {
     if let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue) {
         return format!("it can be {}", values.join(", "));

@@ -1,4 +1,4 @@
-//! Values that cannot be used: what is said of them, and how it is found out.
+//! Values of options that cannot be used.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -7,7 +7,7 @@ use std::{fmt, ops::RangeInclusive};
 pub(super) struct Invalid {
     /// Its name.
     pub option: &'static str,
-    /// What is wrong with it, behind its name in a sentence.
+    /// What is wrong with it, as a sentence that begins with the name.
     reason: String,
 }
 
@@ -19,7 +19,7 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// The error that says so.
+/// An error for the value of `option`.
 pub(super) fn invalid<T>(option: &'static str, reason: String) -> anyhow::Result<T> {
     Err(Invalid { option, reason }.into())
 }

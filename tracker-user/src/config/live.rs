@@ -1,4 +1,5 @@
-//! What could change while the tracker runs: what clients are told, what they may take, and how long they are remembered.
+//! What could change while the tracker runs: what clients are told, what they may take, and how
+//! long they are remembered.
 
 use super::{
     invalid::{invalid, number},
@@ -18,12 +19,12 @@ use tracker_common::{
     store::family::{Family as _, V4, V6},
 };
 
-/// See the module's text.
+/// The part of the configuration that could change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
     /// What clients are told.
     pub announces: Announces,
-    /// When peers and torrents go.
+    /// When peers and torrents expire.
     pub timeouts: Timeouts,
     /// What HTTP clients may take.
     pub http: http::Limits,
@@ -44,7 +45,8 @@ pub struct Announces {
     pub max_numwant_v4: u32,
     /// Most IPv6 peers given.
     pub max_numwant_v6: u32,
-    /// Whether peers with local addresses are given to everybody.
+    /// Whether peers with local addresses are returned to all clients, not only to those that can
+    /// reach them.
     pub give_local_peers: bool,
 }
 
@@ -97,7 +99,7 @@ impl Live {
         })
     }
 
-    /// Puts the values to where they are read from. It may be done again at any time: each value holds from then on.
+    /// Publishes the values. It can be called again at any time: the new values hold from then on.
     pub fn apply(&self, settings: &Settings, handles: &Handles) {
         self.announces.apply(settings);
         handles.timeouts.store(Arc::new(self.timeouts));
@@ -149,7 +151,8 @@ impl Announces {
     }
 }
 
-/// How many peers of so many bytes an announce reply can carry whose IP header has `ip_header` bytes, in a packet of `mtu` bytes.
+/// How many peers an announce reply can carry in a packet of `mtu` bytes, `ip_header` of which are
+/// the IP header. A peer takes `peer` bytes.
 fn peers_within(mtu: u64, ip_header: u64, peer: usize) -> u64 {
     (mtu - ip_header - size_of::<Udp>() as u64 - ANNOUNCE_REPLY_LEN as u64) / peer as u64
 }
@@ -170,7 +173,7 @@ fn timeouts(options: &SwarmOptions, announces: &Announces) -> anyhow::Result<Tim
     let torrent = number("torrent-timeout", options.torrent_timeout, 2700, 60..=year)?;
     let completed = options.torrent_timeout_completed;
     let torrent_completed = number("torrent-timeout-completed", completed, torrent.max(86_400), 60..=year)?;
-    // Up, so that nothing goes early.
+    // Rounded up, so that nothing expires early.
     let minutes = |seconds: u64| seconds.div_ceil(60) as u32;
     Ok(Timeouts { peer: minutes(peer), torrent: minutes(torrent), torrent_completed: minutes(torrent_completed) })
 }

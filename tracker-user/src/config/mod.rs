@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`options`] | the options by their names, as given |
 //! | [`value`] | how numbers, times, switches and addresses are written |
-//! | [`file`] | the configuration file |
+//! | `file` | the configuration file |
 //! | [`startup`] | what is decided at the start: interfaces, sockets, sizes |
 //! | [`live`] | what could change while the tracker runs: intervals, limits, timeouts |
 
@@ -19,7 +19,7 @@ pub mod value;
 
 pub use live::Live;
 pub use options::{Given, MemoryOptions, Options};
-pub use startup::{DEFAULT_PORT, Startup, limits};
+pub use startup::{DEFAULT_PORT, Startup, capacity};
 
 use clap::FromArgMatches as _;
 use file::Origin;
@@ -38,8 +38,8 @@ impl Configuration {
     /// Reads the file that is named among the options given, if one is, and checks everything.
     ///
     /// # Errors
-    /// When the file cannot be read or holds something that is no option, and the first option that is out of range or does
-    /// not go with the others, with the line of the file where it is.
+    /// When the file cannot be read or holds something that is no option, and the first option that
+    /// is out of range or does not go with the others, with the line of the file where it is.
     pub fn read(given: Given) -> anyhow::Result<Self> {
         let Some(path) = &given.options.config else { return Self::new(&given.options, &Origin::default()) };
         let (mut options, mut origin) = file::read(path)?;

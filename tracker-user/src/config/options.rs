@@ -1,7 +1,9 @@
-//! The options of `tracker run` as they are given: on the command line, in the file, or not at all. Names, help and defaults
-//! for people are here; what the values mean is checked in [`super::startup`] and [`super::live`].
+//! The options of `tracker run` as they are given: on the command line, in the file, or not at all.
+//! Names, help and defaults for people are here; what the values mean is checked in
+//! [`super::startup`] and [`super::live`].
 //!
-//! An option that is renamed keeps its old name as an `alias`: it goes on working in both places and is not shown.
+//! An option that is renamed keeps its old name as an `alias`: it goes on working in both places
+//! and is not shown.
 
 use super::value::{Listen, Switch, count, seconds};
 use crate::xdp::XdpMode;
@@ -11,7 +13,8 @@ use std::path::PathBuf;
 /// All of them.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Options {
-    /// Read options from this TOML file; they have the names they have here, and the command line wins
+    /// Read options from this TOML file; they have the names they have here, and the command line
+    /// wins
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
@@ -30,11 +33,12 @@ pub struct Options {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "XDP")]
 pub struct XdpOptions {
-    /// Attach the XDP program to this interface; may be given several times. Without it UDP is answered by sockets only
+    /// Attach the XDP program to this interface; may be given several times. Without it UDP is
+    /// answered by sockets only
     #[arg(long, value_name = "INTERFACE")]
     pub interface: Option<Vec<String>>,
-    /// Where the XDP program runs: in the driver (native), in the network stack (generic, slower, works everywhere), nowhere
-    /// (off), or the best of these that works (auto) [default: auto]
+    /// Where the XDP program runs: in the driver (native), in the network stack (generic, slower,
+    /// works everywhere), nowhere (off), or the best of these that works (auto) [default: auto]
     #[arg(long, value_name = "MODE", ignore_case = true, hide_possible_values = true)]
     pub xdp_mode: Option<XdpMode>,
     /// Take the place of an XDP program that somebody else attached to the interface
@@ -67,11 +71,13 @@ pub struct ListeningOptions {
     /// Threads that answer HTTP [default: one per core]
     #[arg(long, value_name = "N", value_parser = count)]
     pub http_threads: Option<u64>,
-    /// HTTP connections that stay open; when there are more, the one idle for longest makes room [default: 4096]
+    /// HTTP connections that stay open; when there are more, the one idle for longest makes room
+    /// [default: 4096]
     #[arg(long, value_name = "N", value_parser = count)]
     pub http_connections: Option<u64>,
-    /// Seconds that an HTTP connection may be idle between two requests [default: 30]. A request has to arrive within 10
-    /// seconds, and a reply to be taken within 15, or within this time if it is shorter
+    /// Seconds that an HTTP connection may be idle between two requests [default: 30]. A request
+    /// has to arrive within 10 seconds, and a reply to be taken within 15, or within this time
+    /// if it is shorter
     #[arg(long, alias = "http-timeout", value_name = "SECONDS", value_parser = seconds)]
     pub http_idle_timeout: Option<u64>,
     /// Whether GET /scrape without an info_hash lists all torrents: on or off [default: on]
@@ -83,14 +89,16 @@ pub struct ListeningOptions {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Memory")]
 pub struct MemoryOptions {
-    /// Room for this many torrents (144 bytes each); a new one beyond that is refused [default: 250000]
+    /// Room for this many torrents (144 bytes each); a new one beyond that is refused [default:
+    /// 250000]
     #[arg(long, value_name = "N", value_parser = count)]
     pub max_torrents: Option<u64>,
-    /// Room for this many IPv4 peers (12 bytes each); a new one beyond that takes the place of an old one [default: 1000000]
+    /// Room for this many IPv4 peers (12 bytes each); a new one beyond that takes the place of an
+    /// old one [default: 1000000]
     #[arg(long, value_name = "N", value_parser = count)]
     pub max_peers: Option<u64>,
-    /// Room for this many IPv6 peers (33 bytes each); likewise [default: a third of --max-peers, which is what public trackers
-    /// see]
+    /// Room for this many IPv6 peers (33 bytes each); likewise [default: a third of --max-peers,
+    /// which is what public trackers see]
     #[arg(long, value_name = "N", value_parser = count)]
     pub max_peers_v6: Option<u64>,
 }
@@ -102,16 +110,20 @@ pub struct SwarmOptions {
     /// Seconds that clients are told to wait until their next announce [default: 1800]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub interval: Option<u64>,
-    /// The interval varies at random by up to this many seconds, so that clients spread [default: a tenth of --interval]
+    /// The interval varies at random by up to this many seconds, so that clients spread [default: a
+    /// tenth of --interval]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub interval_jitter: Option<u64>,
-    /// A peer is forgotten this many seconds after its last announce [default: 1.5 times --interval]
+    /// A peer is forgotten this many seconds after its last announce [default: 1.5 times
+    /// --interval]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub peer_timeout: Option<u64>,
-    /// A torrent without peers is forgotten this many seconds after its last announce [default: 2700]
+    /// A torrent without peers is forgotten this many seconds after its last announce [default:
+    /// 2700]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub torrent_timeout: Option<u64>,
-    /// The same for a torrent with completed downloads, whose number is forgotten with it [default: 86400]
+    /// The same for a torrent with completed downloads, whose number is forgotten with it [default:
+    /// 86400]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub torrent_timeout_completed: Option<u64>,
     /// Peers given to a client that does not say how many it wants [default: 50]
@@ -120,15 +132,16 @@ pub struct SwarmOptions {
     /// Most IPv4 peers given; 200 make a packet of 1248 bytes [default: 200]
     #[arg(long, alias = "want-max", value_name = "N", value_parser = count)]
     pub max_numwant: Option<u64>,
-    /// Most IPv6 peers given; 67 make a packet of 1274 bytes [default: 74, as far as --path-mtu-v6 allows]
+    /// Most IPv6 peers given; 67 make a packet of 1274 bytes [default: 74, as far as --path-mtu-v6
+    /// allows]
     #[arg(long, alias = "want-max-v6", value_name = "N", value_parser = count)]
     pub max_numwant_v6: Option<u64>,
-    /// Give peers with private, link-local and loopback addresses to everybody, and not only to those who are as near: on or off
-    /// [default: off]
+    /// Give peers with private, link-local and loopback addresses to everybody, and not only to
+    /// those who are as near: on or off [default: off]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub give_local_peers: Option<Switch>,
-    /// No UDP reply over IPv4 is longer than so many bytes, headers included: what nearly every way to a client carries
-    /// [default: 1452]
+    /// No UDP reply over IPv4 is longer than so many bytes, headers included: what nearly every way
+    /// to a client carries [default: 1452]
     #[arg(long, value_name = "BYTES", value_parser = count)]
     pub path_mtu: Option<u64>,
     /// The same over IPv6, where 1280 is what every link has to carry [default: 1280]
@@ -140,8 +153,8 @@ pub struct SwarmOptions {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "State")]
 pub struct StateOptions {
-    /// Keep the key of the connection ids in this directory, so that clients notice nothing of a restart [default: systemd's
-    /// STATE_DIRECTORY; without one the key is new at every start]
+    /// Keep the key of the connection ids in this directory, so that clients notice nothing of a
+    /// restart [default: systemd's STATE_DIRECTORY; without one the key is new at every start]
     #[arg(long, value_name = "DIRECTORY")]
     pub state_dir: Option<PathBuf>,
 }

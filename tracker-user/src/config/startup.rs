@@ -1,11 +1,12 @@
-//! What is decided at the start and cannot change while the tracker runs: interfaces, sockets, sizes, where state is kept.
+//! What is decided at the start and cannot change while the tracker runs: interfaces, sockets,
+//! sizes, where state is kept.
 
 use super::{
     invalid::{invalid, number},
     options::{MemoryOptions, Options},
     value::{Listen, Switch},
 };
-use crate::{listen::Endpoint, store::sizes::Limits, xdp::XdpMode};
+use crate::{listen::Endpoint, store::sizes::Capacity, xdp::XdpMode};
 use anyhow::ensure;
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -15,7 +16,7 @@ use std::{
 /// The port trackers have always had.
 pub const DEFAULT_PORT: u16 = 6969;
 
-/// See the module's text.
+/// The part of the configuration that is fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Startup {
     /// Interfaces for the XDP program.
@@ -33,7 +34,7 @@ pub struct Startup {
     /// Threads for HTTP.
     pub http_threads: usize,
     /// Room for torrents and peers.
-    pub limits: Limits,
+    pub capacity: Capacity,
     /// Where the connection key is kept.
     pub state_dir: Option<PathBuf>,
 }
@@ -55,7 +56,7 @@ impl Startup {
             http: endpoints("http", listening.http.as_deref())?,
             udp_threads: number("udp-threads", listening.udp_threads, cores, 1..=1024)? as usize,
             http_threads: number("http-threads", listening.http_threads, cores, 1..=1024)? as usize,
-            limits: limits(memory)?,
+            capacity: capacity(memory)?,
             state_dir: state.state_dir.clone().or_else(systemd_state_directory),
         })
     }
@@ -80,14 +81,14 @@ fn interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<Vec<String>> {
     Ok(unique)
 }
 
-/// Limits with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and the tracker of a small
-/// community never gets near them.
+/// Capacity with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and
+/// the tracker of a small community never gets near them.
 ///
 /// # Errors
 /// When one is out of range.
-pub fn limits(options: &MemoryOptions) -> anyhow::Result<Limits> {
+pub fn capacity(options: &MemoryOptions) -> anyhow::Result<Capacity> {
     let peers_v4 = number("max-peers", options.max_peers, 1_000_000, 1..=50_000_000_000)?;
-    Ok(Limits {
+    Ok(Capacity {
         torrents: number("max-torrents", options.max_torrents, 250_000, 1..=2_000_000_000)?,
         peers_v4,
         peers_v6: number("max-peers-v6", options.max_peers_v6, (peers_v4 / 3).max(1), 0..=30_000_000_000)?,

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     command::{Command, CommandLine},
     listen::Endpoint,
-    store::{sizes::Limits, sweep::Timeouts},
+    store::{sizes::Capacity, sweep::Timeouts},
     xdp::XdpMode,
 };
 use std::{fs, path::Path};
@@ -23,7 +23,7 @@ fn defaults_are_those_of_the_documentation() {
     let configuration = parse("").expect("defaults are valid");
     assert_eq!((configuration.live.announces.interval, configuration.live.announces.interval_jitter), (1800, 180));
     assert_eq!(configuration.live.timeouts, Timeouts { peer: 45, torrent: 45, torrent_completed: 1440 });
-    assert_eq!(configuration.startup.limits, Limits { torrents: 250_000, peers_v4: 1_000_000, peers_v6: 333_333 });
+    assert_eq!(configuration.startup.capacity, Capacity { torrents: 250_000, peers_v4: 1_000_000, peers_v6: 333_333 });
     let listen = |address: &str, optional| Endpoint { address: address.parse().expect("an address"), optional };
     assert_eq!(configuration.startup.udp, [listen("0.0.0.0:6969", false), listen("[::]:6969", true)]);
     assert_eq!(configuration.startup.http, configuration.startup.udp);
@@ -95,13 +95,15 @@ fn parse_file(text: &str) -> anyhow::Result<Configuration> {
 fn file_takes_what_the_command_line_takes() {
     type Row = (&'static str, fn(&Configuration) -> bool);
     let rows: [Row; 24] = [
-        ("max-torrents = 1000", |made| made.startup.limits.torrents == 1000),
-        ("max-torrents = \"2M\"", |made| made.startup.limits.torrents == 2_000_000),
-        ("max-torrents = 1_000_000", |made| made.startup.limits.torrents == 1_000_000),
-        ("max-torrents = \"1_000\"", |made| made.startup.limits.torrents == 1000),
-        ("max-torrents = 1.5e6", |made| made.startup.limits.torrents == 1_500_000),
-        ("max-peers = \"10k\"", |made| made.startup.limits.peers_v4 == 10_000 && made.startup.limits.peers_v6 == 3333),
-        ("max-peers = 1", |made| made.startup.limits.peers_v6 == 1),
+        ("max-torrents = 1000", |made| made.startup.capacity.torrents == 1000),
+        ("max-torrents = \"2M\"", |made| made.startup.capacity.torrents == 2_000_000),
+        ("max-torrents = 1_000_000", |made| made.startup.capacity.torrents == 1_000_000),
+        ("max-torrents = \"1_000\"", |made| made.startup.capacity.torrents == 1000),
+        ("max-torrents = 1.5e6", |made| made.startup.capacity.torrents == 1_500_000),
+        ("max-peers = \"10k\"", |made| {
+            made.startup.capacity.peers_v4 == 10_000 && made.startup.capacity.peers_v6 == 3333
+        }),
+        ("max-peers = 1", |made| made.startup.capacity.peers_v6 == 1),
         ("interval = 600", |made| made.live.announces.interval == 600),
         ("interval = \"10m\"", |made| made.live.announces.interval == 600),
         ("full-scrape = false", |made| !made.live.full_scrape.enabled),

@@ -1,15 +1,16 @@
-//! Log lines on their way to standard error. A thread of their own writes them, so nothing that is logged can stop or end the
-//! tracker, whatever standard error is: a pipe that is full or that nobody reads any more, a full disk, a lost terminal.
+//! The log. A thread of its own writes the lines to standard error, so that logging never stops or
+//! ends the tracker, whatever standard error is: a full pipe, a pipe without a reader, a full disk,
+//! a lost terminal.
 //!
-//! What cannot be written, or does not fit into the queue while the writer waits, is lost and counted, and the count is told as
-//! soon as something can be written again.
+//! A line is lost if it cannot be written, or if the queue is full while the writer waits. Lost
+//! lines are counted, and the count is logged as soon as a line can be written again.
 
 use crate::text::plural;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     collections::VecDeque,
     fmt::Write as _,
     io::{self, ErrorKind, Write},
-    os::fd::AsRawFd as _,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
     thread,
     time::{Duration, Instant},
@@ -19,10 +20,10 @@ use tracing_subscriber::fmt::{
     time::{FormatTime as _, SystemTime},
 };
 
-/// Bytes of the lines that may wait: some thousand lines.
+/// The size of the queue in bytes: some thousand lines.
 const QUEUE_BYTES: usize = 1 << 20;
 
-/// How often it is tried to tell of lost lines when there are no others.
+/// How often the writer tries to report lost lines when there are no other lines.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How long the last lines of the log may take when the process ends.
@@ -37,7 +38,7 @@ struct Shared {
     queue: Mutex<Queue>,
     /// A line has come.
     arrived: Condvar,
-    /// Everything has been written, or given up.
+    /// All lines have been written or lost.
     settled: Condvar,
 }
 
@@ -45,7 +46,7 @@ struct Shared {
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Lines that did not fit since the writer came last.
+    /// Lines that have not fitted since the writer took lines last.
     lost: u64,
     /// The writer has taken lines and is not done with them.
     is_writing: bool,
@@ -53,7 +54,8 @@ struct Queue {
 
 impl Queue {
     fn push(&mut self, line: Vec<u8>) {
-        // A line after lost ones is lost as well until the writer has come, so that the count stands where they are missing.
+        // After a lost line, all lines are lost until the writer takes lines again: so the count
+        // appears in the log where they are missing.
         if self.lost > 0 || self.bytes + line.len() > QUEUE_BYTES {
             self.lost += 1;
         } else {
@@ -80,13 +82,14 @@ impl Log {
         Ok(log)
     }
 
-    /// Adds a line, with its line break. Does not wait for anything but other threads that do the same.
+    /// Adds a line, with its line break. It waits for no one but threads that add lines, too.
     pub fn line(&self, line: Vec<u8>) {
         self.0.queue().push(line);
         self.0.arrived.notify_one();
     }
 
-    /// For a thread that may be anywhere, in here as well: adds a line if the queue can be had.
+    /// Adds a line for a thread that panics, if it gets the lock of the queue: the thread may hold
+    /// the lock itself.
     pub fn line_of_a_panic(&self, line: Vec<u8>) {
         if let Some(mut queue) = self.0.queue_before(Instant::now() + Duration::from_millis(100)) {
             queue.push(line);
@@ -109,12 +112,12 @@ impl Log {
 }
 
 impl Shared {
-    /// Nothing that holds the lock can leave the queue half changed.
+    /// The queue, also after a panic: code that holds the lock leaves the queue consistent.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same for a thread that may hold the lock itself, because it panicked there.
+    /// The same, but no later than `deadline`.
     fn queue_before(&self, deadline: Instant) -> Option<MutexGuard<'_, Queue>> {
         loop {
             match self.queue.try_lock() {
@@ -153,6 +156,9 @@ impl Shared {
     }
 }
 
+/// How long one wait for standard error lasts at most.
+const WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// Where lines go.
 trait Sink: Write {
     /// Waits until something may be written, after `write` has said that it would have to wait.
@@ -164,9 +170,7 @@ struct StandardError;
 
 impl Write for StandardError {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // SAFETY: the pointer and the length are those of one slice.
-        let written = unsafe { libc::write(io::stderr().as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
-        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+        Ok(rustix::io::write(io::stderr(), bytes)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -176,37 +180,37 @@ impl Write for StandardError {
 
 impl Sink for StandardError {
     fn wait(&self) {
-        let mut poll = libc::pollfd { fd: io::stderr().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-        // Whatever comes of it, `write` is tried again and knows better.
-        // SAFETY: `poll` is one element, and outlives the call.
-        unsafe { libc::poll(&raw mut poll, 1, 1000) };
-        if poll.revents & !libc::POLLOUT != 0 {
+        let stderr = io::stderr();
+        let mut files = [PollFd::new(&stderr, PollFlags::OUT)];
+        // The result does not matter: `write` is tried again.
+        let _ = poll(&mut files, Some(&WAIT));
+        if files[0].revents().intersects(!PollFlags::OUT) {
             // The other end is gone. If `write` does not say so, this must not become a busy loop.
             thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-/// Writes lines, and knows what it has not told yet.
+/// Writes lines, and counts those that are lost.
 struct Writer<S> {
     sink: S,
     lost: u64,
-    /// Why the last one was lost; none if the queue was full.
+    /// Why the last one was lost; `None` if the queue was full.
     reason: Option<io::Error>,
-    /// The last thing that was written is a part of a line.
+    /// The last write ended within a line.
     is_mid_line: bool,
 }
 
 impl<S: Sink> Writer<S> {
     fn line(&mut self, line: &[u8]) {
         self.tell();
-        // As long as this cannot be told, nothing can.
+        // While the report of lost lines cannot be written, no line can.
         if self.lost > 0 || !self.write(line) {
             self.lost += 1;
         }
     }
 
-    /// Tells how many lines were lost, if any were and it can be told.
+    /// Writes how many lines were lost, if any were.
     fn tell(&mut self) {
         if self.lost == 0 {
             return;

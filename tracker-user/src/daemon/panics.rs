@@ -1,6 +1,6 @@
-//! A panic ends the whole process, in every build: a service manager then starts it anew, and a half-dead tracker with one
-//! thread gone would be worse than none. What the panic said goes to the log like any other line, so a standard error that
-//! cannot be written does not stand in the way.
+//! A panic ends the whole process, in every build: a tracker that lacks one of its threads would be
+//! worse than none, and a service manager restarts the process. The message of the panic is a log
+//! line like any other, so it does not matter if standard error cannot be written.
 
 use super::log::{LAST_LINES, Log};
 use std::{
@@ -9,7 +9,7 @@ use std::{
     process, thread,
 };
 
-/// From now on panics are told by `log` and end the process by SIGABRT.
+/// From now on a panic is written to `log` and ends the process by SIGABRT.
 pub fn abort_after_telling(log: Log) {
     panic::set_hook(Box::new(move |panic| {
         log.line_of_a_panic(text(panic).into_bytes());

@@ -1,8 +1,9 @@
-//! What signals do: SIGTERM and SIGINT stop the tracker, and those that would end it although they mean nothing to it are
-//! logged and ignored.
+//! Signals. SIGTERM and SIGINT stop the tracker. Signals that have no meaning here, but would end a
+//! process by default, are logged and ignored.
 //!
-//! They are blocked in all threads from the beginning on, and one thread waits for them, so none can come too early. SIGQUIT
-//! keeps its meaning, an end at once with a core dump where these are on, and so do the signals of faults.
+//! All of them are blocked in all threads from the start, and one thread waits for them, so none
+//! can come too early. SIGQUIT and the signals of faults keep their meaning: they end the process
+//! at once, with a core dump where those are on.
 
 use super::log::{LAST_LINES, Log};
 use anyhow::{Context as _, ensure};
@@ -23,7 +24,7 @@ use tracing::{info, warn};
 /// What stops the tracker.
 const STOPPING: [(libc::c_int, &str); 2] = [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT")];
 
-/// What has no meaning here, although its default is to end the process.
+/// Signals without a meaning here. By default they would end the process.
 const MEANINGLESS: [(libc::c_int, &str); 9] = [
     (libc::SIGHUP, "SIGHUP"),
     (libc::SIGUSR1, "SIGUSR1"),
@@ -36,7 +37,7 @@ const MEANINGLESS: [(libc::c_int, &str); 9] = [
     (libc::SIGSTKFLT, "SIGSTKFLT"),
 ];
 
-/// What a signal that stops the tracker finds.
+/// How far the tracker is when a signal is to stop it.
 mod phase {
     pub const STARTING: u8 = 0;
     pub const RUNNING: u8 = 1;
@@ -46,7 +47,7 @@ mod phase {
 /// The signals of this process, blocked in this thread and all that it starts from now on.
 pub struct Blocked(libc::sigset_t);
 
-/// The signals of this process, waited for by a thread.
+/// The signals of this process; a thread waits for them.
 pub struct Signals {
     phase: Arc<AtomicU8>,
     stop: Receiver<()>,
@@ -70,16 +71,16 @@ impl Blocked {
             (set, libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()))
         };
         ensure!(error == 0, "cannot block signals: {}", io::Error::from_raw_os_error(error));
-        // A file that may not grow, be it the log, is an error for who writes it and no reason to end. (The kernel sends this
-        // one to the thread that writes, where nobody would wait for it. SIGPIPE is ignored by Rust's runtime.)
-        // SAFETY: no handler is installed.
+        // A file that may not grow is an error for the writer and no reason to end. (The kernel
+        // sends SIGXFSZ to the thread that writes, so the thread that waits for signals would not
+        // see it. Rust's runtime ignores SIGPIPE.) SAFETY: no handler is installed.
         let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         ensure!(before != libc::SIG_ERR, "cannot ignore SIGXFSZ: {}", io::Error::last_os_error());
         Ok(Self(set))
     }
 
-    /// Starts to wait for them. Until [`Signals::wait`] a signal to stop ends the process, after the lines of `log` are
-    /// written.
+    /// Starts the thread that waits for them. Until [`Signals::wait`] is called, a signal to stop
+    /// ends the process, after the lines of `log` are written.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -100,7 +101,7 @@ impl Signals {
     /// Waits for a signal to stop.
     pub fn wait(&self) {
         self.phase.store(phase::RUNNING, Ordering::SeqCst);
-        // An error would say that the watching thread is gone, which does not happen.
+        // An error would mean that the other thread has ended, which it never does.
         let _ = self.stop.recv();
     }
 }
@@ -126,8 +127,8 @@ impl Watcher {
                 }
                 continue;
             }
-            // SAFETY: all zero bytes are a valid `siginfo_t`, and the call has filled it in. The sender is there to be read
-            // when somebody has sent the signal, which is what a code of 0 or less says.
+            // SAFETY: all zero bytes are a valid `siginfo_t`, and the call has filled it in. The
+            // sender is valid when a process has sent the signal, which a code of 0 or less says.
             let sender = unsafe {
                 let details = details.assume_init();
                 if details.si_code <= 0 { format!(" from process {}", details.si_pid()) } else { String::new() }
@@ -143,7 +144,7 @@ impl Watcher {
         match self.phase.swap(phase::STOPPING, Ordering::SeqCst) {
             phase::STARTING => {
                 info!("{name}{sender}: stopping before everything was started");
-                // What has been bound, loaded or attached so far goes with the process.
+                // The kernel releases what has been bound, loaded or attached so far.
                 self.log.settle(LAST_LINES);
                 process::exit(0);
             }

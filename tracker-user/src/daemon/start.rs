@@ -1,8 +1,8 @@
 //! Starts everything in order, and stops everything in order.
 //!
-//! Sockets are bound first: a port that is taken is the most common mistake, and nothing has been touched by then. The XDP
-//! program is attached when the store is ready. Interfaces that are not there yet are no obstacle: [`Watch`] attaches to them
-//! when they come.
+//! Sockets are bound first: a port that is taken is the most common mistake, and nothing has been
+//! touched by then. The XDP program is attached when the store is ready. Interfaces that are not
+//! there yet are no obstacle: [`Watch`] attaches to them when they come.
 
 use super::{file_limit::raise_file_limit, signals::Signals, sites, startup_log::log_startup, warnings::Warnings};
 use crate::{
@@ -21,7 +21,7 @@ use tracing::info;
 /// Runs the tracker until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When something cannot be started; nothing is left behind then.
+/// When a part cannot be started. Everything that was started before is stopped then.
 pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<()> {
     let Configuration { startup, live } = configuration;
     ensure!(!startup.udp.is_empty() || !startup.http.is_empty(), "nothing to do: --udp and --http are both off");
@@ -32,8 +32,8 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
 
-    let sizes = Sizes::new(&startup.limits)?;
-    let interfaces = xdp::status::Interfaces::default();
+    let sizes = Sizes::new(&startup.capacity)?;
+    let interfaces = xdp::status::LatestStatus::default();
     let kernel = xdp::load(&startup.interfaces, startup.xdp_mode, &sizes, &interfaces)?;
     let (store, counters, loaded) = match kernel {
         Some(xdp::Kernel { store, counters, loaded }) => (store, Some(counters), Some(Arc::new(loaded))),
@@ -46,7 +46,8 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     let totals = Arc::new(LatestTotals::default());
     let statistics = Arc::new(Statistics::new(store.clone(), totals.clone(), counters, interfaces.clone()));
 
-    // What is declared first ends last: when XDP is off, sockets answer what the program would have answered.
+    // Dropped in reverse order: when XDP ends, the sockets still answer what the program would have
+    // answered.
     let mut services = Services::default();
     let mut xdp_services = Services::default();
     services.spawn(Clock::new(store.clone()))?;
@@ -79,13 +80,13 @@ fn anonymous(sizes: &Sizes) -> anyhow::Result<Store> {
     Store::anonymous(sizes)
 }
 
-fn watch_options(startup: &Startup, listen: &[SocketAddr], shown: xdp::status::Interfaces) -> xdp::watch::Options {
+fn watch_options(startup: &Startup, listen: &[SocketAddr], status: xdp::status::LatestStatus) -> xdp::watch::Options {
     xdp::watch::Options {
         names: startup.interfaces.clone(),
         mode: startup.xdp_mode,
         force: startup.force,
         listen: listen.to_vec(),
-        shown,
+        status,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the log says at the start: what has come of it all, and what clients can use.
+//! The log lines at the start: memory, XDP, sockets, and the URLs for clients.
 
 use crate::{
     config::Startup,
@@ -12,10 +12,11 @@ use tracing::info;
 /// Announce URLs shown per protocol.
 const URLS: usize = 8;
 
-/// The target of lines with URLs: RUST_LOG=info,url=off leaves them out where somebody else knows better ones.
+/// The target of lines with URLs: RUST_LOG=info,url=off leaves them out, where other URLs are
+/// published.
 const URL: &str = "url";
 
-/// Tells the operator what clients can use and what has come of it all.
+/// Logs what has been started, and the URLs for clients.
 pub(super) fn log_startup(
     startup: &Startup,
     sizes: &Sizes,
@@ -23,12 +24,12 @@ pub(super) fn log_startup(
     udp: &[SocketAddr],
     http: &[SocketAddr],
 ) {
-    let limits = &startup.limits;
+    let capacity = &startup.capacity;
     info!("tracker {} is running", env!("CARGO_PKG_VERSION"));
     let regions: Vec<_> =
         sizes.regions().iter().map(|region| format!("{} {}", region.name, human_bytes(region.bytes()))).collect();
     info!(
-        "memory: {} for {limits}, {} ({})",
+        "memory: {} for {capacity}, {} ({})",
         human_bytes(sizes.bytes()),
         if loaded.is_some() { "all of it taken now, by the kernel" } else { "taken as it fills" },
         regions.join(", ")
@@ -73,7 +74,7 @@ pub(super) fn log_startup(
     }
 }
 
-/// Which interface would be worth an XDP program.
+/// Advice: which interface should have the XDP program.
 fn how_to_get_xdp() -> String {
     let interfaces = netlink::interfaces().unwrap_or_default();
     let routes = netlink::default_route_interfaces().unwrap_or_default();
@@ -104,7 +105,7 @@ fn urls(scheme: &str, listening: &[SocketAddr], local: &[IpAddr]) -> Vec<String>
             addresses.push(*listen);
         }
     }
-    // An address that is valid on one link only takes an interface name, which a URL has no place for.
+    // A link-local address needs the name of an interface, which a URL has no place for.
     addresses.retain(|address| match address.ip() {
         IpAddr::V4(_) => true,
         IpAddr::V6(address) => !address.is_unicast_link_local(),

@@ -1,7 +1,8 @@
-//! Warnings of what goes wrong while everything seems to run: the tracker is full, or packets are lost. One thread looks at
-//! the counters every second; each kind of warning is given at most once a minute, with how often it has happened.
+//! Warnings of trouble that shows in counters only: the tracker is full, or packets are lost. A
+//! thread reads the counters every second. Each kind of warning is logged at most once a minute,
+//! with the number of events.
 //!
-//! The same thread says when an address that was missing at the start has come.
+//! The same thread logs when an address that was missing at the start has been configured.
 
 use crate::{
     listen,
@@ -15,13 +16,13 @@ use std::{
 };
 use tracker_common::outcome::{Event, StoreError};
 
-/// How often the counters are looked at.
+/// How often the counters are read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shortest time between two warnings of a kind.
-const QUIET: Duration = Duration::from_secs(60);
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is warned of.
+/// Kinds of trouble that are warned of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     TorrentsFull,
@@ -68,7 +69,7 @@ impl Trouble {
 }
 
 /// Decides when a kind of trouble is worth a warning.
-struct Watch {
+struct Alarm {
     trouble: Trouble,
     /// The total as of the last warning.
     said: u64,
@@ -76,12 +77,12 @@ struct Watch {
     at: Option<Instant>,
 }
 
-impl Watch {
-    /// How many times to warn of, if it is time to.
-    fn look(&mut self, total: u64, now: Instant) -> Option<u64> {
+impl Alarm {
+    /// How many times to warn of, if a warning is due.
+    fn due(&mut self, total: u64, now: Instant) -> Option<u64> {
         let times = total.wrapping_sub(self.said);
-        let quiet = self.at.is_some_and(|at| now.duration_since(at) < QUIET);
-        if times == 0 || quiet {
+        let recently = self.at.is_some_and(|at| now.duration_since(at) < SHORTEST_INTERVAL);
+        if times == 0 || recently {
             return None;
         }
         self.said = total;
@@ -90,28 +91,28 @@ impl Watch {
     }
 }
 
-/// Looks at the counters and warns, in a thread of its own.
+/// Reads the counters and warns, in a thread of its own.
 pub struct Warnings {
     statistics: Arc<Statistics>,
     missing: Vec<(&'static str, SocketAddr)>,
-    watches: [Watch; Trouble::ALL.len()],
+    alarms: [Alarm; Trouble::ALL.len()],
 }
 
 impl Warnings {
     /// `missing` are the addresses that this host did not have at the start, with their protocols.
     #[must_use]
     pub fn new(statistics: Arc<Statistics>, missing: Vec<(&'static str, SocketAddr)>) -> Self {
-        let watches = Trouble::ALL.map(|trouble| Watch { trouble, said: 0, at: None });
-        Self { statistics, missing, watches }
+        let alarms = Trouble::ALL.map(|trouble| Alarm { trouble, said: 0, at: None });
+        Self { statistics, missing, alarms }
     }
 
-    fn look(&mut self) {
+    fn check(&mut self) {
         let now = Instant::now();
         let paths = self.statistics.paths();
         let lost = self.statistics.udp_drops.total();
-        for watch in &mut self.watches {
-            if let Some(times) = watch.look(watch.trouble.total(&paths, lost), now) {
-                tracing::warn!("{}", watch.trouble.text(times));
+        for alarm in &mut self.alarms {
+            if let Some(times) = alarm.due(alarm.trouble.total(&paths, lost), now) {
+                tracing::warn!("{}", alarm.trouble.text(times));
             }
         }
         self.missing.retain(|(protocol, address)| {
@@ -131,7 +132,7 @@ impl Service for Warnings {
 
     fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         while shutdown.sleep(INTERVAL) {
-            self.look();
+            self.check();
         }
         Ok(())
     }
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn trouble_is_said_once_a_minute_with_all_that_has_come_meanwhile() {
         let begun = Instant::now();
-        let mut watch = Watch { trouble: Trouble::Lost, said: 0, at: None };
+        let mut alarm = Alarm { trouble: Trouble::Lost, said: 0, at: None };
         for (second, total, expected) in [
             (0, 0, None),
             (1, 3, Some(3)),
@@ -158,7 +159,7 @@ mod tests {
             (301, 10, Some(1)),
         ] {
             let now = begun + Duration::from_secs(second);
-            assert_eq!(watch.look(total, now), expected, "second {second}");
+            assert_eq!(alarm.due(total, now), expected, "second {second}");
         }
     }
 

@@ -37,7 +37,7 @@ const DEADLINE_RENEWAL: Duration = Duration::from_millis(100);
 
 /// A connection with its task.
 pub struct Connection {
-    thread: Rc<ThreadState>,
+    state: Rc<ThreadState>,
     stream: TcpStream,
     client: Client,
     /// Among the thread's deadlines and in its account of held memory.
@@ -56,17 +56,17 @@ impl From<io::Error> for End {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.thread.held.borrow_mut().set(self.key, 0);
-        self.thread.deadlines.borrow_mut().leave(self.key);
-        self.thread.counters.count(HttpEvent::Ended);
+        self.state.held.borrow_mut().set(self.key, 0);
+        self.state.deadlines.borrow_mut().leave(self.key);
+        self.state.counters.count(HttpEvent::Ended);
     }
 }
 
 impl Connection {
     /// Takes a connection over; there is room for it among the others.
-    pub fn new(thread: Rc<ThreadState>, stream: TcpStream, client: Client, buffers: Buffers) -> Self {
-        let key = thread.deadlines.borrow_mut().enter(Wait::Reading, thread.now());
-        Self { thread, stream, client, key, buffers }
+    pub fn new(state: Rc<ThreadState>, stream: TcpStream, client: Client, buffers: Buffers) -> Self {
+        let key = state.deadlines.borrow_mut().enter(Wait::Reading, state.now());
+        Self { state, stream, client, key, buffers }
     }
 
     /// Serves it until its end.
@@ -81,8 +81,8 @@ impl Connection {
             Next::Continue => {
                 // Others may have been waiting while a batch of pipelined requests was answered.
                 tokio::task::yield_now().await;
-                let Self { thread, stream, client, buffers, .. } = self;
-                thread.resume(buffers, *client, |bytes, last| {
+                let Self { state, stream, client, buffers, .. } = self;
+                state.resume(buffers, *client, |bytes, last| {
                     stream.try_io(Interest::WRITABLE, || send(SockRef::from(&*stream), bytes, last))
                 });
                 Ok(())
@@ -99,24 +99,24 @@ impl Connection {
     }
 
     fn wait_for(&self, wait: Wait, renew: bool) {
-        self.thread.deadlines.borrow_mut().set(self.key, wait, renew, self.thread.now());
+        self.state.deadlines.borrow_mut().set(self.key, wait, renew, self.state.now());
     }
 
     /// Receives, and answers what has become complete.
     async fn receive(&mut self) -> Result<(), End> {
-        self.thread.set_held(self.key, self.buffers.held());
+        self.state.set_held(self.key, self.buffers.held());
         let nothing_asked = self.buffers.input.is_empty();
         if nothing_asked && self.buffers.answered {
             self.wait_for(Wait::Idle, true);
         } else {
             self.wait_for(Wait::Reading, false);
         }
-        let Self { thread, stream, key, buffers, .. } = self;
+        let Self { state, stream, key, buffers, .. } = self;
         let received = poll_fn(|context| {
-            if let Some(reason) = thread.deadlines.borrow_mut().poll_end(*key, context.waker()) {
+            if let Some(reason) = state.deadlines.borrow_mut().poll_end(*key, context.waker()) {
                 return Poll::Ready(Err(reason));
             }
-            let space = &mut *thread.receive_space.borrow_mut();
+            let space = &mut *state.receive_space.borrow_mut();
             // What is left of earlier goes in front; it is less than a request may have.
             let mut space = ReadBuf::new(&mut space[buffers.input.len()..]);
             let result = ready!(Pin::new(&mut *stream).poll_read(context, &mut space));
@@ -131,8 +131,8 @@ impl Connection {
                 Err(End)
             }
             Ok(Ok(count)) => {
-                let Self { thread, stream, client, buffers, .. } = self;
-                thread.received(buffers, *client, count, |bytes, last| {
+                let Self { state, stream, client, buffers, .. } = self;
+                state.received(buffers, *client, count, |bytes, last| {
                     stream.try_io(Interest::WRITABLE, || send(SockRef::from(&*stream), bytes, last))
                 });
                 Ok(())
@@ -154,7 +154,7 @@ impl Connection {
     /// told. The runtime may not know yet that there is room. The kernel must not wait for the end
     /// of the connection, which is a reset if the client has sent more meanwhile.
     fn reject(&self, failure: HttpFailure) {
-        self.thread.reject(self.client, failure, SockRef::from(&self.stream), false);
+        self.state.reject(self.client, failure, SockRef::from(&self.stream), false);
     }
 
     /// Sends the replies that wait.
@@ -162,18 +162,18 @@ impl Connection {
         if self.buffers.output.is_empty() {
             return Ok(());
         }
-        self.thread.set_held(self.key, self.buffers.held());
+        self.state.set_held(self.key, self.buffers.held());
         // One deadline for all of it: a client must not hold it in memory by taking a byte now and
         // then.
         self.wait_for(Wait::Writing, true);
-        let Self { thread, stream, key, buffers, .. } = self;
+        let Self { state, stream, key, buffers, .. } = self;
         let result = poll_fn(|context| {
             while buffers.output.has_remaining() {
-                if thread.deadlines.borrow_mut().poll_end(*key, context.waker()).is_some() {
+                if state.deadlines.borrow_mut().poll_end(*key, context.waker()).is_some() {
                     return Poll::Ready(Err(End));
                 }
                 let count = ready!(Pin::new(&mut *stream).poll_write(context, &buffers.output))?;
-                thread.counters.add(HttpEvent::SentBytes, count as u64);
+                state.counters.add(HttpEvent::SentBytes, count as u64);
                 buffers.output.advance(count);
             }
             Poll::Ready(Ok(()))
@@ -230,14 +230,14 @@ impl Connection {
     async fn linger(&mut self) -> Result<(), End> {
         self.wait_for(Wait::Lingering, true);
         SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
-        let Self { thread, stream, key, .. } = self;
+        let Self { state, stream, key, .. } = self;
         let mut discarded = 0;
         poll_fn(|context| {
             while discarded < LINGER_BYTES {
-                if thread.deadlines.borrow_mut().poll_end(*key, context.waker()).is_some() {
+                if state.deadlines.borrow_mut().poll_end(*key, context.waker()).is_some() {
                     break;
                 }
-                let space = &mut *thread.receive_space.borrow_mut();
+                let space = &mut *state.receive_space.borrow_mut();
                 let mut space = ReadBuf::new(space);
                 if ready!(Pin::new(&mut *stream).poll_read(context, &mut space)).is_err() || space.filled().is_empty() {
                     break;

@@ -108,8 +108,11 @@ impl<E: Counted, F: Counted> Counters<E, F> {
     }
 }
 
+/// The counters of each thread there has been.
+type Threads<E, F> = Vec<Arc<Counters<E, F>>>;
+
 /// The counters of all threads. Clones share their contents.
-pub struct Registry<E, F>(Arc<Mutex<Vec<Arc<Counters<E, F>>>>>);
+pub struct Registry<E, F>(Arc<Mutex<Threads<E, F>>>);
 
 impl<E, F> Clone for Registry<E, F> {
     fn clone(&self) -> Self {
@@ -142,7 +145,7 @@ impl<E: Counted, F: Counted> Registry<E, F> {
         Sums { counts: (0..E::ALL.len() + F::ALL.len()).map(sum).collect(), kinds: PhantomData }
     }
 
-    fn threads(&self) -> MutexGuard<'_, Vec<Arc<Counters<E, F>>>> {
+    fn threads(&self) -> MutexGuard<'_, Threads<E, F>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

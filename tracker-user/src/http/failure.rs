@@ -1,8 +1,8 @@
 //! Why a request is refused, and how a client is told.
 //!
 //! The engine refuses what is wrong with the HTTP of a request ([`HttpFailure`]); a site refuses
-//! what is wrong with the rest. Both say so by a [`Refusal`], and the [`Binding`](super::Binding)
-//! says how one is written.
+//! what is wrong with the rest. Both say so by a [`Refusal`], and the
+//! [`Binding`](super::binding::Binding) says how one is written.
 
 use tracker_common::labelled;
 

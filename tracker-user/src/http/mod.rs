@@ -7,10 +7,12 @@
 //! | module | does |
 //! |---|---|
 //! | [`listener`] | the listening sockets |
+//! | [`binding`] | which sites answer on which listeners |
 //! | [`worker`] | a thread: accepts connections; most begin and end here |
 //! | [`connection`] | connections that stay open, or come or go in pieces |
 //! | [`io`] | receives, answers and sends; what the connections of a thread share |
-//! | [`deadlines`] | how long they may wait |
+//! | [`limits`] | what clients may take |
+//! | [`deadlines`] | how long connections may wait |
 //! | [`held_memory`], [`socket_buffers`] | how much memory they and the kernel may hold |
 //! | [`responder`] | from received bytes to the bytes to send |
 //! | [`request`], [`target`], [`response`] | HTTP itself |
@@ -23,6 +25,7 @@
 //! [`tracker`] is the site for BitTorrent clients; the operator's is [`crate::admin`]. Which of
 //! them answers on which listener is decided by [`crate::daemon::sites`].
 
+pub mod binding;
 pub mod connection;
 pub mod counters;
 pub mod deadlines;
@@ -30,6 +33,7 @@ pub mod encoder;
 pub mod failure;
 pub mod held_memory;
 pub mod io;
+pub mod limits;
 pub mod listener;
 pub mod permits;
 pub mod proxy;
@@ -45,57 +49,15 @@ pub mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use binding::Binding;
+pub use limits::Limits;
 pub use listener::{Http, Listener, bind, bind_all};
 pub use site::{Answer, MakeSite, Site};
 
 use crate::service::Services;
 use arc_swap::ArcSwap;
 use counters::HttpRegistry;
-use failure::RefusalFormat;
-use std::{net::TcpListener, sync::Arc, time::Duration};
-
-/// What clients may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections that stay open, all threads together. When they are that many, the one idle for
-    /// longest makes room for a new one. Connections that are answered at once and closed do not
-    /// count.
-    pub connections: usize,
-    /// Bytes that all connections together may hold: replies that wait to be taken, requests that
-    /// are not complete.
-    pub held_bytes: usize,
-    /// From the first byte of a request, or the beginning of the connection, until the request is
-    /// complete.
-    pub header_timeout: Duration,
-    /// From one request to the next.
-    pub idle_timeout: Duration,
-    /// Until the client has taken a reply.
-    pub write_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 4096,
-            held_bytes: 16 << 20,
-            header_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(15),
-        }
-    }
-}
-
-/// Listeners, and the sites that answer there.
-pub struct Binding {
-    /// Where to listen.
-    pub listeners: Vec<Listener>,
-    /// The sites. A request is answered by the first of them that knows its path.
-    pub sites: Vec<MakeSite>,
-    /// How clients are told that they are refused.
-    pub refusal_format: RefusalFormat,
-    /// What a client is told whose path no site knows.
-    pub not_found: &'static str,
-}
+use std::{net::TcpListener, sync::Arc};
 
 /// Answers on the listeners of all bindings, in as many threads as a listener has sockets.
 ///

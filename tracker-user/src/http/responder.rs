@@ -2,7 +2,7 @@
 //! needs no socket.
 
 use super::{
-    Binding,
+    binding::Binding,
     counters::HttpCounters,
     failure::{HttpFailure, Refusal},
     request::{self, Request},

@@ -6,12 +6,13 @@
 //! task and no memory of its own. Only a connection that stays open becomes a [`Connection`].
 
 use super::{
-    Binding, Limits,
+    binding::Binding,
     connection::Connection,
     counters::{HttpEvent, HttpRegistry},
     deadlines::{EndReason, Wait},
     failure::HttpFailure,
     io::{Buffers, Client, ThreadState, milliseconds, send},
+    limits::Limits,
     responder::{Next, Responder},
 };
 use crate::service::{Service, Shutdown};

@@ -9,10 +9,11 @@ use std::{
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
 };
 
-/// Reads `ADDRESS:PORT`. The scope of an IPv6 address may be an interface's number or its name: `[fe80::1%eth0]:6969`.
+/// Reads `ADDRESS:PORT`. The scope of an IPv6 address may be an interface's number or its name:
+/// `[fe80::1%eth0]:6969`.
 ///
 /// # Errors
-/// For people: what is wrong with it, without repeating it.
+/// What is wrong with it, as the end of a sentence that begins with the text.
 pub fn parse(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -40,7 +41,7 @@ fn with_interface_name(text: &str) -> Option<(SocketAddrV6, &str)> {
     (!name.is_empty()).then_some((address, name))
 }
 
-/// The one way to write an address: IPv4 as IPv4, and a scope only where it says something.
+/// The canonical form of an address: IPv4 as IPv4, and a scope only on link-local addresses.
 #[must_use]
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     if let SocketAddr::V6(v6) = address
@@ -51,10 +52,11 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Makes sure that an address, as [`canonical`] gives it, is one that a host can have for itself.
+/// Makes sure that a canonical address is a unicast address, which only one host can have.
 ///
 /// # Errors
-/// When it is a multicast or broadcast address, or a link-local one without its interface. `protocol` is UDP or HTTP.
+/// When it is a multicast or broadcast address, or a link-local one without its interface.
+/// `protocol` is UDP or HTTP.
 pub fn check(address: SocketAddr, protocol: &str) -> anyhow::Result<()> {
     let for_many = "requests to it reach many hosts or sockets at a time, and each would answer; name an address of one \
                     interface (see `ip address`), or 0.0.0.0 or [::] for all of them";
@@ -78,7 +80,8 @@ fn is_subnet_broadcast(address: SocketAddrV4) -> bool {
     let connect = |broadcast| -> io::Result<()> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_broadcast(broadcast)?;
-        // This sends nothing. The kernel looks up the route, and refuses a broadcast to who has not asked for it.
+        // This sends nothing. The kernel looks up the route, and refuses a broadcast route to a
+        // socket without SO_BROADCAST.
         socket.connect(&SockAddr::from(address))
     };
     connect(false).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) && connect(true).is_ok()

@@ -1,10 +1,11 @@
 //! Binding the sockets of all addresses of a protocol.
 //!
-//! Every address has several sockets with `SO_REUSEPORT`. With that option alone a second tracker of the same user would
-//! bind without an error, and take half of the requests. Therefore the first socket of an address is bound without it, which
-//! fails if anybody else has the port, and is opened to the others afterwards. As a socket without the option would also
-//! refuse the sockets of this tracker, wildcards come first: whoever has the wildcard has the port, and named addresses of the
-//! same port join it.
+//! Every address has several sockets with `SO_REUSEPORT`. With that option alone a second tracker
+//! of the same user would bind without an error, and take half of the requests. Therefore the first
+//! socket of an address is bound without it, which fails if another process has the port; the
+//! option is set afterwards. A socket without the option would also refuse the sockets of this
+//! tracker, so wildcards come first: the process that has the wildcard has the port, and named
+//! addresses of the same port join it.
 
 use super::{Endpoint, address, explain, is_family_missing};
 use anyhow::Context as _;
@@ -16,16 +17,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a taken port is tried again: a tracker that has just been stopped or killed may still have it for some
-/// milliseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a taken port is tried again: a tracker that has just been stopped or killed may still
+/// have it for some milliseconds.
+const BIND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between two tries.
-const NAP: Duration = Duration::from_millis(20);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What is particular to UDP and to HTTP.
 pub trait Transport {
-    /// What people call it: the option's name in capitals.
+    /// Its name in messages: the option's name in capitals.
     const NAME: &'static str;
     /// Datagrams or streams.
     const TYPE: Type;
@@ -41,7 +42,7 @@ pub trait Transport {
     /// Lets a bound socket receive.
     ///
     /// # Errors
-    /// When the system refuses; with [`ErrorKind::AddrInUse`] if somebody else has been faster.
+    /// When the system refuses; with [`ErrorKind::AddrInUse`] if another process has been faster.
     fn begin(socket: &Socket) -> io::Result<()>;
 }
 
@@ -55,29 +56,29 @@ pub struct Bound {
     pub missing: bool,
 }
 
-/// Who may have a socket on the port when the first one of an address is bound.
+/// Which sockets may have the port when the first one of an address is bound.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Others {
-    /// Nobody.
+    /// No socket.
     None,
-    /// This tracker, with the wildcard.
+    /// Those of this tracker, on the wildcard.
     Ours,
 }
 
-/// Binds every endpoint with `threads` sockets. Those that are the same are bound once; one that nobody asked for may be
+/// Binds every endpoint with `threads` sockets. Equal ones are bound once. An optional one may be
 /// missing.
 ///
 /// # Errors
 /// When an address is taken, not one that can be listened on, or not allowed.
 pub fn bind_all<T: Transport>(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Bound>> {
-    bind_all_within::<T>(endpoints, threads, PATIENCE)
+    bind_all_within::<T>(endpoints, threads, BIND_TIMEOUT)
 }
 
-/// The same; a port that is taken is tried for as long as `patience`.
+/// The same; a port that is taken is tried for as long as `timeout`.
 fn bind_all_within<T: Transport>(
     endpoints: &[Endpoint],
     threads: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> anyhow::Result<Vec<Bound>> {
     let endpoints = distinct::<T>(endpoints)?;
     let mut bound: Vec<Option<Bound>> = endpoints.iter().map(|_| None).collect();
@@ -93,7 +94,7 @@ fn bind_all_within<T: Transport>(
             let joins = bound.iter().flatten().any(|one| one.address.ip().is_unspecified() && same_port(one.address));
             let shared = endpoints.iter().filter(|other| same_port(other.address)).count() > 1;
             let others = if joins { Others::Ours } else { Others::None };
-            match bind::<T>(wanted, threads.max(1), others, shared, patience) {
+            match bind::<T>(wanted, threads.max(1), others, shared, timeout) {
                 Ok(one) => bound[number] = Some(one),
                 Err(error) if endpoint.optional && is_family_missing(&error) => {
                     tracing::info!("this host has no IPv6: not listening on {wanted}");
@@ -126,10 +127,10 @@ fn bind<T: Transport>(
     threads: usize,
     others: Others,
     shared: bool,
-    patience: Duration,
+    timeout: Duration,
 ) -> anyhow::Result<Bound> {
     let in_vain = |error| explain(error, T::NAME, address);
-    let (first, missing) = open_patiently::<T>(address, others == Others::Ours, patience).map_err(in_vain)?;
+    let (first, missing) = open_patiently::<T>(address, others == Others::Ours, timeout).map_err(in_vain)?;
     let address = first
         .local_addr()
         .ok()
@@ -143,7 +144,7 @@ fn bind<T: Transport>(
         );
     }
     let mut sockets = vec![first];
-    // A socket that is alone need not be chosen among others for every packet.
+    // For a single socket the kernel need not choose among sockets for every packet.
     if threads > 1 || shared {
         sockets[0].set_reuse_port(true).map_err(in_vain)?;
     }
@@ -153,22 +154,22 @@ fn bind<T: Transport>(
     Ok(Bound { address, sockets, missing })
 }
 
-/// As [`open`], and again for a while if the port is taken.
-fn open_patiently<T: Transport>(address: SocketAddr, shared: bool, patience: Duration) -> io::Result<(Socket, bool)> {
+/// As [`open`], but repeated for `timeout` while the port is taken.
+fn open_patiently<T: Transport>(address: SocketAddr, shared: bool, timeout: Duration) -> io::Result<(Socket, bool)> {
     let begun = Instant::now();
     let mut said = false;
     loop {
         match open::<T>(address, shared) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < patience => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < timeout => {
                 if !said {
                     said = true;
                     tracing::info!(
                         "{} {address} is taken; trying again for {} ms, in case that its owner is just ending",
                         T::NAME,
-                        patience.as_millis()
+                        timeout.as_millis()
                     );
                 }
-                thread::sleep(NAP);
+                thread::sleep(RETRY_INTERVAL);
             }
             result => return result,
         }
@@ -186,8 +187,8 @@ fn open<T: Transport>(address: SocketAddr, shared: bool) -> io::Result<(Socket, 
     T::prepare(&socket, address)?;
     let missing = match socket.bind(&address.into()) {
         Ok(()) => false,
-        // At boot a named address may come later than the tracker, or still be probed for duplicates (IPv6). A wildcard
-        // cannot be bound only if there is no such address family.
+        // At boot a named address may be configured after the tracker has started, or still be
+        // probed for duplicates (IPv6). If a wildcard cannot be bound, the host lacks the family.
         Err(error) if error.kind() == ErrorKind::AddrNotAvailable && !address.ip().is_unspecified() => {
             match address {
                 SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
@@ -324,7 +325,7 @@ mod tests {
             let endpoints = endpoints(&["127.0.0.1"], free_port());
             let first = bind(&endpoints, 2).expect("free");
             let holder = thread::spawn(move || {
-                thread::sleep(PATIENCE / 4);
+                thread::sleep(BIND_TIMEOUT / 4);
                 drop(first);
             });
             bind(&endpoints, 2).expect("free by now");

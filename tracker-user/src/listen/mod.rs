@@ -1,8 +1,9 @@
-//! Listening addresses: which there can be ([`address`]), how their sockets are bound ([`bind_all`]), and what to do when
-//! one cannot be listened on.
+//! Listening addresses: which there can be ([`address`]), how their sockets are bound
+//! ([`bind_all`]), options of sockets, and what to do when one cannot be listened on.
 
 pub mod address;
 mod bind;
+pub mod socket_option;
 
 pub use bind::{Bound, Transport, bind_all};
 
@@ -17,7 +18,7 @@ use std::{
 pub struct Endpoint {
     /// Where.
     pub address: SocketAddr,
-    /// Nobody asked for it by name: if the host lacks the address family, go on without.
+    /// It is a default: if the host lacks the address family, the tracker goes on without it.
     pub optional: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Work that goes on beside other work from the start to the end: [`Service`]s in threads of their own, and [`Shutdown`], by
-//! which they learn that it is over.
+//! Services: work that goes on in threads of its own from the start to the end. [`Shutdown`] tells
+//! them to end.
 
 mod shutdown;
 
@@ -16,7 +16,8 @@ pub trait Service: Send + 'static {
     /// Works until `shutdown` begins.
     ///
     /// # Errors
-    /// When the work cannot go on. The error is logged, so it says what has ended; the others go on.
+    /// When the work cannot go on. The error is logged, so it says what has ended; the others go
+    /// on.
     fn run(self, shutdown: &Shutdown) -> anyhow::Result<()>;
 }
 
@@ -43,12 +44,6 @@ impl Services {
         let thread = thread::Builder::new().name(name.clone()).spawn(run);
         self.threads.push(thread.with_context(|| format!("cannot start the thread {name}"))?);
         Ok(())
-    }
-
-    /// By which they learn that it is over.
-    #[must_use]
-    pub fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
     }
 }
 

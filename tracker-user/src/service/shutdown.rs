@@ -1,5 +1,6 @@
-//! How threads and tasks learn that it is over: a flag for threads that block in system calls with a time limit, a condition
-//! for those that sleep, a pipe for those that wait for files, a token for tasks. One call sets them all.
+//! How threads and tasks learn that they are to end: a flag for threads that block in system calls
+//! with a time limit, a condition variable for threads that sleep, a pipe for threads that poll
+//! files, a token for tasks. One call sets them all.
 
 use std::{
     io,
@@ -19,13 +20,14 @@ pub struct Shutdown(Arc<State>);
 struct State {
     flag: AtomicBool,
     token: CancellationToken,
-    /// Taken to set the flag, so that nobody who has seen it unset misses the signal of `begun`.
+    /// The lock is taken to set the flag: a thread that has seen the flag unset is waiting for
+    /// `begun` before it is signalled.
     pipes: Mutex<Vec<io::PipeWriter>>,
     begun: Condvar,
 }
 
 impl Shutdown {
-    /// Tells everybody.
+    /// Tells all threads and tasks.
     pub fn begin(&self) {
         let mut pipes = self.0.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.flag.store(true, Ordering::Relaxed);
@@ -35,7 +37,7 @@ impl Shutdown {
         self.0.token.cancel();
     }
 
-    /// Whether it has begun; costs one load, so it may be asked between two batches of packets.
+    /// Whether it has begun. It costs one load, so it can be called between two batches of packets.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.0.flag.load(Ordering::Relaxed)
@@ -58,7 +60,8 @@ impl Shutdown {
         }
     }
 
-    /// For threads that wait for files: a pipe that nothing comes by, and that ends when shutdown begins.
+    /// For threads that wait for files: a pipe that nothing comes by, and that ends when shutdown
+    /// begins.
     ///
     /// # Errors
     /// When the system has no file descriptor left.
@@ -104,7 +107,7 @@ mod tests {
         assert!(!shutdown.has_begun() && !shutdown.token().is_cancelled());
         shutdown.begin();
         assert_eq!((sleeper.join().ok(), reader.join().ok()), (Some(false), Some(Some(0))));
-        // Whoever comes late.
+        // And later.
         assert!(shutdown.has_begun() && shutdown.token().is_cancelled());
         assert!(!shutdown.sleep(LONG) && !shutdown.sleep(Duration::ZERO));
         assert_eq!(shutdown.pipe().expect("a pipe").read(&mut [0]).ok(), Some(0));

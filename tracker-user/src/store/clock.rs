@@ -1,8 +1,9 @@
-//! The clock of the store: two words in the settings record, so that neither the XDP program nor a thread has to ask the
-//! kernel for the time of each request.
+//! The clock of the store: two words in the settings record, so that no request costs a call to the
+//! kernel for the time.
 //!
-//! It starts at the wall clock's time and then runs by the monotonic clock: a step of the wall clock neither expires all
-//! peers nor keeps them for ever, and after a restart it goes on where it would be anyhow.
+//! The clock starts at the wall clock's time and then follows the monotonic clock. So a step of the
+//! wall clock neither expires all peers nor keeps them for ever, and after a restart the clock goes
+//! on as if there had been none.
 
 use super::Store;
 use crate::service::{Service, Shutdown};
@@ -12,14 +13,14 @@ use std::{
 };
 use tracker_common::settings::Settings;
 
-/// Four times a second: connection ids and announce intervals know whole seconds.
+/// Four times a second: connection ids and announce intervals are in whole seconds.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Writes `second` (since 1970) and the minute it is in.
 pub fn set(settings: &Settings, second: u32) {
     settings.second.store(second);
     settings.minute.store(second / 60);
-    // Nobody moves it on any more: back to what costs nothing.
+    // The tracing process has ended without a word: stop tracing.
     let until = settings.trace_until.load();
     if until != 0 && until < second {
         settings.trace_until.replace(until, 0);

@@ -1,9 +1,11 @@
-//! What threads count. Each has counters of its own, so that nobody waits for others; they are added up when somebody asks.
+//! Counters. Each thread has its own, so that threads do not wait for each other. They are added up
+//! on demand.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracker_common::outcome::{COUNTERS, Counter};
 
-/// What a thread counts for: its counters are added up with those of the same set, and shown as a path of requests.
+/// What a thread counts for: its counters are added up with those of the same set, and shown as a
+/// path of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CounterSet {
     /// UDP sockets.
@@ -41,7 +43,8 @@ impl ThreadCounters {
         Self(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 
-    /// Counts. Only one thread may call this, so a load and a store do what a locked addition would.
+    /// Counts. Only one thread may call this, so a load and a store do what a locked addition
+    /// would.
     #[inline(always)]
     pub fn count(&self, counter: Counter, by: u64) {
         if let Some(counter) = self.0.get(counter.index()) {

@@ -14,8 +14,8 @@ use tracker_common::{
     },
 };
 
-/// One thread's access to the store: [`Platform`] as the daemon provides it. It can be moved to another thread but not be
-/// shared.
+/// One thread's access to the store: [`Platform`] as the daemon provides it. It can be moved to
+/// another thread but not be shared.
 pub struct Handle {
     store: Arc<Store>,
     scratch: Box<Scratch>,
@@ -29,7 +29,8 @@ impl Handle {
             store,
             // SAFETY: all zero bytes are a valid `Scratch`, as its documentation says.
             scratch: unsafe { Box::<Scratch>::new_zeroed().assume_init() },
-            // Without the system's randomness, the address of the counters tells threads apart; nothing secret hangs on it.
+            // If the system has no randomness, the address of the counters tells threads apart:
+            // these numbers need not be secret.
             random: Cell::new(getrandom::u64().unwrap_or(Arc::as_ptr(&counters).addr() as u64)),
             counters,
         }
@@ -47,15 +48,17 @@ impl Handle {
         &self.store
     }
 
-    /// Appends bytes of this handle's working space (a reply, or the peers of a sample) to `into`.
+    /// Appends bytes of this handle's scratch space (a reply, or the peers of a sample) to `into`.
     ///
-    /// False, and nothing is appended, if they do not lie inside the space, which would be a bug of whoever built them.
+    /// False, and nothing is appended, if they do not lie inside the space, which would be a bug of
+    /// the caller.
     #[must_use]
     pub fn copy_out(&self, start: u32, length: u32, into: &mut Vec<u8>) -> bool {
         let inside = start.checked_add(length).is_some_and(|end| end as usize <= SCRATCH_BYTES);
         if inside {
-            // SAFETY: inside the space, as just checked. Whoever writes to it holds this handle, which is not shared between
-            // threads, and nothing else runs on this thread while the bytes are copied.
+            // SAFETY: inside the space, as just checked. Only a holder of this handle writes to it.
+            // The handle is not shared between threads, and nothing else runs on this thread while
+            // the bytes are copied.
             into.extend_from_slice(unsafe {
                 std::slice::from_raw_parts(self.scratch.bytes().add(start as usize), length as usize)
             });
@@ -65,7 +68,8 @@ impl Handle {
 }
 
 impl Platform for Handle {
-    // Whoever holds a lock is an XDP program, which cannot be put to sleep, or a thread that will be scheduled again.
+    // A lock is held by an XDP program, which cannot be put to sleep, or by a thread that will be
+    // scheduled again.
     const SPIN_LIMIT: Option<u32> = None;
 
     #[inline(always)]
@@ -137,7 +141,8 @@ impl Platform for Handle {
     }
 
     fn pause(&self, tries: u32) {
-        // Holders are usually gone within a microsecond; one that is not may be waiting for this very core.
+        // A lock is usually free again within a microsecond. If not, its holder may be waiting for
+        // this very core.
         if tries < 100 {
             std::hint::spin_loop();
         } else {

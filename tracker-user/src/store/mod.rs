@@ -1,8 +1,10 @@
-//! The swarm store as the daemon's threads see it: seven regions of memory, each an array of elements, that are either the
-//! XDP program's maps or ordinary memory of this process. The algorithms of [`tracker_common::store`] run on both alike.
+//! The swarm store as the daemon's threads see it: seven regions of memory, each an array of
+//! elements, that are either the XDP program's maps or ordinary memory of this process. The
+//! algorithms of [`tracker_common::store`] run on both alike.
 //!
-//! A thread works through a [`Handle`] of its own, which carries what must not be shared: the working space of a request, the
-//! state of a random sequence, and counters. Nothing here takes a lock while requests are answered.
+//! A thread works through a [`Handle`] of its own, which carries what must not be shared: the
+//! scratch space of a request, the state of a random sequence, and counters. Nothing here takes a
+//! lock while requests are answered.
 //!
 //! | module | holds |
 //! |---|---|
@@ -64,8 +66,9 @@ impl Store {
         Self::new(sizes, |_| Ok(None))
     }
 
-    /// The store in the maps of a loaded XDP program. `map` gives the file descriptor of the map of that name
-    /// ([`Sizes::regions`]); it may be closed afterwards, the mapping keeps the map alive.
+    /// The store in the maps of a loaded XDP program. `map` gives the file descriptor of the map of
+    /// that name ([`Sizes::regions`]); it may be closed afterwards, the mapping keeps the map
+    /// alive.
     ///
     /// # Errors
     /// When a map is missing or cannot be mapped.
@@ -121,7 +124,7 @@ impl Store {
         &self.sizes
     }
 
-    /// A swarm record, for whoever only reads; `None` if there is none of that number.
+    /// A swarm record, for reading without a handle; `None` if there is none of that number.
     #[must_use]
     pub fn swarm(&self, number: u32) -> Option<&Swarm> {
         self.swarms.get(number)

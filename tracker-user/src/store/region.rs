@@ -1,12 +1,8 @@
-//! Memory of the store: arrays of elements, in maps of the XDP program or in ordinary memory of this process.
+//! Memory of the store: arrays of elements, in maps of the XDP program or in ordinary memory of
+//! this process.
 
-use std::{
-    io,
-    marker::PhantomData,
-    ops::Deref,
-    os::fd::{AsRawFd as _, BorrowedFd},
-    ptr::NonNull,
-};
+use memmap2::{MmapOptions, MmapRaw};
+use std::{io, marker::PhantomData, ops::Deref, os::fd::BorrowedFd, ptr::NonNull};
 use tracker_common::{
     settings::Settings,
     store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
@@ -15,8 +11,8 @@ use tracker_common::{
 /// Types that a region may be made of.
 ///
 /// # Safety
-/// All zero bytes must be a valid value, and every field must be accessible from several threads and processes at once
-/// ([`tracker_common::word`]).
+/// All zero bytes must be a valid value, and every field must be accessible from several threads
+/// and processes at once ([`tracker_common::word`]).
 pub(super) unsafe trait Element: Sync {}
 
 // SAFETY: made of words only; the types' own documentation says that all zero bytes are valid.
@@ -34,10 +30,12 @@ unsafe impl Element for ChunkV4 {}
 // SAFETY: as above.
 unsafe impl Element for ChunkV6 {}
 
-/// An array in memory that came from `mmap`.
+/// An array in memory of its own mapping.
 pub(super) struct Region<T> {
     start: NonNull<T>,
     count: u32,
+    /// What `start` points into; unmapped when this is dropped, which no reference outlives.
+    _mapping: MmapRaw,
     element: PhantomData<T>,
 }
 
@@ -52,23 +50,19 @@ impl<T: Element> Region<T> {
         if count == 0 {
             return Err(io::Error::other("it has no elements"));
         }
-        let length = Self::length(count);
-        let (flags, file) = match map {
-            Some(map) => (libc::MAP_SHARED, map.as_raw_fd()),
-            // Pages come into being when they are first written: a big limit costs nothing before it is used.
-            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1),
+        let mut options = MmapOptions::new();
+        options.len(Self::length(count));
+        let mapping = match map {
+            Some(map) => options.map_raw(&map)?,
+            // Pages come into being when they are first written: a big limit costs nothing before
+            // it is used.
+            None => options.no_reserve_swap().map_anon()?.into(),
         };
-        // SAFETY: a new mapping at an address of the kernel's choosing touches no memory that is in use.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, flags, file, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mmap returned address 0"))?;
-        Ok(Self { start, count, element: PhantomData })
+        let start = NonNull::new(mapping.as_mut_ptr().cast()).ok_or_else(|| io::Error::other("it is at address 0"))?;
+        Ok(Self { start, count, _mapping: mapping, element: PhantomData })
     }
 
-    /// Bytes of so many elements.
+    /// Bytes of `count` elements.
     pub const fn length(count: u32) -> usize {
         size_of::<T>() * count as usize
     }
@@ -76,22 +70,17 @@ impl<T: Element> Region<T> {
     /// The first element, which every region has.
     #[inline(always)]
     pub fn first(&self) -> &T {
-        // SAFETY: `new` makes no region without elements; the mapping is page-aligned and lives as long as `self`.
+        // SAFETY: `new` makes no region without elements; the mapping is page-aligned and lives as
+        // long as `self`.
         unsafe { self.start.as_ref() }
     }
 
     /// The element of this number.
     #[inline(always)]
     pub fn get(&self, number: u32) -> Option<&T> {
-        // SAFETY: the number is in range; the mapping is page-aligned, lives as long as `self`, and holds `count` elements.
+        // SAFETY: the number is in range; the mapping is page-aligned, lives as long as `self`, and
+        // holds `count` elements.
         (number < self.count).then(|| unsafe { self.start.add(number as usize).as_ref() })
-    }
-}
-
-impl<T> Drop for Region<T> {
-    fn drop(&mut self) {
-        // SAFETY: this very mapping was made in `new`; references into it borrow `self`, so none is left.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), size_of::<T>() * self.count as usize) };
     }
 }
 
@@ -99,7 +88,8 @@ impl<T> Drop for Region<T> {
 pub struct SharedSettings(Region<Settings>);
 
 impl SharedSettings {
-    /// Maps the record behind a program's map SETTINGS, which may be closed afterwards. Its value has to be a [`Settings`].
+    /// Maps the record behind a program's map SETTINGS, which may be closed afterwards. Its value
+    /// has to be a [`Settings`].
     ///
     /// # Errors
     /// When the system refuses it.

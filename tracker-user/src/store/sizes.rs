@@ -1,7 +1,9 @@
-//! How many elements each map of the store needs for the configured numbers of torrents and peers, and the memory they take.
+//! How many elements each map of the store needs for the configured numbers of torrents and peers,
+//! and the memory they take.
 //!
-//! The kernel takes the memory of a map when it is made and never more, so everything is decided here, once, at the start.
-//! When a pool is used up, a new torrent is refused and a new peer takes the place of an old one.
+//! The kernel takes the memory of a map when it is made and never more, so everything is decided
+//! here, once, at the start. When a pool is used up, a new torrent is refused and a new peer takes
+//! the place of an old one.
 
 use crate::text::{human_bytes, plural};
 use anyhow::{Context as _, ensure};
@@ -15,48 +17,52 @@ use tracker_common::{
     },
 };
 
-/// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in its home bucket.
+/// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in
+/// its home bucket.
 const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
 
-/// Peers of one family in a small swarm: as few as all swarms may have without running short, whatever the mix of sizes. Peers
-/// that outgrow the swarm's record take a partition and a whole chunk, however few they are, and if all swarms were such this
-/// would be most of the memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a fifth of it.
+/// Peers of one family in a small swarm: if no swarm that has outgrown its record has fewer, there
+/// is room for all peers, whatever the mix of sizes. Peers that do not fit the swarm's record take
+/// a partition and a whole chunk, however few they are; if all swarms were like that, this would be
+/// most of the memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a
+/// fifth of it.
 const SMALL: u64 = 10;
 
-/// What the peers of one family need besides swarm records.
+/// What the peers of one family need in addition to swarm records.
 struct Needs {
     partitions: u64,
     chunks: u64,
-    /// Of the directories.
+    /// Directory nodes.
     nodes: u64,
 }
 
-/// Room for the worst mix of small and big swarms: as many small ones as there can be, which take most for a peer, and all
-/// other peers in swarms as big as they like.
+/// Room for the worst mix of small and big swarms: as many small ones as there can be, which take
+/// most memory per peer, and all other peers in swarms of any size.
 fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
     let small = torrents.min(peers / SMALL);
     let others = peers - small * SMALL;
     let big = others.div_ceil(u64::from(peers_per_partition(F::VERSION)));
-    // The root of a directory has room for a few partitions. A swarm of more has a node, and one more for every so many that
-    // it has beyond these.
-    let (root, node) = (u64::from(RECORD_ENTRIES), u64::from(NODE_ENTRIES));
-    let with_nodes = torrents.min(big / root);
-    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * root).div_ceil(node - root) };
+    // The record has room for a few directory entries. A larger swarm has a node, and one more for
+    // each `node - record` partitions beyond.
+    let (record, node) = (u64::from(RECORD_ENTRIES), u64::from(NODE_ENTRIES));
+    let with_nodes = torrents.min(big / record);
+    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * record).div_ceil(node - record) };
     // A small swarm has one partition, as has the remainder of a big one.
     Needs { partitions: small + big, chunks: small + chunks::<F>(others), nodes }
 }
 
-/// Chunks of big swarms for so many peers: all chunks of a partition but the last are full, and that one is half full on
-/// average. It depends on how many peers the partitions have; in the least favourable swarms that is 1.8 slots of IPv4 less
-/// than half. What they lack then, three chunks in a thousand, others have to spare.
+/// Chunks of big swarms with this many peers in all: all chunks of a partition but the last are
+/// full, and the last one is half full on average. How full exactly depends on the sizes of the
+/// partitions: in the least favourable swarms it lacks 1.8 slots (IPv4). Such swarms take three
+/// chunks in a thousand more, which others have to spare.
 fn chunks<F: Family>(peers: u64) -> u64 {
     let (slots, per_partition) = (u64::from(F::CHUNK_SLOTS), u64::from(peers_per_partition(F::VERSION)));
     (peers * (2 * per_partition + slots + 3)).div_ceil(2 * per_partition * slots)
 }
 
-/// What the operator asks room for.
+/// How many torrents and peers the operator asks room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Capacity {
     /// Torrents.
     pub torrents: u64,
     /// IPv4 peers.
@@ -65,7 +71,7 @@ pub struct Limits {
     pub peers_v6: u64,
 }
 
-impl fmt::Display for Limits {
+impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let torrents = plural(self.torrents, "torrent", "torrents");
         // "1 IPv4 and 3 IPv6 peers": the word goes by the number that stands before it.
@@ -115,22 +121,23 @@ impl RegionSize {
 }
 
 impl Sizes {
-    /// The sizes for `limits`.
+    /// The sizes for `capacity`.
     ///
     /// # Errors
     /// When an array would need more than 2^31 elements.
-    pub fn new(limits: &Limits) -> anyhow::Result<Self> {
-        let Limits { torrents, peers_v4, peers_v6 } = *limits;
+    pub fn new(capacity: &Capacity) -> anyhow::Result<Self> {
+        let Capacity { torrents, peers_v4, peers_v6 } = *capacity;
         ensure!(torrents > 0, "the number of torrents must be at least 1");
 
         let (v4, v6) = (needs::<V4>(torrents, peers_v4), needs::<V6>(torrents, peers_v6));
 
-        // A few elements on top, so that the smallest tracker can still let one swarm of each family grow.
+        // A few elements more, so that even in the smallest tracker a swarm of each family can
+        // grow.
         let number = |name: &str, count: u64| {
             u32::try_from(count)
                 .ok()
                 .filter(|count| *count <= 1 << 31)
-                .with_context(|| format!("{limits} would need {count} {name}, which is more than 2^31: ask for less"))
+                .with_context(|| format!("{capacity} would need {count} {name}, which is more than 2^31: ask for less"))
         };
         Ok(Self {
             index_buckets: number("index buckets", (torrents * 2).div_ceil(TORRENTS_PER_TWO_BUCKETS).max(16))?,
@@ -169,13 +176,14 @@ pub fn bytes_per_torrent() -> f64 {
     size_of::<Swarm>() as f64 + size_of::<Bucket>() as f64 * 2.0 / TORRENTS_PER_TWO_BUCKETS as f64
 }
 
-/// Bytes per further IPv4 peer in a big swarm: chunks as full as they are on average, partitions and directory included.
+/// Bytes per further IPv4 peer in a big swarm: chunks as full as they are on average, partitions
+/// and directory included.
 #[must_use]
 pub fn bytes_per_peer_v4() -> f64 {
     bytes_per_peer::<V4>(size_of::<ChunkV4>())
 }
 
-/// Bytes per further IPv6 peer in a big swarm, likewise.
+/// Bytes per further IPv6 peer in a big swarm, partitions and directory included.
 #[must_use]
 pub fn bytes_per_peer_v6() -> f64 {
     bytes_per_peer::<V6>(size_of::<ChunkV6>())
@@ -224,17 +232,19 @@ mod tests {
         // (torrents, IPv4 peers, IPv6 peers, at most this many bytes)
         for (torrents, peers_v4, peers_v6, limit) in [
             (2_000_000, 2_000_000, 666_666, 2_000_000 * 200),
-            // With what the daemon itself takes there are to be 12 bytes per peer, so its maps have to do with less.
+            // With what the daemon itself takes there are to be 12 bytes per peer, so its maps have
+            // to do with less.
             (10_000, 10_000_000, 10_000, 10_000_000 * 23 / 2),
             (250_000, 1_000_000, 333_333, 80 << 20),
             (1, 0, 0, 64 << 10),
         ] {
-            let sizes = Sizes::new(&Limits { torrents, peers_v4, peers_v6 }).expect("small enough");
+            let sizes = Sizes::new(&Capacity { torrents, peers_v4, peers_v6 }).expect("small enough");
             assert!(sizes.bytes() <= limit, "{torrents} torrents, {peers_v4} + {peers_v6} peers:\n{sizes}");
         }
     }
 
-    /// A new peer takes the place of an old one where memory runs out, and the swarms have fewer peers than came.
+    /// A new peer takes the place of an old one where memory runs out, and the swarms have fewer
+    /// peers than came.
     #[test]
     fn all_peers_that_room_was_asked_for_are_stored() {
         let even = |torrents: usize, size: u32| vec![size; torrents];
@@ -264,7 +274,7 @@ mod tests {
         for (torrents, v6) in rows {
             let peers = torrents.iter().map(|size| u64::from(*size)).sum();
             let (peers_v4, peers_v6) = if v6 { (0, peers) } else { (peers, 0) };
-            let sizes = Sizes::new(&Limits { torrents: torrents.len() as u64, peers_v4, peers_v6 }).expect("small");
+            let sizes = Sizes::new(&Capacity { torrents: torrents.len() as u64, peers_v4, peers_v6 }).expect("small");
             let store = Arc::new(Store::anonymous(&sizes).expect("small"));
             keys::set(&store, None).expect("random numbers");
             clock::set(store.settings(), 60_000_000);
@@ -286,7 +296,7 @@ mod tests {
         let mut info_hash = InfoHash::default();
         info_hash[..4].copy_from_slice(&torrent.to_be_bytes());
         let [a, b, c, d] = member.to_be_bytes();
-        // Nobody is in two swarms, so that their partitions are filled independently.
+        // No peer is in two swarms, so the partitions are filled independently.
         let port = torrent as u16 + 1;
         let (info_hash, seeder, event) = (&info_hash, true, PeerEvent::None);
         let done = if v6 {
@@ -302,19 +312,19 @@ mod tests {
     #[test]
     fn impossible_sizes_are_refused() {
         for (torrents, peers_v4) in [(0, 1), (1 << 32, 1), (1, 1 << 40)] {
-            assert!(Sizes::new(&Limits { torrents, peers_v4, peers_v6: 0 }).is_err(), "{torrents}, {peers_v4}");
+            assert!(Sizes::new(&Capacity { torrents, peers_v4, peers_v6: 0 }).is_err(), "{torrents}, {peers_v4}");
         }
     }
 
     #[test]
-    fn limits_are_told_in_singular_and_plural() {
+    fn capacities_are_told_in_singular_and_plural() {
         for ((torrents, peers_v4, peers_v6), text) in [
             ((1, 2, 3), "1 torrent, 2 IPv4 and 3 IPv6 peers"),
             ((2, 1, 0), "2 torrents, 1 IPv4 peer and 0 IPv6 peers"),
             ((0, 3, 1), "0 torrents, 3 IPv4 peers and 1 IPv6 peer"),
             ((1, 1, 1), "1 torrent, 1 IPv4 and 1 IPv6 peer"),
         ] {
-            assert_eq!(Limits { torrents, peers_v4, peers_v6 }.to_string(), text);
+            assert_eq!(Capacity { torrents, peers_v4, peers_v6 }.to_string(), text);
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Removes what has expired: sweeps through the whole store again and again, in batches so small that no request waits for
-//! one ([`tracker_common::store::sweep`] does a batch), and publishes what it counted on the way.
+//! Removes what has expired: sweeps through the whole store again and again, in batches so small
+//! that no request waits for one ([`tracker_common::store::sweep`] does a batch), and publishes
+//! what it counted on the way.
 
 use super::{
     CounterSet, Handle, Store,
@@ -7,10 +8,10 @@ use super::{
 };
 use crate::service::{Service, Shutdown};
 use arc_swap::ArcSwap;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    mem::MaybeUninit,
     ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,28 +22,30 @@ use tracker_common::{
     store::{layout::Counts, sweep},
 };
 
-/// Processor time that a batch is to take. Other work on the same core waits no longer, unless a single swarm takes more.
+/// Processor time that a batch is to take. Other work on the same core waits no longer, unless a
+/// single swarm takes more.
 const BATCH: Duration = Duration::from_millis(1);
 
-/// Bounds of what a batch looks at, in swarm records and peers together. A sweep begins with the lower one, before it knows how
-/// long that takes, and never exceeds the upper one, in case peers expire where so far all stayed.
+/// Bounds of what a batch looks at, in swarm records and peers together. A sweep begins with the
+/// lower one, before it knows how long that takes, and never exceeds the upper one, in case peers
+/// expire where so far all stayed.
 const WORK: RangeInclusive<u32> = 1 << 12..=1 << 16;
 
-/// A sweep begins this long after the one before at the earliest. Ages are counted in minutes, so expiry would do with less;
-/// the totals are shown to people.
+/// A sweep begins this long after the one before at the earliest. Ages are counted in minutes, so
+/// expiry would do with less; the totals are shown to people.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// After every batch the thread rests this many times as long as the batch took of the processor: it never takes more than a
-/// twentieth of a core, however large the store is. Time spent waiting for the processor does not count: the thread would fall
-/// behind when the machine is busy.
+/// After every batch the thread rests this many times as long as the batch took of the processor:
+/// it never takes more than a twentieth of a core, however large the store is. Time spent waiting
+/// for the processor does not count: the thread would fall behind when the machine is busy.
 const REST: u32 = 19;
 
-/// When something goes.
+/// When peers and torrents expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Minutes after its last announce a peer goes; at most [`LONGEST_PEER_TIMEOUT`].
+    /// Minutes after its last announce a peer expires; at most [`LONGEST_PEER_TIMEOUT`].
     pub peer: u32,
-    /// Minutes after its last announce a torrent without peers goes.
+    /// Minutes after its last announce a torrent without peers expires.
     pub torrent: u32,
     /// The same for a torrent whose download was completed at least once.
     pub torrent_completed: u32,
@@ -99,13 +102,8 @@ impl Service for Sweeper {
 
 /// Processor time that this thread has used so far.
 pub(crate) fn processor_time() -> Duration {
-    let mut time = MaybeUninit::<libc::timespec>::zeroed();
-    // SAFETY: there is room for what is written, and zeros, which are left if nothing is, are valid.
-    let time = unsafe {
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
-        time.assume_init()
-    };
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }
 
 /// One sweep through the store: call [`Sweep::batch`] until it says false.
@@ -114,7 +112,7 @@ pub struct Sweep {
     /// Records and peers for the next batch.
     work: u32,
     totals: Totals,
-    /// Smallest of the largest on top.
+    /// The largest swarms so far, the smallest of them on top.
     top: BinaryHeap<Reverse<(u64, InfoHash, [u32; 3])>>,
     last_batch: Duration,
 }
@@ -176,7 +174,7 @@ impl Sweep {
         more
     }
 
-    /// What was counted, as that of sweep number `sweeps`.
+    /// What was counted. `sweeps` is the number of this sweep.
     #[must_use]
     pub fn totals(self, sweeps: u64) -> Totals {
         let top = self.top.into_sorted_vec().into_iter().map(|Reverse((_, info_hash, counts))| {
@@ -187,8 +185,8 @@ impl Sweep {
     }
 }
 
-/// How many records, from number `first` on, make a batch of `work` records and peers, and how many of both they have. One
-/// record at least, however large its swarm is.
+/// How many records, from number `first` on, make a batch of `work` records and peers, and how many
+/// of both they have. One record at least, however large its swarm is.
 fn batch_size(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
     let end = handle.pools().map_or(0, |pools| pools.swarms.fresh.load());
     let (mut swarms, mut sum) = (0, 0);
@@ -204,7 +202,7 @@ fn batch_size(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
     (swarms.max(1), sum)
 }
 
-/// How much the next batch is to look at when so much took `time`.
+/// How much the next batch is to look at, when `work` took `time`.
 fn next_work(work: u32, time: Duration) -> u32 {
     let fitting = u128::from(work) * BATCH.as_nanos() / time.as_nanos().max(1);
     u32::try_from(fitting).unwrap_or(u32::MAX).clamp(*WORK.start(), *WORK.end())
@@ -215,7 +213,7 @@ mod tests {
     use super::*;
     use crate::store::{
         clock, keys,
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
     };
     use tracker_common::store::{
         family::{V4, V6},
@@ -227,7 +225,7 @@ mod tests {
     const START: u32 = 1_000_000 * 60;
 
     fn handle() -> Handle {
-        let sizes = Sizes::new(&Limits { torrents: 10_000, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
+        let sizes = Sizes::new(&Capacity { torrents: 10_000, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         keys::set(&store, None).expect("random numbers");
         clock::set(store.settings(), START);

@@ -1,4 +1,5 @@
-//! What people read: numbers with the words that they count, bytes with units, and what commands print.
+//! What people read: numbers with the words that they count, bytes with units, and what commands
+//! print.
 
 pub mod output;
 

@@ -1,12 +1,12 @@
-//! What commands print. Nobody has to take it: a reader that is gone ends the command quietly.
+//! What commands print. A command whose reader has gone ends quietly.
 
 use std::{
     io::{self, ErrorKind, Write as _},
     process::ExitCode,
 };
 
-/// The exit status after printing to standard output has come to `result`: as by convention a failure where it could not be
-/// written, but none where nobody wanted to read on.
+/// The exit status for the `result` of printing to standard output: a failure if it could not be
+/// written, but success if the reader has closed the pipe.
 #[must_use]
 pub fn exit_code(result: io::Result<()>) -> ExitCode {
     match result.and_then(|()| io::stdout().flush()) {
@@ -25,7 +25,7 @@ pub fn print(text: &str) -> ExitCode {
     exit_code(io::stdout().write_all(text.as_bytes()))
 }
 
-/// Prints to standard error. If that fails, there is nobody left to tell it to.
+/// Prints to standard error. If that fails, there is no place to say so.
 pub fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

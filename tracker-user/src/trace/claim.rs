@@ -1,4 +1,4 @@
-//! Who traces: one process at a time, for a ring buffer has one reader.
+//! The right to trace: one process at a time has it, because a ring buffer has one reader.
 
 use anyhow::bail;
 use std::{
@@ -10,15 +10,15 @@ use tracker_common::settings::Settings;
 /// How many seconds ahead the program is told to trace.
 const AHEAD: u32 = 3;
 
-/// This process traces. Dropping it ends that.
+/// The right of this process to trace. Dropping it ends tracing.
 pub struct Claim<'a> {
     settings: &'a Settings,
     process: u32,
 }
 
 impl<'a> Claim<'a> {
-    /// Begins to trace packets with the outcomes whose bits are set in `wanted`. Waits, a few seconds at most, for the time of a
-    /// process that was killed to pass.
+    /// Begins to trace packets with the outcomes whose bits are set in `wanted`. If another process
+    /// was killed while it traced, waits a few seconds until its time is over.
     ///
     /// # Errors
     /// When another process traces.
@@ -46,7 +46,7 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Goes on. Has to be called once a second at least.
+    /// Keeps tracing on. Has to be called once a second at least.
     ///
     /// # Errors
     /// When another process has taken over, because this one has stood still for too long.
@@ -104,7 +104,7 @@ mod tests {
             clock::set(&settings, second);
             assert_eq!(settings.trace_until.load(), until, "second {second}");
         }
-        // And whoever comes next can begin.
+        // And the next process can begin.
         assert!(Claim::take_as(&settings, 6, 78).is_ok());
     }
 

@@ -1,19 +1,19 @@
 //! The running tracker's XDP program, and its maps that tracing needs.
 
-use crate::{store::SharedSettings, text::plural};
+use crate::{store::SharedSettings, text::plural, xdp::os_error};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use aya::{
     maps::{Map, MapData, MapInfo, RingBuf},
     programs::{ProgramInfo, loaded_programs},
 };
-use std::{io, net::SocketAddr, os::fd::AsFd as _, time::SystemTime};
+use std::{net::SocketAddr, os::fd::AsFd as _, time::SystemTime};
 use tracker_common::settings::Settings;
 
 /// `BPF_PROG_TYPE_XDP` of linux/bpf.h.
 const XDP: u32 = 6;
 
 /// A tracker's XDP program.
-pub struct Found {
+pub struct RunningTracker {
     /// The kernel's number of it.
     pub program: u32,
     /// Its settings record.
@@ -23,18 +23,19 @@ pub struct Found {
     loaded: Option<SystemTime>,
 }
 
-/// Finds the tracker whose program has the number `wanted`; without one, the only tracker that runs.
+/// Finds the tracker whose program has the number `wanted`; without one, the only tracker that
+/// runs.
 ///
 /// # Errors
 /// When there is none, or several to choose from, or this process may not look for them.
-pub fn tracker(wanted: Option<u32>) -> anyhow::Result<Found> {
+pub fn running_tracker(wanted: Option<u32>) -> anyhow::Result<RunningTracker> {
     let mut found = Vec::new();
     let mut other_version = None;
     for program in loaded_programs() {
         let program = match program {
             Ok(program) => program,
             // Gone since it was listed.
-            Err(error) if code(&error) == Some(libc::ENOENT) => continue,
+            Err(error) if os_error(&error) == Some(libc::ENOENT) => continue,
             Err(error) => return Err(explain(error.into(), "look for the tracker's XDP program")),
         };
         if program.name() != b"tracker" || program.program_type() as u32 != XDP {
@@ -46,7 +47,7 @@ pub fn tracker(wanted: Option<u32>) -> anyhow::Result<Found> {
         match open(&program) {
             Ok(Some(one)) => found.push(one),
             Ok(None) => {}
-            Err(error) if code(error.as_ref()) == Some(libc::ENOENT) => {}
+            Err(error) if os_error(error.as_ref()) == Some(libc::ENOENT) => {}
             Err(error) => other_version = Some(error),
         }
     }
@@ -68,8 +69,8 @@ pub fn tracker(wanted: Option<u32>) -> anyhow::Result<Found> {
     }
 }
 
-/// Opens the maps of a program. `None` if it is somebody else's of the same name.
-fn open(program: &ProgramInfo) -> anyhow::Result<Option<Found>> {
+/// Opens the maps of a program. `None` if it is another program of the same name.
+fn open(program: &ProgramInfo) -> anyhow::Result<Option<RunningTracker>> {
     let ids =
         program.map_ids().map_err(|error| explain(error.into(), "ask for the maps of the tracker's XDP program"))?;
     let (mut settings, mut trace) = (None, None);
@@ -97,11 +98,11 @@ fn open(program: &ProgramInfo) -> anyhow::Result<Option<Found>> {
         RingBuf::try_from(Map::RingBuf(ring)).context("cannot read the ring buffer of the tracker's XDP program")?;
     let file = settings.fd().map_err(|error| explain(error.into(), "open the tracker's settings"))?;
     let settings = SharedSettings::new(file.as_fd()).context("cannot map the tracker's settings into memory")?;
-    Ok(Some(Found { program: program.id(), settings, ring, loaded: program.loaded_at() }))
+    Ok(Some(RunningTracker { program: program.id(), settings, ring, loaded: program.loaded_at() }))
 }
 
 /// One of several.
-fn describe(found: &Found) -> String {
+fn describe(found: &RunningTracker) -> String {
     let seconds = found.loaded.and_then(|loaded| loaded.elapsed().ok()).map(|age| age.as_secs());
     let age = seconds.map_or_else(String::new, |seconds| match seconds {
         0..120 => format!(", running for {}", plural(seconds, "second", "seconds")),
@@ -134,20 +135,8 @@ fn addresses(settings: &Settings) -> Vec<String> {
     all.into_iter().take(SHOWN).chain(more).collect()
 }
 
-/// The system's error number behind an error.
-fn code(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.raw_os_error();
-        }
-        next = error.source();
-    }
-    None
-}
-
 fn explain(error: anyhow::Error, what: &str) -> anyhow::Error {
-    match code(error.as_ref()) {
+    match os_error(error.as_ref()) {
         Some(libc::EPERM | libc::EACCES) => anyhow!(
             "cannot {what}: not permitted. It takes root, or CAP_SYS_ADMIN, of the host: nobody else may look for what others \
              have loaded"
@@ -184,7 +173,7 @@ mod tests {
             (libc::EACCES, "takes root, or CAP_SYS_ADMIN"),
             (libc::EMFILE, "cannot look: Too many open files"),
         ] {
-            let error = explain(io::Error::from_raw_os_error(code).into(), "look");
+            let error = explain(std::io::Error::from_raw_os_error(code).into(), "look");
             assert!(format!("{error:#}").contains(expected), "{error:#}");
         }
     }

@@ -1,7 +1,9 @@
-//! One packet as a line: time of day (UTC, as in the log), interface, source > destination, request, bytes of it, what became of
-//! it, what was done with it, info_hash. What there is not is `-`.
+//! One packet as a line: time of day (UTC, as in the log), interface, source > destination,
+//! request, its bytes, outcome, action of the XDP program, info_hash. A field without a value is
+//! `-`.
 
 use crate::xdp::netlink;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     collections::HashMap,
     fmt::Write as _,
@@ -25,9 +27,7 @@ pub struct Clock {
 impl Clock {
     /// As both clocks are now.
     pub fn now() -> Self {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is a valid place to write to. The clock is always there.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+        let time = clock_gettime(ClockId::Monotonic);
         let monotonic = time.tv_sec as u64 * NANOSECONDS + time.tv_nsec as u64;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
         Self { offset: wall.wrapping_sub(monotonic) }
@@ -44,8 +44,8 @@ impl Clock {
 pub struct Names(HashMap<u32, String>);
 
 impl Names {
-    /// The name of the interface with this index; a number where it is not one of this network namespace, which the tracker need
-    /// not be in.
+    /// The name of the interface with this index; a number where it is not one of this network
+    /// namespace, which the tracker need not be in.
     pub fn of(&mut self, index: u32, settings: &Settings) -> String {
         self.0.entry(index).or_insert_with(|| name(index, settings).unwrap_or_else(|| format!("if{index}"))).clone()
     }
@@ -58,7 +58,7 @@ fn name(index: u32, settings: &Settings) -> Option<String> {
     (interface.mac == Some(mac)).then_some(interface.name)
 }
 
-/// The line of a packet that came in by `interface`, so many nanoseconds after midnight.
+/// The line of a packet that came in by `interface`, `time` nanoseconds after midnight.
 pub fn line(traced: &Traced<'_>, interface: &str, time: u64) -> String {
     let (seconds, milliseconds) = (time / NANOSECONDS, time % NANOSECONDS / 1_000_000);
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);

@@ -1,7 +1,8 @@
 //! `tracker trace`: single packets, as a running tracker's XDP program sees them.
 //!
-//! The program writes a record of each packet into a ring buffer while a word in the settings record lies ahead of its clock. This
-//! moves the word on once a second, so that nothing stays on, whatever becomes of it.
+//! The program writes a record of each packet into a ring buffer while a word in the settings
+//! record lies ahead of its clock. The tracing process moves the word on once a second, so tracing
+//! stops when the process ends, however it ends.
 
 mod claim;
 mod find;
@@ -15,10 +16,14 @@ use anyhow::{bail, ensure};
 use aya::maps::{MapData, RingBuf};
 use claim::Claim;
 use line::{Clock, Names};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use std::{
-    io::{self, ErrorKind, Write as _},
+    io::{self, Write as _},
     mem::MaybeUninit,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{FromRawFd as _, OwnedFd},
     process::ExitCode,
     ptr,
     time::{Duration, Instant},
@@ -29,33 +34,34 @@ use tracker_common::{
     trace::{Outcome, Record, Traced},
 };
 
-/// How often the tracker is looked at.
-const TICK: Duration = Duration::from_millis(250);
+/// How often the clock of the tracker is checked.
+const CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// How long its clock, which ticks four times a second, may stand still.
-const STANDSTILL: Duration = Duration::from_secs(3);
+const CLOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// No more records are read while so many bytes wait to be written.
+/// While this many bytes wait to be written, no more records are read.
 const PENDING: usize = 64 << 10;
 
 /// What a pipe that can be written to takes without blocking: PIPE_BUF.
 const PIECE: usize = 4096;
 
-/// What is not the tracker's business, and mostly is most of what comes. Shown only when it is asked for by name: what is shown over
-/// a network connection makes packets itself.
-const OTHERS: [Reason; 3] =
+/// Outcomes of packets that are not for the tracker, which are often most packets. They are shown
+/// only when they are named: over a network connection, each line shown makes such packets itself.
+const UNRELATED: [Reason; 3] =
     [Reason::Frame(FrameReason::NotIp), Reason::Frame(FrameReason::NotUdp), Reason::Frame(FrameReason::NotForUs)];
 
-/// Shows packets until there were as many as asked for, a signal comes, or nobody reads on.
+/// Shows packets until `--count` is reached, a signal comes, or the reader of standard output has
+/// gone.
 ///
 /// # Errors
 /// When there is no tracker to trace, or it ends.
 pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
     let signals = signals()?;
-    let found = find::tracker(options.program)?;
+    let found = find::running_tracker(options.program)?;
     let claim = Claim::take(&found.settings, wanted(&options.reason))?;
     let mut ring = found.ring;
-    // What came before is nobody's any more.
+    // Records from before were for another process.
     while ring.next().is_some() {}
     output::complain(&format!("tracing XDP program {}; SIGINT (Ctrl-C) ends it\n", found.program));
     let mut trace = Trace {
@@ -78,17 +84,17 @@ pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
     result
 }
 
-/// Bits of the outcomes that the program is to tell of.
+/// Bits of the outcomes that the program is to report.
 fn wanted(outcomes: &[Outcome]) -> u64 {
     let bits = |outcomes: &mut dyn Iterator<Item = Outcome>| outcomes.fold(0, |bits, outcome| bits | outcome.bit());
     if outcomes.is_empty() {
-        bits(&mut Outcome::all().filter(|outcome| !OTHERS.map(Outcome::Refused).contains(outcome)))
+        bits(&mut Outcome::all().filter(|outcome| !UNRELATED.map(Outcome::Refused).contains(outcome)))
     } else {
         bits(&mut outcomes.iter().copied())
     }
 }
 
-/// SIGINT and SIGTERM as a file that can be read when one has come.
+/// A file that is readable when SIGINT or SIGTERM has come.
 fn signals() -> anyhow::Result<OwnedFd> {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigemptyset fills the set in, and all calls get pointers to it while it lives.
@@ -103,7 +109,7 @@ fn signals() -> anyhow::Result<OwnedFd> {
     };
     ensure!(blocked == 0, "cannot block signals: {}", io::Error::from_raw_os_error(blocked));
     ensure!(file >= 0, "cannot wait for signals (signalfd): {}", io::Error::last_os_error());
-    // SAFETY: the call has just opened it, for nobody else.
+    // SAFETY: the call has just opened it, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 
@@ -131,41 +137,39 @@ impl Trace<'_> {
             if now != second.0 {
                 second = (now, Instant::now());
                 self.clock = Clock::now();
-            } else if second.1.elapsed() > STANDSTILL {
+            } else if second.1.elapsed() > CLOCK_TIMEOUT {
                 bail!(
                     "the tracker has ended, or stands still: its clock has not moved for {} seconds",
-                    STANDSTILL.as_secs()
+                    CLOCK_TIMEOUT.as_secs()
                 );
             }
             self.read(ring);
             if self.pending.is_empty() && self.is_done() {
                 return Ok(ExitCode::SUCCESS);
             }
-            let readable = if self.is_done() || self.pending.len() >= PENDING { -1 } else { ring.as_raw_fd() };
-            let output = if self.pending.is_empty() { 0 } else { libc::POLLOUT };
+            let has_room = !self.is_done() && self.pending.len() < PENDING;
+            let only = |wanted: bool, flags: PollFlags| if wanted { flags } else { PollFlags::empty() };
+            let stdout = io::stdout();
             let mut files = [
-                libc::pollfd { fd: signals.as_raw_fd(), events: libc::POLLIN, revents: 0 },
-                libc::pollfd { fd: libc::STDOUT_FILENO, events: output, revents: 0 },
-                libc::pollfd { fd: readable, events: libc::POLLIN, revents: 0 },
+                PollFd::new(signals, PollFlags::IN),
+                PollFd::new(&stdout, only(!self.pending.is_empty(), PollFlags::OUT)),
+                PollFd::new(ring, only(has_room, PollFlags::IN)),
             ];
-            let count = files.len() as libc::nfds_t;
-            // SAFETY: the array has so many elements and outlives the call.
-            let ready = unsafe { libc::poll(files.as_mut_ptr(), count, TICK.as_millis() as libc::c_int) };
-            if ready < 0 {
-                let error = io::Error::last_os_error();
-                ensure!(error.kind() == ErrorKind::Interrupted, "cannot wait for packets (poll): {error}");
-                continue;
+            match poll(&mut files, Some(&CHECK_INTERVAL)) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => bail!("cannot wait for packets (poll): {}", io::Error::from(error)),
             }
-            if files[0].revents != 0 {
+            let [signalled, output, _] = files.map(|file| file.revents());
+            if !signalled.is_empty() {
                 return Ok(output::exit_code(Ok(())));
             }
-            let there = files[1].revents;
-            if there & libc::POLLOUT != 0 {
+            if output.contains(PollFlags::OUT) {
                 if let Err(error) = self.write() {
                     return Ok(output::exit_code(Err(error)));
                 }
-            } else if there & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
-                // Nobody will read what is still to come.
+            } else if output.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
+                // The reader has gone.
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -175,7 +179,7 @@ impl Trace<'_> {
         self.options.count.is_some_and(|count| self.shown >= count)
     }
 
-    /// Reads what there is, as far as it is wanted.
+    /// Reads records from the ring buffer, and keeps the lines of those that are wanted.
     fn read(&mut self, ring: &mut RingBuf<MapData>) {
         while !self.is_done() && self.pending.len() < PENDING {
             let Some(item) = ring.next() else { break };
@@ -193,7 +197,7 @@ impl Trace<'_> {
     fn is_wanted(&self, traced: &Traced<'_>) -> bool {
         let source = traced.flow.map(|[source, _]| source.ip());
         let hashes = traced.request.map_or(&[][..], |request| request.info_hashes);
-        // What the program was told may have come a moment too late for it.
+        // The program may have sent some before it read which outcomes are wanted.
         wanted(&self.options.reason) & traced.outcome.bit() != 0
             && self.options.source.is_none_or(|wanted| source == Some(wanted))
             && self.options.info_hash.is_none_or(|wanted| hashes.contains(&wanted))
@@ -218,7 +222,7 @@ mod tests {
     #[test]
     fn traffic_of_others_is_shown_by_name_only() {
         let bit = |reason| Outcome::Refused(reason).bit();
-        for reason in OTHERS {
+        for reason in UNRELATED {
             assert_eq!(wanted(&[]) & bit(reason), 0, "{reason:?}");
             assert_eq!(wanted(&[Outcome::Refused(reason)]), bit(reason));
         }

@@ -18,14 +18,15 @@ pub struct TraceOptions {
     /// End after so many packets
     #[arg(long, value_name = "N", value_parser = count)]
     pub count: Option<u64>,
-    /// Only packets with one of these outcomes, such as connection_id_wrong or announce_ipv4 [default: all but not_ip, not_udp
-    /// and not_for_us, which are other people's traffic]
+    /// Only packets with one of these outcomes, such as connection_id_wrong or announce_ipv4
+    /// [default: all but not_ip, not_udp and not_for_us, which are other people's traffic]
     #[arg(long, value_name = "LABEL", num_args = 1.., value_delimiter = ',', value_parser = outcome)]
     pub reason: Vec<Outcome>,
     /// Only packets from this address
     #[arg(long, value_name = "ADDRESS", value_parser = source)]
     pub source: Option<IpAddr>,
-    /// Only announces and scrapes of this torrent; of a scrape, the first five info_hashes are looked at
+    /// Only announces and scrapes of this torrent; of a scrape, the first five info_hashes are
+    /// looked at
     #[arg(long, value_name = "HEX", value_parser = info_hash)]
     pub info_hash: Option<InfoHash>,
     /// The kernel's number of the tracker's XDP program, where several trackers run

@@ -3,7 +3,7 @@
 use super::{
     REQUEST_BYTES, is_fatal, packet_info,
     replies::Replies,
-    shorten::{Shortener, is_too_long},
+    shorten::{Shortener, Unsent, is_too_long},
     socket_address,
 };
 use crate::{service::Shutdown, store::Handle};
@@ -30,7 +30,6 @@ const CONTROL_BYTES: usize = 64;
 pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
     let mut batch = Batch::new();
     let mut replies = Replies::default();
-    let mut shortener = Shortener::default();
     while !shutdown.has_begun() {
         let received = match batch.receive(socket) {
             Ok(received) => received,
@@ -38,7 +37,8 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(error) => {
                 tracing::debug!("receiving UDP packets: {error}");
-                // Whatever it is (memory is short, the network is down), asking at once again would not help.
+                // Whatever it is (memory is short, the network is down), asking at once again would
+                // not help.
                 thread::sleep(Duration::from_millis(1));
                 continue;
             }
@@ -54,7 +54,7 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
                 replies.add(handle, packet, reply.start, reply.length);
             }
         }
-        batch.send(socket, &replies, handle, &mut shortener);
+        batch.send(socket, &replies, handle);
     }
     Ok(())
 }
@@ -64,8 +64,8 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
 #[derive(Clone, Copy)]
 struct Control([u8; CONTROL_BYTES]);
 
-/// The memory that packets of one batch are received into, and sent from: address and control data of a request are those of
-/// its reply.
+/// The memory that packets of one batch are received into, and sent from: address and control data
+/// of a request are those of its reply.
 struct Batch {
     requests: Box<[[u8; REQUEST_BYTES]; BATCH]>,
     lengths: [usize; BATCH],
@@ -75,6 +75,7 @@ struct Batch {
     control_lengths: [usize; BATCH],
     /// Whether a packet was sent to an address of this host alone.
     accepted: [bool; BATCH],
+    shortener: Shortener,
 }
 
 impl Batch {
@@ -87,6 +88,7 @@ impl Batch {
             controls: boxed_zeros(),
             control_lengths: [0; BATCH],
             accepted: [false; BATCH],
+            shortener: Shortener::default(),
         }
     }
 
@@ -105,7 +107,8 @@ impl Batch {
             header.msg_control = (&raw mut self.controls[packet]).cast();
             header.msg_controllen = CONTROL_BYTES as _;
         }
-        // SAFETY: every header points to memory of this batch, of the lengths given, that nothing else uses meanwhile.
+        // SAFETY: every header points to memory of this batch, of the lengths given, that nothing
+        // else uses meanwhile.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -138,7 +141,8 @@ impl Batch {
     /// The source address of a packet, as the kernel wrote it.
     fn name(&self, packet: usize) -> &[u8] {
         let name = (&raw const self.addresses[packet]).cast();
-        // SAFETY: an address is plain bytes, of which the kernel has written some, and the others are zero.
+        // SAFETY: an address is plain bytes, of which the kernel has written some, and the others
+        // are zero.
         unsafe { slice::from_raw_parts(name, size_of::<libc::sockaddr_storage>()) }
     }
 
@@ -147,7 +151,7 @@ impl Batch {
     }
 
     /// Sends the replies. One that cannot be sent is left out; the others still go.
-    fn send(&mut self, socket: &UdpSocket, replies: &Replies, handle: &Handle, shortener: &mut Shortener) {
+    fn send(&mut self, socket: &UdpSocket, replies: &Replies, handle: &Handle) {
         // SAFETY: as in `receive`.
         let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { mem::zeroed() };
         let mut packets = [0; BATCH];
@@ -161,7 +165,8 @@ impl Batch {
         let mut begin = 0;
         while begin < count {
             let rest = &mut headers[begin..count];
-            // SAFETY: every header points to memory of this batch or of `replies`, which the kernel only reads.
+            // SAFETY: every header points to memory of this batch or of `replies`, which the kernel
+            // only reads.
             let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0) };
             if let Ok(sent) = usize::try_from(sent) {
                 begin += sent.max(1);
@@ -174,7 +179,7 @@ impl Batch {
             // The first one failed.
             if is_too_long(&error) {
                 let reply = replies.get(begin).unwrap_or_default();
-                match self.send_shortened(socket, packets[begin], reply, handle, shortener) {
+                match self.send_shortened(socket, packets[begin], reply, handle) {
                     Ok(()) => {
                         begin += 1;
                         continue;
@@ -202,31 +207,28 @@ impl Batch {
     }
 
     /// Sends as much of the reply to a packet as fits the way.
-    fn send_shortened(
-        &mut self,
-        socket: &UdpSocket,
-        packet: usize,
-        reply: &[u8],
-        handle: &Handle,
-        shortener: &mut Shortener,
-    ) -> io::Result<()> {
+    fn send_shortened(&mut self, socket: &UdpSocket, packet: usize, reply: &[u8], handle: &Handle) -> io::Result<()> {
         let client = socket_address(self.name(packet)).ok_or(ErrorKind::InvalidInput)?;
         let control = &self.controls[packet].0[..self.control_lengths[packet]];
         let local = packet_info::destination(control).or_else(|| Some(socket.local_addr().ok()?.ip()));
-        shortener.send(handle, reply, client, local, |part| {
+        let mut shortener = mem::take(&mut self.shortener);
+        let result = shortener.send(handle, Unsent { reply, client, local }, |part| {
             let mut vector = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
             let header = self.header(packet, &raw mut vector);
-            // SAFETY: the header points to memory of this batch and to `part`, which the kernel only reads.
+            // SAFETY: the header points to memory of this batch and to `part`, which the kernel
+            // only reads.
             let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, 0) };
             if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-        })
+        });
+        self.shortener = shortener;
+        result
     }
 }
 
 /// Types for which all zero bytes are valid.
 ///
 /// # Safety
-/// As said.
+/// All zero bytes must be a valid value.
 unsafe trait Zeroable {}
 
 // SAFETY: bytes.

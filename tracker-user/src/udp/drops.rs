@@ -1,14 +1,16 @@
-//! Packets that the kernel dropped at the sockets: their receive buffers were full, or checksums wrong. The kernel counts
-//! them per socket and is asked when somebody wants to know, so that receiving costs nothing more.
+//! Packets that the kernel dropped at the sockets: their receive buffers were full, or checksums
+//! wrong. The kernel counts them per socket and is asked on demand, so that receiving costs nothing
+//! more.
 
+use crate::listen::socket_option;
 use std::{
     io,
     net::UdpSocket,
-    os::fd::AsRawFd as _,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-/// Place of the drops among the figures of `SO_MEMINFO` (`SK_MEMINFO_DROPS` of linux/sock_diag.h), and how many they are.
+/// Place of the drops among the figures of `SO_MEMINFO` (`SK_MEMINFO_DROPS` of linux/sock_diag.h),
+/// and how many they are.
 const DROPS: usize = 8;
 const FIGURES: usize = 9;
 
@@ -17,7 +19,7 @@ const FIGURES: usize = 9;
 pub struct Drops(Arc<Mutex<Vec<Watched>>>);
 
 struct Watched {
-    /// Whoever serves the socket keeps it; when that ends, it is closed.
+    /// Owned by the thread that serves it, and closed with that thread.
     socket: Weak<UdpSocket>,
     /// The kernel's counter when it was read last. It has 32 bits and begins anew at their end.
     last: u32,
@@ -55,19 +57,8 @@ impl Watched {
 
 /// The kernel's counter of one socket.
 fn drops(socket: &UdpSocket) -> io::Result<u32> {
-    let mut figures = [0_u32; FIGURES];
-    let mut length = size_of_val(&figures) as libc::socklen_t;
-    // SAFETY: both pointers are to places of the sizes said, which outlive the call.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            figures.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 { Ok(figures[DROPS]) } else { Err(io::Error::last_os_error()) }
+    let figures: [u32; FIGURES] = socket_option::get(socket, libc::SOL_SOCKET, libc::SO_MEMINFO)?;
+    Ok(figures[DROPS])
 }
 
 #[cfg(test)]

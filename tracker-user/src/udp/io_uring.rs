@@ -1,17 +1,18 @@
-//! A socket served through io_uring: the replies to what has arrived are sent, and the next packets received, in one system
-//! call, and the kernel is told once for all packets where they are to go.
+//! A socket served through io_uring: the replies to what has arrived are sent, and the next packets
+//! received, in one system call, and the kernel is told once for all packets where they are to go.
 //!
-//! One receive request stands all the time (multishot) and takes a buffer from a common [`ProvidedBuffers`] for each packet. A reply goes
-//! to the address that the kernel wrote there, so a buffer goes back when its reply has been sent. Sends never wait and are
-//! done with when the system call returns; one that fails is repeated by `sendto`, which waits for room.
+//! One receive request stays active (multishot) and takes a buffer from the common
+//! [`ProvidedBuffers`] for each packet. A reply goes to the address that the kernel wrote there, so
+//! a buffer goes back when its reply has been sent. Sends never wait, and are complete when the
+//! system call returns. A send that fails is repeated by `sendto`, which waits for room.
 //!
-//! This is for sockets that are bound to one address: where a packet says by which address it came, a system call per
-//! batch is no dearer.
+//! This is for sockets that are bound to one address. On a wildcard socket each packet carries its
+//! destination; there, one system call per batch costs no more.
 
 use super::{
-    PATIENCE, REQUEST_BYTES, is_fatal,
+    RECEIVE_TIMEOUT, REQUEST_BYTES, is_fatal,
     replies::Replies,
-    shorten::{Shortener, is_too_long},
+    shorten::{Shortener, Unsent, is_too_long},
     socket_address,
 };
 use crate::{service::Shutdown, store::Handle};
@@ -20,11 +21,12 @@ use ::io_uring::{
     types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec},
 };
 use anyhow::{Context as _, ensure};
+use memmap2::{MmapMut, MmapRaw};
 use std::{
     io, mem,
     net::UdpSocket,
     os::fd::AsRawFd as _,
-    ptr::{self, NonNull},
+    ptr::NonNull,
     slice,
     sync::atomic::{AtomicU16, Ordering},
     thread,
@@ -35,8 +37,9 @@ use tracker_common::bep15::datagram::respond;
 /// Buffers for requests: those being answered, and those that arrive meanwhile. A power of two.
 const BUFFERS: u16 = 256;
 
-/// Bytes of a buffer: what the kernel says about a packet, its source address, and the packet. An odd number of cache lines,
-/// so that the beginnings of all buffers do not compete for the same few places of the cache.
+/// Bytes of a buffer: what the kernel says about a packet, its source address, and the packet. An
+/// odd number of cache lines, so that the beginnings of all buffers do not compete for the same few
+/// places of the cache.
 const BUFFER_BYTES: usize = 64 * 33;
 const _: () = assert!(BUFFER_BYTES >= ABOUT_BYTES + size_of::<libc::sockaddr_in6>() + REQUEST_BYTES);
 
@@ -55,45 +58,36 @@ const SOCKET: Fixed = Fixed(0);
 const RECEIVE: u64 = u64::MAX;
 
 /// How long the requests of a ring may take to end when they are cancelled.
-const RELEASE_PATIENCE: Duration = Duration::from_millis(200);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The buffers, and the list by which they are given to the kernel.
 struct ProvidedBuffers {
     list: NonNull<BufRingEntry>,
     buffers: NonNull<u8>,
     tail: u16,
+    /// The memory of both. It is unmapped after the ring has released it, and no reference into it
+    /// is kept.
+    _memory: MmapRaw,
 }
 
 impl ProvidedBuffers {
     const BYTES: usize = LIST_BYTES + BUFFERS as usize * BUFFER_BYTES;
 
     fn new() -> io::Result<Self> {
-        // SAFETY: a new mapping at an address of the kernel's choosing touches no memory that is in use.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                Self::BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap returned address 0"))?;
+        let memory = MmapRaw::from(MmapMut::map_anon(Self::BYTES)?);
+        let start = NonNull::new(memory.as_mut_ptr()).ok_or_else(|| io::Error::other("memory at address 0"))?;
         // SAFETY: the mapping is longer than the list.
         let buffers = unsafe { start.add(LIST_BYTES) };
-        let mut buffers = Self { list: start.cast(), buffers, tail: 0 };
-        buffers.give_back(0..BUFFERS);
-        Ok(buffers)
+        let mut provided = Self { list: start.cast(), buffers, tail: 0, _memory: memory };
+        provided.give_back(0..BUFFERS);
+        Ok(provided)
     }
 
     /// Gives buffers to the kernel.
     fn give_back(&mut self, numbers: impl Iterator<Item = u16>) {
         for number in numbers {
-            // SAFETY: the list has `BUFFERS` entries, zero or written here; the kernel reads none from the tail on.
+            // SAFETY: the list has `BUFFERS` entries, zero or written here; the kernel reads none
+            // from the tail on.
             let entry = unsafe { self.list.add(usize::from(self.tail % BUFFERS)).as_mut() };
             entry.set_addr(self.buffer(number).as_ptr().expose_provenance() as u64);
             entry.set_len(BUFFER_BYTES as u32);
@@ -118,19 +112,13 @@ impl ProvidedBuffers {
     }
 }
 
-impl Drop for ProvidedBuffers {
-    fn drop(&mut self) {
-        // SAFETY: this very mapping was made in `new`; no reference into it is kept, and the kernel has been told to let go.
-        unsafe { libc::munmap(self.list.as_ptr().cast(), Self::BYTES) };
-    }
-}
-
 /// A ring for one socket, and one thread: the one that makes it.
 pub struct UringSocket<'a> {
     socket: &'a UdpSocket,
     ring: IoUring,
     buffers: ProvidedBuffers,
-    /// Says how much room there is for a source address; the kernel reads it when the receive request begins.
+    /// Says how much room there is for a source address; the kernel reads it when the receive
+    /// request begins.
     header: Box<libc::msghdr>,
     /// Requests that have arrived: number of the buffer, and how much of it was written.
     arrived: Vec<(u16, usize)>,
@@ -153,7 +141,8 @@ impl<'a> UringSocket<'a> {
         let submitter = ring.submitter();
         let mut probe = Probe::new();
         submitter.register_probe(&mut probe).context("cannot ask for the operations of io_uring")?;
-        // Sends to an address came with Linux 6.2, and nothing says so; this operation came with 6.7.
+        // Sends to an address came with Linux 6.2, and nothing says so; this operation came with
+        // 6.7.
         ensure!(probe.is_supported(opcode::FutexWait::CODE), "io_uring is used from Linux 6.7 on");
         submitter.register_files(&[socket.as_raw_fd()]).context("cannot register the socket")?;
         let buffers = ProvidedBuffers::new().context("no memory for buffers")?;
@@ -181,9 +170,9 @@ impl<'a> UringSocket<'a> {
     /// # Errors
     /// When the socket or the ring cannot be used any more.
     pub fn serve(mut self, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
-        let patience = Timespec::from(PATIENCE);
+        let timeout = Timespec::from(RECEIVE_TIMEOUT);
         while !shutdown.has_begun() {
-            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
             if let Err(error) = waited
                 && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
             {
@@ -201,7 +190,7 @@ impl<'a> UringSocket<'a> {
         Ok(())
     }
 
-    /// Pauses after an error that may pass.
+    /// Pauses after an error that may be temporary.
     fn rest(&self, error: io::Error) -> io::Result<()> {
         if is_fatal(&error) {
             return Err(error);
@@ -211,7 +200,7 @@ impl<'a> UringSocket<'a> {
         Ok(())
     }
 
-    /// Sees what has arrived, and what could not be sent.
+    /// Collects the requests that have arrived, and repeats sends that have failed.
     fn complete(&mut self, handle: &Handle) -> io::Result<()> {
         let mut again = false;
         loop {
@@ -242,7 +231,8 @@ impl<'a> UringSocket<'a> {
     fn answer(&mut self, handle: &Handle) {
         self.replies.clear();
         for (index, &(number, length)) in self.answered.iter().enumerate() {
-            // SAFETY: the kernel has written that much of the buffer, which is its own again only when it is given back.
+            // SAFETY: the kernel has written that much of the buffer, which is its own again only
+            // when it is given back.
             let bytes = unsafe { slice::from_raw_parts(self.buffers.buffer(number).as_ptr(), length) };
             let Ok(message) = RecvMsgOut::parse(bytes, &self.header) else { continue };
             let Some(source) = socket_address(message.name_data()) else { continue };
@@ -260,20 +250,23 @@ impl<'a> UringSocket<'a> {
                 .build()
                 .flags(squeue::Flags::SKIP_SUCCESS)
                 .user_data(index as u64);
-            // SAFETY: the reply and its buffer are left alone until the send is done with, in the next system call.
+            // SAFETY: the reply and its buffer are left alone until the send is done with, in the
+            // next system call.
             let pushed = unsafe { submission.push(&send) };
             // There is room for twice as many as there are buffers.
             debug_assert!(pushed.is_ok(), "a reply too many");
         }
     }
 
-    /// Sends a reply whose send has failed: now waiting for room, and no more of it than fits the way.
+    /// Repeats a send that has failed: it waits for room now, and sends no more of the reply than
+    /// fits the path.
     fn send_again(&mut self, handle: &Handle, index: u64, error: io::Error) -> io::Result<()> {
         let Some((index, reply)) = self.replies.iter().find(|&(of, _)| of as u64 == index) else { return Ok(()) };
         let (number, _) = self.answered[index];
         let (name, length) = (self.buffers.name(number), self.header.msg_namelen);
         let send = |part: &[u8]| {
-            // SAFETY: the address is where it was when the send was made, and the kernel only reads it and the reply.
+            // SAFETY: the address is where it was when the send was made, and the kernel only reads
+            // it and the reply.
             let sent =
                 unsafe { libc::sendto(self.socket.as_raw_fd(), part.as_ptr().cast(), part.len(), 0, name, length) };
             if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -286,11 +279,12 @@ impl<'a> UringSocket<'a> {
                 result => return result,
             }
         };
-        // SAFETY: the buffer holds an address of that length, and nothing else uses it until it is given back.
+        // SAFETY: the buffer holds an address of that length, and nothing else uses it until it is
+        // given back.
         let name = unsafe { slice::from_raw_parts(name.cast::<u8>(), length as usize) };
         let client = socket_address(name).ok_or(error)?;
         let local = self.socket.local_addr()?.ip();
-        self.shortener.send(handle, reply, client, Some(local), send)
+        self.shortener.send(handle, Unsent { reply, client, local: Some(local) }, send)
     }
 
     /// Lets the kernel receive from now on.
@@ -303,8 +297,9 @@ impl<'a> UringSocket<'a> {
 }
 
 impl UringSocket<'_> {
-    /// Makes the kernel let go of the buffers and of the socket. It closes a ring when it finds the time, which may be long
-    /// after the end of this process, and until then the port would be taken.
+    /// Makes the kernel release the buffers and the socket. By itself the kernel closes a ring at
+    /// some later time, maybe long after the end of this process, and the port would be taken until
+    /// then.
     fn release(&mut self) -> io::Result<()> {
         // Nothing may begin after everything has been cancelled.
         self.ring.submit()?;
@@ -313,15 +308,16 @@ impl UringSocket<'_> {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
             Err(_) | Ok(()) => {}
         }
-        // Requests that are cancelled hold the socket until this thread has looked at what has become of them.
+        // Requests that are cancelled hold the socket until this thread has looked at what has
+        // become of them.
         let begun = Instant::now();
-        let patience = Timespec::from(RELEASE_PATIENCE);
-        while begun.elapsed() < RELEASE_PATIENCE {
+        let timeout = Timespec::from(RELEASE_TIMEOUT);
+        while begun.elapsed() < RELEASE_TIMEOUT {
             let ended = |entry: cqueue::Entry| entry.user_data() == RECEIVE && !cqueue::more(entry.flags());
             if self.ring.completion().any(ended) {
                 break;
             }
-            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience));
+            let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
             if let Err(error) = waited
                 && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR))
             {

@@ -1,9 +1,10 @@
-//! The daemon's UDP sockets: they answer what the XDP program passes on or cannot see, with the same code
-//! ([`tracker_common::datagram`]), and everything when there is no XDP program.
+//! The daemon's UDP sockets: they answer what the XDP program passes on or cannot see, with the
+//! same code ([`tracker_common::bep15::datagram`]), and everything when there is no XDP program.
 //!
-//! Every listening address has one socket and one thread per core (`SO_REUSEPORT`: the kernel spreads the clients over them).
-//! A thread receives, answers and sends in batches, and shares nothing with others but the store: through io_uring where the
-//! system offers it and the socket has one address (module `io_uring`), else in batches of [`BATCH`] packets with two system calls
+//! Every listening address has one socket and one thread per core (`SO_REUSEPORT`: the kernel
+//! spreads the clients over them). A thread receives, answers and sends in batches, and shares
+//! nothing with others but the store: through io_uring where the system offers it and the socket
+//! has one address (module `io_uring`), else in batches of [`BATCH`] packets with two system calls
 //! each. Replies leave from the address that was asked, also on a wildcard socket (`IP_PKTINFO`).
 
 mod batch;
@@ -35,12 +36,12 @@ pub use batch::BATCH;
 pub use drops::Drops;
 pub use socket::Udp;
 
-/// Room for a request. The longest that is read to its end, a scrape of 74 torrents, has 1496 bytes; what follows is not
-/// looked at.
+/// Room for a request. The longest that is read to its end, a scrape of 74 torrents, has 1496
+/// bytes; what follows is not read.
 const REQUEST_BYTES: usize = 2048;
 
-/// How long a thread waits for packets, and so for the end.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// How long a thread waits for packets before it checks whether it is to end.
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A UDP listening address with its sockets.
 pub struct Listener {
@@ -65,10 +66,8 @@ pub fn bind_all(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Li
 }
 
 /// The same for one address.
-///
-/// # Errors
-/// As for [`listen::bind_all`].
-pub fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
+#[cfg(test)]
+pub(crate) fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
     let bound = bind_all(&[Endpoint { address, optional: false }], threads)?;
     bound.into_iter().next().with_context(|| format!("UDP {address} was not bound"))
 }
@@ -128,8 +127,8 @@ fn uring(socket: &UdpSocket) -> Option<UringSocket<'_>> {
         .ok()
 }
 
-/// Reads a socket address as the kernel writes it. Port and address are in network byte order. The scope of an IPv6
-/// address is kept: link-local ones need it.
+/// Reads a socket address as the kernel writes it. Port and address are in network byte order. The
+/// scope of an IPv6 address is kept: link-local ones need it.
 fn socket_address(name: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(*name.first_chunk()?);
     let port = u16::from_be_bytes(*name.get(mem::offset_of!(libc::sockaddr_in, sin_port)..)?.first_chunk()?);
@@ -153,7 +152,8 @@ fn is_fatal(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL))
 }
 
-/// Says it when the system does not grant the sockets all the buffer that they ask for: small ones lose packets in bursts.
+/// Says it when the system does not grant the sockets all the buffer that they ask for: small ones
+/// lose packets in bursts.
 pub fn warn_of_small_buffers(listeners: &[Listener]) {
     let Some(socket) = listeners.first().and_then(|listener| listener.sockets.first()) else { return };
     // The kernel says twice what it was asked for: bookkeeping included.

@@ -1,5 +1,5 @@
-//! The control message of a packet (`IP_PKTINFO`, `IPV6_PKTINFO`): to which address it was sent, and by which interface it
-//! came. It is sent with the reply, which then leaves from that address.
+//! The control message of a packet (`IP_PKTINFO`, `IPV6_PKTINFO`): to which address it was sent,
+//! and by which interface it came. It is sent with the reply, which then leaves from that address.
 
 use std::{
     mem,
@@ -12,7 +12,8 @@ enum PacketInfo {
     V4 {
         /// The destination of the packet.
         destination: Ipv4Addr,
-        /// The address that a reply leaves from: the destination, if that is an address of this host alone.
+        /// The address that a reply leaves from: the destination, if that is an address of this
+        /// host alone.
         local: Ipv4Addr,
         /// Where in the control message the interface's number is.
         interface_at: usize,
@@ -57,27 +58,28 @@ fn parse(control: &[u8]) -> Option<PacketInfo> {
     }
 }
 
-/// Whether a packet was sent to an address that this host has for itself. Its control message becomes fit to be sent with
-/// the reply: from that address, but by whatever interface the routes say.
+/// Whether a packet was sent to a unicast address of this host. Its control message is changed so
+/// that it can be sent with the reply: from that address, but by the interface that the routes say.
 ///
-/// A broadcast or multicast reaches every socket of a wildcard, on every host of a network: to answer it would multiply what
-/// a forged sender sends.
+/// A broadcast or multicast reaches every wildcard socket on every host of a network. Answering it
+/// would multiply packets with a forged source.
 pub fn accept(control: &mut [u8]) -> bool {
     let (own, interface_at) = match parse(control) {
-        // The kernel looked up a route for the packet: where that is not one to this host alone, it names another address to
-        // answer from. It names none if it kept no route; then the address itself has to do.
+        // The kernel has looked up a route for the packet. If the route is not one to this host
+        // alone, `local` is another address, to answer from. If the kernel kept no route, `local`
+        // is unspecified, and only the address itself can be checked.
         Some(PacketInfo::V4 { destination, local, interface_at }) => {
             let unrouted = local.is_unspecified() && !destination.is_multicast() && !destination.is_broadcast();
             (local == destination || unrouted, interface_at)
         }
         Some(PacketInfo::V6 { destination, interface_at }) => {
             if destination.is_unicast_link_local() {
-                // Such an address means nothing without its interface.
+                // A link-local address means nothing without its interface.
                 return true;
             }
             (!destination.is_multicast(), interface_at)
         }
-        // A socket of one address, and a unicast one, gets nothing else.
+        // A socket of one unicast address, which gets no other packets.
         None => return true,
     };
     if let Some(number) = control.get_mut(interface_at..interface_at + 4) {

@@ -6,7 +6,8 @@ use crate::store::Handle;
 #[derive(Default)]
 pub struct Replies {
     pub(super) bytes: Vec<u8>,
-    /// Number of the packet answered, and where its reply begins; it ends where the next one begins.
+    /// Number of the packet answered, and where its reply begins; it ends where the next one
+    /// begins.
     pub(super) starts: Vec<(usize, usize)>,
 }
 
@@ -17,7 +18,7 @@ impl Replies {
         self.starts.clear();
     }
 
-    /// Adds the reply to a packet, which lies in the working space of `handle`.
+    /// Adds the reply to a packet, which lies in the scratch space of `handle`.
     pub fn add(&mut self, handle: &Handle, packet: usize, start: u32, length: u32) {
         let begin = self.bytes.len();
         if handle.copy_out(start, length, &mut self.bytes) {

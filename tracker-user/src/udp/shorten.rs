@@ -1,16 +1,17 @@
-//! Replies that are too long for the way to their client.
+//! Replies that are too long for the path to their client.
 //!
-//! No reply is sent in fragments: many networks lose them. The kernel refuses a reply that is longer than the MTU of the
-//! interface, of the route or of the path as routers have reported it (`EMSGSIZE`). Such a reply is cut to as many peers, or
-//! torrents of a scrape, as fit, and sent again.
+//! No reply is sent in fragments: many networks lose them. The kernel refuses a reply that is
+//! longer than the MTU of the interface, of the route or of the path as routers have reported it
+//! (`EMSGSIZE`). Such a reply is cut to as many peers, or torrents of a scrape, as fit, and sent
+//! again.
 
 use crate::store::Handle;
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::AsRawFd as _,
     time::{Duration, Instant},
 };
 use tracker_common::{
@@ -22,10 +23,11 @@ use tracker_common::{
 /// Destinations whose MTU is remembered.
 const DESTINATIONS: usize = 1024;
 
-/// For how long.
+/// How long it is remembered.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// What every way carries, and before that, over IPv4, what nearly every way carries (RFC 791, RFC 8200).
+/// What every path carries, and before that, over IPv4, what nearly every path carries (RFC 791,
+/// RFC 8200), in bytes.
 const MINIMA_V4: [usize; 2] = [576, 68];
 const MINIMUM_V6: usize = 1280;
 
@@ -35,32 +37,42 @@ pub struct Shortener {
     known: HashMap<IpAddr, (usize, Instant)>,
 }
 
+/// A reply that the kernel has refused as too long.
+#[derive(Clone, Copy)]
+pub struct Unsent<'a> {
+    /// The whole reply.
+    pub reply: &'a [u8],
+    /// The client that it is for.
+    pub client: SocketAddr,
+    /// The address that it leaves from, if that is known.
+    pub local: Option<IpAddr>,
+}
+
 /// Whether the kernel refused a packet because it is too long.
 pub fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMSGSIZE)
 }
 
 impl Shortener {
-    /// Sends the beginning of a reply that was refused as too long: as much of it as fits the way from `local` (if that is
-    /// known) to `client`. `send` sends what it is given.
+    /// Sends the beginning of a reply that was refused as too long: as much of it as fits the path
+    /// to the client. `send` sends what it is given.
     ///
     /// # Errors
     /// Those of `send`; `EMSGSIZE` if nothing that makes sense is short enough.
     pub fn send(
         &mut self,
         handle: &Handle,
-        reply: &[u8],
-        client: SocketAddr,
-        local: Option<IpAddr>,
+        unsent: Unsent<'_>,
         mut send: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
+        let Unsent { reply, client, local } = unsent;
         let ipv4 = client.is_ipv4();
         let headers = if ipv4 { 20 + 8 } else { 40 + 8 };
         let remembered = self.remembered(client.ip());
         let minima = if ipv4 { &MINIMA_V4[..] } else { &[MINIMUM_V6] };
         let asked = std::iter::once_with(|| path_mtu(local, client).ok()).flatten();
         let mut length = reply.len();
-        // Counted before it is sent: whoever has the reply finds it counted.
+        // Counted before it is sent: a client that has the reply finds it counted.
         handle.event(Event::RepliesShortened);
         for mtu in remembered.into_iter().chain(asked).chain(minima.iter().copied()) {
             let Some(shorter) = cut(reply, mtu.saturating_sub(headers), ipv4).filter(|shorter| *shorter < length)
@@ -115,7 +127,7 @@ fn cut(reply: &[u8], room: usize, ipv4: bool) -> Option<usize> {
     Some(head + room.checked_sub(head)? / element * element)
 }
 
-/// Sets right what was counted when a reply was made that is now shorter by `bytes`.
+/// Corrects the counters of a reply that is now shorter by `bytes`.
 fn count_less(handle: &Handle, reply: &[u8], bytes: usize, ipv4: bool) {
     // Counters are added to modulo 2^64.
     let less = |counter, by: usize| handle.count(Counter::Event(counter), (by as u64).wrapping_neg());
@@ -125,12 +137,12 @@ fn count_less(handle: &Handle, reply: &[u8], bytes: usize, ipv4: bool) {
     }
 }
 
-/// What the kernel thinks a packet may have at most on the way from `local` to `client`, in bytes, IP header included. It looks
-/// that up for a socket of its own, which sends nothing.
+/// The path MTU from `local` to `client` in bytes, IP header included, as far as the kernel knows.
+/// It is looked up for a new socket, which sends nothing.
 fn path_mtu(local: Option<IpAddr>, client: SocketAddr) -> io::Result<usize> {
     let socket = Socket::new(Domain::for_address(client), Type::DGRAM, Some(Protocol::UDP))?;
     if let Some(local) = local {
-        // The route may depend on it; if it is link-local, the client's address says the interface.
+        // The route may depend on it. If it is link-local, the client's address has the interface.
         let scope = if let SocketAddr::V6(client) = client { client.scope_id() } else { 0 };
         let mut local = SocketAddr::new(local, 0);
         if let SocketAddr::V6(local) = &mut local {
@@ -139,16 +151,8 @@ fn path_mtu(local: Option<IpAddr>, client: SocketAddr) -> io::Result<usize> {
         socket.bind(&local.into())?;
     }
     socket.connect(&client.into())?;
-    let (level, option) =
-        if client.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
-    let mut mtu: libc::c_int = 0;
-    let mut length = size_of_val(&mtu) as libc::socklen_t;
-    // SAFETY: both pointers are to places of the sizes said, which outlive the call.
-    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut mtu).cast(), &raw mut length) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    usize::try_from(mtu).map_err(io::Error::other)
+    let mtu = if client.is_ipv4() { sockopt::ip_mtu(&socket)? } else { sockopt::ipv6_mtu(&socket)? };
+    Ok(mtu as usize)
 }
 
 #[cfg(test)]
@@ -156,7 +160,7 @@ mod tests {
     use super::*;
     use crate::store::{
         CounterSet, Store,
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
     };
     use std::sync::Arc;
 
@@ -194,12 +198,13 @@ mod tests {
         }
     }
 
-    /// What is sent where packets of more than `limit` bytes are refused, and how often that is tried.
+    /// What is sent where packets of more than `limit` bytes are refused, and how often that is
+    /// tried.
     fn sent(shortener: &mut Shortener, handle: &Handle, reply: &[u8], limit: usize) -> (Option<usize>, u32) {
         let mut tries = 0;
         let mut length = None;
         let client = "127.0.0.1:1".parse().expect("an address");
-        let result = shortener.send(handle, reply, client, None, |part| {
+        let result = shortener.send(handle, Unsent { reply, client, local: None }, |part| {
             tries += 1;
             if part.len() + 28 > limit {
                 return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
@@ -213,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_fits_every_way_is_tried_when_the_kernel_knows_no_better() {
-        let sizes = Sizes::new(&Limits { torrents: 1, peers_v4: 1, peers_v6: 1 }).expect("small");
+        let sizes = Sizes::new(&Capacity { torrents: 1, peers_v4: 1, peers_v6: 1 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         let handle = store.handle(CounterSet::Udp);
         let mut shortener = Shortener::default();

@@ -1,12 +1,13 @@
 //! How a UDP socket is set up.
 
-use super::PATIENCE;
-use crate::listen::Transport;
+use super::RECEIVE_TIMEOUT;
+use crate::listen::{Transport, socket_option};
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Protocol, Socket, Type};
-use std::{io, net::SocketAddr, os::fd::AsRawFd as _};
+use std::{io, net::SocketAddr};
 
-/// What a burst may pile up while a thread is not running. The kernel grants what `net.core.rmem_max` allows, unless the
-/// process may do as it likes.
+/// Bytes for a burst that arrives while a thread is not running. The kernel grants what
+/// `net.core.rmem_max` allows, unless the process has CAP_NET_ADMIN.
 pub const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// UDP sockets, as [`bind_all`](crate::listen::bind_all) needs to know them.
@@ -19,47 +20,36 @@ impl Transport for Udp {
 
     fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         if address.ip().is_unspecified() {
-            // Otherwise only one address can have been asked, and no packet need say which.
+            // On other sockets there is only one address that packets can have been sent to.
             let (level, option) = match address {
                 SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
                 SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
             };
-            set(socket, level, option, 1)?;
+            socket_option::set(socket, level, option, 1)?;
         }
-        // What does not fit the way is refused by the kernel, and shortened (module `shorten`).
+        // The kernel refuses a reply that does not fit the path; it is shortened (module
+        // `shorten`).
         if address.is_ipv6() {
-            // A flow label is computed anew for every packet (SipHash); the XDP program's replies have none either.
-            set(socket, libc::IPPROTO_IPV6, libc::IPV6_AUTOFLOWLABEL, 0)?;
-            set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)?;
+            // A flow label is computed anew for every packet (SipHash); the XDP program's replies
+            // have none either.
+            socket_option::set(socket, libc::IPPROTO_IPV6, libc::IPV6_AUTOFLOWLABEL, 0)?;
+            sockopt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DO)?;
         } else {
-            // "Don't fragment", as in the XDP program's replies. A packet that nobody may fragment needs no identification
-            // number, and drawing one is among the dearest things that the kernel does for a small packet.
-            set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?;
+            // "Don't fragment", as in the XDP program's replies. A packet that may not be
+            // fragmented needs no identification number, and drawing one is among the dearest
+            // things that the kernel does for a small packet.
+            sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DO)?;
         }
         // Without the right to exceed the system's limit, ask for as much as it allows.
-        if set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER as libc::c_int).is_err() {
+        if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
         // A send waits for room in the interface's queue, but not for ever.
-        socket.set_write_timeout(Some(PATIENCE))
+        socket.set_write_timeout(Some(RECEIVE_TIMEOUT))
     }
 
     fn begin(_: &Socket) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the pointer and the length are those of `value`, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -5,7 +5,7 @@ use crate::{
     listen,
     store::{
         clock, keys,
-        sizes::{Limits, Sizes},
+        sizes::{Capacity, Sizes},
     },
 };
 use std::net::Ipv6Addr;
@@ -20,7 +20,7 @@ struct Served {
 impl Served {
     /// `None` if the host lacks the address family.
     fn new(address: &str) -> Option<Self> {
-        let sizes = Sizes::new(&Limits { torrents: 100, peers_v4: 100, peers_v6: 100 }).expect("small");
+        let sizes = Sizes::new(&Capacity { torrents: 100, peers_v4: 100, peers_v6: 100 }).expect("small");
         let store = Arc::new(Store::anonymous(&sizes).expect("small"));
         keys::set(&store, None).expect("random numbers");
         clock::set(store.settings(), 60_000_000);
@@ -65,7 +65,8 @@ fn reply_leaves_from_the_address_that_was_asked() {
 
 #[test]
 fn every_packet_of_a_burst_is_answered_and_rubbish_is_not() {
-    // Sockets of one address are served through io_uring, where there is one, the others by system calls.
+    // Sockets of one address are served through io_uring, where there is one, the others by system
+    // calls.
     for (listen, asked) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), ("[::1]:0", "[::1]")] {
         let Some(served) = Served::new(listen) else { continue };
         let client = served.client(asked);

@@ -17,13 +17,13 @@ pub(super) struct Attachment {
     pub link: Link,
     /// Where the kernel says that it runs.
     pub mode: AttachedMode,
-    /// Why it is not a better mode, or what is wrong with it, for people.
+    /// Why a better mode was not possible, or what is wrong with this one, for people.
     pub note: Option<String>,
     /// The other end of the veth pair when the mode was chosen.
     pub other_end: OtherEnd,
 }
 
-/// What has come of an attempt that was no error.
+/// The result of an attempt that was no error.
 #[derive(Debug)]
 pub(super) enum Attempt {
     /// The program runs.
@@ -32,7 +32,7 @@ pub(super) enum Attempt {
     Unfit(String),
 }
 
-/// What may be done.
+/// What the operator allows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Permission {
     /// The modes to try.
@@ -62,11 +62,12 @@ pub(super) fn foreign(loaded: &Loaded, interface: &Interface) -> Vec<AttachedPro
 
 /// Attaches the program to an interface that it is not on.
 ///
-/// In mode auto an interface that takes the program in no mode is not an error: the sockets answer there. One that has
-/// somebody else's program always is, unless it may be taken off.
+/// In mode auto an interface that takes the program in no mode is not an error: the sockets answer
+/// there.
 ///
 /// # Errors
-/// As said, or when the mode asked for does not work.
+/// When another program is on the interface and may not be taken off, or when the mode asked for
+/// does not work.
 pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permission) -> anyhow::Result<Attempt> {
     check_ethernet(interface)?;
     let name = &interface.name;
@@ -80,7 +81,7 @@ pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permiss
     }
     let other_end = OtherEnd::of(interface);
     let modes: &[AttachedMode] = match permission.mode {
-        XdpMode::Auto if other_end.swallows() => &[AttachedMode::Generic],
+        XdpMode::Auto if other_end.loses_replies() => &[AttachedMode::Generic],
         XdpMode::Auto => &[AttachedMode::Native, AttachedMode::Generic],
         XdpMode::Native => &[AttachedMode::Native],
         XdpMode::Generic => &[AttachedMode::Generic],

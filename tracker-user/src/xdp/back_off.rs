@@ -1,4 +1,4 @@
-//! When to try again: soon at first, and less and less often if it does not last.
+//! When to try again: soon at first, then less and less often, as long as attempts fail.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// After having held for so long, the next failure is a first one again.
+/// What has worked for this long starts from the first wait when it fails next.
 const CALM: Duration = Duration::from_secs(600);
 
 /// Waits that double.
@@ -22,7 +22,7 @@ impl BackOff {
     /// Nothing has failed.
     pub const NONE: Self = Self { next: FIRST, not_before: None };
 
-    /// It has failed `now`. Returns the wait until the next attempt.
+    /// An attempt has failed at `now`. Returns the wait until the next attempt.
     pub fn failed(&mut self, now: Instant) -> Duration {
         let wait = self.next;
         self.not_before = Some(now + wait);
@@ -30,7 +30,7 @@ impl BackOff {
         wait
     }
 
-    /// The same for what had worked since `since`.
+    /// What has worked since `since` has failed at `now`. Returns the wait until the next attempt.
     pub fn lost(&mut self, since: Instant, now: Instant) -> Duration {
         if now.saturating_duration_since(since) >= CALM {
             *self = Self::NONE;

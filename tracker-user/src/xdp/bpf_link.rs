@@ -1,8 +1,8 @@
 //! BPF links: what holds an XDP program on an interface.
 //!
-//! The kernel never lets a link take the place of a program that is there already, and takes the program off the interface when
-//! the process that holds the link ends, however it ends. A program that somebody else holds by a link cannot be replaced
-//! either, so for `--force` that link has to be cut.
+//! The kernel never lets a link take the place of a program that is there already, and takes the
+//! program off the interface when the process that holds the link ends, however it ends. A program
+//! that another process holds by a link cannot be replaced either, so `--force` cuts that link.
 
 use super::netlink::{self, AttachedMode, Interface};
 use anyhow::Context as _;
@@ -34,12 +34,12 @@ impl Link {
         let mut attributes =
             Create { program: program.as_raw_fd() as u32, interface, attach_type: ATTACH_TYPE_XDP, flags: mode.flag() };
         let file = bpf(BPF_LINK_CREATE, &mut attributes)?;
-        // SAFETY: the kernel just made this descriptor, for nobody else.
+        // SAFETY: the kernel just made this descriptor, and nothing else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(file) }))
     }
 
-    /// The number of the interface that the program is on; 0 if the interface is gone or somebody has cut the link. An
-    /// interface that was moved to another network namespace has its number there.
+    /// The number of the interface that the program is on; 0 if the interface is gone or the link
+    /// was cut. An interface that was moved to another network namespace has its number there.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -50,8 +50,8 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Closing the file would do, but the kernel may put that off until later, and another program may be attached next. An
-        // error says that the link holds nothing any more.
+        // Closing the file detaches the program as well, but maybe later, and another program may
+        // be attached next. An error means that the link holds nothing any more.
         let _ = detach(&self.0);
     }
 }
@@ -61,7 +61,8 @@ impl Drop for Link {
 /// # Errors
 /// When the kernel refuses.
 pub fn detach_all(interface: &Interface) -> anyhow::Result<()> {
-    // Links that vanish meanwhile, or that cannot be looked at, show in what is left.
+    // A link that vanishes meanwhile needs no cut. One that cannot be read leaves its program,
+    // which is found below.
     let links: Vec<_> = loaded_links()
         .flatten()
         .filter(|link| matches!(link.link_type(), Ok(LinkType::Xdp)))
@@ -84,7 +85,7 @@ pub fn detach_all(interface: &Interface) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a command of bpf(2) takes; the kernel takes what is missing at the end for zeros.
+/// Attributes of a command of bpf(2). The kernel takes missing ones at the end for zeros.
 #[repr(C)]
 struct One {
     value: u32,
@@ -118,14 +119,15 @@ struct LinkInformation {
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the pointer and the length are those of `attributes`, which outlives the call, as does what it points to.
+    // SAFETY: the pointer and the length are those of `attributes`, which outlives the call, as
+    // does what it points to.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, (&raw mut *attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }
 
 fn open(id: u32) -> io::Result<OwnedFd> {
     let file = bpf(BPF_LINK_GET_FD_BY_ID, &mut One { value: id })?;
-    // SAFETY: the kernel just made this descriptor, for nobody else.
+    // SAFETY: the kernel just made this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(file) })
 }
 

@@ -1,9 +1,9 @@
-//! Which addresses and interfaces the XDP program answers for: written into the settings record at the start and whenever
-//! they change.
+//! Which addresses and interfaces the XDP program answers for: written into the settings record at
+//! the start and whenever they change.
 //!
-//! An explicit `--udp` address stands for itself, once packets to it are for this host. A wildcard stands for every address of
-//! its family on the interfaces that the program is attached to, and on VLAN interfaces upon them. Requests to other addresses
-//! go to the sockets.
+//! A named `--udp` address is one of them, once packets to it are for this host. A wildcard stands
+//! for all addresses of its family on the interfaces that the program is attached to, and on VLAN
+//! interfaces upon them. Requests to other addresses go to the sockets.
 
 use super::{
     netlink::{self, Interface, LocalAddress},
@@ -15,7 +15,7 @@ use tracker_common::{
     store::family::{V4, V6},
 };
 
-/// What the kernel says, and what the operator wants.
+/// What the kernel says of interfaces and addresses, and what the operator wants.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
     /// All interfaces.
@@ -32,7 +32,7 @@ pub struct Surroundings<'a> {
     pub is_local: &'a dyn Fn(IpAddr) -> bool,
 }
 
-/// What the XDP program is told, and what the operator should know of it.
+/// What the XDP program answers for, and what the operator should know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Destinations {
     /// Interface numbers, MAC addresses, and MTUs in bytes.
@@ -41,21 +41,23 @@ pub struct Destinations {
     pub listeners: Vec<SocketAddr>,
     /// Addresses that were named but that this host does not have, or not yet.
     pub absent: Vec<SocketAddr>,
-    /// VLAN interfaces whose addresses are left to the sockets, with the interfaces whose cards take the tags off.
+    /// VLAN interfaces whose addresses are left to the sockets, with the interfaces whose cards
+    /// take the tags off.
     pub untagged: Vec<(String, String)>,
 }
 
 impl Destinations {
-    /// What to serve.
+    /// The destinations in these surroundings.
     #[must_use]
     pub fn new(surroundings: Surroundings<'_>) -> Self {
         let Surroundings { interfaces, addresses, attached, listen, takes_tags_off, is_local } = surroundings;
-        // VLAN interfaces upon ours, with what they sit on.
+        // VLAN interfaces upon attached interfaces, with the numbers of those.
         let vlans: Vec<_> = interfaces
             .iter()
             .filter_map(|vlan| Some((vlan, vlan.vlan_of.filter(|lower| attached.contains(lower))?)))
             .collect();
-        // The program would answer without the tag that it never saw, and the answer would be lost.
+        // Where the card takes the tag off, the program would answer without it, and the answer
+        // would be lost.
         let (untagged, tagged): (Vec<_>, Vec<_>) = vlans.into_iter().partition(|(_, lower)| takes_tags_off(*lower));
         let on_attached = |index: u32| attached.contains(&index) || tagged.iter().any(|(vlan, _)| vlan.index == index);
         let on_untagged = |index: u32| untagged.iter().any(|(vlan, _)| vlan.index == index);
@@ -79,7 +81,7 @@ impl Destinations {
                 add(listen.ip(), listen.port());
             }
         }
-        // Addresses that are valid on one link only come last: there is room for a limited number.
+        // Link-local addresses come last, because the number of addresses is limited.
         for link_local in [false, true] {
             for listen in listen.iter().filter(|listen| listen.ip().is_unspecified()) {
                 for local in addresses {
@@ -116,10 +118,10 @@ impl Destinations {
         Self { interfaces, listeners, absent, untagged }
     }
 
-    /// Writes this into the settings record, up to the number of entries there is room for. A reader in the middle of it may
-    /// pass a packet on to the sockets, which answer it.
+    /// Writes this into the settings record, up to the number of entries there is room for. A
+    /// reader in the middle of it may pass a packet on to the sockets, which answer it.
     pub fn store(&self, settings: &Settings) {
-        // The counts go down first and up last, so that what is counted is always valid.
+        // The counts are set to 0 first and raised last, so that all entries below them are valid.
         settings.interface_count.store(0);
         for ((index, mac, mtu), words) in self.interfaces.iter().zip(&settings.interfaces) {
             let [a, b, c, d, e, f] = *mac;
@@ -154,8 +156,8 @@ impl Destinations {
         settings.listener_v6_count.store(v6 as u32);
     }
 
-    /// Tells the operator what is new compared with `before`.
-    pub fn tell(&self, before: &Self) {
+    /// Logs what is new compared with `before`.
+    pub fn log_changes(&self, before: &Self) {
         if self.listeners != before.listeners {
             tracing::info!("XDP answers for {}", list(&self.listeners));
         }
@@ -195,7 +197,7 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Finds out what is to be served.
+/// The destinations as they are now.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
@@ -245,8 +247,8 @@ mod tests {
         LocalAddress { interface, address: address.parse().expect("an address") }
     }
 
-    /// Interface 2 is attached to, 4 and 5 are VLAN interfaces upon it, 6 is one upon 3. 10.0.1.0/24 is routed to this host
-    /// without any interface having an address of it.
+    /// Interface 2 is attached to, 4 and 5 are VLAN interfaces upon it, 6 is one upon 3.
+    /// 10.0.1.0/24 is routed to this host without any interface having an address of it.
     fn served_by(listen: &[&str], takes_tags_off: &dyn Fn(u32) -> bool) -> Destinations {
         let interfaces = [
             interface(2, None),

@@ -1,9 +1,11 @@
-//! The interfaces that the operator named, and the XDP program on each of them, whatever becomes of them: they come late, go,
-//! come back under another number, are renamed or moved, and others take the program off or put theirs in its place.
+//! The interfaces that the operator named, and the XDP program on each of them. Interfaces may
+//! appear late, go, come back under another number, be renamed or moved; other processes may take
+//! the program off or attach another one.
 //!
-//! [`Interfaces::look`] compares what is there with what should be, and brings the two together. It may be called at any time
-//! and does nothing if nothing has changed. Names are the operator's word: the program belongs on the interface that has the
-//! name. One that is renamed keeps the program as long as no other has its old name.
+//! [`Interfaces::reconcile`] compares what is there with what should be, and brings the two
+//! together. It may be called at any time and does nothing if nothing has changed. Names decide:
+//! the program belongs on the interface that has the name. A renamed interface keeps the program as
+//! long as no other has its old name.
 
 use super::{
     XdpMode,
@@ -42,7 +44,7 @@ enum State {
 }
 
 impl Interfaces {
-    /// Nothing is attached before the first look.
+    /// Nothing is attached yet.
     pub fn new(loaded: Arc<Loaded>, permission: Permission, names: &[String]) -> Self {
         let slot = |name: &String| Slot { wanted: name.clone(), state: State::Missing, back_off: BackOff::NONE };
         Self { loaded, permission, slots: names.iter().map(slot).collect() }
@@ -53,15 +55,16 @@ impl Interfaces {
         self.slots.iter().filter_map(Slot::attached).collect()
     }
 
-    /// The state of affairs for the statistics.
-    pub fn shown(&self) -> Vec<status::Interface> {
-        self.slots.iter().map(Slot::shown).collect()
+    /// How the program runs on each of them, for the statistics.
+    pub fn status(&self) -> Vec<status::InterfaceStatus> {
+        self.slots.iter().map(Slot::status).collect()
     }
 
     /// Attaches the program to every interface that is there; the others are waited for.
     ///
     /// # Errors
-    /// When an interface that is there does not take the program, and the mode asked for says that it must.
+    /// When an interface that is there does not take the program, and the mode asked for says that
+    /// it must.
     pub fn attach_first(&mut self, all: &[Interface], now: Instant) -> anyhow::Result<()> {
         let assigned = self.assign(all);
         for (slot, interface) in self.slots.iter_mut().zip(&assigned) {
@@ -74,9 +77,9 @@ impl Interfaces {
     }
 
     /// Brings the program to where it should be, given all interfaces that there are.
-    pub fn look(&mut self, all: &[Interface], now: Instant) {
+    pub fn reconcile(&mut self, all: &[Interface], now: Instant) {
         let assigned = self.assign(all);
-        // What is to go goes first: two interfaces may have changed their names with each other.
+        // Release first, then attach: two interfaces may have swapped their names.
         for (slot, interface) in self.slots.iter_mut().zip(&assigned) {
             slot.release(&self.loaded, self.permission, *interface, now);
         }
@@ -97,9 +100,10 @@ impl Interfaces {
         }
     }
 
-    /// Whether a look is due, as far as can be told without asking for everything: not every change is told by the kernel.
-    pub fn needs_look(&self, now: Instant) -> bool {
-        self.slots.iter().any(|slot| slot.needs_look(self.permission, now))
+    /// Whether it is time to reconcile, as far as can be found out cheaply: the kernel does not
+    /// report every change.
+    pub fn needs_reconcile(&self, now: Instant) -> bool {
+        self.slots.iter().any(|slot| slot.needs_reconcile(self.permission, now))
     }
 
     /// The interface for each slot.
@@ -110,8 +114,9 @@ impl Interfaces {
     }
 }
 
-/// The interface for each of the names, together with the number of the interface that has the program for it now. An
-/// interface belongs to the name that it has; one that has no name of ours stays where it was.
+/// The interface for each of the names, together with the number of the interface that has the
+/// program for it now. An interface belongs to the name that it has; one that has no name of ours
+/// stays where it was.
 fn assign<'a>(wanted: &[(&str, Option<u32>)], all: &'a [Interface]) -> Vec<Option<&'a Interface>> {
     let named = |name: &str| all.iter().find(|interface| interface.name == name);
     let taken: Vec<u32> = wanted.iter().filter_map(|(name, _)| named(name)).map(|interface| interface.index).collect();
@@ -136,8 +141,8 @@ impl Slot {
         }
     }
 
-    /// The interface that the program is still on: somebody may have cut the link, and an interface that was moved to
-    /// another network namespace takes its program along.
+    /// The interface that the program is still on: the link may have been cut, and an interface
+    /// that was moved to another network namespace takes its program along.
     fn held(&self, loaded: &Loaded, all: &[Interface]) -> Option<u32> {
         let State::On { interface, attachment, .. } = &self.state else { return None };
         let index = interface.index;
@@ -146,12 +151,12 @@ impl Slot {
         (attachment.link.interface().ok() == Some(index) && all.iter().any(here)).then_some(index)
     }
 
-    fn needs_look(&self, permission: Permission, now: Instant) -> bool {
+    fn needs_reconcile(&self, permission: Permission, now: Instant) -> bool {
         match &self.state {
             // The kernel tells when one comes.
             State::Missing => false,
             State::Off { interface, .. } => {
-                // Somebody else's program is waited for, unless it may be taken off.
+                // Another program there is waited for, unless it may be taken off.
                 let free = |found: Interface| permission.force || found.xdp.is_empty() || found.xdp != interface.xdp;
                 self.back_off.is_over(now) && netlink::find(interface.index, None).ok().flatten().is_none_or(free)
             }
@@ -162,7 +167,8 @@ impl Slot {
         }
     }
 
-    /// Lets go of what is not to be held any longer, and notices what others have done.
+    /// Detaches from an interface that does not have the name any more, and notices what other
+    /// processes have done.
     fn release(&mut self, loaded: &Loaded, permission: Permission, present: Option<&Interface>, now: Instant) {
         match &mut self.state {
             State::Missing => (),
@@ -172,7 +178,7 @@ impl Slot {
                     self.forget();
                 }
                 Some(new) if new.index != old.index => self.forget(),
-                // It may be what the driver did not like.
+                // The MTU may be why the driver refused the program.
                 Some(new) if new.mtu != old.mtu => self.back_off = BackOff::NONE,
                 Some(_) => (),
             },
@@ -251,7 +257,7 @@ impl Slot {
         let note = attachment.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
         if attachment.mode == AttachedMode::Generic && permission.mode == XdpMode::Auto {
             info!("{name}: XDP answers UDP, in generic mode, which costs more per packet than native{note}");
-        } else if attachment.mode == AttachedMode::Native && attachment.other_end.swallows() {
+        } else if attachment.mode == AttachedMode::Native && attachment.other_end.loses_replies() {
             warn!("{name}: XDP answers UDP, in {mode} mode{note}");
         } else {
             info!("{name}: XDP answers UDP, in {mode} mode{note}");
@@ -260,7 +266,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Notes, and says once, that the program is not there.
+    /// Notes, and logs once, that the program is not there.
     fn off(&mut self, interface: &Interface, reason: String) {
         let known = matches!(&self.state, State::Off { reason: known, .. } if *known == reason);
         if !known {
@@ -269,18 +275,18 @@ impl Slot {
         self.state = State::Off { interface: interface.clone(), reason };
     }
 
-    fn shown(&self) -> status::Interface {
+    fn status(&self) -> status::InterfaceStatus {
         let off = || "off".to_owned();
         match &self.state {
-            State::Missing => status::Interface {
+            State::Missing => status::InterfaceStatus {
                 name: self.wanted.clone(),
                 mode: off(),
                 note: "there is no such interface; XDP is attached when it comes".into(),
             },
             State::Off { interface, reason } => {
-                status::Interface { name: interface.name.clone(), mode: off(), note: reason.clone() }
+                status::InterfaceStatus { name: interface.name.clone(), mode: off(), note: reason.clone() }
             }
-            State::On { interface, attachment, .. } => status::Interface {
+            State::On { interface, attachment, .. } => status::InterfaceStatus {
                 name: interface.name.clone(),
                 mode: attachment.mode.label().to_owned(),
                 note: attachment.note.clone().unwrap_or_default(),
@@ -292,9 +298,9 @@ impl Slot {
 /// Whether mode auto would choose otherwise by now.
 fn reconsider(attachment: &Attachment, other_end: OtherEnd, mtu_changed: bool) -> bool {
     if attachment.mode == AttachedMode::Generic {
-        !other_end.swallows() && (mtu_changed || attachment.other_end.swallows())
+        !other_end.loses_replies() && (mtu_changed || attachment.other_end.loses_replies())
     } else {
-        other_end.swallows()
+        other_end.loses_replies()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     KernelCounters, Loaded, Program, XdpMode, attach, check_system,
     netlink::{self, Interface},
-    status::{self, Interfaces},
+    status::{InterfaceStatus, LatestStatus},
 };
 use crate::store::{Store, sizes::Sizes};
 use anyhow::bail;
@@ -13,11 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the start waits for the only interfaces that it could do anything with. Longer than it takes service managers to
-/// give up (systemd: five starts within 10 seconds), so that the next start waits again.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the start waits for an interface, if none of those named is there. It is as long as the
+/// period in which systemd counts failed starts (five within 10 seconds), so systemd never gives
+/// up.
+const INTERFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What there is in the kernel.
+/// What has been loaded into the kernel.
 pub struct Kernel {
     /// The store, in the program's maps.
     pub store: Store,
@@ -27,12 +28,12 @@ pub struct Kernel {
     pub loaded: Loaded,
 }
 
-/// Loads the XDP program for the interfaces of these names. `None` if it is not wanted, or in mode auto, if it is not possible:
-/// `shown` says why.
+/// Loads the XDP program for the interfaces of these names. `None` if it is not wanted, or in mode
+/// auto, if it is not possible: `status` says why.
 ///
 /// # Errors
 /// When it is not possible in another mode.
-pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &Interfaces) -> anyhow::Result<Option<Kernel>> {
+pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, status: &LatestStatus) -> anyhow::Result<Option<Kernel>> {
     if mode == XdpMode::Off || names.is_empty() {
         return Ok(None);
     }
@@ -41,12 +42,9 @@ pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, shown: &Interfaces) 
         Ok(kernel) => Ok(Some(kernel)),
         Err(error) if mode == XdpMode::Auto => {
             tracing::warn!("no XDP, UDP is answered by sockets only: {error:#}");
-            let off = |name: &String| status::Interface {
-                name: name.clone(),
-                mode: "off".into(),
-                note: format!("{error:#}"),
-            };
-            shown.store(Arc::new(names.iter().map(off).collect()));
+            let off =
+                |name: &String| InterfaceStatus { name: name.clone(), mode: "off".into(), note: format!("{error:#}") };
+            status.store(Arc::new(names.iter().map(off).collect()));
             Ok(None)
         }
         Err(error) => Err(error),
@@ -59,18 +57,16 @@ fn load_program(sizes: &Sizes) -> anyhow::Result<Kernel> {
     Ok(Kernel { store: program.store(sizes)?, counters: program.counters()?, loaded: program.keep() })
 }
 
-/// Makes sure that there is something to begin with.
-///
-/// In mode auto that is so in any case: sockets answer until an interface comes. Otherwise one of the interfaces has to be there,
-/// and is waited for; the others may come later.
+/// Waits until one of the interfaces is there; the others may come later. In mode auto none has to
+/// be there: sockets answer until one comes.
 ///
 /// # Errors
-/// When none came, or when one that is there cannot carry the program.
+/// When none came, or when one that is there is no Ethernet interface.
 fn wait_for_interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<()> {
-    const NAP: Duration = Duration::from_millis(100);
+    const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-    let deadline = Instant::now() + PATIENCE;
-    let mut told = false;
+    let deadline = Instant::now() + INTERFACE_TIMEOUT;
+    let mut warned = false;
     loop {
         let all = netlink::interfaces()?;
         let present: Vec<&Interface> = all.iter().filter(|interface| names.contains(&interface.name)).collect();
@@ -86,16 +82,16 @@ fn wait_for_interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<()> {
             bail!(
                 "there is no network interface {wanted}; there are {others}. None came within {} s: correct --interface, or \
                  use --xdp-mode auto, which goes on with sockets until one comes",
-                PATIENCE.as_secs()
+                INTERFACE_TIMEOUT.as_secs()
             );
         }
-        if !told {
+        if !warned {
             tracing::warn!(
                 "there is no network interface {wanted} (there are {others}): waiting for it, {} s at most",
-                PATIENCE.as_secs()
+                INTERFACE_TIMEOUT.as_secs()
             );
-            told = true;
+            warned = true;
         }
-        thread::sleep(NAP);
+        thread::sleep(CHECK_INTERVAL);
     }
 }

@@ -1,27 +1,29 @@
-//! Whether the control group that this process is in has room for the store.
+//! Whether the control group of this process has room for the store.
 //!
-//! The maps of the XDP program are taken and charged to the control group when they are made. If the group has no room for them
-//! the kernel ends the process (out of memory) without a word from it, so its limits are looked at first: those of the group and
-//! of all groups that it is in, of either version of control groups.
+//! The kernel takes the memory of the maps, and charges it to the control group, when they are
+//! made. If the group has no room for them, the kernel kills the process (out of memory) before it
+//! can say why. So the limits are read first: those of the group and of all groups around it, in
+//! either version of control groups.
 
 use crate::{store::sizes::Sizes, text::human_bytes};
 use anyhow::bail;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsmount, fsopen};
 use std::{
-    ffi::CStr,
     fs, io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
-/// What loading the program and running the tracker take besides the store: the verifier's states, types of the kernel,
-/// threads, buffers. While the program is loaded 25 MiB of it were measured.
-const BESIDES: u64 = 32 << 20;
+/// What loading the program and running the tracker take in addition to the store: the verifier's
+/// states, types of the kernel, threads, buffers. While the program is loaded 25 MiB of it were
+/// measured.
+const OVERHEAD: u64 = 32 << 20;
 
-/// For so many bytes of a map the kernel needs another one to manage it: a pointer for each page of 4096 bytes, and an entry of the page table that maps it
-/// into this process.
+/// Bytes of a map for which the kernel needs one more byte: a pointer for each page of 4096 bytes,
+/// and an entry of the page table that maps it into this process.
 const BYTES_PER_MANAGED_BYTE: u64 = 4096 / (8 + 8);
 
-/// A limit from here on is none: version 1 has no word for that.
+/// Limits from here on are no limits: version 1 has no word for that.
 const UNLIMITED: u64 = 1 << 60;
 
 /// A control group that limits memory.
@@ -63,17 +65,17 @@ const VERSION_2: Version = Version {
 /// # Errors
 /// When it does not: what there is, what it takes, and what to do.
 pub fn check(sizes: &Sizes) -> anyhow::Result<()> {
-    let besides = BESIDES + sizes.bytes() / BYTES_PER_MANAGED_BYTE;
-    let Some(group) = without_room(&groups(), sizes.bytes() + besides) else { return Ok(()) };
+    let overhead = OVERHEAD + sizes.bytes() / BYTES_PER_MANAGED_BYTE;
+    let Some(group) = without_room(&groups(), sizes.bytes() + overhead) else { return Ok(()) };
     bail!(
         "the maps of the XDP program take {} at once, and {} more are needed beside them, but {}: the kernel would end this \
          process. Raise the limit to {} MiB at least (MemoryMax= of a service, --memory of a container), or lower --max-torrents \
          and --max-peers (`tracker sizes` shows what they take), or run with --xdp-mode off, which takes memory as it fills",
         human_bytes(sizes.bytes()),
-        human_bytes(besides),
+        human_bytes(overhead),
         describe(&group),
         // What is in use varies a little.
-        (group.used + sizes.bytes() + besides).div_ceil(1 << 20) + 4
+        (group.used + sizes.bytes() + overhead).div_ceil(1 << 20) + 4
     )
 }
 
@@ -104,7 +106,8 @@ fn without_room(groups: &[Group], needed: u64) -> Option<Group> {
     groups.iter().min_by_key(room).filter(|group| room(group) < needed).cloned()
 }
 
-/// The groups that limit the memory of this process, from its own upwards. None if that cannot be found out.
+/// The groups that limit the memory of this process, from its own upwards. None if that cannot be
+/// found out.
 fn groups() -> Vec<Group> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let Some((version, path)) = own_group(&read("/proc/self/cgroup")) else { return Vec::new() };
@@ -153,7 +156,8 @@ fn mounted(text: &str, version: &Version, path: &str) -> Option<(PathBuf, String
             "cgroup" => version == &VERSION_1 && kind.nth(1)?.split(',').any(|option| option == "memory"),
             _ => false,
         };
-        // A container may see a part of the tree only: then what it sees begins with its own group or one around it.
+        // A container may see a part of the tree only: then what it sees begins with its own group
+        // or one around it.
         let below = path.strip_prefix(root.trim_end_matches('/')).filter(|below| !below.contains("..")).unwrap_or("");
         fits.then(|| (PathBuf::from(mount_point), below.to_owned()))
     })
@@ -186,37 +190,16 @@ fn limit(version: &Version, root: &Path, directory: &Path) -> Option<Group> {
     })
 }
 
-/// Mounts the tree of control groups, nowhere: it can be reached through this descriptor only, and goes with it.
+/// Mounts the tree of control groups at no path: it can be reached through the descriptor only, and
+/// is unmounted when that is closed.
 fn mount(version: &Version) -> io::Result<OwnedFd> {
-    // `linux/mount.h`
-    const FSOPEN_CLOEXEC: libc::c_uint = 1;
-    const FSCONFIG_SET_FLAG: libc::c_uint = 0;
-    const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
-    const MOUNT_ATTR_RDONLY: libc::c_uint = 1;
-
-    fn checked(result: libc::c_long) -> io::Result<libc::c_int> {
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
-    }
-    let descriptor = |result| {
-        // SAFETY: the kernel just made this descriptor, for nobody else.
-        checked(result).map(|file| unsafe { OwnedFd::from_raw_fd(file) })
-    };
-    let configure = |context: &OwnedFd, command: libc::c_uint, key: Option<&CStr>| {
-        let key = key.map_or(std::ptr::null(), CStr::as_ptr);
-        let none = std::ptr::null::<libc::c_char>();
-        // SAFETY: the key is null or a string that ends with zero and outlives the call; these commands take no value.
-        checked(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, none, 0) })
-    };
     let kind = if version == &VERSION_1 { c"cgroup" } else { c"cgroup2" };
-    // SAFETY: a string that ends with zero and outlives the call.
-    let context = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     if version == &VERSION_1 {
-        configure(&context, FSCONFIG_SET_FLAG, Some(c"memory"))?;
+        fsconfig_set_flag(&context, c"memory")?;
     }
-    configure(&context, FSCONFIG_CMD_CREATE, None)?;
-    // SAFETY: takes no pointer.
-    descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY) })
+    fsconfig_create(&context)?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
 }
 
 #[cfg(test)]

@@ -41,5 +41,6 @@ pub mod watch;
 pub use load::{Kernel, load};
 pub use mode::XdpMode;
 pub use program::{KernelCounters, Loaded, Program};
-pub use system::{OLDEST_KERNEL, check_system};
+pub(crate) use refusal::os_error;
+pub use system::check_system;
 pub use watch::Watch;

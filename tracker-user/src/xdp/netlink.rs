@@ -1,4 +1,5 @@
-//! What the kernel says of interfaces, their addresses, default routes and attached XDP programs (rtnetlink).
+//! What the kernel says of interfaces, their addresses, default routes and attached XDP programs
+//! (rtnetlink).
 
 use anyhow::{Context as _, bail};
 use netlink_packet_core::{
@@ -26,7 +27,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Loopback.
     pub loopback: bool,
-    /// For a VLAN interface: the number of the interface it sits on, if that is in this network namespace.
+    /// For a VLAN interface: the number of the interface it sits on, if that is in this network
+    /// namespace.
     pub vlan_of: Option<u32>,
     /// For an end of a veth pair: where the other end is.
     pub veth_peer: Option<VethPeer>,
@@ -64,7 +66,7 @@ pub enum AttachedMode {
 }
 
 impl AttachedMode {
-    /// A word for people.
+    /// Its name for people.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -105,7 +107,8 @@ pub fn interfaces() -> anyhow::Result<Vec<Interface>> {
 /// One interface, of this network namespace or of that with the number given.
 ///
 /// # Errors
-/// When the kernel cannot be asked, or does not tell: about another namespace only somebody privileged there is told.
+/// When the kernel cannot be asked, or does not answer: about another namespace it answers only
+/// those with privileges there.
 pub fn find(index: u32, namespace: Option<i32>) -> anyhow::Result<Option<Interface>> {
     let mut message = LinkMessage::default();
     message.header.index = index;
@@ -117,7 +120,8 @@ pub fn find(index: u32, namespace: Option<i32>) -> anyhow::Result<Option<Interfa
     }
 }
 
-/// Whether packets to this address are for this host, be it an address of an interface or one that a local route names.
+/// Whether packets to this address are for this host, be it an address of an interface or one that
+/// a local route names.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
@@ -130,7 +134,8 @@ pub fn is_local(address: IpAddr) -> anyhow::Result<bool> {
     message.header.address_family = family;
     message.header.destination_prefix_length = length;
     message.attributes.push(RouteAttribute::Destination(destination));
-    // What no route leads to, or a route forbids or swallows, is an error.
+    // The kernel answers with an error if there is no route, or one that forbids or discards
+    // packets.
     let elsewhere = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL];
     let routes = request(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK, |message| {
         if let RouteNetlinkMessage::NewRoute(route) = message { Some(route.header.kind) } else { None }
@@ -177,7 +182,8 @@ pub fn default_route_interfaces() -> anyhow::Result<Vec<u32>> {
     Ok(interfaces)
 }
 
-/// Takes an XDP program off an interface that was attached without a link, whoever attached it.
+/// Takes an XDP program that was attached without a link off an interface, whichever process
+/// attached it.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -230,8 +236,8 @@ fn interface(link: LinkMessage) -> Interface {
     interface
 }
 
-/// With one program the kernel says `Attached` and `ProgId`, with several it also gives a number per mode; in both cases the
-/// number per mode is there.
+/// With one program the kernel says `Attached` and `ProgId`, with several it also gives a number
+/// per mode; in both cases the number per mode is there.
 fn attached(attributes: &[LinkXdp]) -> Vec<AttachedProgram> {
     let mut programs = Vec::new();
     let mut only = None;
@@ -270,7 +276,7 @@ fn attached(attributes: &[LinkXdp]) -> Vec<AttachedProgram> {
     programs
 }
 
-/// An address that packets can be sent to by now and for a while.
+/// The address, if packets can be sent to it by now.
 fn address(message: AddressMessage) -> Option<LocalAddress> {
     let mut local = None;
     let mut address = None;
@@ -296,7 +302,7 @@ fn request<T>(
     mut pick: impl FnMut(RouteNetlinkMessage) -> Option<T>,
 ) -> anyhow::Result<Vec<T>> {
     const SEQUENCE: u32 = 1;
-    /// How often a list is asked for again that has changed while it was written.
+    /// How often a list is asked for again if it changed while the kernel wrote it.
     const TRIES: u32 = 5;
 
     let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
@@ -307,7 +313,7 @@ fn request<T>(
     packet.serialize(&mut bytes);
 
     for _ in 0..TRIES {
-        // A socket of its own for each try: nothing of an earlier one can be in it.
+        // A new socket for each try, so that no answer to an earlier one is in it.
         let mut socket = Socket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
         socket.bind_auto().context("cannot bind a netlink socket")?;
         socket.connect(&SocketAddr::new(0, 0)).context("cannot connect a netlink socket to the kernel")?;
@@ -348,7 +354,8 @@ fn receive<T>(
                     NetlinkPayload::Noop | _ => (),
                 },
                 Ok(_) => (),
-                // A newer kernel may describe one interface in a way this program does not know; the others still count.
+                // A newer kernel may describe one interface in a way this program does not know;
+                // the others still count.
                 Err(error) => tracing::debug!("a netlink message was not understood: {error}"),
             }
             // Messages are aligned to 4 bytes.

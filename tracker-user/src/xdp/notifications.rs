@@ -1,20 +1,22 @@
 //! Waits for the kernel to say that interfaces or addresses have changed.
 //!
-//! What has changed is not read from the messages: after any of them everything is asked for anew. So no order of messages is
-//! wrong, and none that is lost (the kernel says so, `ENOBUFS`) is missed.
+//! The messages are not read: after any of them, everything is asked for anew. So their order does
+//! not matter, nor does a lost message, because the kernel reports the loss (`ENOBUFS`).
 
 use anyhow::Context as _;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     io,
-    os::fd::{AsRawFd as _, RawFd},
+    os::fd::{AsRawFd as _, BorrowedFd},
     time::Duration,
 };
 
 /// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
-/// A subscription to changes of interfaces and addresses in the network namespace that it was made in.
+/// A subscription to changes of interfaces and addresses in the network namespace that it was made
+/// in.
 pub(super) struct Notifications(Socket);
 
 /// What ended the waiting.
@@ -42,20 +44,18 @@ impl Notifications {
 
     /// Waits for a change, for the end of `stop`, or until the time is over.
     pub fn wait(&self, stop: &io::PipeReader, limit: Duration) -> Woken {
-        let file = |file: RawFd| libc::pollfd { fd: file, events: libc::POLLIN, revents: 0 };
-        let mut files = [file(stop.as_raw_fd()), file(self.0.as_raw_fd())];
-        // Up, so that nobody spins through the last millisecond.
-        let milliseconds = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-        // SAFETY: the array outlives the call, and its length is the one given.
-        let ready = unsafe { libc::poll(files.as_mut_ptr(), files.len() as libc::nfds_t, milliseconds) };
-        match ready {
-            1.. if files[0].revents != 0 => Woken::Stop,
-            1.. => {
+        // SAFETY: the socket is open as long as `self`.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
+        let mut files = [PollFd::new(stop, PollFlags::IN), PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        let limit = Timespec::try_from(limit).ok();
+        match poll(&mut files, limit.as_ref()) {
+            Ok(1..) if !files[0].revents().is_empty() => Woken::Stop,
+            Ok(1..) => {
                 self.drain();
                 Woken::Change
             }
-            // Interrupted by a signal, as well: whoever waits looks at the clock.
-            _ => Woken::Time,
+            // Or interrupted by a signal: the caller looks at the clock.
+            Ok(0) | Err(_) => Woken::Time,
         }
     }
 

@@ -1,14 +1,14 @@
 //! The compiled XDP program.
 //!
-//! It is committed (`bpf/tracker.bpf.o`, written by `cargo xtask build-ebpf`) and becomes part of the daemon, so that
-//! neither building nor running the daemon takes an eBPF toolchain.
+//! It is committed (`bpf/tracker.bpf.o`, written by `cargo xtask build-ebpf`) and becomes part of
+//! the daemon, so that neither building nor running the daemon takes an eBPF toolchain.
 
 use std::{borrow::Cow, env, fs, path::Path};
 
 use anyhow::Context as _;
 
-/// The environment variable that names another object to be loaded instead of the embedded one: for trying out a change of
-/// the XDP program, and for tests.
+/// The environment variable that names another object to be loaded instead of the embedded one: for
+/// trying out a change of the XDP program, and for tests.
 pub const VARIABLE: &str = "TRACKER_EBPF_OBJECT";
 
 static EMBEDDED: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/tracker.bpf.o"));

@@ -20,7 +20,8 @@ struct Value {
     data: u32,
 }
 
-/// Whether the card takes VLAN tags off (`ethtool -k`: rx-vlan-offload). One that cannot be asked is taken not to.
+/// Whether the card takes VLAN tags off (`ethtool -k`: rx-vlan-offload). One that cannot be asked
+/// is taken not to.
 #[must_use]
 pub fn takes_vlan_tags_off(interface: &Interface) -> bool {
     match flags(&interface.name) {
@@ -45,7 +46,8 @@ fn flags(interface: &str) -> io::Result<u32> {
     }
     request.ifr_ifru.ifru_data = (&raw mut value).cast();
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    // SAFETY: request and value live until the call returns; the kernel reads and writes them only during it.
+    // SAFETY: request and value live until the call returns; the kernel reads and writes them only
+    // during it.
     if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } != 0 {
         return Err(io::Error::last_os_error());
     }

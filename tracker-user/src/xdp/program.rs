@@ -24,28 +24,30 @@ use tracker_common::{outcome::COUNTERS, programs::Program as TailCalled};
 /// The name in the object of the program that packets come to.
 const PROGRAM: &str = "tracker";
 
-/// The map of those that it goes on in.
+/// The map of the programs that it continues in.
 const PROGRAMS: &str = "PROGRAMS";
 
 /// Reads what the XDP program has counted, on all cores together.
 pub type KernelCounters = Box<dyn Fn() -> anyhow::Result<Counters> + Send + Sync>;
 
-/// The XDP program in the kernel, with what took it there.
+/// The XDP program in the kernel, with what was needed to load it.
 pub struct Program {
     ebpf: Ebpf,
     loaded: Loaded,
 }
 
-/// The XDP program in the kernel, ready to be attached. It is unloaded when this is dropped and it is attached to nothing.
+/// The XDP program in the kernel, ready to be attached. It is unloaded when this is dropped and it
+/// is attached to nothing.
 pub struct Loaded {
     entry: ProgramFd,
     /// The kernel's number of the program that packets come to.
     pub id: u32,
-    /// The kernel empties it when nobody holds it open any more.
+    /// Held open, because the kernel empties the map when its last holder closes it.
     _programs: ProgramArray<MapData>,
-    /// Held open although the programs keep them: so the kernel shows their memory with this process (`/proc/PID/fdinfo`).
+    /// Held open although the programs keep them: so the kernel shows their memory with this
+    /// process (`/proc/PID/fdinfo`).
     maps: Vec<Map>,
-    /// What the verifier had to do.
+    /// Instructions that the verifier has followed, if the kernel says it.
     pub verified_instructions: Option<u32>,
     /// How long the kernel took to verify and translate the program.
     pub load_time: Duration,
@@ -63,12 +65,13 @@ impl Program {
     /// Makes the maps, of the sizes given, and loads the program.
     ///
     /// # Errors
-    /// When the object cannot be read, memory is short, or the kernel refuses it; the verifier's log is kept in a file that the
-    /// error names.
+    /// When the object cannot be read, memory is short, or the kernel refuses it; the verifier's
+    /// log is kept in a file that the error names.
     pub fn load(sizes: &Sizes) -> anyhow::Result<Self> {
         memory_limit::check(sizes)?;
         let object = object::object()?;
-        // The log of a big program takes the verifier and the loader many times as long as the verification itself.
+        // The log of a big program takes the verifier and the loader many times as long as the
+        // verification itself.
         let begin = Instant::now();
         let mut ebpf = open(&object, sizes, VerifierLogLevel::STATS)?;
         let mut verified_instructions = Some(0);
@@ -141,15 +144,16 @@ impl Program {
         }))
     }
 
-    /// Keeps what holds the program in the kernel, and gives back what took it there: instructions, and above all what the loader
-    /// has read about the types of the whole kernel, several megabytes.
+    /// Keeps what holds the program in the kernel, and frees what was needed to load it: above all
+    /// the types of the whole kernel that the loader has read, several megabytes.
     #[must_use]
     pub fn keep(self) -> Loaded {
         let Self { mut ebpf, mut loaded } = self;
         let names: Vec<_> = ebpf.maps().map(|(name, _)| name.to_owned()).collect();
         loaded.maps = names.iter().filter_map(|name| ebpf.take_map(name)).collect();
         drop(ebpf);
-        // The allocator keeps what is freed below anything that is still in use, which nothing of this size will need again.
+        // The allocator keeps freed memory below memory in use. Nothing of this size will be needed
+        // again.
         #[cfg(target_env = "gnu")]
         // SAFETY: it may be called at any time.
         unsafe {

@@ -15,7 +15,7 @@ use std::{fs, io, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathB
 
 /// Why an interface did not take the program.
 pub(super) enum Refusal {
-    /// Somebody else's program is in the way, or something is wrong that another mode does not change.
+    /// Another program is in the way, or there is an error that another mode does not change.
     Taken(anyhow::Error),
     /// Not in this mode.
     Unfit(String),
@@ -55,7 +55,7 @@ impl Refusal {
 }
 
 /// The system's error number somewhere behind `error`.
-pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+pub(crate) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut error = Some(error);
     while let Some(this) = error {
         if let Some(code) = this.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
@@ -91,7 +91,7 @@ pub(super) fn explain_refusal(object: &[u8], sizes: &Sizes, name: &str, error: P
              the host, and the kernel must not be locked down (/sys/kernel/security/lockdown)",
         );
     }
-    // Of this level the log of the path that is refused, and no other, is left at the end.
+    // At this level, only the log of the refused path is left at the end.
     let log =
         open(object, sizes, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).and_then(|mut ebpf| {
             match program(&mut ebpf, name)?.load() {
@@ -113,7 +113,7 @@ pub(super) fn explain_refusal(object: &[u8], sizes: &Sizes, name: &str, error: P
     error_number(error).context(context)
 }
 
-/// What the verifier said in the end: without more than its statistics, that is the beginning of its log.
+/// The message of the verifier. Without a log of instructions it is the first line.
 fn verdict(error: &ProgramError) -> String {
     let ProgramError::LoadError { verifier_log, .. } = error else { return String::new() };
     let log = verifier_log.to_string();
@@ -131,7 +131,7 @@ fn error_number(error: ProgramError) -> anyhow::Error {
 fn keep_log(log: &str) -> anyhow::Result<PathBuf> {
     let path =
         std::env::temp_dir().join(format!("tracker-verifier-{}-{:08x}.log", std::process::id(), getrandom::u32()?));
-    // A new file only: nobody who can write to the directory chooses what is overwritten.
+    // A new file only: users who can write to the directory must not choose what is overwritten.
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     file.write_all(log.as_bytes())?;
     Ok(path)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// An interface and how XDP runs on it, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
     /// `native`, `generic` or `off`.
@@ -14,5 +14,5 @@ pub struct Interface {
     pub note: String,
 }
 
-/// Interfaces as they are now: written by whoever follows them.
-pub type Interfaces = Arc<ArcSwap<Vec<Interface>>>;
+/// Interfaces as they are now, written by [`super::Watch`].
+pub type LatestStatus = Arc<ArcSwap<Vec<InterfaceStatus>>>;

@@ -4,8 +4,8 @@ use anyhow::{Context as _, anyhow, ensure};
 use aya::util::KernelVersion;
 use std::fs;
 
-/// The oldest kernel the XDP program is made for: `bpf_loop` (5.17), `bpf_xdp_store_bytes` (5.18), and a verifier that is known
-/// to accept it.
+/// The oldest kernel the XDP program is made for: `bpf_loop` (5.17), `bpf_xdp_load_bytes` (5.18),
+/// and a verifier that is known to accept it.
 pub const OLDEST_KERNEL: KernelVersion = KernelVersion::new(6, 1, 0);
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -17,7 +17,8 @@ const CAP_BPF: u32 = 39;
 /// # Errors
 /// What is missing, and how to get it.
 pub fn check_system() -> anyhow::Result<()> {
-    // Readers in the XDP program rely on loads staying in order (`tracker_common::word::loads_done`).
+    // Readers in the XDP program rely on loads staying in order
+    // (`tracker_common::word::loads_done`).
     ensure!(
         cfg!(target_arch = "x86_64"),
         "the XDP program is made for x86-64 so far, and this is {}: run with --xdp-mode off, which answers through sockets",

@@ -1,9 +1,10 @@
-//! Follows interfaces and addresses as long as the tracker runs: a thread that keeps the XDP program where it should be, and
-//! the settings record and the statistics true.
+//! Follows interfaces and addresses while the tracker runs: a thread keeps the XDP program attached
+//! where it should be, and the settings record and the statistics up to date.
 //!
-//! The kernel tells when interfaces and addresses change. It does not tell when a BPF link is cut, or when a program comes or
-//! goes by one at the other end of a veth pair; for that, what little there is to look at is looked at once a second. Everything
-//! is looked at now and then besides, in case that something else is not told.
+//! The kernel reports changes of interfaces and addresses. It does not report that a BPF link was
+//! cut, or that a program came or went at the other end of a veth pair: so the links are checked
+//! once a second. Now and then everything is checked, in case that a change of another kind is not
+//! reported.
 
 use super::{
     XdpMode,
@@ -26,16 +27,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often it is looked for what the kernel does not tell.
-const SHORT_LOOK: Duration = Duration::from_secs(1);
+/// How often changes that the kernel does not report are looked for.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often everything is looked at, even if nothing was told.
-const WHOLE_LOOK: Duration = Duration::from_secs(30);
+/// How often everything is reconciled, even if no change was reported.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The time between two looks at everything at least: changes come in bursts.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The shortest time from one reconciliation to the next: changes come in bursts.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is to be followed.
+/// What the operator wants.
 pub struct Options {
     /// Names of the interfaces for the XDP program.
     pub names: Vec<String>,
@@ -46,51 +47,52 @@ pub struct Options {
     /// Where UDP is listened for.
     pub listen: Vec<SocketAddr>,
     /// What the statistics show.
-    pub shown: status::Interfaces,
+    pub status: status::LatestStatus,
 }
 
-/// The XDP program on its interfaces, and what it takes to keep it there. When this is dropped, also at the end of
-/// [`Service::run`], the program is taken off all interfaces.
+/// The XDP program on its interfaces, and what it takes to keep it there. When this is dropped,
+/// also at the end of [`Service::run`], the program is taken off all interfaces.
 pub struct Watch {
     notifications: Notifications,
     interfaces: Interfaces,
     store: Arc<Store>,
     listen: Vec<SocketAddr>,
     destinations: Destinations,
-    shown: status::Interfaces,
+    status: status::LatestStatus,
 }
 
 impl Watch {
     /// Attaches the program and writes the settings.
     ///
     /// # Errors
-    /// When the kernel cannot be asked, or when an interface that is there does not take the program although the mode says
-    /// that it must. The program is attached to nothing then.
+    /// When the kernel cannot be asked, or when an interface that is there does not take the
+    /// program although the mode says that it must. The program is attached to nothing then.
     pub fn attach(loaded: Arc<Loaded>, store: Arc<Store>, options: Options) -> anyhow::Result<Self> {
-        // First, so that nothing goes by unseen.
+        // Subscribed first, so that no change is missed.
         let notifications = Notifications::subscribe()?;
-        let Options { names, mode, force, listen, shown } = options;
+        let Options { names, mode, force, listen, status } = options;
         let mut interfaces = Interfaces::new(loaded, Permission { mode, force }, &names);
         let all = netlink::interfaces()?;
         interfaces.attach_first(&all, Instant::now())?;
-        let mut watch = Self { notifications, interfaces, store, listen, destinations: Destinations::default(), shown };
-        watch.tell(&all)?;
+        let mut watch =
+            Self { notifications, interfaces, store, listen, destinations: Destinations::default(), status };
+        watch.publish(&all)?;
         Ok(watch)
     }
 
-    fn look(&mut self) -> anyhow::Result<()> {
+    fn reconcile(&mut self) -> anyhow::Result<()> {
         let all = netlink::interfaces()?;
-        self.interfaces.look(&all, Instant::now());
-        self.tell(&all)
+        self.interfaces.reconcile(&all, Instant::now());
+        self.publish(&all)
     }
 
-    /// Tells the XDP program, the statistics and the operator.
-    fn tell(&mut self, all: &[Interface]) -> anyhow::Result<()> {
-        self.shown.store(Arc::new(self.interfaces.shown()));
+    /// Writes the state into the settings record and the statistics, and logs what is new.
+    fn publish(&mut self, all: &[Interface]) -> anyhow::Result<()> {
+        self.status.store(Arc::new(self.interfaces.status()));
         let destinations = destinations::current(all, &self.interfaces.attached(), &self.listen)?;
         if destinations != self.destinations {
             destinations.store(self.store.settings());
-            destinations.tell(&self.destinations);
+            destinations.log_changes(&self.destinations);
             self.destinations = destinations;
         }
         Ok(())
@@ -106,25 +108,25 @@ impl Service for Watch {
         let stop = shutdown.pipe().context(
             "cannot make a pipe to follow network interfaces: XDP is taken off them, and sockets answer UDP",
         )?;
-        let mut looked = Instant::now();
+        let mut reconciled = Instant::now();
         let mut changed = false;
         loop {
-            let limit = if changed { PAUSE.saturating_sub(looked.elapsed()) } else { SHORT_LOOK };
+            let limit = if changed { SHORTEST_INTERVAL.saturating_sub(reconciled.elapsed()) } else { CHECK_INTERVAL };
             match self.notifications.wait(&stop, limit) {
                 Woken::Stop => return Ok(()),
                 Woken::Change => changed = true,
                 Woken::Time => (),
             }
             let now = Instant::now();
-            let since = now - looked;
-            if since < PAUSE {
+            let since = now - reconciled;
+            if since < SHORTEST_INTERVAL {
                 continue;
             }
-            if changed || since >= WHOLE_LOOK || self.interfaces.needs_look(now) {
-                if let Err(error) = self.look() {
+            if changed || since >= RECONCILE_INTERVAL || self.interfaces.needs_reconcile(now) {
+                if let Err(error) = self.reconcile() {
                     tracing::warn!("cannot follow the network interfaces: {error:#}");
                 }
-                looked = Instant::now();
+                reconciled = Instant::now();
                 changed = false;
             }
         }

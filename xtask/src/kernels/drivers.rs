@@ -1,5 +1,5 @@
-//! The network cards of a guest: pairs of them, joined inside qemu where one queue is enough, else by a bridge in a network
-//! namespace that is made for it. No interface of this machine is touched.
+//! The network cards of a guest: pairs of them, joined inside qemu where one queue is enough, else
+//! by a bridge in a network namespace that is made for it. No interface of this machine is touched.
 
 use std::{path::Path, process::Command};
 

@@ -61,8 +61,8 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts `kernel` with the directory `share`, which holds the job and will hold the results. `cards` are further
-    /// options for qemu; `wrap` may put qemu into a network namespace.
+    /// Starts `kernel` with the directory `share`, which holds the job and will hold the results.
+    /// `cards` are further options for qemu; `wrap` may put qemu into a network namespace.
     pub fn start(
         kernel: &Kernel,
         share: &Path,
@@ -84,8 +84,8 @@ impl Guest {
             .arg(kernel.image())
             .arg("-initrd")
             .arg(&initramfs)
-            // A panic and what would go on in spite of an error in the kernel end the guest at once. Mitigations protect
-            // nobody here and cost much without hardware support.
+            // A panic and what would go on in spite of an error in the kernel end the guest at
+            // once. Mitigations protect nobody here and cost much without hardware support.
             .args([
                 "-append",
                 "console=ttyS0 loglevel=4 panic=-1 oops=panic mitigations=off tsc=reliable random.trust_cpu=on",
@@ -150,13 +150,15 @@ fn processor_time(process: u32) -> Option<Duration> {
     /// Of a second; the same on all machines (`USER_HZ`).
     const TICKS: u64 = 100;
     let status = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name in parentheses may hold anything; behind it user and system time are words 12 and 13.
+    // The name in parentheses may hold anything; behind it user and system time are words 12 and
+    // 13.
     let mut words = status.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks = words.next()?.parse::<u64>().ok()? + words.next()?.parse::<u64>().ok()?;
     Some(Duration::from_millis(ticks * 1000 / TICKS))
 }
 
-/// How it ended, by qemu's exit status, if it had one of its own, by what the console says and by what qemu says.
+/// How it ended, by qemu's exit status, if it had one of its own, by what the console says and by
+/// what qemu says.
 fn end(status: Option<ExitStatus>, console: &str, messages: &str) -> End {
     const PANIC: &str = "Kernel panic - not syncing: ";
     if let Some(words) = console.lines().find_map(|line| line.split_once(PANIC)) {

@@ -12,8 +12,9 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::workspace;
 
-/// A kernel in the form that boot loaders take (Documentation/arch/x86/boot.rst), without its compression: an ELF file,
-/// which qemu can start where the kernel was built with CONFIG_PVH, as Debian's are.
+/// A kernel in the form that boot loaders take (Documentation/arch/x86/boot.rst), without its
+/// compression: an ELF file, which qemu can start where the kernel was built with CONFIG_PVH, as
+/// Debian's are.
 pub fn decompress(file: &Path) -> anyhow::Result<Vec<u8>> {
     let kernel = fs::read(file).with_context(|| format!("cannot read {}", workspace::display(file)))?;
     let taken = || -> anyhow::Result<Vec<u8>> {
@@ -38,7 +39,8 @@ pub fn decompressed_file(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// The compressed part of a kernel, and how long it is without compression.
 fn payload(kernel: &[u8]) -> anyhow::Result<(&[u8], usize)> {
-    /// Where the header has the number of its sectors, its magic number, and where the payload lies behind the header.
+    /// Where the header has the number of its sectors, its magic number, and where the payload lies
+    /// behind the header.
     const SECTORS: usize = 0x1f1;
     const MAGIC: usize = 0x202;
     const PAYLOAD: usize = 0x248;
@@ -53,7 +55,8 @@ fn payload(kernel: &[u8]) -> anyhow::Result<(&[u8], usize)> {
         sectors => usize::from(sectors),
     };
     let begin = (sectors + 1) * 512 + word(PAYLOAD)?;
-    // The last four bytes are the length without compression; gzip has them as a part of its own format.
+    // The last four bytes are the length without compression; gzip has them as a part of its own
+    // format.
     let end = begin + word(PAYLOAD + 4)?;
     let length = word(end.checked_sub(4).context("its payload is empty")?)?;
     let payload = kernel.get(begin..end).context("it is shorter than its header says")?;

@@ -16,11 +16,12 @@ use crate::{command, workspace};
 /// The modules that mount this machine's `/`; all others are loaded from there.
 const MODULES: [&str; 4] = ["virtio_pci", "9p", "9pnet_virtio", "overlay"];
 
-/// Makes this machine's `/` the guest's, by 9p and read-only, with a file system in memory upon it that takes all changes;
-/// then runs the job there and switches the machine off. `host` and `share` are the tags of the 9p file systems.
+/// Makes this machine's `/` the guest's, by 9p and read-only, with a file system in memory upon it
+/// that takes all changes; then runs the job there and switches the machine off. `host` and `share`
+/// are the tags of the 9p file systems.
 ///
-/// The first may be cached for as long as the guest lives, for nothing that the guest uses is changed meanwhile. The second
-/// brings results back and must not.
+/// The first may be cached for as long as the guest lives, for nothing that the guest uses is
+/// changed meanwhile. The second brings results back and must not.
 const INIT: &str = include_str!("init.sh");
 
 /// Builds the archive in `directory`, and returns where it is.

@@ -1,11 +1,13 @@
 //! `cargo xtask kernels`: the XDP program on the kernels that its users have.
 //!
-//! Each of Debian's kernels is started in a virtual machine without hardware support (qemu's TCG), whose files are those of
-//! this machine, read-only, with a file system in memory upon them. So what was built here runs there, and nothing has to
-//! be installed in a guest. What it prints and how it ends comes back through a directory, part by part; a guest that
-//! panics or does not come to an end is recognised and told of.
+//! Each of Debian's kernels is started in a virtual machine without hardware support (qemu's TCG),
+//! whose files are those of this machine, read-only, with a file system in memory upon them. So
+//! what was built here runs there, and nothing has to be installed in a guest. What it prints and
+//! how it ends comes back through a directory, part by part; a guest that panics or does not come
+//! to an end is recognised and told of.
 //!
-//! Hardware support is not used even where there is some: guests hang with it on some of the machines this has to run on.
+//! Hardware support is not used even where there is some: guests hang with it on some of the
+//! machines this has to run on.
 
 mod binaries;
 mod drivers;
@@ -59,7 +61,8 @@ const NEEDS: [Package; 7] = [
 
 #[derive(Args)]
 pub struct Options {
-    /// Kernels: a series, of which Debian's newest is taken (6.12), or the name of one (6.1.0-49) [default: 6.1 6.12]
+    /// Kernels: a series, of which Debian's newest is taken (6.12), or the name of one (6.1.0-49)
+    /// [default: 6.1 6.12]
     versions: Vec<String>,
     /// The object to try [default: what TRACKER_EBPF_OBJECT names, else the committed object]
     #[arg(long, value_name = "PATH")]

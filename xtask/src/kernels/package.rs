@@ -24,8 +24,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The newest kernel of a series (6.1), or the one of that name (6.1.0-49), unpacked in `directory`. Downloads it when
-    /// it is not there.
+    /// The newest kernel of a series (6.1), or the one of that name (6.1.0-49), unpacked in
+    /// `directory`. Downloads it when it is not there.
     ///
     /// # Errors
     /// Names the package that cannot be had.
@@ -62,8 +62,8 @@ impl Kernel {
         modules_of(&self.root, &self.release)
     }
 
-    /// The files of the modules that are needed for `names`, in the order in which they have to be loaded. What is built
-    /// into the kernel has none.
+    /// The files of the modules that are needed for `names`, in the order in which they have to be
+    /// loaded. What is built into the kernel has none.
     pub fn module_files(&self, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for name in names {
@@ -155,8 +155,9 @@ fn newest(wanted: &str) -> anyhow::Result<Option<Package>> {
     Ok(Some(Package { release: release.to_owned(), version: version.trim().to_owned() }))
 }
 
-/// Whether a kernel of this release is what is wanted: of the series, or the very one, with or without the architecture.
-/// Packages without a patch level stand for whole series and hold nothing, and those for clouds or real time are others.
+/// Whether a kernel of this release is what is wanted: of the series, or the very one, with or
+/// without the architecture. Packages without a patch level stand for whole series and hold
+/// nothing, and those for clouds or real time are others.
 fn fits(release: &str, wanted: &str) -> bool {
     let Some(version) = release.strip_suffix(SUFFIX) else { return false };
     let wanted = wanted.strip_suffix(SUFFIX).unwrap_or(wanted);
@@ -171,8 +172,9 @@ fn numbers(release: &str) -> Vec<u64> {
     version.split(|character: char| !character.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Unpacks a package, and writes what is not in it: the lists of modules that its installation would have written, and the
-/// kernel decompressed, for a guest without hardware support takes seconds to do that.
+/// Unpacks a package, and writes what is not in it: the lists of modules that its installation
+/// would have written, and the kernel decompressed, for a guest without hardware support takes
+/// seconds to do that.
 fn unpack(package: &Path, release: &str, root: &Path) -> anyhow::Result<()> {
     // The name ends with a version, of which `with_extension` would take a part away.
     let unfinished = PathBuf::from(format!("{}.unfinished", root.display()));

@@ -36,7 +36,8 @@ pub enum Part {
 pub struct Tests {
     /// The binary, which is a file of tests/tests.
     pub binary: &'static str,
-    /// The tests' names. All have to be there: one that was renamed would otherwise be left out without a word.
+    /// The tests' names. All have to be there: one that was renamed would otherwise be left out
+    /// without a word.
     pub names: &'static [&'static str],
 }
 
@@ -53,8 +54,9 @@ impl Part {
         }
     }
 
-    /// The tests that it runs. Each start of the daemon has all programs verified, which takes seconds in a guest; so these are
-    /// the tests that depend on the kernel, and not those of what the programs decide, which the decision table shows.
+    /// The tests that it runs. Each start of the daemon has all programs verified, which takes
+    /// seconds in a guest; so these are the tests that depend on the kernel, and not those of what
+    /// the programs decide, which the decision table shows.
     pub fn tests(self) -> Option<Tests> {
         let (binary, names): (_, &[&str]) = match self {
             Self::Verify => return None,
@@ -134,7 +136,8 @@ pub fn script(kernel: &Kernel, parts: &[Part], files: &Files) -> String {
     if let Some(daemon) = &files.daemon {
         line(&format!("export TRACKER_DAEMON={}", quoted(daemon)));
     }
-    // Several times what a machine with hardware support takes; and as many open files as a service would have.
+    // Several times what a machine with hardware support takes; and as many open files as a service
+    // would have.
     line("export TRACKER_TESTS_PATIENCE=6 RUST_BACKTRACE=0");
     line("ulimit -n 65536");
     for &part in parts {

@@ -74,7 +74,8 @@ fn judge_status(line: &str) -> Judged {
         return Judged { times: None, result: Err(format!("its status is unreadable: {line:?}")) };
     };
     let took = ended - began;
-    // By which `timeout` says that it has ended the command, and, if that took SIGKILL, the signal's.
+    // By which `timeout` says that it has ended the command, and, if that took SIGKILL, the
+    // signal's.
     let result = match status as i32 {
         0 => Ok(()),
         124 | 137 => Err(format!("it was not done after {took:.0} s and was ended")),

@@ -32,10 +32,12 @@ fn counter(scratch: &Scratch, swarm: SwarmId) -> &Word32 {
 
 /// Decides where a sample of a swarm with so many partitions begins.
 ///
-/// One partition is all that most samples read, and forty random draws of eight partitions leave out one now and then. So the samples
-/// that a core takes of a swarm are counted, and begin where the count, read backwards bit by bit (van der Corput's sequence),
-/// points: every position has its sample before one has a second, and the second begins half a partition from the first, the next
-/// two at the quarters. Swarms that share a counter skip some of it, which makes the beginnings random again.
+/// One partition is all that most samples read, and forty random draws of eight partitions leave
+/// out one now and then. So the samples that a core takes of a swarm are counted, and begin where
+/// the count, read backwards bit by bit (van der Corput's sequence), points: every position has its
+/// sample before one has a second, and the second begins half a partition from the first, the next
+/// two at the quarters. Swarms that share a counter skip some of it, which makes the beginnings
+/// random again.
 #[inline(always)]
 pub(super) fn choose<P: Platform>(cx: &Context<'_, P>, swarm: SwarmId, partitions: u32) {
     let counter = counter(cx.scratch, swarm);
@@ -46,7 +48,8 @@ pub(super) fn choose<P: Platform>(cx: &Context<'_, P>, swarm: SwarmId, partition
     }
     let count = cx.scratch.as_unknown_scalar(count);
     let round = round_size(partitions);
-    // The positions of a partition that has two of them are half a round apart: they come as late one after the other as can be.
+    // The positions of a partition that has two of them are half a round apart: they come as late
+    // one after the other as can be.
     let half = if round < 2 { 1 } else { round / 2 };
     let point = u64::from(count.reverse_bits()) * u64::from(half);
     let (index, rest) = ((point >> 32) as u32, point as u32);
@@ -56,7 +59,8 @@ pub(super) fn choose<P: Platform>(cx: &Context<'_, P>, swarm: SwarmId, partition
     cx.scratch.sampling.first_peer.store(if whole { rest } else { rest << 1 });
 }
 
-/// Notes that a sample was taken. Not before: whoever takes up a sample that was given up begins where that one would have.
+/// Notes that a sample was taken. Not before: whoever takes up a sample that was given up begins
+/// where that one would have.
 #[inline(always)]
 pub(super) fn advance(scratch: &Scratch, swarm: SwarmId) {
     let counter = counter(scratch, swarm);
@@ -71,9 +75,9 @@ pub(super) fn first_peer(scratch: &Scratch, index: u32, peers: u32) -> u32 {
     ((u64::from(peer) * u64::from(peers)) >> 32) as u32
 }
 
-/// Decides where the next sample of the swarm begins, if it has a directory, and has the processor bring that nearer while the
-/// requester's own peer is looked for. Each of the two is a chain of two or three accesses that wait for each other; so they wait at
-/// the same time.
+/// Decides where the next sample of the swarm begins, if it has a directory, and has the processor
+/// bring that nearer while the requester's own peer is looked for. Each of the two is a chain of
+/// two or three accesses that wait for each other; so they wait at the same time.
 #[inline(always)]
 pub fn prefetch<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>, directory: Option<DirectoryHeader>) {
     let Some(header) = directory else { return };

@@ -2,7 +2,7 @@
 
 use super::{
     super::{family::Family, filter::PeerFilter, layout::Swarm, slot::Slots},
-    COLLECTED_MAX, Sample, Wanted,
+    wanted::{COLLECTED_MAX, Sample, Wanted},
 };
 use crate::{
     platform::{Context, Platform, Step},
@@ -10,7 +10,8 @@ use crate::{
 };
 use core::marker::PhantomData;
 
-/// How often the peers in a swarm record are read anew because they moved into partitions or back meanwhile.
+/// How often the peers in a swarm record are read anew because they moved into partitions or back
+/// meanwhile.
 const RECORD_TRIES: u32 = 2;
 
 /// A random one of `count` peers.
@@ -45,7 +46,8 @@ pub(super) fn from_record<P: Platform, F: Family>(
     }
 }
 
-/// Copies a chunk, of whose slots the first `peers` are taken, behind the cursor and returns the cursor behind them.
+/// Copies a chunk, of whose slots the first `peers` are taken, behind the cursor and returns the
+/// cursor behind them.
 #[inline(always)]
 pub(super) fn copy_chunk<F: Family>(scratch: &Scratch, cursor: u32, slots: Slots<'_, F>, peers: u32) -> u32 {
     // Copying all of the chunk takes no decision per peer; what is too much is written over.
@@ -55,7 +57,8 @@ pub(super) fn copy_chunk<F: Family>(scratch: &Scratch, cursor: u32, slots: Slots
     cursor + peers * F::PEER_BYTES
 }
 
-/// Copies the peers of a chunk that the filter takes behind the cursor and returns the cursor behind them.
+/// Copies the peers of a chunk that the filter takes behind the cursor and returns the cursor
+/// behind them.
 #[inline(always)]
 pub(super) fn copy_eligible<F: Family>(
     scratch: &Scratch,
@@ -86,7 +89,8 @@ impl<P: Platform, F: Family> Step<P> for KeepVisible<F> {
     }
 }
 
-/// Drops the collected peers that are hidden from the requester, if there may be some. The rest begins with any of them.
+/// Drops the collected peers that are hidden from the requester, if there may be some. The rest
+/// begins with any of them.
 #[inline(always)]
 pub(super) fn drop_hidden<P: Platform, F: Family>(cx: &Context<'_, P>, filter: PeerFilter) {
     let sampling = &cx.scratch.sampling;
@@ -101,7 +105,8 @@ pub(super) fn drop_hidden<P: Platform, F: Family>(cx: &Context<'_, P>, filter: P
     sampling.first_returned.store(random_of(kept / F::PEER_BYTES, sampling.random.load()));
 }
 
-/// Keeps `want` of the collected peers, from [`crate::scratch::Sampling::first_returned`] on and as from a ring.
+/// Keeps `want` of the collected peers, from [`crate::scratch::Sampling::first_returned`] on and as
+/// from a ring.
 #[inline(always)]
 pub(super) fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
     let bytes = scratch.as_unknown_scalar(scratch.sampling.walk.collected.load());

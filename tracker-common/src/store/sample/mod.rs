@@ -1,89 +1,42 @@
 //! Choosing the peers of a reply: random, never the requester, never a peer twice.
 //!
-//! A small swarm is read from its record. In a grown one whole chunks are taken, some from a partition, from partitions at a random
-//! stride from a random beginning. Partitions that linear hashing has yet to split hold twice as many peers as the others, and get
-//! two steps where those get one. When all have had their steps, the next pass takes other chunks. What is collected beyond the
-//! wanted number is cut off at a random end. No lock is held: chunks are dropped again if their partition's structure changed
-//! while they were read.
+//! A small swarm is read from its record. In a grown one whole chunks are taken, some from a
+//! partition, from partitions at a random stride from a random beginning. Partitions that linear
+//! hashing has yet to split hold twice as many peers as the others, and get two steps where those
+//! get one. When all have had their steps, the next pass takes other chunks. What is collected
+//! beyond the wanted number is cut off at a random end. No lock is held: chunks are dropped again
+//! if their partition's structure changed while they were read.
 //!
-//! [`from_one_partition`] is for the program that answers most announces: no loop, and nothing of what a loop takes of the stack.
-//! [`sample`] does whatever it takes.
+//! [`from_one_partition`] is for the program that answers most announces: no loop, and nothing of
+//! what a loop takes of the stack. [`sample`] does whatever it takes.
 
 mod beginning;
 mod compact;
 mod walk;
+mod wanted;
 
 pub use beginning::prefetch;
+pub use wanted::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once};
 
 use super::{
-    family::{Family, V4, V6},
+    family::Family,
     filter::PeerFilter,
     layout::{DirectoryHeader, PARTITIONS_MAX},
     linear_hash::{partition_of, round_size},
     resize::peers_per_partition,
 };
 use crate::{
-    outcome::IpVersion,
     platform::{Context, Platform, SwarmRef},
-    scratch::{PEERS_AT, SCRATCH_BYTES, Walk},
+    scratch::Walk,
 };
 use core::marker::PhantomData;
 
-/// Partitions read for one reply, at most: enough for the largest reply. Bounds the work where nearly all peers are seeders and a
-/// seeder asks.
-pub const PARTITIONS_READ_MAX: u32 = 12;
-
-/// Steps of the loop: for the partitions to read, and to look again at those that were being changed.
+/// Steps of the loop: for the partitions to read, and to look again at those that were being
+/// changed.
 const STEPS: u32 = 8 * PARTITIONS_READ_MAX;
 
-/// Bytes that can be collected before a chunk is copied. All ones: it is a mask as well.
-pub const COLLECTED_MAX: u32 = 4095;
-
-/// Bytes that are enough in any case.
-const COLLECTED_ENOUGH: u32 = COLLECTED_MAX - 400;
-
-// The largest reply and the chunk that has been begun; and the copy of the first peers behind the last (`compact::cut`).
-const _: () = assert!((V4::NUMWANT_LIMIT + V4::CHUNK_SLOTS) * 6 <= COLLECTED_MAX);
-const _: () = assert!((V6::NUMWANT_LIMIT + V6::CHUNK_SLOTS) * 18 <= COLLECTED_MAX);
-const _: () = assert!(PEERS_AT + COLLECTED_MAX as usize + 300 + 8 <= SCRATCH_BYTES);
-
-/// Chunks that are taken of a partition at once: so many that one partition nearly always gives the 50 peers that are usual.
-#[inline(always)]
-#[must_use]
-pub const fn chunks_at_once(version: IpVersion) -> u32 {
-    match version {
-        IpVersion::V4 => 3,
-        IpVersion::V6 => 4,
-    }
-}
-
-/// Compact peers in [`crate::scratch::Scratch::bytes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Offset of the first one.
-    pub start: u32,
-    /// How many.
-    pub count: u32,
-}
-
-impl Sample {
-    /// No peers.
-    pub const EMPTY: Self = Self { start: PEERS_AT as u32, count: 0 };
-}
-
-/// Which peers are wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted<K> {
-    /// How many at most. More than [`Family::NUMWANT_LIMIT`] are not given.
-    pub count: u32,
-    /// Of which kind.
-    pub filter: PeerFilter,
-    /// The requester, which is not given to itself.
-    pub exclude: K,
-}
-
-/// Prepares the scratch space, and returns a random number and what is wanted. To the verifier there is one way on from here, however
-/// the wanted number and the filter came about.
+/// Prepares the scratch space, and returns a random number and what is wanted. To the verifier
+/// there is one way on from here, however the wanted number and the filter came about.
 #[inline(always)]
 fn start<P: Platform, F: Family>(cx: &Context<'_, P>, wanted: &Wanted<F::Key>) -> (u32, Wanted<F::Key>) {
     let random = cx.random();
@@ -117,7 +70,8 @@ fn new_walk<P: Platform, F: Family>(
         partitions,
         position,
         second_first: if position >= partitions { 1 } else { 0 },
-        // So that PARTITIONS_READ_MAX strides stay within one pass, if there are that many steps; odd, so that a pass misses none.
+        // So that PARTITIONS_READ_MAX strides stay within one pass, if there are that many steps;
+        // odd, so that a pass misses none.
         stride: (((random >> 16) * (round / PARTITIONS_READ_MAX)) >> 16) | 1,
         steps: 0,
         passes: 0,
@@ -130,8 +84,9 @@ fn new_walk<P: Platform, F: Family>(
     }
 }
 
-/// Collects peers if one partition has enough of them, or if the swarm is small. `None` where that takes more: [`sample`] then
-/// begins where this one would have. Where a sample begins was decided by [`prefetch`].
+/// Collects peers if one partition has enough of them, or if the swarm is small. `None` where that
+/// takes more: [`sample`] then begins where this one would have. Where a sample begins was decided
+/// by [`prefetch`].
 #[inline(always)]
 pub fn from_one_partition<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -173,8 +128,8 @@ pub fn from_one_partition<P: Platform, F: Family>(
     Some(compact::cut::<F>(cx.scratch, want))
 }
 
-/// Collects up to the wanted number of peers. `None` only where tries are limited ([`Platform::SPIN_LIMIT`]) and nearly all peers are
-/// hidden from the requester.
+/// Collects up to the wanted number of peers. `None` only where tries are limited
+/// ([`Platform::SPIN_LIMIT`]) and nearly all peers are hidden from the requester.
 #[inline(always)]
 pub fn sample<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -212,7 +167,8 @@ pub fn sample<P: Platform, F: Family>(
                 break;
             }
             if P::SPIN_LIMIT.is_some() {
-                // Most of the swarm is hidden: finding the others takes longer than there is time for here.
+                // Most of the swarm is hidden: finding the others takes longer than there is time
+                // for here.
                 return None;
             }
             sampling.walk.enough.store(want * F::PEER_BYTES);

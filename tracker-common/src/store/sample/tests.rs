@@ -1,5 +1,6 @@
 use super::{
     super::{
+        family::{V4, V6},
         membership::{Announce, PeerEvent},
         scope::{EVERYTHING, HOST, LINK, PRIVATE, visible},
         slot::{LEECHER, OCCUPIED},
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     host::{HostPlatform, HostSizes, HostStore},
     id::SwarmId,
-    scratch::Scratch,
+    scratch::{PEERS_AT, Scratch},
 };
 use std::{cell::Cell, collections::BTreeSet};
 
@@ -74,7 +75,8 @@ fn ring<F: Peers>() {
     let platform = store.platform(1);
     let scratch = platform.context().scratch;
     let most = F::NUMWANT_LIMIT + F::CHUNK_SLOTS;
-    // (collected, the first that is returned, wanted, and those that are returned: the first and how many)
+    // (collected, the first that is returned, wanted, and those that are returned: the first and
+    // how many)
     for (all, first, want, start, count) in [
         (0, 0, 5, 0, 0),
         (3, 0, 5, 0, 3),
@@ -406,7 +408,8 @@ fn count_of<F: Scoped, const TRIES: u32>(
 fn samples<F: Scoped>() {
     let (public, all) = (PeerFilter::new(true, visible(0)), everybody());
     let (few, limit) = (F::RECORD_SLOTS as u32, F::NUMWANT_LIMIT);
-    // (peers with public addresses and with this host's, wanted, from one partition, in the daemon, where tries are limited)
+    // (peers with public addresses and with this host's, wanted, from one partition, in the daemon,
+    // where tries are limited)
     for (peers, wanted, one, daemon, kernel) in [
         ((0, 0), (50, all), Some(0), Some(0), Some(0)),
         ((1, 0), (50, all), Some(0), Some(0), Some(0)),

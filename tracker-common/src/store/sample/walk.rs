@@ -1,4 +1,5 @@
-//! The walk of a sample over the partitions of a grown swarm: one partition after the other is located and read.
+//! The walk of a sample over the partitions of a grown swarm: one partition after the other is
+//! located and read.
 
 use super::{
     super::{
@@ -10,9 +11,9 @@ use super::{
         lock::Version,
         partition::chunks_for,
     },
-    COLLECTED_ENOUGH, COLLECTED_MAX, PARTITIONS_READ_MAX,
     beginning::{first_peer, per_partition},
-    chunks_at_once, compact,
+    compact,
+    wanted::{COLLECTED_ENOUGH, COLLECTED_MAX, PARTITIONS_READ_MAX, chunks_at_once},
 };
 use crate::{
     codegen::barrier_var,
@@ -28,7 +29,8 @@ pub(super) struct Target<'m> {
     pub(super) partition: &'m Partition,
     /// Its index within the swarm.
     index: u32,
-    /// Which of its chunks are read, counted from that of the sample's first peer: those from this one on.
+    /// Which of its chunks are read, counted from that of the sample's first peer: those from this
+    /// one on.
     chunk_offset: u32,
 }
 
@@ -84,7 +86,8 @@ pub(super) fn locate<'m, P: Platform, F: Family>(
     // Positions beyond the last partition belong to those that have not been split yet.
     let index = partition_of(walk.position, walk.partitions);
     let second = if walk.position == index { 0 } else { 1 };
-    // Of the two positions of a partition, that kind comes first which the first position of all is.
+    // Of the two positions of a partition, that kind comes first which the first position of all
+    // is.
     let offset =
         if is_unsplit(index, walk.partitions) { walk.passes * 2 + (second ^ walk.second_first) } else { walk.passes };
     // What the ways to here have shown of these numbers does not matter from here on.
@@ -113,7 +116,8 @@ pub(super) fn read<P: Platform, F: Family>(
     if !version.still_holds() {
         return true;
     }
-    // Had partitions been merged meanwhile, this one could hold peers that another one has given already.
+    // Had partitions been merged meanwhile, this one could hold peers that another one has given
+    // already.
     match F::directory(swarm.record) {
         Some(header) if header.partitions >= walk.partitions => {}
         _ => return false,
@@ -145,8 +149,8 @@ pub(super) fn read<P: Platform, F: Family>(
     walk.collected < walk.enough
 }
 
-/// Takes the chunks of a partition from the target's offset on, and leaves the bytes that are collected then in
-/// [`crate::scratch::Sampling::collected_here`]. 0 if there is none.
+/// Takes the chunks of a partition from the target's offset on, and leaves the bytes that are
+/// collected then in [`crate::scratch::Sampling::collected_here`]. 0 if there is none.
 #[inline(always)]
 fn collect<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -164,8 +168,9 @@ fn collect<P: Platform, F: Family>(
     }
     // The same for all steps of a partition in a sample, and no other's.
     let mark = scratch.sampling.random.load() ^ per_partition(index);
-    // Further chunks of a partition that was changed since the first ones were read may hold peers of those. A new peer changes no
-    // structure, but the number of peers, and with it which chunk is which.
+    // Further chunks of a partition that was changed since the first ones were read may hold peers
+    // of those. A new peer changes no structure, but the number of peers, and with it which chunk
+    // is which.
     let remembered = &scratch.versions[index as usize & (REMEMBERED_VERSIONS - 1)];
     let entry = u64::from(mark) << 32 | u64::from(version.number() ^ per_partition(peers));
     let known = remembered.load();
@@ -174,8 +179,8 @@ fn collect<P: Platform, F: Family>(
     } else if known != entry {
         return 0;
     }
-    // The chunk at offset 0 is that of a random peer, which is given first, so that those in the last one, which may be few, do not
-    // come up more often.
+    // The chunk at offset 0 is that of a random peer, which is given first, so that those in the
+    // last one, which may be few, do not come up more often.
     let first = first_peer(scratch, index, peers);
     let mut enough = walk.enough;
     if walk.collected == 0 {

@@ -315,7 +315,7 @@ fn everything(snapshot: &Snapshot, figures: &Figures) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::tests::example;
+    use crate::statistics::snapshot::tests::example;
 
     fn lines(mode: Mode) -> Vec<String> {
         write(&example(), mode).lines().map(str::to_owned).collect()

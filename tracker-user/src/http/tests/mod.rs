@@ -23,7 +23,7 @@ use crate::{
     daemon::sites,
     service::Shutdown,
     statistics::{
-        Interfaces, Statistics,
+        LatestStatus, Statistics,
         http::{AdminFailure, HttpTotals},
     },
     store::{
@@ -37,7 +37,7 @@ use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tracker_common::store::{
     family::{V4, V6},
@@ -73,8 +73,8 @@ const INTERVAL: u32 = 1800;
 const JITTER: u32 = 180;
 
 fn store(torrents: u64) -> Arc<Store> {
-    let limits = sizes::Limits { torrents, peers_v4: 4096, peers_v6: 4096 };
-    let store = Arc::new(Store::anonymous(&Sizes::new(&limits).expect("small")).expect("a few pages"));
+    let capacity = sizes::Capacity { torrents, peers_v4: 4096, peers_v6: 4096 };
+    let store = Arc::new(Store::anonymous(&Sizes::new(&capacity).expect("small")).expect("a few pages"));
     let settings = store.settings();
     settings.minute.store(1000);
     settings.interval.store(INTERVAL);
@@ -118,7 +118,7 @@ struct Context {
 impl Context {
     fn new(listeners: Vec<Listener>, store: &Arc<Store>, full_scrape: FullScrapeLimits) -> Self {
         let full_scrape = Arc::new(ArcSwap::from_pointee(full_scrape));
-        let statistics = Arc::new(Statistics::new(store.clone(), Arc::default(), None, Interfaces::default()));
+        let statistics = Arc::new(Statistics::new(store.clone(), Arc::default(), None, LatestStatus::default()));
         let bindings = sites::shared(listeners, store, full_scrape, &statistics);
         Self { statistics, bindings }
     }

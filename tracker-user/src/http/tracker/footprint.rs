@@ -2,7 +2,7 @@
 
 use super::{FullScrapeLimits, snapshot};
 use crate::{
-    http::{Limits, socket_buffers},
+    http::{limits::Limits, socket_buffers},
     text::human_bytes,
 };
 use std::fmt;

@@ -26,7 +26,6 @@ use crate::{
 use bytes::Bytes;
 use std::{io, rc::Rc, sync::Arc, time::Duration};
 use tracker_common::{
-    id::SwarmId,
     outcome::{Counter, Event},
     platform::Platform as _,
     store::{
@@ -163,7 +162,7 @@ impl Stream for ScrapeStream {
 /// The counts of a torrent; `None` if it is no longer stored.
 fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
     for _ in 0..RETRIES {
-        let swarm = memory.swarm(SwarmId::new(entry.number))?;
+        let swarm = memory.swarm(entry.swarm)?;
         let Some(version) = swarm.lock.version() else {
             std::hint::spin_loop();
             continue;

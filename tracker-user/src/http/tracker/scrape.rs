@@ -21,8 +21,8 @@ pub fn answer(memory: &Handle, hashes: &[InfoHash], out: &mut Vec<u8>) {
 /// What a reply begins with.
 pub const BEGIN: &[u8] = b"d5:filesd";
 
-/// Appends one torrent.
-#[inline]
+/// Appends one torrent. Inlined, because a full scrape does this for each of millions of torrents.
+#[inline(always)]
 pub fn entry(out: &mut Vec<u8>, info_hash: &InfoHash, counts: Counts) {
     out.extend_from_slice(b"20:");
     out.extend_from_slice(info_hash);

@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::sync::watch;
 use tracker_common::{
-    id::InfoHash,
+    id::{InfoHash, SwarmId},
     store::layout::{SWARM_ALIVE, Swarm},
 };
 
@@ -35,8 +35,8 @@ const SLACK: usize = 1024;
 pub struct Entry {
     /// Its info_hash.
     pub info_hash: InfoHash,
-    /// The number of its record at the time of the snapshot.
-    pub number: u32,
+    /// Its record at the time of the snapshot.
+    pub swarm: SwarmId,
 }
 
 const _: () = assert!(size_of::<Entry>() == 24);
@@ -165,7 +165,7 @@ impl Snapshot {
                 if entries.len() == entries.capacity() {
                     entries.try_reserve_exact(entries.len() / 8 + SLACK)?;
                 }
-                entries.push(Entry { info_hash, number });
+                entries.push(Entry { info_hash, swarm: SwarmId::new(number) });
             }
             number += 1;
         }

@@ -1,7 +1,8 @@
-//! The connection key in the state directory: a file of 16 bytes that nobody but the tracker may read.
+//! The connection key in the state directory: a file of 16 bytes that only the tracker may read.
 //!
-//! Nothing that is found there stops the start. What is no good key is replaced by a new one; what cannot be replaced is left,
-//! and the key lives in memory only. Both are warned of, because clients have to connect anew then.
+//! No file there stops the start. One that is no good key is replaced by a new key. One that cannot
+//! be replaced is left, and the key is kept in memory only. Both are warned of, because clients
+//! have to connect anew then.
 
 use super::{KEY_BYTES, Key, fresh, is_degenerate};
 use anyhow::Context as _;
@@ -17,11 +18,11 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// The file. While it is written it has the number of the process behind its name.
+/// The name of the file. While it is written, the number of the process follows the name.
 const NAME: &str = "connection.key";
 
-/// How long to wait for another tracker that is at the same directory just now. It needs some milliseconds.
-const OTHERS: Duration = Duration::from_secs(2);
+/// How long to wait for another tracker that is using the directory. It needs some milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a file is not used as a key.
 enum Unfit {
@@ -119,10 +120,10 @@ fn open_directory(directory: &Path) -> anyhow::Result<File> {
     options.open(directory).context("it cannot be opened")
 }
 
-/// Takes the directory for this process. If that takes too long, goes on without: then two trackers may have two keys, and
-/// the one that was written last is kept.
+/// Locks the directory. If that takes too long, goes on without the lock: two trackers may have two
+/// keys then, and the one that was written last is kept.
 fn lock(directory: &File, path: &Path) {
-    let deadline = Instant::now() + OTHERS;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match directory.try_lock() {
             Ok(()) => return,
@@ -137,15 +138,15 @@ fn lock(directory: &File, path: &Path) {
     }
 }
 
-/// Removes what trackers left behind that were ended while they wrote a key. Where the directory is locked there is nobody
-/// who is just writing, and elsewhere that one is most likely still a process.
+/// Removes files of trackers that were killed while they wrote a key. Where the directory can be
+/// locked, no other tracker is writing now. Elsewhere, the writer is most likely still a process.
 fn remove_stale(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(NAME)?.strip_prefix('.')?.parse::<u32>().ok());
         let Some(number) = number else { continue };
-        // Its number may be ours by now: in a container that is nearly sure.
+        // The number of the process may be our own by now, which is likely in a container.
         let is_alive = number != std::process::id() && Path::new("/proc").join(number.to_string()).exists();
         let is_file = entry.file_type().is_ok_and(|kind| !kind.is_dir());
         if is_file && !is_alive && fs::remove_file(entry.path()).is_ok() {
@@ -180,8 +181,7 @@ fn read(path: &Path) -> Result<Key, Unfit> {
     if mode & 0o077 != 0 {
         return Err(Unfit::Mode(mode));
     }
-    // SAFETY: takes nothing, touches no memory of ours and cannot fail.
-    let own = unsafe { libc::geteuid() };
+    let own = rustix::process::geteuid().as_raw();
     if ![own, 0].contains(&owner) {
         return Err(Unfit::Owner(owner));
     }
@@ -191,8 +191,8 @@ fn read(path: &Path) -> Result<Key, Unfit> {
     Ok(key)
 }
 
-/// Puts a key where it is kept, in one step: whoever looks, and whenever the machine fails, sees the old one or all of the new
-/// one. Nothing else is left behind.
+/// Puts a key into the file in one step: a reader, also one after a crash of the machine, sees the
+/// old key or all of the new one. No other file is left behind.
 fn replace(directory: &Path, handle: &File, key: &Key) -> anyhow::Result<()> {
     /// The file under its temporary name, removed on drop.
     struct Temporary(PathBuf);
@@ -220,7 +220,7 @@ fn replace(directory: &Path, handle: &File, key: &Key) -> anyhow::Result<()> {
     written.with_context(|| format!("cannot write {}", temporary.0.display()))?;
     fs::rename(&temporary.0, &path).with_context(|| format!("cannot rename {}", temporary.0.display()))?;
     std::mem::forget(temporary);
-    // The name is on the disk as well then. Some file systems cannot do that for a directory, and have no need to.
+    // Now the name is on the disk as well. Some file systems cannot sync a directory, and need not.
     let _ = handle.sync_all();
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use anyhow::{Context as _, ensure};
 
-use super::{Features, Version};
+use super::set::{Features, Version};
 
-/// Kinds by their numbers from 1 on: name, bytes behind the type's own 12, bytes for each of its members, version.
+/// Kinds by their numbers from 1 on: name, bytes behind the type's own 12, bytes for each of its
+/// members, version.
 const KINDS: [(&str, usize, usize, Version); 19] = [
     ("INT", 4, 0, Version::new(4, 18)),
     ("PTR", 0, 0, Version::new(4, 18)),

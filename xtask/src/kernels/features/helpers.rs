@@ -2,14 +2,15 @@
 
 use aya_obj::generated::bpf_func_id;
 
-use super::Version;
+use super::set::Version;
 
 /// The helper that goes on in another program.
 pub const TAIL_CALL: &str = "bpf_tail_call";
 
-/// The last helper of each version of the kernel, by its number in `enum bpf_func_id` (linux/bpf.h). Numbers are given in the
-/// order in which helpers come, so those up to the last of the version before are older. Versions that brought none are not
-/// here; since 6.2 there have been none at all, for what is new are kernel functions.
+/// The last helper of each version of the kernel, by its number in `enum bpf_func_id`
+/// (linux/bpf.h). Numbers are given in the order in which helpers come, so those up to the last of
+/// the version before are older. Versions that brought none are not here; since 6.2 there have been
+/// none at all, for what is new are kernel functions.
 const LAST: [(u32, Version); 42] = {
     use bpf_func_id as id;
     [
@@ -67,7 +68,8 @@ pub fn since(number: u32) -> Option<Version> {
     (number > 0).then(|| known.clone().find(|(last, _)| number <= *last).map(|(_, since)| *since))?
 }
 
-/// The helper's name. The numbers of those that programs for packets call are spelt out; others are told by their number.
+/// The helper's name. The numbers of those that programs for packets call are spelt out; others are
+/// told by their number.
 pub fn name(number: u32) -> String {
     use bpf_func_id as id;
     const NAMES: [(bpf_func_id, &str); 17] = [

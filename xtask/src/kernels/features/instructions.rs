@@ -3,9 +3,9 @@
 use anyhow::ensure;
 
 use super::{
-    Features, Version,
     elf::{Code, Target},
     helpers,
+    set::{Features, Version},
 };
 
 /// What the objects with calls between functions use.
@@ -68,8 +68,8 @@ pub fn read(code: &Code<'_>, features: &mut Features) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Calls are told apart by the source register: helpers, functions of the object, functions of the kernel. Those that the
-/// loader still has to complete are told by their symbol.
+/// Calls are told apart by the source register: helpers, functions of the object, functions of the
+/// kernel. Those that the loader still has to complete are told by their symbol.
 fn call(instruction: Instruction, target: Option<Target>, features: &mut Features) {
     const HELPER: u8 = 0;
     const FUNCTION: u8 = 1;
@@ -92,7 +92,8 @@ fn call(instruction: Instruction, target: Option<Target>, features: &mut Feature
     }
 }
 
-/// Constants of 64 bits may stand for something else: by the source register, or by the symbol of a relocation.
+/// Constants of 64 bits may stand for something else: by the source register, or by the symbol of a
+/// relocation.
 fn constant(instruction: Instruction, target: Option<Target>, features: &mut Features) {
     match (instruction.source, target) {
         (0, None) | (_, Some(Target::Map)) | (1, None) => {}
@@ -156,7 +157,8 @@ fn kind(instruction: Instruction) -> Kind {
 /// Atomic instructions are told apart by what would otherwise be their constant.
 fn atomic(instruction: Instruction) -> Kind {
     const ADD: i32 = 0x00;
-    /// Or, and, exclusive or; and with the bit 1 all of them with their result, exchange, and compare and exchange.
+    /// Or, and, exclusive or; and with the bit 1 all of them with their result, exchange, and
+    /// compare and exchange.
     const OTHERS: [i32; 9] = [0x40, 0x50, 0xa0, 0x01, 0x41, 0x51, 0xa1, 0xe1, 0xf1];
     const ORDERED: [i32; 2] = [0x100, 0x110];
 

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use aya_obj::generated::bpf_map_type;
 
-use super::{Features, Version};
+use super::set::{Features, Version};
 
 /// Types that maps of objects have, by their numbers in `enum bpf_map_type` (linux/bpf.h).
 const TYPES: [(bpf_map_type, &str, Version); 33] = {

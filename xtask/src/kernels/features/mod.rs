@@ -1,110 +1,53 @@
-//! Which kernel an object needs, as far as that can be read in the object itself: helpers, kernel functions, types and flags
-//! of maps, kinds of instructions, kinds of types in its BTF.
+//! Which kernel an object needs, as far as that can be read in the object itself: helpers, kernel
+//! functions, types and flags of maps, kinds of instructions, kinds of types in its BTF.
 //!
-//! This says nothing about what a verifier understands; that is what the guests are for. But it needs no kernel, so it is a
-//! test that runs everywhere, and it names what is too new, which a verifier's log does not ("invalid func unknown#…").
+//! This says nothing about what a verifier understands; that is what the guests are for. But it
+//! needs no kernel, so it is a test that runs everywhere, and it names what is too new, which a
+//! verifier's log does not ("invalid func unknown#…").
 //!
-//! The versions of helpers, map types and flags are those of `data/feature-versions.yaml` of the eBPF documentation
-//! (<https://github.com/isovalent/ebpf-docs>), which names the commit of each; of instructions and calls, those of its pages
-//! and of the kernel's `Documentation/bpf/standardization/instruction-set.rst`.
+//! The versions of helpers, map types and flags are those of `data/feature-versions.yaml` of the
+//! eBPF documentation (<https://github.com/isovalent/ebpf-docs>), which names the commit of each;
+//! of instructions and calls, those of its pages and of the kernel's
+//! `Documentation/bpf/standardization/instruction-set.rst`.
 
 mod btf;
 mod elf;
 mod helpers;
 mod instructions;
 mod maps;
+mod set;
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
-/// The oldest kernel that the documentation promises. The daemon refuses to load the program into an older one.
+pub use self::set::{Features, Version};
+
+/// The oldest kernel that the documentation promises. The daemon refuses to load the program into
+/// an older one.
 pub const MINIMUM: Version = Version::new(6, 1);
 
-/// A kernel's major and minor version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    major: u16,
-    minor: u16,
-}
-
-impl Version {
-    pub const fn new(major: u16, minor: u16) -> Self {
-        Self { major, minor }
+/// What an object uses, read from its ELF file.
+///
+/// # Errors
+/// When it cannot be read as one for BPF.
+fn read(elf: &[u8]) -> anyhow::Result<Features> {
+    let object = elf::Object::parse(elf)?;
+    let mut features = Features::default();
+    for section in &object.code {
+        instructions::read(section, &mut features)?;
     }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}.{}", self.major, self.minor)
+    if features.known.contains_key(helpers::TAIL_CALL) && features.known.contains_key(instructions::SUBPROGRAM) {
+        features.add("a tail call from an object with functions", Version::new(5, 10));
     }
-}
-
-/// What an object uses.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Features {
-    /// By name: since when the kernel has it.
-    known: BTreeMap<String, Version>,
-    /// What the tables do not know, and so may be too new for every kernel.
-    unknown: Vec<String>,
-}
-
-impl Features {
-    /// Reads them from an ELF object.
-    ///
-    /// # Errors
-    /// When it cannot be read as one for BPF.
-    pub fn of(elf: &[u8]) -> anyhow::Result<Self> {
-        let object = elf::Object::parse(elf)?;
-        let mut features = Self::default();
-        for section in &object.code {
-            instructions::read(section, &mut features)?;
-        }
-        if features.known.contains_key(helpers::TAIL_CALL) && features.known.contains_key(instructions::SUBPROGRAM) {
-            features.add("a tail call from an object with functions", Version::new(5, 10));
-        }
-        maps::read(elf, &mut features)?;
-        if let Some(types) = object.btf {
-            btf::read(types, &mut features)?;
-        }
-        if object.has_fragments {
-            features.add("an XDP program for packets in fragments", Version::new(5, 18));
-        }
-        Ok(features)
+    maps::read(elf, &mut features)?;
+    if let Some(types) = object.btf {
+        btf::read(types, &mut features)?;
     }
-
-    fn add(&mut self, name: impl Into<String>, since: Version) {
-        self.known.insert(name.into(), since);
+    if object.has_fragments {
+        features.add("an XDP program for packets in fragments", Version::new(5, 18));
     }
-
-    fn add_unknown(&mut self, name: impl Into<String>) {
-        let name = name.into();
-        if !self.unknown.contains(&name) {
-            self.unknown.push(name);
-        }
-    }
-
-    /// The oldest kernel that has all of it, and what that kernel brought.
-    pub fn oldest(&self) -> Option<(Version, Vec<&str>)> {
-        let newest = self.known.values().max()?;
-        let brought = self.known.iter().filter(|(_, since)| *since == newest).map(|(name, _)| name.as_str());
-        Some((*newest, brought.collect()))
-    }
-
-    /// Whether a kernel of this version has everything.
-    ///
-    /// # Errors
-    /// Names what it does not have.
-    pub fn ensure_in(&self, minimum: Version) -> anyhow::Result<()> {
-        let newer = self.known.iter().filter(|(_, since)| **since > minimum);
-        let newer = newer.map(|(name, since)| format!("{name} (Linux {since})"));
-        let unknown = self.unknown.iter().map(|name| format!("{name} (unknown)"));
-        let missing: Vec<String> = newer.chain(unknown).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        bail!("Linux {minimum} does not have what the object uses: {}", missing.join(", "))
-    }
+    Ok(features)
 }
 
 /// Prints which kernel the object at `path` needs.
@@ -113,7 +56,7 @@ impl Features {
 /// When that is a newer one than the documentation promises.
 pub fn check(path: &Path) -> anyhow::Result<()> {
     let elf = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let features = Features::of(&elf).with_context(|| format!("cannot tell what {} uses", path.display()))?;
+    let features = read(&elf).with_context(|| format!("cannot tell what {} uses", path.display()))?;
     if let Some((version, names)) = features.oldest() {
         println!("the object uses nothing newer than Linux {version}: {}", names.join(", "));
     }
@@ -130,7 +73,7 @@ mod tests {
     #[test]
     fn committed_object_uses_nothing_newer_than_the_documented_minimum() {
         let elf = fs::read(EbpfPackage::TrackerEbpf.committed_object()).unwrap();
-        let features = Features::of(&elf).unwrap();
+        let features = read(&elf).unwrap();
         features.ensure_in(MINIMUM).unwrap();
         // That it was read at all: what every version of the program needs.
         for name in [
@@ -159,21 +102,5 @@ mod tests {
             let text = fs::read_to_string(workspace::root().join(file)).unwrap();
             assert!(text.contains(&words), "{file} does not say {words:?}");
         }
-    }
-
-    #[test]
-    fn what_is_too_new_is_named_and_nothing_else() {
-        let mut features = Features::default();
-        features.add("old", Version::new(4, 8));
-        features.add("edge", Version::new(6, 1));
-        assert!(features.ensure_in(MINIMUM).is_ok());
-        assert_eq!(features.oldest(), Some((Version::new(6, 1), vec!["edge"])));
-        features.add("new", Version::new(6, 2));
-        features.add_unknown("strange");
-        let error = features.ensure_in(MINIMUM).unwrap_err().to_string();
-        assert!(error.contains("new (Linux 6.2)") && error.contains("strange (unknown)"), "{error}");
-        assert!(!error.contains("old") && !error.contains("edge"), "{error}");
-        // Not by letters: 6.9 is older than 6.12.
-        assert!(Version::new(6, 9) < Version::new(6, 12) && Version::new(5, 18) < MINIMUM);
     }
 }

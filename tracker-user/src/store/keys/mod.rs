@@ -1,5 +1,6 @@
-//! Keys in the settings record: of the store's hash functions, fresh at every start, and of the connection ids, kept in the
-//! state directory so that clients need not connect anew after a restart.
+//! Keys in the settings record: of the store's hash functions, fresh at every start, and of the
+//! connection ids, kept in the state directory so that clients need not connect anew after a
+//! restart.
 
 mod kept;
 
@@ -12,8 +13,8 @@ const KEY_BYTES: usize = 16;
 /// The key of the connection ids.
 type Key = [u8; KEY_BYTES];
 
-/// Fills in all keys. A state directory that cannot be used is no error: the connection key is a new one then, which is
-/// warned of.
+/// Fills in all keys. A state directory that cannot be used is no error: the connection key is a
+/// new one then, which is warned of.
 ///
 /// # Errors
 /// When the system has no randomness.
@@ -40,8 +41,9 @@ fn fresh() -> anyhow::Result<Key> {
     Ok(key)
 }
 
-/// Whether somebody may have guessed the key, because it is the same few bytes again and again: what an empty disk block or a
-/// careless hand leaves, and a random key is not once in 10^14 times.
+/// Whether the key consists of a few bytes that repeat, so that it could be guessed: such as an
+/// empty disk block, or a key written by hand. A random key looks like that less than once in 10^14
+/// times.
 fn is_degenerate(key: &Key) -> bool {
     let distinct = (0..key.len()).filter(|&at| !key[..at].contains(&key[at])).count();
     let (low, high) = key.split_at(KEY_BYTES / 2);

@@ -1,9 +1,13 @@
-//! Load from inside the kernel: requests are built by an XDP program in live-frames mode and sent out of the client's end,
-//! replies are counted by another at the same place.
+//! Load from inside the kernel: requests are built by an XDP program in live-frames mode and sent
+//! out of the client's end, replies are counted by another at the same place.
 //!
-//! The pace is kept by the program itself, which looks at the clock for every frame: what is due is sent, the rest dropped
-//! where it is. So requests leave one by one, not in bursts, and the load's core is busy all the time, whatever the rate.
-//! One system call lasts for a whole run: beginning and ending it takes the kernel tens of milliseconds.
+//! The pace is kept by the program itself, which looks at the clock for every frame: what is due is
+//! sent, the rest dropped where it is. So requests leave one by one, not in bursts, and the load's
+//! core is busy all the time, whatever the rate. One system call lasts for a whole run: beginning
+//! and ending it takes the kernel tens of milliseconds.
+
+mod run;
+mod source;
 
 use std::{
     sync::atomic::{AtomicBool, AtomicI32, Ordering},
@@ -13,21 +17,17 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
-use bench_ebpf::{
-    FRAME_EXCESS, Load, PACE_SHIFT, Progress, REQUEST_SCRAPE, Replies, TEMPLATE_BYTES, Visit, checksum_words,
-    latency_of_bucket,
-};
+use bench_ebpf::{FRAME_EXCESS, Load, Progress, Replies, TEMPLATE_BYTES, Visit};
+use tracker_tests::interrupt;
 
+pub use self::run::{Run, Times};
+use self::{run::Measuring, source::Source};
 use crate::{
-    cores::{self, Accounts, Cores, Thread, Usage},
-    interrupt,
+    cores::{self, Cores, Thread},
     object::{Maps, Object, Programs},
-    request::{self, Request},
+    request::{self, CLIENT_PORT, Request},
     testbed::{self, Family, TRACKER_PORT, Testbed},
 };
-
-/// The port that generated requests come from. Others, such as those of the connects before, are not counted as load.
-pub const CLIENT_PORT: u16 = 20_000;
 
 /// How many source addresses there are. A power of two.
 pub const CLIENTS: u32 = 4096;
@@ -36,76 +36,13 @@ pub const CLIENTS: u32 = 4096;
 const BATCH: u32 = 32;
 /// How often a closed loop is looked after.
 const LOOK_AFTER: Duration = Duration::from_millis(20);
-/// Replies still on their way after a run are waited for this long.
-const DRAIN: Duration = Duration::from_millis(50);
 
+/// A generator at the client's end of a testbed.
 pub struct Generator {
     programs: Programs,
     source: Source,
     /// Number of the client's end.
     interface: u32,
-}
-
-/// What one run gave.
-#[derive(Clone, Debug, Default)]
-pub struct Run {
-    pub usage: Usage,
-    pub sent: u64,
-    pub replies: Replies,
-    /// Closed loop: requests that had to be replaced, because they or their replies were lost.
-    pub refilled: u64,
-    /// Histogram of the time from request to reply; see `bench_ebpf::latency_bucket`.
-    pub latency: Vec<u64>,
-}
-
-impl Run {
-    /// Answers per second.
-    pub fn rate(&self) -> f64 {
-        self.replies.answered as f64 / self.usage.seconds
-    }
-
-    /// Answered share of what was sent.
-    pub fn answered_share(&self) -> f64 {
-        if self.sent == 0 { 0.0 } else { self.replies.answered as f64 / self.sent as f64 }
-    }
-
-    /// Answers per second of processor time, receive path included.
-    pub fn per_core_second(&self) -> f64 {
-        self.replies.answered as f64 * 1e9 / (self.usage.process_time + self.usage.receive_time).max(1) as f64
-    }
-
-    pub fn peers_per_reply(&self) -> f64 {
-        self.replies.peers as f64 / self.replies.answered.max(1) as f64
-    }
-
-    /// Replies that were not what they should be.
-    pub fn invalid(&self) -> u64 {
-        let replies = &self.replies;
-        replies.errors
-            + replies.wrong_action
-            + replies.wrong_length
-            + replies.wrong_transaction
-            + replies.wrong_checksum
-    }
-
-    /// The latency, in nanoseconds, that `share` of the sampled replies did not exceed.
-    pub fn latency_quantile(&self, share: f64) -> Option<u64> {
-        quantile(&self.latency, share)
-    }
-}
-
-/// The end of the bucket up to which `share` of a latency histogram lies.
-pub fn quantile(histogram: &[u64], share: f64) -> Option<u64> {
-    let all: u64 = histogram.iter().sum();
-    let wanted = (all as f64 * share).ceil() as u64;
-    let mut seen = 0;
-    for (bucket, &count) in (0..).zip(histogram) {
-        seen += count;
-        if count > 0 && seen >= wanted {
-            return Some(latency_of_bucket(bucket + 1));
-        }
-    }
-    None
 }
 
 impl Generator {
@@ -153,7 +90,7 @@ impl Generator {
 
     /// What is sent from now on.
     pub fn set_request(&mut self, testbed: &Testbed, family: Family, request: &Request) -> anyhow::Result<()> {
-        self.source.load = request_load(&self.source.load, testbed, family, request)?;
+        self.source.load = request::request_load(&self.source.load, testbed, family, request)?;
         Ok(())
     }
 
@@ -206,8 +143,8 @@ impl Generator {
         measuring.run()
     }
 
-    /// Keeps `window` requests on their way as long as `look` says so; it is called every few milliseconds with what was
-    /// received so far.
+    /// Keeps `window` requests on their way as long as `look` says so; it is called every few
+    /// milliseconds with what was received so far.
     pub fn watch_closed(
         &mut self,
         testbed: &Testbed,
@@ -220,7 +157,8 @@ impl Generator {
         result
     }
 
-    /// From now on only these announce, from the first of them on. Not more than there were at the beginning.
+    /// From now on only these announce, from the first of them on. Not more than there were at the
+    /// beginning.
     pub fn replace_population(&mut self, visits: &[Visit]) -> anyhow::Result<()> {
         self.source.maps.population()[..visits.len()].copy_from_slice(visits);
         self.source.load.visits = u32::try_from(visits.len())?;
@@ -250,8 +188,9 @@ impl Generator {
         result
     }
 
-    /// Walks through the population from `position` to its end in a closed loop of `window` requests, but not for longer than
-    /// `limit`. Moves `position` to where it got, and returns how many were answered.
+    /// Walks through the population from `position` to its end in a closed loop of `window`
+    /// requests, but not for longer than `limit`. Moves `position` to where it got, and returns how
+    /// many were answered.
     pub fn prefill(
         &mut self,
         testbed: &Testbed,
@@ -301,7 +240,8 @@ impl Generator {
         Ok(())
     }
 
-    /// Calls `body` while frames are made; at most `frames`, but the kernel is asked again when these are used up.
+    /// Calls `body` while frames are made; at most `frames`, but the kernel is asked again when
+    /// these are used up.
     fn sending<T>(
         &mut self,
         testbed: &Testbed,
@@ -342,109 +282,13 @@ impl Generator {
     }
 }
 
-/// The part of the generator that is used while frames are being made.
-struct Source {
-    maps: Maps,
-    load: Load,
-    cores: Cores,
-    refilled: u64,
-}
-
-impl Source {
-    fn replies(&self) -> anyhow::Result<Replies> {
-        self.maps.replies(self.cores.load)
-    }
-
-    fn progress(&self) -> anyhow::Result<Progress> {
-        self.maps.progress(self.cores.load)
-    }
-
-    /// Whether a reply can be made as long as a request: a frame from a socket has room for a few hundred bytes more.
-    fn can_turn_replies(&self) -> bool {
-        const ROOM: u32 = 150;
-        self.load.request != REQUEST_SCRAPE || (20 - 12) * self.load.hashes < ROOM
-    }
-
-    fn start(&mut self, rate: Option<f64>, sequence_limit: u64, closed_loop: bool) -> anyhow::Result<()> {
-        self.load.pace = rate.map_or(0, |rate| ((1e9 * (1u64 << PACE_SHIFT) as f64) / rate).round() as u64);
-        self.load.sequence_limit = sequence_limit;
-        self.load.closed_loop = u32::from(closed_loop);
-        self.maps.set_load(&self.load)
-    }
-
-    /// Nothing is sent from here on, and what is on its way has come back or is lost.
-    fn stop(&mut self) -> anyhow::Result<()> {
-        self.start(None, 0, false)?;
-        thread::sleep(DRAIN);
-        Ok(())
-    }
-}
-
-/// Takes the accounts at the beginning and the end of the measured time, while somebody else keeps the load up.
-struct Measuring {
-    started: Instant,
-    times: Times,
-    process: Option<Thread>,
-    polling: Vec<Thread>,
-    before: Option<Snapshot>,
-    after: Option<Snapshot>,
-}
-
-impl Measuring {
-    fn new(times: Times, process: Option<Thread>, polling: Vec<Thread>) -> Self {
-        Self { started: Instant::now(), times, process, polling, before: None, after: None }
-    }
-
-    /// To be called every few milliseconds, until it says false.
-    fn go_on(&mut self, source: &Source) -> anyhow::Result<bool> {
-        let elapsed = self.started.elapsed();
-        if self.before.is_none() && elapsed >= self.times.warm_up {
-            self.before = Some(Snapshot::take(source, self.process, &self.polling)?);
-        } else if self.before.is_some() && elapsed >= self.times.warm_up + self.times.measured {
-            self.after = Some(Snapshot::take(source, self.process, &self.polling)?);
-        }
-        Ok(self.after.is_none())
-    }
-
-    fn run(self) -> anyhow::Result<Run> {
-        let (before, after) = self.before.zip(self.after).context("the run was not measured to its end")?;
-        Ok(after.since(&before))
-    }
-}
-
-/// `load` with another request.
-pub fn request_load(load: &Load, testbed: &Testbed, family: Family, request: &Request) -> anyhow::Result<Load> {
-    let frame = request::template(request, &testbed.request_ethernet(family), family)?;
-    let mut template = [0; TEMPLATE_BYTES];
-    // Scrape hashes come after the template.
-    let fixed = frame.bytes.len().min(TEMPLATE_BYTES);
-    template[..fixed].copy_from_slice(&frame.bytes[..fixed]);
-    Ok(Load {
-        template,
-        request: request.action(),
-        family: if family == Family::V4 { 4 } else { 6 },
-        frame_length: u32::try_from(frame.bytes.len())?,
-        hashes: if let Request::Scrape { hashes } = *request { hashes } else { 0 },
-        ip_sum: checksum_words(&frame.bytes[14..34]),
-        udp_sum: frame.udp_sum,
-        ..*load
-    })
-}
-
-/// How long a run takes.
-#[derive(Clone, Copy, Debug)]
-pub struct Times {
-    pub warm_up: Duration,
-    pub measured: Duration,
-}
-
-/// Lets the kernel make up to `frames` frames for requests of `length` bytes and send those for which the program says so
-/// out of `interface`.
+/// Lets the kernel make up to `frames` frames for requests of `length` bytes and send those for
+/// which the program says so out of `interface`.
 fn make_frames(program: &Xdp, interface: u32, length: u32, frames: u32) -> anyhow::Result<()> {
     interrupt::check()?;
     let length = length + FRAME_EXCESS;
-    // A struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex. XDP_TX in live-frames
-    // mode means out of the ingress interface.
+    // A struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    // XDP_TX in live-frames mode means out of the ingress interface.
     let ctx: Vec<u8> = [0, length, 0, interface, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
     let data = vec![0; length as usize];
     let options = TestRunOptions {
@@ -461,51 +305,5 @@ fn make_frames(program: &Xdp, interface: u32, length: u32, frames: u32) -> anyho
         Err(error) => Err(error).context(
             "cannot run the generator in live-frames mode (BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18): run as root",
         ),
-    }
-}
-
-struct Snapshot {
-    accounts: Accounts,
-    sent: u64,
-    replies: Replies,
-    refilled: u64,
-    latency: Vec<u64>,
-}
-
-impl Snapshot {
-    fn take(source: &Source, process: Option<Thread>, polling: &[Thread]) -> anyhow::Result<Self> {
-        // The histogram takes a thousand system calls: before the clock is read.
-        let latency = source.maps.latency(source.cores.load)?;
-        Ok(Self {
-            sent: source.progress()?.sequence,
-            replies: source.replies()?,
-            refilled: source.refilled,
-            accounts: Accounts::take(source.cores.tracker, process, polling)?,
-            latency,
-        })
-    }
-
-    fn since(self, before: &Self) -> Run {
-        let (now, then) = (self.replies, before.replies);
-        Run {
-            usage: self.accounts.since(before.accounts),
-            sent: self.sent - before.sent,
-            replies: Replies {
-                answered: now.answered - then.answered,
-                peers: now.peers - then.peers,
-                bytes: now.bytes - then.bytes,
-                errors: now.errors - then.errors,
-                wrong_action: now.wrong_action - then.wrong_action,
-                wrong_length: now.wrong_length - then.wrong_length,
-                wrong_transaction: now.wrong_transaction - then.wrong_transaction,
-                wrong_checksum: now.wrong_checksum - then.wrong_checksum,
-                right_checksum: now.right_checksum - then.right_checksum,
-                largest_swarm: now.largest_swarm,
-                outstanding: now.outstanding,
-                passed: now.passed - then.passed,
-            },
-            refilled: self.refilled - before.refilled,
-            latency: self.latency.iter().zip(&before.latency).map(|(now, then)| now - then).collect(),
-        }
     }
 }

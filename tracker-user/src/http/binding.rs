@@ -1,0 +1,15 @@
+//! Which sites answer on which listeners.
+
+use super::{failure::RefusalFormat, listener::Listener, site::MakeSite};
+
+/// Listeners, and the sites that answer there.
+pub struct Binding {
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// The sites. A request is answered by the first of them that knows its path.
+    pub sites: Vec<MakeSite>,
+    /// How clients are told that they are refused.
+    pub refusal_format: RefusalFormat,
+    /// What a client is told whose path no site knows.
+    pub not_found: &'static str,
+}
