@@ -1,9 +1,11 @@
-//! The store in ordinary memory, and a thread's platform over it whose randomness and interleaving a test decides: what
-//! the store's algorithms run on where they are tested without the kernel and without the daemon.
+//! The store in ordinary memory, and a thread's platform over it whose randomness and interleaving
+//! a test decides: what the store's algorithms run on where they are tested without the kernel and
+//! without the daemon.
 //!
-//! Compiled for every target but the eBPF machine, without a feature of its own: a feature that only tests switch on would
-//! have this crate, and with it the daemon, compiled once for the product and once more for the tests. Nothing of the
-//! product uses it, so the linker leaves it out of the daemon.
+//! Compiled for every target but the eBPF machine, without a feature of its own: a feature that
+//! only tests switch on would have this crate, and with it the daemon, compiled once for the
+//! product and once more for the tests. Nothing of the product uses it, so the linker leaves it out
+//! of the daemon.
 
 extern crate std;
 
@@ -66,7 +68,8 @@ pub struct HostStore {
 }
 
 impl HostStore {
-    /// An empty store whose clock shows [`FIRST_MINUTE`]. Its keys follow from the seed, so that a failure can be repeated.
+    /// An empty store whose clock shows [`FIRST_MINUTE`]. Its keys follow from the seed, so that a
+    /// failure can be repeated.
     #[must_use]
     pub fn new(sizes: &HostSizes, seed: u64) -> Self {
         let settings = Settings::default();
@@ -107,14 +110,15 @@ impl HostStore {
         &self.pools
     }
 
-    /// A platform for one thread that waits for locks as long as it takes, as the daemon's does. Its random numbers follow
-    /// from the seed.
+    /// A platform for one thread that waits for locks as long as it takes, as the daemon's does.
+    /// Its random numbers follow from the seed.
     #[must_use]
     pub fn platform(&self, seed: u64) -> HostPlatform<'_> {
         self.limited_platform(seed)
     }
 
-    /// A platform for one thread that tries a lock `TRIES` times, as the kernel's does; 0 for without limit.
+    /// A platform for one thread that tries a lock `TRIES` times, as the kernel's does; 0 for
+    /// without limit.
     #[must_use]
     pub fn limited_platform<const TRIES: u32>(&self, seed: u64) -> HostPlatform<'_, TRIES> {
         HostPlatform {
@@ -127,7 +131,8 @@ impl HostStore {
     }
 }
 
-/// One thread's access to a [`HostStore`]. Locks are tried `TRIES` times, or as long as it takes if that is 0.
+/// One thread's access to a [`HostStore`]. Locks are tried `TRIES` times, or as long as it takes if
+/// that is 0.
 pub struct HostPlatform<'s, const TRIES: u32 = 0> {
     store: &'s HostStore,
     /// One.
@@ -138,9 +143,9 @@ pub struct HostPlatform<'s, const TRIES: u32 = 0> {
 }
 
 impl<'s, const TRIES: u32> HostPlatform<'s, TRIES> {
-    /// The same platform, which calls `hook` after each turn of a loop ([`Platform::repeat`]) and at each
-    /// [`Platform::pause`]: what happens there is what others do at that moment. They need platforms of their own, and must
-    /// not wait without limit for a lock that this one holds.
+    /// The same platform, which calls `hook` after each turn of a loop ([`Platform::repeat`]) and
+    /// at each [`Platform::pause`]: what happens there is what others do at that moment. They need
+    /// platforms of their own, and must not wait without limit for a lock that this one holds.
     #[must_use]
     pub fn with_hook(mut self, hook: &'s dyn Fn()) -> Self {
         self.hook = Some(hook);
@@ -171,7 +176,8 @@ impl<'s, const TRIES: u32> HostPlatform<'s, TRIES> {
         self.counted(Counter::Event(event))
     }
 
-    /// A copy of `length` bytes of the scratch space from `start` on; `None` if they do not lie inside it.
+    /// A copy of `length` bytes of the scratch space from `start` on; `None` if they do not lie
+    /// inside it.
     #[must_use]
     pub fn bytes(&self, start: u32, length: u32) -> Option<Vec<u8>> {
         let end = start.checked_add(length).filter(|end| *end as usize <= SCRATCH_BYTES)?;

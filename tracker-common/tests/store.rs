@@ -1,5 +1,6 @@
-//! The swarm store against a simple model of it, a map of sets: whatever is announced in whatever order, the store knows the
-//! same peers and counts as the model does. And many threads at once, whose sum has to be exact when they are done.
+//! The swarm store against a simple model of it, a map of sets: whatever is announced in whatever
+//! order, the store knows the same peers and counts as the model does. And many threads at once,
+//! whose sum has to be exact when they are done.
 
 use proptest::prelude::*;
 use std::{
@@ -253,8 +254,8 @@ impl<'s> World<'s> {
         assert_eq!(counts(&self.platform, &info_hash), expected, "after {event:?} of {peer:?}");
     }
 
-    /// The model does not say whom the store has to evict, only that it is one of the same swarm and family, and not the
-    /// newcomer.
+    /// The model does not say whom the store has to evict, only that it is one of the same swarm
+    /// and family, and not the newcomer.
     fn forget_evicted<F: Peers>(&mut self, info_hash: InfoHash, newcomer: F::Key, evicted: u64) {
         assert!(self.tight && evicted == 1, "{evicted} peers evicted");
         let number = find(&self.platform, &info_hash).expect("stored");
@@ -389,8 +390,8 @@ fn given<F: Peers>(
     read::<F>(platform, sample::<_, F>(&cx, swarm, &wanted).expect("as many tries as it takes"))
 }
 
-/// A known peer is refreshed and gets a sample: as the daemon does it, or as the XDP program does, which gives a sample up that takes
-/// more than one partition.
+/// A known peer is refreshed and gets a sample: as the daemon does it, or as the XDP program does,
+/// which gives a sample up that takes more than one partition.
 fn refreshed<F: Peers>(
     platform: &HostPlatform<'_>,
     announce: &Announce<'_, F::Key>,
@@ -474,7 +475,8 @@ fn events() -> impl Strategy<Value = PeerEvent> {
     ]
 }
 
-/// Steps among `torrents` torrents and `peers` peers each, of which up to `many` come or go at once.
+/// Steps among `torrents` torrents and `peers` peers each, of which up to `many` come or go at
+/// once.
 fn steps(torrents: u32, peers: u32, many: u32, length: usize) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         30 => (0..torrents, any::<bool>(), 0..peers, any::<bool>(), events())
@@ -544,7 +546,8 @@ fn one_swarm_grows_to_a_hundred_thousand_and_shrinks_to_nothing() {
     let store = HostStore::new(&sizes, 1);
     let mut world = World::new(&store, 1, false);
     let info_hash = torrent(0);
-    // The model's counts are linear in the swarm's size, so it is compared at the end and not at each step.
+    // The model's counts are linear in the swarm's size, so it is compared at the end and not at
+    // each step.
     let announce = |world: &World<'_>, number, event| {
         let announcement = Announce { info_hash: &info_hash, peer: V4::peer(number), seeder: number % 4 == 0, event };
         upsert::announce::<_, V4>(&world.platform.context(), &announcement).expect("room");
@@ -603,16 +606,17 @@ fn torrent_beyond_the_limit_is_refused_and_those_there_live_on() {
     assert_eq!(counts(&world.platform, &torrent(3)), Counts::default());
 }
 
-/// Peers that 40 announces of 50 should see at the least, in a swarm of this size: 90 % of all, or of what 40 independent random
-/// draws would.
+/// Peers that 40 announces of 50 should see at the least, in a swarm of this size: 90 % of all, or
+/// of what 40 independent random draws would.
 fn covered_at_least(size: u32) -> usize {
     let size = f64::from(size);
     let independent = if size > 500.0 { 1.0 - (1.0 - 50.0 / size).powi(40) } else { 1.0 };
     (0.9 * size * independent) as usize
 }
 
-/// Announces 40 of a swarm's peers, each of whom wants 50 others, and counts the different ones that they are given: as the
-/// daemon answers, or as the XDP program does, which gives a reply up that takes more than one visit.
+/// Announces 40 of a swarm's peers, each of whom wants 50 others, and counts the different ones
+/// that they are given: as the daemon answers, or as the XDP program does, which gives a reply up
+/// that takes more than one visit.
 fn coverage<F: Peers>(size: u32, seed: u64, xdp: bool) {
     let sizes = HostSizes { index_buckets: 64, swarms: 64, partitions: 2048, chunks_v4: 8192, chunks_v6: 16384 };
     let store = HostStore::new(&sizes, seed);
@@ -672,7 +676,8 @@ fn scopes<F: Peers>(size: u32, xdp: bool) {
             if number > 0 {
                 continue;
             }
-            // From the first peer on that is not public: what has been given before must not be what is given now.
+            // From the first peer on that is not public: what has been given before must not be
+            // what is given now.
             for (&asker, &near) in &members {
                 let given: BTreeSet<_> = sampled(asker, near, 50).into_iter().collect();
                 let expected: BTreeSet<_> = members
@@ -734,7 +739,8 @@ fn fairness<F: Peers>(size: u32, want: u32) {
             *times.get_mut(&peer).expect("a peer of the swarm") += 1;
         }
     }
-    // 400 times on average. Peers are taken in runs from partitions of different sizes, so some come up more often, others less.
+    // 400 times on average. Peers are taken in runs from partitions of different sizes, so some
+    // come up more often, others less.
     let (least, most) = (times.values().min().expect("peers"), times.values().max().expect("peers"));
     assert!(
         *least >= 140 && *most <= 1000,
@@ -752,7 +758,8 @@ fn nobody_is_given_much_more_or_less_often_than_others() {
     }
 }
 
-/// Asks for more peers than a visit gives, in swarms whose partitions have several laps, while others come and go in between.
+/// Asks for more peers than a visit gives, in swarms whose partitions have several laps, while
+/// others come and go in between.
 fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
     for seed in 0..200 {
         let store = HostStore::new(&ROOMY, seed);
@@ -805,7 +812,8 @@ fn nobody_is_given_twice_while_others_come_and_go() {
     }
 }
 
-/// Threads, each with peers of its own in the same swarms; one more expires and asks for peers meanwhile.
+/// Threads, each with peers of its own in the same swarms; one more expires and asks for peers
+/// meanwhile.
 fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
     let sizes = HostSizes { index_buckets: 32, swarms: 32, partitions: 512, chunks_v4: 4096, chunks_v6: 8192 };
     let store = &HostStore::new(&sizes, 7);
@@ -831,8 +839,8 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
                     let given = given::<F>(&watcher, number, 50, true, asker);
                     assert!(!given.contains(&asker), "the asker itself");
                     assert!(given.iter().all(|peer| known.contains(peer)), "a torn peer");
-                    // One that leaves and comes back while peers are collected may well be met at both places; one that is only
-                    // moved to another place may not.
+                    // One that leaves and comes back while peers are collected may well be met at
+                    // both places; one that is only moved to another place may not.
                     let moved: Vec<_> = given.iter().filter(|peer| staying.contains(peer)).collect();
                     let unique: BTreeSet<_> = moved.iter().collect();
                     assert_eq!(unique.len(), moved.len(), "a peer twice");
@@ -860,7 +868,8 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
     }
 }
 
-/// What a peer is after its announce in a round: gone, a leecher or a seeder. Every fourth peer never leaves.
+/// What a peer is after its announce in a round: gone, a leecher or a seeder. Every fourth peer
+/// never leaves.
 fn state(swarm: u32, peer: u32, rounds: u32) -> Option<bool> {
     if peer.is_multiple_of(4) {
         return Some(rounds.is_multiple_of(2));

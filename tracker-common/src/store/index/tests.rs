@@ -176,7 +176,8 @@ fn where_locks_are_held_nothing_is_stored_or_removed() {
     let before = (buckets(&platform), used(&store));
     let home = |number| &platform.bucket(key(&platform, number).bucket(0)).expect("a bucket").lock;
     let fresh = &platform.swarm(SwarmId::new(1)).expect("a record").lock;
-    // A record that was given back may still be locked by whoever found it when it was another torrent's.
+    // A record that was given back may still be locked by whoever found it when it was another
+    // torrent's.
     for (lock, name) in [(home(2), "the home bucket's"), (fresh, "the new record's")] {
         assert!(lock.try_lock());
         assert_eq!(create_one(&platform, 2), Err(StoreError::Contended), "{name}");

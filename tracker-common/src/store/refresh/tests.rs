@@ -149,7 +149,8 @@ fn outdated<F: Peers>() {
     let swarm = grown::<_, F>(&cx, 300, 3);
     let info_hash = torrent(0);
     let torrent = TorrentKey::new(cx.settings, &info_hash);
-    // A directory with more or fewer partitions than there are: only peers for whom that makes no difference are found.
+    // A directory with more or fewer partitions than there are: only peers for whom that makes no
+    // difference are found.
     for partitions in [1, 2, 3, 4, 7, RECORD_ENTRIES] {
         let directory = Some(DirectoryHeader { peers: 300, partitions });
         for peer in (0..300).map(F::peer) {
