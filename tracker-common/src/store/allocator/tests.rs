@@ -3,7 +3,13 @@ use super::{
     *,
 };
 use crate::host::{HostPlatform, HostSizes, HostStore};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// Five of each kind.
 const FIVE: HostSizes = HostSizes { index_buckets: 1, swarms: 5, partitions: 5, chunks_v4: 5, chunks_v6: 5 };
@@ -135,7 +141,7 @@ fn tags<E: Element>() {
         assert_eq!(take_number::<E>(&platform), Ok(number));
         seen.push(head());
     }
-    let (all, unique) = (seen.len(), seen.into_iter().collect::<std::collections::BTreeSet<_>>().len());
+    let (all, unique) = (seen.len(), seen.into_iter().collect::<BTreeSet<_>>().len());
     assert_eq!(unique, all, "a head that was there before");
 }
 
@@ -178,4 +184,30 @@ fn threads<E: Element>() {
 #[test]
 fn threads_never_have_the_same_record() {
     for_each_kind!(threads);
+}
+
+fn to_the_limit<E: Element>() {
+    for round in 0..100 {
+        let store = &HostStore::new(&ROOMY, 1);
+        let start = &Barrier::new(4);
+        let limit = store.settings().pool_limits[E::LIMIT].load();
+        let taken: Vec<u32> = std::thread::scope(|scope| {
+            let threads = [0, 1, 2, 3].map(|thread| {
+                scope.spawn(move || {
+                    let platform = store.platform(thread);
+                    start.wait();
+                    (0..).map_while(|_| take_number::<E>(&platform).ok()).collect::<Vec<_>>()
+                })
+            });
+            threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let unique: BTreeSet<_> = taken.iter().copied().collect();
+        assert_eq!(unique.len(), taken.len(), "a record twice, round {round}");
+        assert_eq!(unique, (0..limit).collect(), "round {round}");
+    }
+}
+
+#[test]
+fn threads_that_race_for_the_last_records_take_no_more_than_there_are() {
+    for_each_kind!(to_the_limit);
 }

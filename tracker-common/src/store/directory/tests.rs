@@ -127,6 +127,25 @@ fn a_partition_that_lacks_nodes_changes_nothing() {
 }
 
 #[test]
+fn two_entries_share_a_word() {
+    // (the word before, index, value, the word after)
+    for (before, index, value, after) in [
+        (0, 0, 7, 7),
+        (0, 1, 7, 7 << 32),
+        (5 << 32 | 6, 2, 7, 5 << 32 | 7),
+        (5 << 32 | 6, 3, 7, 7 << 32 | 6),
+        (u64::MAX, 62, 0, u64::MAX << 32),
+        (u64::MAX, 63, 0, u64::MAX >> 32),
+    ] {
+        let word = Word::new(before);
+        set_entry(&word, index, value);
+        assert_eq!(word.load(), after, "{before:#x} {index}");
+        assert_eq!(entry(word.load(), index), value);
+        assert_eq!(entry(word.load(), index ^ 1), entry(before, index ^ 1), "the other one");
+    }
+}
+
+#[test]
 fn the_first_entry_can_be_replaced() {
     let swarm = Swarm::default();
     let store = HostStore::new(&NODES, 1);

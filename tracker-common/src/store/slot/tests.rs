@@ -22,7 +22,7 @@ fn one_slot_of_three<F: Peers>() {
     first.occupy(F::peer(1), OCCUPIED | LEECHER);
     last.occupy(F::peer(3), OCCUPIED);
     assert!(!slot.is_occupied() && !slot.matches(F::peer(2)));
-    slot.occupy(F::peer(2), OCCUPIED | COMPLETED | minute_bits(5));
+    slot.occupy(F::peer(2), OCCUPIED | COMPLETED | minute_bits(5) | 0xffff_ffff);
     assert!(slot.is_occupied());
     assert!(slot.key() == F::peer(2) && slot.matches(F::peer(2)) && !slot.matches(F::peer(3)));
     assert_eq!(slot.flags() & FLAGS, OCCUPIED | COMPLETED | minute_bits(5));
