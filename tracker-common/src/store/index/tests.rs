@@ -142,9 +142,12 @@ fn a_torrent_is_stored_once_and_its_record_begins_empty() {
     assert_eq!((used(&store)[SWARMS], record.counts.load()), (1, 77));
     assert_eq!(counts(&cx, &torrent(5)).leechers, 77);
     assert_eq!(counts(&cx, &torrent(6)), Counts::default(), "not stored");
+    // So that there is a link to another free record where the counts are.
+    create_one(&platform, 9).expect("a place");
+    remove_one(&platform, 9).expect("no lock is held");
     remove_one(&platform, 5).expect("no lock is held");
     assert_eq!(counts(&cx, &torrent(5)), Counts::default(), "no longer stored");
-    assert_eq!(record.active.load(), 0);
+    assert_eq!((record.active.load(), record.counts.load()), (0, 2));
 
     let version = record.lock.version().expect("nobody changes it");
     assert_eq!(create_one(&platform, 6), Ok(id), "the same record");
@@ -154,6 +157,23 @@ fn a_torrent_is_stored_once_and_its_record_begins_empty() {
     assert_eq!((counts(&cx, &torrent(6)), record.scopes()), (Counts::default(), 0));
     assert!(record.v4.iter().chain(&record.v6).all(|word| word.load() == 0));
     assert_eq!(stored(&platform, 5), None);
+}
+
+#[test]
+fn counts_are_none_of_a_record_that_is_given_away_meanwhile() {
+    let store = HostStore::new(&SMALL, 1);
+    let platform = store.platform(1);
+    let torrents = at_home(&platform, 3, BUCKET_SLOTS + 1);
+    let ids: Vec<_> = torrents.iter().map(|number| create_one(&platform, *number).expect("a place")).collect();
+    let away = torrents[BUCKET_SLOTS];
+    let record = platform.swarm(ids[BUCKET_SLOTS]).expect("a swarm");
+    record.counts.store(77);
+    for (active, leechers) in [(record.active.load(), 77), (0, 0)] {
+        // Between finding the record, which takes a loop, and reading it.
+        let meanwhile = || record.active.store(active);
+        let platform = store.platform(2).with_hook(&meanwhile);
+        assert_eq!(counts(&platform.context(), &torrent(away)).leechers, leechers);
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn known<F: Peers>() {
         let counts = swarm.record.counts.load();
         // (minutes that have passed, the age that is counted)
         let mut minute = FIRST_MINUTE;
-        for (passed, age) in [(3, 3), (0, 0), (40, 40)] {
+        for (passed, age) in [(3, 3), (0, 0), (1, 1), (40, 40)] {
             minute += passed;
             store.settings().minute.store(minute);
             let counted = platform.counted(Counter::Refreshed(age));
@@ -115,6 +115,79 @@ fn refused<F: Peers>() {
 fn whatever_is_more_than_a_new_minute_is_refused_and_changes_nothing() {
     refused::<V4>();
     refused::<V6>();
+}
+
+fn places<F: Peers>() {
+    /// Something that happens to the swarm or to its only partition.
+    type Change = fn(&Partition, SwarmRef<'_>);
+    let rows: [(&str, Change, bool); 6] = [
+        ("the lock of the swarm is held", |_, swarm| assert!(swarm.record.lock.try_lock()), true),
+        ("the lock of the partition is held", |partition, _| assert!(partition.lock.try_lock()), false),
+        ("the partition holds other scopes", |partition, _| partition.add_scopes(7), true),
+        ("the partition is another swarm's", |partition, swarm| partition.owner.store(swarm.id.stored() + 1), false),
+        ("the partition is free", |partition, _| partition.owner.store(0), false),
+        ("the partition is another one", |partition, _| partition.index.store(F::TAG | 1), false),
+    ];
+    for (name, change, expected) in rows {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let swarm = grown::<_, F>(&platform.context(), F::RECORD_SLOTS as u32 + 1, 1);
+        change(partitions(&platform).next().expect("a partition"), swarm);
+        assert_eq!(refreshed::<F>(&platform, swarm, 1, (false, PeerEvent::None)), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_partition_has_to_be_the_right_one_and_its_own_lock_free() {
+    places::<V4>();
+    places::<V6>();
+}
+
+fn meanwhile<F: Peers>() {
+    /// Something that happens between finding the peer and setting its minute.
+    type Change = fn(SwarmRef<'_>);
+    let nothing: Change = |_| {};
+    let held: Change = |swarm| assert!(swarm.record.lock.try_lock());
+    let was_held: Change = |swarm| {
+        assert!(swarm.record.lock.try_lock());
+        swarm.record.lock.unlock();
+    };
+    let changed: Change = |swarm| {
+        assert!(swarm.record.lock.try_lock());
+        swarm.record.lock.begin_change();
+        swarm.record.lock.unlock();
+    };
+    let gone: Change = |swarm| F::record(swarm.record).slot(0).vacate();
+    let removed: Change = |swarm| swarm.record.active.store(FIRST_MINUTE);
+    for (name, change, expected) in [
+        ("nothing", nothing, true),
+        ("the lock is held", held, false),
+        ("the lock was held", was_held, true),
+        ("the structure has changed", changed, false),
+        ("the peer has left", gone, false),
+        ("the torrent was removed", removed, false),
+    ] {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = grown::<_, F>(&cx, 1, 0);
+        store.settings().minute.store(FIRST_MINUTE + 3);
+        let free = swarm.record.lock.free().expect("nobody holds it");
+        change(swarm);
+        let info_hash = torrent(0);
+        let announce = Announce { info_hash: &info_hash, peer: F::peer(0), seeder: false, event: PeerEvent::None };
+        let slot = F::record(swarm.record).slot(0);
+        assert_eq!(refresh_slot(&cx, swarm, slot, free, &announce).is_some(), expected, "{name}");
+        assert_eq!(platform.counted(Counter::Refreshed(3)), u64::from(expected), "{name}");
+        // Whoever removes a torrent gives its record away.
+        assert_eq!(swarm.record.active.load() & SWARM_ALIVE == 0, name == "the torrent was removed");
+    }
+}
+
+#[test]
+fn what_happens_meanwhile_is_noticed() {
+    meanwhile::<V4>();
+    meanwhile::<V6>();
 }
 
 fn seeders<F: Peers>() {

@@ -56,11 +56,13 @@ fn promoted_and_demoted<F: Peers>() {
     let first = directory::find::<_, F>(&platform, swarm.record, 0, 1).expect("an entry");
     assert_eq!(platform.partition(first).expect("a partition").scopes(), 5);
 
+    platform.partition(first).expect("a partition").add_scopes(2);
     let version = swarm.record.lock.version().expect("nobody changes it");
     with(&swarm.record.lock, || demote::<_, F>(&cx, swarm));
     assert!(!version.still_holds(), "readers see that the structure has changed");
     assert_eq!(state::<F, 0>(&platform, swarm), before);
     assert_eq!(platform.partition(first).expect("a partition").owner.load(), 0);
+    assert_eq!(swarm.record.scopes(), 7, "those of all that it has held");
 }
 
 #[test]
@@ -154,18 +156,26 @@ fn split_and_merged<F: Peers>() {
         assert_eq!(F::directory(swarm.record), Some(DirectoryHeader { peers: count, partitions }));
         assert_eq!(used(&store)[PARTITIONS], partitions);
     };
+    let partition = |index, partitions| {
+        let id = directory::find::<_, F>(&platform, swarm.record, index, partitions).expect("an entry");
+        platform.partition(id).expect("a partition")
+    };
+    partition(0, 1).add_scopes(1);
     let most = count.div_ceil(peers_per_partition(F::VERSION));
     for partitions in 2..=most {
         assert_eq!(split::<_, F>(&cx, swarm), Ok(()));
         check(partitions);
+        assert_eq!(partition(partitions - 1, partitions).scopes(), 1, "those of the one that it was split from");
     }
     assert_eq!(split::<_, F>(&cx, swarm), Ok(()), "not needed");
     check(most);
+    partition(most - 1, most).add_scopes(4);
     for partitions in (1..most).rev() {
         assert!(with(&swarm.record.lock, || merge::<_, F>(&cx, swarm)), "down to {partitions}");
         check(partitions);
     }
     assert_eq!(used(&store), memory);
+    assert_eq!(partition(0, 1).scopes(), 5, "those of all that were merged into it");
     assert!(!with(&swarm.record.lock, || merge::<_, F>(&cx, swarm)), "the last one stays");
     check(1);
 }

@@ -131,6 +131,7 @@ fn dropped<F: Scoped>() {
         for hides in [0, 1] {
             collect::<F>(cx.scratch, &all);
             cx.scratch.sampling.hides.store(hides);
+            cx.scratch.sampling.random.store(u32::MAX);
             cx.scratch.sampling.first_returned.store(77);
             compact::drop_hidden::<_, F>(&cx, filter);
             let first = cx.scratch.sampling.first_returned.load();
