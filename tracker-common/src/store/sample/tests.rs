@@ -308,6 +308,7 @@ fn changed_meanwhile<F: Peers>() {
     let cx = platform.context();
     let swarm = grown::<_, F>(&cx, 180, 2);
     let mut walk = walk_of::<F>(&platform, 2, 1, F::peer(1000));
+    let position = walk.position;
     let before = format!("{walk:?}");
     let target = walk::locate::<_, F>(&cx, swarm, &mut walk).expect("a partition");
     let version = target.partition.lock.version().expect("nobody changes it");
@@ -326,10 +327,45 @@ fn changed_meanwhile<F: Peers>() {
     assert!(!walk::read::<_, F>(&cx, swarm, &mut walk, target, version), "partitions were merged");
     assert_eq!(format!("{walk:?}"), before, "what was read is dropped");
     F::header(swarm.record).store(header);
-    // Another swarm's by now.
-    target.partition.owner.store(swarm.id.stored() + 1);
-    walk::read::<_, F>(&cx, swarm, &mut walk, target, version);
-    assert_eq!((walk.collected, walk.partitions_read, walk.steps), (0, 0, 1), "not this swarm's");
+    // What is known of it is not that of this sample.
+    for (owner, read) in [(swarm.id.stored(), 1), (swarm.id.stored() + 1, 0), (0, 0)] {
+        target.partition.owner.store(owner);
+        let mut walk = walk_of::<F>(&platform, 2, 2 + owner, F::peer(1000));
+        walk.position = position;
+        let target = walk::locate::<_, F>(&cx, swarm, &mut walk).expect("a partition");
+        let version = target.partition.lock.version().expect("nobody changes it");
+        walk::read::<_, F>(&cx, swarm, &mut walk, target, version);
+        assert_eq!((walk.partitions_read, walk.steps), (read, 1), "{owner}");
+        assert_eq!(walk.collected > 0, read == 1, "{owner}");
+    }
+}
+
+fn second_positions<F: Peers>() {
+    for partitions in [3, 5, 6, 7] {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = grown::<_, F>(&cx, partitions * peers_per_partition(F::VERSION), 64);
+        for position in partitions..round_size(partitions) {
+            let [one, other] = [position, partition_of(position, partitions)].map(|first| {
+                let mut walk = walk_of::<F>(&platform, partitions, 0x0100_0000 + first, F::peer(5000));
+                cx.scratch.sampling.first_peer.store(position << 29);
+                let target = walk::locate::<_, F>(&cx, swarm, &mut walk).expect("a partition");
+                let version = target.partition.lock.version().expect("nobody changes it");
+                walk::read::<_, F>(&cx, swarm, &mut walk, target, version);
+                cx.scratch.sampling.walk.collected.store(walk.collected);
+                collected::<F, 0>(&platform)
+            });
+            assert!(!one.is_empty());
+            assert_eq!(one, other, "{position} of {partitions}");
+        }
+    }
+}
+
+#[test]
+fn a_walk_takes_the_same_chunks_first_from_whichever_position_of_a_partition_it_begins() {
+    second_positions::<V4>();
+    second_positions::<V6>();
 }
 
 #[test]
