@@ -167,20 +167,23 @@ fn meanwhile<F: Peers>() {
         ("the peer has left", gone, false),
         ("the torrent was removed", removed, false),
     ] {
-        let store = HostStore::new(&ROOMY, 1);
-        let platform = store.platform(1);
-        let cx = platform.context();
-        let swarm = grown::<_, F>(&cx, 1, 0);
-        store.settings().minute.store(FIRST_MINUTE + 3);
-        let free = swarm.record.lock.free().expect("nobody holds it");
-        change(swarm);
-        let info_hash = torrent(0);
-        let announce = Announce { info_hash: &info_hash, peer: F::peer(0), seeder: false, event: PeerEvent::None };
-        let slot = F::record(swarm.record).slot(0);
-        assert_eq!(refresh_slot(&cx, swarm, slot, free, &announce).is_some(), expected, "{name}");
-        assert_eq!(platform.counted(Counter::Refreshed(3)), u64::from(expected), "{name}");
-        // Whoever removes a torrent gives its record away.
-        assert_eq!(swarm.record.active.load() & SWARM_ALIVE == 0, name == "the torrent was removed");
+        for seeder in [false, true] {
+            let store = HostStore::new(&ROOMY, 1);
+            let platform = store.platform(1);
+            let cx = platform.context();
+            let swarm = grown::<_, F>(&cx, 1, 0);
+            let slot = F::record(swarm.record).slot(0);
+            slot.set_flags(if seeder { slot.flags() & !LEECHER } else { slot.flags() });
+            store.settings().minute.store(FIRST_MINUTE + 3);
+            let free = swarm.record.lock.free().expect("nobody holds it");
+            change(swarm);
+            let info_hash = torrent(0);
+            let announce = Announce { info_hash: &info_hash, peer: F::peer(0), seeder, event: PeerEvent::None };
+            assert_eq!(refresh_slot(&cx, swarm, slot, free, &announce).is_some(), expected, "{name}");
+            assert_eq!(platform.counted(Counter::Refreshed(3)), u64::from(expected), "{name}");
+            // Whoever removes a torrent gives its record away.
+            assert_eq!(swarm.record.active.load() & SWARM_ALIVE == 0, name == "the torrent was removed");
+        }
     }
 }
 

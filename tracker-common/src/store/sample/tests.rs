@@ -480,6 +480,30 @@ fn samples_have_as_many_peers_as_there_are_or_are_given_up() {
     samples::<V6>();
 }
 
+fn from_an_average_partition<F: Peers>() {
+    let most = peers_per_partition(F::VERSION) * 7 / 8;
+    // (partitions, wanted, peers from one of them)
+    for (partitions, count, expected) in
+        [(1, most, Some(most)), (1, most + 1, Some(most + 1)), (2, most, Some(most)), (2, most + 1, None)]
+    {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        // So full that each of them could give more.
+        let swarm = grown::<_, F>(&cx, partitions * F::CHUNK_SLOTS * 8, partitions);
+        let wanted = Wanted { count, filter: everybody(), exclude: F::peer(5000) };
+        prefetch::<_, F>(&cx, swarm, F::directory(swarm.record));
+        let given = from_one_partition::<_, F>(&cx, swarm, &wanted).map(|sample| sample.count);
+        assert_eq!(given, expected, "{count} of {partitions}");
+    }
+}
+
+#[test]
+fn more_than_an_average_partition_has_is_not_looked_for_in_one() {
+    from_an_average_partition::<V4>();
+    from_an_average_partition::<V6>();
+}
+
 fn only_leechers<F: Peers>() {
     let store = HostStore::new(&ROOMY, 1);
     let platform = store.platform(1);
