@@ -139,7 +139,7 @@ fn find_binary() -> Result<PathBuf> {
     let test = env::current_exe().context("the test does not know where it is")?;
     let target = test.ancestors().nth(3).context("the test is not in a target directory")?;
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--release", "--package", "tracker-user", "--bin", "tracker"])
+        .args(["build", "--quiet", "--release", "--package", "tracker", "--bin", "tracker"])
         .arg("--target-dir")
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

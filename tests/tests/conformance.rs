@@ -10,12 +10,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
 };
+use tracker::store::sizes::Sizes;
 use tracker_tests::{
     bep15::{self, Announce, Counts, Reply},
     decision_table::{self, CLIENT_MAC, Family, TRACKER_MAC},
     packet::Frame,
 };
-use tracker_user::store::sizes::Sizes;
 
 /// Enough for all rows.
 const SIZES: Sizes = Sizes { index_buckets: 1024, swarms: 2000, partitions: 1000, chunks_v4: 4000, chunks_v6: 4000 };

@@ -13,13 +13,13 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tracker::xdp::{bpf_link, netlink, offload};
 use tracker_tests::{
     client::{UdpClient, http_get},
     namespace::{End, Namespace, connect},
     pass,
     tracker::{Metrics, Tracker},
 };
-use tracker_user::xdp::{bpf_link, netlink, offload};
 
 const PORT: u16 = 6969;
 

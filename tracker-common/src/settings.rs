@@ -41,8 +41,6 @@ pub struct Settings {
     /// Not 0: peers with private and other local addresses are given to everybody
     /// ([`crate::store::scope`]).
     pub give_local_peers: Word32,
-    /// Padding.
-    pub unused: Word32,
     /// Buckets of the swarm index that are in use.
     pub index_buckets: Word32,
     /// Swarm records, partitions, IPv4 chunks and IPv6 chunks that may be used

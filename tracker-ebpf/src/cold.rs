@@ -2,7 +2,7 @@
 //! whatever the arguments, and not again on every path that leads to a call. Such a function takes
 //! and returns plain numbers.
 
-use crate::platform::Kernel;
+use crate::kernel::Kernel;
 use tracker_common::{
     id::SwarmId,
     outcome::{IpVersion, StoreError},

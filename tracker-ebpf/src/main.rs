@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `programs` | the entry, and the programs that it goes on in by tail calls: one file each |
 //! | `frame` | the packet: headers read, checked and written, and its length |
+//! | `kernel` | the core that runs the program |
 //! | `platform` | the kernel's side of `tracker_common::platform` |
 //! | `maps` | the maps |
 //! | `cold` | work that few announces need, in functions that the verifier looks at once |
@@ -20,6 +21,8 @@
 mod cold;
 #[cfg(target_arch = "bpf")]
 mod frame;
+#[cfg(target_arch = "bpf")]
+mod kernel;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]

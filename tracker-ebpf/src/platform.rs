@@ -2,13 +2,14 @@
 
 use crate::{
     cold,
-    maps::{CHUNKS_V4, CHUNKS_V6, COUNTERS, Counts, INDEX, PARTITIONS, POOLS, SCRATCH, SETTINGS, SWARMS},
+    kernel::Kernel,
+    maps::{CHUNKS_V4, CHUNKS_V6, INDEX, PARTITIONS, POOLS, SCRATCH, SETTINGS, SWARMS},
 };
 use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_loop},
     maps::{Array, PerCpuArray},
 };
-use core::{ffi::c_void, ptr::NonNull};
+use core::ffi::c_void;
 use tracker_common::{
     codegen::barrier_var,
     id::{ChunkId, PartitionId, SwarmId},
@@ -18,47 +19,6 @@ use tracker_common::{
     settings::Settings,
     store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
 };
-
-/// The core that runs the program.
-pub(crate) struct Kernel {
-    /// This core's counters; `None` where they are looked up each time, because few or none are
-    /// counted.
-    counters: Option<NonNull<Counts>>,
-}
-
-impl Kernel {
-    /// For programs, which count: looks the counters up once.
-    #[inline(always)]
-    pub(crate) fn new() -> Result<Self, StoreError> {
-        match COUNTERS.get_ptr_mut(0) {
-            Some(counters) => Ok(Self { counters: NonNull::new(counters) }),
-            None => Err(StoreError::Internal),
-        }
-    }
-
-    /// For functions and loop bodies that count rarely.
-    #[inline(always)]
-    pub(crate) const fn without_counters() -> Self {
-        Self { counters: None }
-    }
-
-    #[inline(always)]
-    fn add(&self, index: usize, by: u64) {
-        let counters = match self.counters {
-            Some(counters) => counters.as_ptr(),
-            None => match COUNTERS.get_ptr_mut(0) {
-                Some(counters) => counters,
-                None => return,
-            },
-        };
-        // SAFETY: both callers have an index below COUNTER_COUNT; nobody else writes this core's
-        // element.
-        unsafe {
-            let place = counters.cast::<u64>().add(index);
-            place.write(place.read().wrapping_add(by));
-        }
-    }
-}
 
 /// An element of an array that all cores and the daemon share.
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! Single packets, told to whoever asks (`tracker trace`). Nobody asks most of the time, which then
 //! costs a load and a compare.
 
-use crate::{frame::packet::Packet, maps::TRACE, platform::Kernel};
+use crate::{frame::packet::Packet, kernel::Kernel, maps::TRACE};
 use aya_ebpf::{
     bindings::xdp_md,
     helpers::{bpf_ktime_get_ns, bpf_xdp_load_bytes},

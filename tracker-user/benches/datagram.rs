@@ -7,6 +7,13 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::{cell::Cell, hint::black_box, net::SocketAddr, sync::Arc};
+use tracker::{
+    config::live::Announces,
+    store::{
+        CounterSet, Handle, Store,
+        sizes::{Capacity, Sizes},
+    },
+};
 use tracker_common::{
     bep15::{
         connection_id::{self, IpKey},
@@ -14,13 +21,6 @@ use tracker_common::{
         wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, PROTOCOL_ID},
     },
     settings::Settings,
-};
-use tracker_user::{
-    config::live::Announces,
-    store::{
-        CounterSet, Handle, Store,
-        sizes::{Capacity, Sizes},
-    },
 };
 
 /// Peers wanted.

@@ -1,7 +1,7 @@
 //! The command `tracker`.
 
 use std::process::ExitCode;
-use tracker_user::{
+use tracker::{
     command::{self, Command, CommandLine},
     text::output,
     trace,

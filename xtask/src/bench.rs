@@ -38,7 +38,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         );
         needs::provide("the benchmarks", &NEEDS, &[], of_xtask)?;
         // What is measured has to be what is in the source tree.
-        build.args(["--package", "tracker-user"]);
+        build.args(["--package", "tracker"]);
     }
     command::run(&mut build)?;
     let benchmark = workspace::target_dir().join("release/tracker-bench");

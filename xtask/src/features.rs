@@ -10,7 +10,7 @@ use crate::{command, workspace};
 const BUILDS: [(&str, &[&str], &str); 4] = [
     ("cargo xtask", &["--package", "xtask"], "normal,build"),
     ("the benchmark", &["--package", "tracker-bench"], "normal,build"),
-    ("the daemon", &["--package", "tracker-user"], "normal,build"),
+    ("the daemon", &["--package", "tracker"], "normal,build"),
     ("the tests", &["--workspace", "--exclude", "tracker-ebpf"], "normal,build,dev"),
 ];
 

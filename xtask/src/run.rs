@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if in_playground {
         needs::provide("the playground's network namespaces", &[needs::NAMESPACES], &[], options.install)?;
     }
-    command::run(command::cargo().args(["build", "--release", "--package", "tracker-user", "--bin", "tracker"]))?;
+    command::run(command::cargo().args(["build", "--release", "--package", "tracker", "--bin", "tracker"]))?;
     let tracker = workspace::target_dir().join("release/tracker");
     if in_playground {
         return play(&tracker);

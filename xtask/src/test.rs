@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let object = object_to_test()?;
 
     // `cargo test` builds a package's binaries only for that package's own tests.
-    command::run(command::cargo().args(["build", "--release", "--package", "tracker-user"]))?;
+    command::run(command::cargo().args(["build", "--release", "--package", "tracker"]))?;
     let mut cargo = command::cargo();
     cargo
         .args(["test", "--workspace", "--exclude", "tracker-ebpf", "--release", "--no-fail-fast"])

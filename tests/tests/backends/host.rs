@@ -3,9 +3,9 @@
 
 use super::{Backend, Outcome, configure, labelled};
 use std::{collections::BTreeMap, sync::Arc};
+use tracker::store::{CounterSet, Handle, Store, sizes::Sizes};
 use tracker_common::{bep15::datagram::respond, settings::Settings};
 use tracker_tests::packet::Frame;
-use tracker_user::store::{CounterSet, Handle, Store, sizes::Sizes};
 
 pub(crate) struct Host {
     handle: Handle,

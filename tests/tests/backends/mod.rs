@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
+use tracker::config::live::Announces;
 use tracker_common::{
     outcome::{Event, Reason},
     settings::Settings,
@@ -17,7 +18,6 @@ use tracker_tests::{
     decision_table::{CLIENT_MAC, Expected, Family, Id, Peer, Row, Scope, TRACKER_MAC, Verdict},
     packet::Frame,
 };
-use tracker_user::config::live::Announces;
 
 /// What came of a frame.
 #[derive(Debug)]

@@ -3,16 +3,16 @@
 use super::{Backend, Outcome, configure, labelled};
 use anyhow::Result;
 use std::{collections::BTreeMap, net::SocketAddr};
+use tracker::{
+    store::{Store, sizes::Sizes},
+    xdp::{KernelCounters, Loaded, Program, destinations::Destinations},
+};
 use tracker_common::settings::Settings;
 use tracker_tests::{
     bpf,
     decision_table::{TRACKER, TRACKER_MAC, TRACKER_PORT, Verdict},
     namespace::require_root,
     packet::{Datagram, Frame},
-};
-use tracker_user::{
-    store::{Store, sizes::Sizes},
-    xdp::{KernelCounters, Loaded, Program, destinations::Destinations},
 };
 
 /// The interface that frames of a test run come from, unless it is told another one: the loopback

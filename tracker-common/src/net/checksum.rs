@@ -20,19 +20,6 @@ pub fn add<const N: usize>(mut sum: u64, bytes: &[u8; N]) -> u64 {
     sum
 }
 
-/// Adds the 16-bit words of a slice; an odd last byte is followed by a zero, as RFC 1071 says.
-#[must_use]
-pub fn add_slice(mut sum: u64, bytes: &[u8]) -> u64 {
-    let (pairs, rest) = bytes.as_chunks::<2>();
-    for pair in pairs {
-        sum += u64::from(u16::from_ne_bytes(*pair));
-    }
-    if let [last] = rest {
-        sum += u64::from(u16::from_ne_bytes([*last, 0]));
-    }
-    sum
-}
-
 /// Adds the four 16-bit words of a 64-bit word in memory order.
 #[inline(always)]
 #[must_use]
@@ -69,6 +56,18 @@ pub fn finish_udp(sum: u64) -> [u8; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Adds the 16-bit words of a slice; an odd last byte is followed by a zero, as RFC 1071 says.
+    fn add_slice(mut sum: u64, bytes: &[u8]) -> u64 {
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        for pair in pairs {
+            sum += u64::from(u16::from_ne_bytes(*pair));
+        }
+        if let [last] = rest {
+            sum += u64::from(u16::from_ne_bytes([*last, 0]));
+        }
+        sum
+    }
 
     #[test]
     fn rfc_1071_example() {

@@ -1,7 +1,7 @@
 //! Room for a reply that is longer than its request, where drivers leave none behind the packet.
 
 use super::packet::Packet;
-use crate::platform::Kernel;
+use crate::kernel::Kernel;
 use aya_ebpf::bindings::xdp_md;
 use tracker_common::platform::Platform as _;
 
@@ -9,7 +9,15 @@ use tracker_common::platform::Platform as _;
 /// needs 40 for itself.
 const HEADROOM: u32 = 192;
 
-/// [`Packet::grow_at_both_ends`]; less than `least` for `None`. A global function, which the
+/// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many. `None`, and
+/// the packet is as it was, if there is not room for `least`.
+#[inline(always)]
+pub(crate) fn at_both_ends(packet: &Packet, more: u32, least: u32) -> Option<u32> {
+    let grown = cold_grow(packet.context(), more, least);
+    if grown < least { None } else { Some(grown) }
+}
+
+/// [`at_both_ends`]; less than `least` for `None`. A global function, which the
 /// verifier looks at once ([`crate::cold`]).
 ///
 /// A veth pair leaves a packet that came from a socket only what is missing to the next multiple of

@@ -4,7 +4,6 @@
 //! than all the instructions of a short reply together, so there is none where plain loads and
 //! stores do. Nothing read in place may be used after the packet changed its length.
 
-use super::grow::cold_grow;
 use crate::maps::PROGRAMS;
 use aya_ebpf::{
     bindings::xdp_md,
@@ -180,14 +179,6 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn grow(&self, more: u32) -> bool {
         self.tail(more as i32)
-    }
-
-    /// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many.
-    /// `None`, and it is as it was, if there is not room for `least`.
-    #[inline(always)]
-    pub(crate) fn grow_at_both_ends(&self, more: u32, least: u32) -> Option<u32> {
-        let grown = cold_grow(self.0, more, least);
-        if grown < least { None } else { Some(grown) }
     }
 
     /// Takes the last bytes off.

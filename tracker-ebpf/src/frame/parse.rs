@@ -6,7 +6,7 @@ use super::{
     headers::{Headers, Network},
     packet::{Packet, sum},
 };
-use crate::platform::Kernel;
+use crate::kernel::Kernel;
 use tracker_common::{
     bep15::{
         datagram::{Request, classify},

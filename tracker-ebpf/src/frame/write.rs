@@ -1,11 +1,12 @@
 //! From reply bytes to a frame: headers turned around, lengths, checksums.
 
 use super::{
+    grow,
     headers::{Headers, Network},
     packet::Packet,
 };
 use crate::{
-    platform::Kernel,
+    kernel::Kernel,
     trace::{self, FrameStart},
 };
 use aya_ebpf::bindings::xdp_action::XDP_TX;
@@ -177,7 +178,7 @@ pub(crate) fn send<N: Network>(
                 more as usize
             } else {
                 let least = enough::<N>(cx.settings, most).saturating_sub(room as u32);
-                let Some(grown) = packet.grow_at_both_ends(more, least) else {
+                let Some(grown) = grow::at_both_ends(packet, more, least) else {
                     return Err(FrameReason::NoRoom.into());
                 };
                 grown as usize

@@ -4,7 +4,7 @@
 
 use crate::{
     frame::{headers::Network, packet::Packet, parse, write},
-    platform::Kernel,
+    kernel::Kernel,
 };
 use tracker_common::{
     bep15::{

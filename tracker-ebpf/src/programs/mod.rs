@@ -11,7 +11,7 @@ mod tracker;
 
 use crate::{
     frame::packet::Packet,
-    platform::Kernel,
+    kernel::Kernel,
     trace::{self, FrameStart},
 };
 use aya_ebpf::{

@@ -2,7 +2,7 @@
 
 use crate::{
     frame::{headers::Network, packet::Packet, parse, write},
-    platform::Kernel,
+    kernel::Kernel,
 };
 use tracker_common::{
     bep15::{announce::Request, wire::AnnounceRequest},

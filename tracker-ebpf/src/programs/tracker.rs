@@ -3,7 +3,7 @@
 
 use crate::{
     frame::{headers::Network, packet::Packet, parse, write},
-    platform::Kernel,
+    kernel::Kernel,
 };
 use tracker_common::{
     bep15::{connect::connect, datagram::Request, scrape::hashes, wire::RequestHeader},

@@ -19,7 +19,8 @@ pub mod value;
 
 pub use live::Live;
 pub use options::{Given, MemoryOptions, Options};
-pub use startup::{DEFAULT_PORT, Startup, capacity};
+pub use startup::{Startup, capacity};
+pub use value::DEFAULT_PORT;
 
 use clap::FromArgMatches as _;
 use file::Origin;

@@ -4,7 +4,7 @@
 use super::{
     invalid::{invalid, number},
     options::{MemoryOptions, Options},
-    value::{Listen, Switch},
+    value::{DEFAULT_PORT, Listen, Switch},
 };
 use crate::{listen::Endpoint, store::sizes::Capacity, xdp::XdpMode};
 use anyhow::ensure;
@@ -12,9 +12,6 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
-
-/// The port trackers have always had.
-pub const DEFAULT_PORT: u16 = 6969;
 
 /// The part of the configuration that is fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,9 @@ use std::{
     str::FromStr,
 };
 
+/// The port trackers have always had.
+pub const DEFAULT_PORT: u16 = 6969;
+
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
@@ -61,14 +64,14 @@ impl FromStr for Listen {
 /// What is wrong with an address, with the nearest right one.
 fn explain_address(text: &str) -> String {
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return format!("{text:?} has no port; write {}", SocketAddr::new(address, super::startup::DEFAULT_PORT));
+        return format!("{text:?} has no port; write {}", SocketAddr::new(address, DEFAULT_PORT));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some(parts) => parts,
         None if text.bytes().all(|byte| byte.is_ascii_digit()) => ("", text),
         None => (text, ""),
     };
-    let usable = port.parse::<u16>().unwrap_or(super::startup::DEFAULT_PORT);
+    let usable = port.parse::<u16>().unwrap_or(DEFAULT_PORT);
     if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_err() {
         return format!("{text:?} has the port {port}, but the largest is 65535");
     }

@@ -41,6 +41,6 @@ pub mod watch;
 pub use load::{Kernel, load};
 pub use mode::XdpMode;
 pub use program::{KernelCounters, Loaded, Program};
-pub(crate) use refusal::os_error;
 pub use system::check_system;
+pub(crate) use system::os_error;
 pub use watch::Watch;

@@ -3,9 +3,11 @@
 //! It is committed (`bpf/tracker.bpf.o`, written by `cargo xtask build-ebpf`) and becomes part of
 //! the daemon, so that neither building nor running the daemon takes an eBPF toolchain.
 
+use super::system::os_error;
+use crate::{store::sizes::Sizes, text::human_bytes};
+use anyhow::{Context as _, anyhow};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel, programs::Xdp};
 use std::{borrow::Cow, env, fs, path::Path};
-
-use anyhow::Context as _;
 
 /// The environment variable that names another object to be loaded instead of the embedded one: for
 /// trying out a change of the XDP program, and for tests.
@@ -24,4 +26,38 @@ pub fn object() -> anyhow::Result<Cow<'static, [u8]>> {
         )
     })?;
     Ok(Cow::Owned(object))
+}
+
+/// Makes the maps; the program is not loaded yet.
+pub(super) fn open(object: &[u8], sizes: &Sizes, log: VerifierLogLevel) -> anyhow::Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(log);
+    let regions = sizes.regions();
+    for region in &regions {
+        loader.map_max_entries(region.name, region.count);
+    }
+    let ebpf = loader.load(object).map_err(|error| {
+        let advice = match os_error(&error) {
+            Some(libc::ENOMEM | libc::E2BIG) => {
+                format!(
+                    ": its maps take {}, which this machine does not have free; lower --max-torrents and --max-peers",
+                    human_bytes(sizes.bytes())
+                )
+            }
+            Some(libc::EPERM) => {
+                ": not permitted; in a container the privileges have to be those of the host, and the \
+                                  kernel must not be locked down (/sys/kernel/security/lockdown)"
+                    .into()
+            }
+            _ => String::new(),
+        };
+        anyhow!(error).context(format!("cannot make the maps of the XDP program{advice}"))
+    })?;
+    Ok(ebpf)
+}
+
+/// A program of the object.
+pub(super) fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut Xdp> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the eBPF object has no program {name}"))?;
+    program.try_into().with_context(|| format!("the eBPF object's program {name} is not an XDP program"))
 }

@@ -1,18 +1,16 @@
 //! Makes the maps and loads the XDP program.
 
 use super::{
-    memory_limit, object,
-    refusal::{explain_refusal, os_error},
+    memory_limit,
+    object::{object, open, program},
+    refusal::explain_refusal,
 };
-use crate::{
-    store::{Counters, Store, sizes::Sizes},
-    text::human_bytes,
-};
-use anyhow::{Context as _, anyhow, bail};
+use crate::store::{Counters, Store, sizes::Sizes};
+use anyhow::{Context as _, bail};
 use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
+    Ebpf, VerifierLogLevel,
     maps::{Map, MapData, PerCpuArray, ProgramArray},
-    programs::{ProgramFd, ProgramInfo, Xdp},
+    programs::{ProgramFd, ProgramInfo},
 };
 use std::{
     iter,
@@ -69,7 +67,7 @@ impl Program {
     /// log is kept in a file that the error names.
     pub fn load(sizes: &Sizes) -> anyhow::Result<Self> {
         memory_limit::check(sizes)?;
-        let object = object::object()?;
+        let object = object()?;
         // The log of a big program takes the verifier and the loader many times as long as the
         // verification itself.
         let begin = Instant::now();
@@ -161,39 +159,6 @@ impl Program {
         }
         loaded
     }
-}
-
-/// Makes the maps; the program is not loaded yet.
-pub(super) fn open(object: &[u8], sizes: &Sizes, log: VerifierLogLevel) -> anyhow::Result<Ebpf> {
-    let mut loader = EbpfLoader::new();
-    loader.verifier_log_level(log);
-    let regions = sizes.regions();
-    for region in &regions {
-        loader.map_max_entries(region.name, region.count);
-    }
-    let ebpf = loader.load(object).map_err(|error| {
-        let advice = match os_error(&error) {
-            Some(libc::ENOMEM | libc::E2BIG) => {
-                format!(
-                    ": its maps take {}, which this machine does not have free; lower --max-torrents and --max-peers",
-                    human_bytes(sizes.bytes())
-                )
-            }
-            Some(libc::EPERM) => {
-                ": not permitted; in a container the privileges have to be those of the host, and the \
-                                  kernel must not be locked down (/sys/kernel/security/lockdown)"
-                    .into()
-            }
-            _ => String::new(),
-        };
-        anyhow!(error).context(format!("cannot make the maps of the XDP program{advice}"))
-    })?;
-    Ok(ebpf)
-}
-
-pub(super) fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut Xdp> {
-    let program = ebpf.program_mut(name).with_context(|| format!("the eBPF object has no program {name}"))?;
-    program.try_into().with_context(|| format!("the eBPF object's program {name} is not an XDP program"))
 }
 
 fn information(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<ProgramInfo> {

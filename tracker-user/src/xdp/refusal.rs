@@ -2,8 +2,8 @@
 
 use super::{
     netlink::{AttachedMode, AttachedProgram, Interface},
-    program::{open, program},
-    system::kernel_release,
+    object::{open, program},
+    system::{kernel_release, os_error},
 };
 use crate::store::sizes::Sizes;
 use anyhow::{anyhow, bail};
@@ -52,21 +52,6 @@ impl Refusal {
             }
         }
     }
-}
-
-/// The system's error number somewhere behind `error`.
-pub(crate) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut error = Some(error);
-    while let Some(this) = error {
-        if let Some(code) = this.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return Some(code);
-        }
-        if let Some(ProgramError::LoadError { io_error, .. }) = this.downcast_ref() {
-            return io_error.raw_os_error();
-        }
-        error = this.source();
-    }
-    None
 }
 
 /// XDP programs on an interface, for people.

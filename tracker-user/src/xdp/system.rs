@@ -1,8 +1,8 @@
 //! Whether this system and this process can use XDP at all: processor, kernel, privileges.
 
 use anyhow::{Context as _, anyhow, ensure};
-use aya::util::KernelVersion;
-use std::fs;
+use aya::{programs::ProgramError, util::KernelVersion};
+use std::{fs, io};
 
 /// The oldest kernel the XDP program is made for: `bpf_loop` (5.17), `bpf_xdp_load_bytes` (5.18),
 /// and a verifier that is known to accept it.
@@ -61,4 +61,19 @@ fn effective_capabilities() -> anyhow::Result<u64> {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
     bits.with_context(|| format!("{PATH} has no line CapEff"))
+}
+
+/// The system's error number somewhere behind `error`.
+pub(crate) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut error = Some(error);
+    while let Some(this) = error {
+        if let Some(code) = this.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(code);
+        }
+        if let Some(ProgramError::LoadError { io_error, .. }) = this.downcast_ref() {
+            return io_error.raw_os_error();
+        }
+        error = this.source();
+    }
+    None
 }

@@ -32,7 +32,7 @@ pub fn build(parts: &[Part], object: PathBuf, profile: &str) -> anyhow::Result<F
         return Ok(files);
     }
     // The same commands as those of `cargo xtask test`, so that nothing is built twice.
-    command::run(command::cargo().args(["build", "--profile", profile, "--package", "tracker-user"]))?;
+    command::run(command::cargo().args(["build", "--profile", profile, "--package", "tracker"]))?;
     let directory = if profile == "dev" { "debug" } else { profile };
     files.daemon = Some(workspace::target_dir().join(directory).join("tracker"));
 
