@@ -67,4 +67,13 @@ mod tests {
             assert_eq!(is_nonzero(one), u64::from(one != 0), "{one:#x}");
         }
     }
+
+    #[test]
+    fn numbers_stay_the_same_behind_the_barrier_and_come_back_when_negated_twice() {
+        for number in [0, 1, 1 << 31, 1 << 63, u64::MAX - 1, u64::MAX] {
+            assert_eq!(barrier_var(number), number);
+            assert_eq!(negative(negative(number)), number);
+            assert_eq!(negative(number).wrapping_add(number), 0);
+        }
+    }
 }

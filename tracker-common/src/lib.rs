@@ -21,6 +21,7 @@
 //! | [`store`] | the swarm store's algorithms |
 //! | [`bep15`] | connect, announce, scrape: from request to reply |
 //! | [`trace`] | what the XDP program tells of a single packet, when somebody asks |
+//! | `host` | the store in ordinary memory, for tests; not on the eBPF machine |
 
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics, asm_experimental_arch))]
@@ -31,6 +32,8 @@
 
 pub mod bep15;
 pub mod codegen;
+#[cfg(not(target_arch = "bpf"))]
+pub mod host;
 pub mod id;
 pub mod net;
 pub mod outcome;

@@ -290,3 +290,6 @@ impl Scratch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,3 +240,6 @@ pub fn give_back<P: Platform, E: Element>(platform: &P, id: E::Id) {
         races += 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,3 +207,6 @@ pub(super) fn pop<P: Platform, F: Family>(platform: &P, swarm: &Swarm, index: u3
         give_node_back(platform, upper);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,3 +225,6 @@ pub fn remove<P: Platform>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(
     cx.platform.event(Event::TorrentRemoved);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,8 @@ pub mod sample;
 pub mod scope;
 pub mod slot;
 pub mod sweep;
+#[cfg(test)]
+mod tests;
 pub mod upsert;
 mod v4;
 mod v6;

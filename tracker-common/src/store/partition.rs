@@ -275,3 +275,6 @@ pub(super) fn oldest_of<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, count
     }
     scratch.found_slot.load()
 }
+
+#[cfg(test)]
+mod tests;

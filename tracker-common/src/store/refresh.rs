@@ -111,3 +111,6 @@ pub(super) fn found_record_slot<F: Family>(scratch: &Scratch) -> Option<usize> {
     let number = scratch.found_slot.load() as usize;
     if number < F::RECORD_SLOTS { Some(number) } else { None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -298,3 +298,6 @@ pub(super) fn demote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRe
         allocator::give_back::<P, Partition>(cx.platform, id);
     }
 }
+
+#[cfg(test)]
+mod tests;

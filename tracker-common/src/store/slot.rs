@@ -235,3 +235,6 @@ impl<'m, F: SlotFormat> Slots<'m, F> {
         unsafe { self.words.get_unchecked(index) }
     }
 }
+
+#[cfg(test)]
+mod tests;

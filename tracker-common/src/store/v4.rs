@@ -126,3 +126,6 @@ impl Family for V4 {
         scramble(sum)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,3 +156,6 @@ impl Family for V6 {
         scramble(sum)
     }
 }
+
+#[cfg(test)]
+mod tests;

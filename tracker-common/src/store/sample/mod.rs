@@ -177,3 +177,6 @@ pub fn sample<P: Platform, F: Family>(
     }
     Some(compact::cut::<F>(cx.scratch, want))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,29 +1,25 @@
-//! The swarm store against a simple model of it, a map of sets: whatever is announced in whatever order, the store knows the
-//! same peers and counts as the model does. And many threads at once, whose sum has to be exact when they are done.
+//! The swarm store against a simple model of it, a map of sets: whatever is announced in whatever
+//! order, the store knows the same peers and counts as the model does. And many threads at once,
+//! whose sum has to be exact when they are done.
 
 use proptest::prelude::*;
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
-use tracker::store::{CounterSet, Handle, Store, sizes::Sizes};
 use tracker_common::{
+    host::{HostPlatform, HostSizes, HostStore},
     id::{ChunkId, InfoHash, PartitionId, SwarmId},
     outcome::{Counter, Event, REFRESH_AGES, StoreError},
-    platform::{ColdPath, Context, Platform, Step as LoopStep, SwarmRef},
-    scratch::Scratch,
-    settings::Settings,
+    platform::{Platform, SwarmRef},
     store::{
         family::{Family, V4, V6},
         filter::PeerFilter,
         hash::TorrentKey,
         index,
-        layout::{Bucket, ChunkV4, ChunkV6, Counts, Partition, Pools, Swarm},
+        layout::{ChunkV4, Counts, Partition, Swarm},
         membership::{Announce, PeerEvent},
         partition::{capacity, chunks_for},
         refresh::refresh,
@@ -43,7 +39,8 @@ const IDLE: u32 = 60;
 const IDLE_COMPLETED: u32 = 300;
 
 /// Enough for everything that is done here.
-const ROOMY: Sizes = Sizes { index_buckets: 64, swarms: 64, partitions: 2048, chunks_v4: 8192, chunks_v6: 8192 };
+const ROOMY: HostSizes =
+    HostSizes { index_buckets: 64, swarms: 64, partitions: 2048, chunks_v4: 8192, chunks_v6: 8192 };
 
 /// The families with what the tests need beyond [`Family`].
 trait Peers: Family<Key: Ord + Debug + Send + Sync> {
@@ -127,13 +124,13 @@ impl Torrent {
 }
 
 /// A torrent's counts.
-fn counts(handle: &Handle, info_hash: &InfoHash) -> Counts {
-    index::counts(&handle.context(), info_hash)
+fn counts(platform: &HostPlatform<'_>, info_hash: &InfoHash) -> Counts {
+    index::counts(&platform.context(), info_hash)
 }
 
 /// A torrent's swarm.
-fn find(handle: &Handle, info_hash: &InfoHash) -> Option<SwarmId> {
-    let cx = handle.context();
+fn find(platform: &HostPlatform<'_>, info_hash: &InfoHash) -> Option<SwarmId> {
+    let cx = platform.context();
     index::find(&cx, &TorrentKey::new(cx.settings, info_hash)).map(|swarm| swarm.id)
 }
 
@@ -143,28 +140,9 @@ fn torrent(number: u32) -> InfoHash {
     info_hash
 }
 
-/// Keys and a clock: what the daemon sets at its start.
-fn prepare(settings: &Settings, seed: u64) {
-    let mut state = seed;
-    for key in settings.hash_keys.iter().chain(&settings.connection_key) {
-        // SplitMix64: the same keys for the same seed, so that a failure can be repeated.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        key.store((word ^ (word >> 31)) | 1);
-    }
-    settings.minute.store(10_000);
-}
-
-fn new_store(sizes: &Sizes, seed: u64) -> Arc<Store> {
-    let store = Arc::new(Store::anonymous(sizes).expect("memory"));
-    prepare(store.settings(), seed);
-    store
-}
-
 /// All peers that the store knows in a swarm, with their flags: read from the records themselves.
-fn stored<F: Peers>(handle: &Handle, id: SwarmId) -> BTreeMap<F::Key, u64> {
-    let swarm = handle.swarm(id).expect("a swarm that was found");
+fn stored<F: Peers>(platform: &HostPlatform<'_>, id: SwarmId) -> BTreeMap<F::Key, u64> {
+    let swarm = platform.swarm(id).expect("a swarm that was found");
     let mut peers = BTreeMap::new();
     let mut take = |slots: Slots<'_, F>, count: usize| {
         for slot in (0..count).map(|number| slots.slot(number)).filter(|slot| slot.is_occupied()) {
@@ -177,11 +155,11 @@ fn stored<F: Peers>(handle: &Handle, id: SwarmId) -> BTreeMap<F::Key, u64> {
         return peers;
     };
     let mut counted = 0;
-    for partition in partitions::<F>(handle, id) {
+    for partition in partitions::<F>(platform, id) {
         let mut left = partition.peers.load();
         counted += left;
         for chunk in partition.chunks.iter().take(chunks_for::<F>(left) as usize) {
-            let slots = F::chunk(handle, ChunkId::new(chunk.load())).expect("a chunk of a partition");
+            let slots = F::chunk(platform, ChunkId::new(chunk.load())).expect("a chunk of a partition");
             // The peers of a partition stand without gaps.
             for number in 0..F::CHUNK_SLOTS {
                 let occupied = slots.slot(number as usize).is_occupied();
@@ -196,39 +174,41 @@ fn stored<F: Peers>(handle: &Handle, id: SwarmId) -> BTreeMap<F::Key, u64> {
     peers
 }
 
-fn partitions<F: Family>(handle: &Handle, swarm: SwarmId) -> impl Iterator<Item = &Partition> {
-    let fresh = handle.store().pools().partitions.fresh.load();
+fn partitions<'p, F: Family>(platform: &'p HostPlatform<'_>, swarm: SwarmId) -> impl Iterator<Item = &'p Partition> {
+    let fresh = platform.store().pools().partitions.fresh.load();
     (0..fresh)
-        .filter_map(|number| handle.partition(PartitionId::new(number)))
+        .filter_map(|number| platform.partition(PartitionId::new(number)))
         .filter(move |partition| partition.owner.load() == swarm.stored() && partition.index.load() & V6::TAG == F::TAG)
 }
 
 /// A store and the model of it.
-struct World {
-    handle: Handle,
+struct World<'s> {
+    platform: HostPlatform<'s>,
     model: BTreeMap<InfoHash, Torrent>,
     /// Whether memory can run out.
     tight: bool,
 }
 
-impl World {
-    fn new(sizes: &Sizes, seed: u64, tight: bool) -> Self {
-        Self { handle: new_store(sizes, seed).handle(CounterSet::Udp), model: BTreeMap::new(), tight }
+impl<'s> World<'s> {
+    fn new(store: &'s HostStore, seed: u64, tight: bool) -> Self {
+        Self { platform: store.platform(seed), model: BTreeMap::new(), tight }
     }
 
     fn minute(&self) -> u32 {
-        self.handle.store().settings().minute.load()
+        self.platform.store().settings().minute.load()
     }
 
     fn counter(&self, counter: Counter) -> u64 {
-        self.handle.store().counters().iter().map(|(_, counters)| counters[counter.index()]).sum()
+        self.platform.counted(counter)
     }
 
     fn announce<F: Peers>(&mut self, info_hash: InfoHash, peer: F::Key, seeder: bool, event: PeerEvent) {
         let minute = self.minute();
         let evicted = self.counter(Counter::Event(Event::Evicted));
-        let result =
-            upsert::announce::<_, F>(&self.handle.context(), &Announce { info_hash: &info_hash, peer, seeder, event });
+        let result = upsert::announce::<_, F>(
+            &self.platform.context(),
+            &Announce { info_hash: &info_hash, peer, seeder, event },
+        );
         let evicted = self.counter(Counter::Event(Event::Evicted)) - evicted;
 
         let known_torrent = self.model.contains_key(&info_hash);
@@ -248,7 +228,7 @@ impl World {
             Err(reason) => {
                 assert!(self.tight && reason == StoreError::MemoryFull, "refused: {reason:?}");
                 // The torrent may have been made before there was no room for the peer.
-                if find(&self.handle, &info_hash).is_some() {
+                if find(&self.platform, &info_hash).is_some() {
                     self.model.entry(info_hash).or_default().active = minute;
                 }
                 return;
@@ -271,15 +251,15 @@ impl World {
             self.forget_evicted::<F>(info_hash, peer, evicted);
         }
         let expected = self.model[&info_hash].counts();
-        assert_eq!(counts(&self.handle, &info_hash), expected, "after {event:?} of {peer:?}");
+        assert_eq!(counts(&self.platform, &info_hash), expected, "after {event:?} of {peer:?}");
     }
 
-    /// The model does not say whom the store has to evict, only that it is one of the same swarm and family, and not the
-    /// newcomer.
+    /// The model does not say whom the store has to evict, only that it is one of the same swarm
+    /// and family, and not the newcomer.
     fn forget_evicted<F: Peers>(&mut self, info_hash: InfoHash, newcomer: F::Key, evicted: u64) {
         assert!(self.tight && evicted == 1, "{evicted} peers evicted");
-        let number = find(&self.handle, &info_hash).expect("stored");
-        let there = stored::<F>(&self.handle, number);
+        let number = find(&self.platform, &info_hash).expect("stored");
+        let there = stored::<F>(&self.platform, number);
         let peers = F::of(self.model.get_mut(&info_hash).expect("stored"));
         let gone: Vec<_> = peers.keys().filter(|peer| !there.contains_key(peer)).copied().collect();
         assert_eq!(gone.len(), 1, "one evicted, but {gone:?} are gone");
@@ -291,11 +271,11 @@ impl World {
         let minute = self.minute();
         let mut report = SweepReport::default();
         // In batches, as the daemon does it.
-        let swarms = self.handle.store().pools().swarms.fresh.load();
+        let swarms = self.platform.store().pools().swarms.fresh.load();
         for first in (0..swarms).step_by(7) {
             let ages = Ages { peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE_COMPLETED };
             let batch = Batch { first, swarms: 7, ages };
-            let part = sweep(&self.handle.context(), &batch, |_: &Swarm, _| {}).expect("all records are there");
+            let part = sweep(&self.platform.context(), &batch, |_: &Swarm, _| {}).expect("all records are there");
             report.torrents += part.torrents;
             report.expired += part.expired;
             report.removed += part.removed;
@@ -316,7 +296,7 @@ impl World {
             let limit = if torrent.completed == 0 { IDLE } else { IDLE_COMPLETED };
             let idle = torrent.v4.is_empty() && torrent.v6.is_empty() && minute - torrent.active >= limit;
             // A swarm that was big shrinks step by step, so its record may go with a later sweep.
-            let gone = find(&self.handle, info_hash).is_none();
+            let gone = find(&self.platform, info_hash).is_none();
             assert!(idle || !gone, "a torrent is gone that nobody had to remove");
             removed += u64::from(gone);
             !gone
@@ -327,8 +307,8 @@ impl World {
     }
 
     fn sample<F: Peers>(&mut self, info_hash: InfoHash, asker: F::Key, want: u32, seeders: bool) {
-        let Some(number) = find(&self.handle, &info_hash) else { return };
-        let given = given::<F>(&self.handle, number, want, seeders, asker);
+        let Some(number) = find(&self.platform, &info_hash) else { return };
+        let given = given::<F>(&self.platform, number, want, seeders, asker);
         let peers = F::of(self.model.get_mut(&info_hash).expect("stored"));
         let mut seen = BTreeSet::new();
         for peer in &given {
@@ -341,7 +321,7 @@ impl World {
         let possible = eligible.min(want.min(F::NUMWANT_LIMIT) as usize);
         assert!(given.len() <= possible, "{} peers instead of {possible}", given.len());
         // As long as all chunks can be looked at, nobody who could be given is missing.
-        let chunks = partitions::<F>(&self.handle, number).map(|partition| chunks_for::<F>(partition.peers.load()));
+        let chunks = partitions::<F>(&self.platform, number).map(|partition| chunks_for::<F>(partition.peers.load()));
         let (count, longest) = chunks.fold((0, 0), |(count, longest), chunks| (count + 1, chunks.max(longest)));
         if count * longest.div_ceil(chunks_at_once(F::VERSION)) <= PARTITIONS_READ_MAX {
             assert_eq!(given.len(), possible, "{count} partitions of up to {longest} chunks");
@@ -351,15 +331,15 @@ impl World {
     /// Compares everything that is stored with the model.
     fn check(&mut self) {
         for (info_hash, torrent) in &mut self.model {
-            assert_eq!(counts(&self.handle, info_hash), torrent.counts());
-            let number = find(&self.handle, info_hash).expect("a torrent of the model is stored");
-            check_peers::<V4>(&self.handle, number, torrent);
-            check_peers::<V6>(&self.handle, number, torrent);
+            assert_eq!(counts(&self.platform, info_hash), torrent.counts());
+            let number = find(&self.platform, info_hash).expect("a torrent of the model is stored");
+            check_peers::<V4>(&self.platform, number, torrent);
+            check_peers::<V6>(&self.platform, number, torrent);
         }
-        let pools = self.handle.store().pools();
+        let pools = self.platform.store().pools();
         assert_eq!(pools.swarms.used() as usize, self.model.len(), "swarm records in use");
         let owned =
-            (0..pools.partitions.fresh.load()).filter_map(|number| self.handle.partition(PartitionId::new(number)));
+            (0..pools.partitions.fresh.load()).filter_map(|number| self.platform.partition(PartitionId::new(number)));
         let owned = owned.filter(|partition| partition.owner.load() != 0).count();
         assert_eq!(pools.partitions.used() as usize, owned, "partitions in use");
     }
@@ -375,19 +355,19 @@ impl World {
         }
         self.check();
         assert!(self.model.is_empty(), "{} torrents never go", self.model.len());
-        let pools = self.handle.store().pools();
+        let pools = self.platform.store().pools();
         let used = [&pools.swarms, &pools.partitions, &pools.chunks_v4, &pools.chunks_v6].map(|pool| pool.used());
         assert_eq!(used, [0; 4], "swarms, partitions, chunks still in use by nobody");
     }
 
     fn advance(&self, minutes: u32) {
-        let settings = self.handle.store().settings();
+        let settings = self.platform.store().settings();
         settings.minute.store(settings.minute.load() + minutes);
     }
 }
 
-fn check_peers<F: Peers>(handle: &Handle, number: SwarmId, torrent: &mut Torrent) {
-    let there = stored::<F>(handle, number);
+fn check_peers<F: Peers>(platform: &HostPlatform<'_>, number: SwarmId, torrent: &mut Torrent) {
+    let there = stored::<F>(platform, number);
     let model = F::of(torrent);
     assert_eq!(there.keys().collect::<Vec<_>>(), model.keys().collect::<Vec<_>>());
     for (peer, flags) in there {
@@ -397,22 +377,28 @@ fn check_peers<F: Peers>(handle: &Handle, number: SwarmId, torrent: &mut Torrent
 }
 
 /// A sample, read from the compact form.
-fn given<F: Peers>(handle: &Handle, swarm: SwarmId, count: u32, seeders: bool, exclude: F::Key) -> Vec<F::Key> {
-    let cx = handle.context();
+fn given<F: Peers>(
+    platform: &HostPlatform<'_>,
+    swarm: SwarmId,
+    count: u32,
+    seeders: bool,
+    exclude: F::Key,
+) -> Vec<F::Key> {
+    let cx = platform.context();
     let swarm = cx.swarm(swarm).expect("a swarm that was found");
     let wanted = Wanted { count, filter: PeerFilter::new(seeders, EVERYTHING), exclude };
-    read::<F>(handle, sample::<_, F>(&cx, swarm, &wanted).expect("as many tries as it takes"))
+    read::<F>(platform, sample::<_, F>(&cx, swarm, &wanted).expect("as many tries as it takes"))
 }
 
-/// A known peer is refreshed and gets a sample: as the daemon does it, or as the XDP program does, which gives a sample up that takes
-/// more than one partition.
+/// A known peer is refreshed and gets a sample: as the daemon does it, or as the XDP program does,
+/// which gives a sample up that takes more than one partition.
 fn refreshed<F: Peers>(
-    handle: &Handle,
+    platform: &HostPlatform<'_>,
     announce: &Announce<'_, F::Key>,
     wanted: &Wanted<F::Key>,
     xdp: bool,
 ) -> Vec<F::Key> {
-    let cx = handle.context();
+    let cx = platform.context();
     let torrent = TorrentKey::new(cx.settings, announce.info_hash);
     let swarm: SwarmRef<'_> = index::find(&cx, &torrent).expect("stored");
     let directory = F::directory(swarm.record);
@@ -422,12 +408,11 @@ fn refreshed<F: Peers>(
     refresh::<_, F>(&cx, swarm, directory, &torrent, announce).expect("a known peer");
     let quick = if xdp { from_one_partition::<_, F>(&cx, swarm, wanted) } else { None };
     let sample = quick.or_else(|| sample::<_, F>(&cx, swarm, wanted)).expect("as many tries as it takes");
-    read::<F>(handle, sample)
+    read::<F>(platform, sample)
 }
 
-fn read<F: Peers>(handle: &Handle, sample: Sample) -> Vec<F::Key> {
-    let mut compact = Vec::new();
-    assert!(handle.copy_out(sample.start, sample.count * F::PEER_BYTES, &mut compact), "inside the working space");
+fn read<F: Peers>(platform: &HostPlatform<'_>, sample: Sample) -> Vec<F::Key> {
+    let compact = platform.bytes(sample.start, sample.count * F::PEER_BYTES).expect("inside the scratch space");
     compact.chunks(F::PEER_BYTES as usize).map(F::read).collect()
 }
 
@@ -447,7 +432,7 @@ enum Step {
 }
 
 impl Step {
-    fn take(&self, world: &mut World) {
+    fn take(&self, world: &mut World<'_>) {
         match *self {
             Step::Announce { torrent: number, ipv6, peer, seeder, event } => {
                 let info_hash = torrent(number);
@@ -490,7 +475,8 @@ fn events() -> impl Strategy<Value = PeerEvent> {
     ]
 }
 
-/// Steps among `torrents` torrents and `peers` peers each, of which up to `many` come or go at once.
+/// Steps among `torrents` torrents and `peers` peers each, of which up to `many` come or go at
+/// once.
 fn steps(torrents: u32, peers: u32, many: u32, length: usize) -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         30 => (0..torrents, any::<bool>(), 0..peers, any::<bool>(), events())
@@ -505,7 +491,9 @@ fn steps(torrents: u32, peers: u32, many: u32, length: usize) -> impl Strategy<V
     prop::collection::vec(step, 1..length)
 }
 
-fn run(mut world: World, steps: &[Step]) {
+fn run(sizes: &HostSizes, seed: u64, tight: bool, steps: &[Step]) {
+    let store = HostStore::new(sizes, seed);
+    let mut world = World::new(&store, seed, tight);
     for step in steps {
         step.take(&mut world);
     }
@@ -523,22 +511,22 @@ proptest! {
 
     #[test]
     fn small_swarms_agree_with_the_model(seed in any::<u64>(), steps in steps(6, 12, 6, 200)) {
-        run(World::new(&ROOMY, seed, false), &steps);
+        run(&ROOMY, seed, false, &steps);
     }
 
     #[test]
     fn swarms_that_grow_out_of_their_record_and_back_agree_with_the_model(
         seed in any::<u64>(), steps in steps(3, 400, 300, 60)
     ) {
-        run(World::new(&ROOMY, seed, false), &steps);
+        run(&ROOMY, seed, false, &steps);
     }
 
     #[test]
     fn when_memory_runs_out_old_peers_give_way_and_counts_stay_exact(
         seed in any::<u64>(), swarms in 1..6_u32, partitions in 1..6_u32, chunks in 1..20_u32, steps in steps(8, 200, 150, 60)
     ) {
-        let sizes = Sizes { index_buckets: 16, swarms, partitions, chunks_v4: chunks, chunks_v6: chunks / 2 + 1 };
-        run(World::new(&sizes, seed, true), &steps);
+        let sizes = HostSizes { index_buckets: 16, swarms, partitions, chunks_v4: chunks, chunks_v6: chunks / 2 + 1 };
+        run(&sizes, seed, true, &steps);
     }
 }
 
@@ -547,24 +535,26 @@ proptest! {
 
     #[test]
     fn swarms_of_thousands_agree_with_the_model(seed in any::<u64>(), steps in steps(2, 6000, 5000, 24)) {
-        run(World::new(&ROOMY, seed, false), &steps);
+        run(&ROOMY, seed, false, &steps);
     }
 }
 
 /// 100 000 peers in one swarm, then none.
 #[test]
 fn one_swarm_grows_to_a_hundred_thousand_and_shrinks_to_nothing() {
-    let sizes = Sizes { index_buckets: 16, swarms: 2, partitions: 2000, chunks_v4: 8000, chunks_v6: 16 };
-    let mut world = World::new(&sizes, 1, false);
+    let sizes = HostSizes { index_buckets: 16, swarms: 2, partitions: 2000, chunks_v4: 8000, chunks_v6: 16 };
+    let store = HostStore::new(&sizes, 1);
+    let mut world = World::new(&store, 1, false);
     let info_hash = torrent(0);
-    // The model's counts are linear in the swarm's size, so it is compared at the end and not at each step.
-    let announce = |world: &World, number, event| {
+    // The model's counts are linear in the swarm's size, so it is compared at the end and not at
+    // each step.
+    let announce = |world: &World<'_>, number, event| {
         let announcement = Announce { info_hash: &info_hash, peer: V4::peer(number), seeder: number % 4 == 0, event };
-        upsert::announce::<_, V4>(&world.handle.context(), &announcement).expect("room");
+        upsert::announce::<_, V4>(&world.platform.context(), &announcement).expect("room");
     };
     (0..100_000).for_each(|number| announce(&world, number, PeerEvent::Started));
-    assert_eq!(counts(&world.handle, &info_hash), Counts { seeders: 25_000, leechers: 75_000, completed: 0 });
-    let used = world.handle.store().pools().chunks_v4.used() as usize * size_of::<ChunkV4>();
+    assert_eq!(counts(&world.platform, &info_hash), Counts { seeders: 25_000, leechers: 75_000, completed: 0 });
+    let used = world.platform.store().pools().chunks_v4.used() as usize * size_of::<ChunkV4>();
     assert!(used / 100_000 <= 12, "{} bytes per peer", used as f64 / 1e5);
     (0..99_990).for_each(|number| announce(&world, number, PeerEvent::Stopped));
     let mut torrent = Torrent { active: world.minute(), ..Torrent::default() };
@@ -580,8 +570,9 @@ fn one_swarm_grows_to_a_hundred_thousand_and_shrinks_to_nothing() {
 /// Torrents come and go through the same few records.
 #[test]
 fn records_of_removed_torrents_are_used_again() {
-    let sizes = Sizes { index_buckets: 16, swarms: 10, partitions: 16, chunks_v4: 32, chunks_v6: 32 };
-    let mut world = World::new(&sizes, 2, false);
+    let sizes = HostSizes { index_buckets: 16, swarms: 10, partitions: 16, chunks_v4: 32, chunks_v6: 32 };
+    let store = HostStore::new(&sizes, 2);
+    let mut world = World::new(&store, 2, false);
     for round in 0..200 {
         for number in 0..10 {
             for peer in 0..8 {
@@ -599,45 +590,48 @@ fn records_of_removed_torrents_are_used_again() {
 
 #[test]
 fn torrent_beyond_the_limit_is_refused_and_those_there_live_on() {
-    let sizes = Sizes { index_buckets: 16, swarms: 3, partitions: 4, chunks_v4: 4, chunks_v6: 4 };
-    let world = World::new(&sizes, 3, false);
+    let sizes = HostSizes { index_buckets: 16, swarms: 3, partitions: 4, chunks_v4: 4, chunks_v6: 4 };
+    let store = HostStore::new(&sizes, 3);
+    let world = World::new(&store, 3, false);
     let announce = |number| {
         let peer = V4::peer(1);
         let announcement = Announce { info_hash: &torrent(number), peer, seeder: true, event: PeerEvent::None };
-        upsert::announce::<_, V4>(&world.handle.context(), &announcement).map(|swarm| swarm.map(|swarm| swarm.id))
+        upsert::announce::<_, V4>(&world.platform.context(), &announcement).map(|swarm| swarm.map(|swarm| swarm.id))
     };
     for number in 0..3 {
         assert!(announce(number).is_ok());
     }
     assert_eq!(announce(3), Err(StoreError::TorrentsFull));
     assert!(announce(2).is_ok());
-    assert_eq!(counts(&world.handle, &torrent(3)), Counts::default());
+    assert_eq!(counts(&world.platform, &torrent(3)), Counts::default());
 }
 
-/// Peers that 40 announces of 50 should see at the least, in a swarm of this size: 90 % of all, or of what 40 independent random
-/// draws would.
+/// Peers that 40 announces of 50 should see at the least, in a swarm of this size: 90 % of all, or
+/// of what 40 independent random draws would.
 fn covered_at_least(size: u32) -> usize {
     let size = f64::from(size);
     let independent = if size > 500.0 { 1.0 - (1.0 - 50.0 / size).powi(40) } else { 1.0 };
     (0.9 * size * independent) as usize
 }
 
-/// Announces 40 of a swarm's peers, each of whom wants 50 others, and counts the different ones that they are given: as the
-/// daemon answers, or as the XDP program does, which gives a reply up that takes more than one visit.
+/// Announces 40 of a swarm's peers, each of whom wants 50 others, and counts the different ones
+/// that they are given: as the daemon answers, or as the XDP program does, which gives a reply up
+/// that takes more than one visit.
 fn coverage<F: Peers>(size: u32, seed: u64, xdp: bool) {
-    let sizes = Sizes { index_buckets: 64, swarms: 64, partitions: 2048, chunks_v4: 8192, chunks_v6: 16384 };
-    let world = World::new(&sizes, seed, false);
+    let sizes = HostSizes { index_buckets: 64, swarms: 64, partitions: 2048, chunks_v4: 8192, chunks_v6: 16384 };
+    let store = HostStore::new(&sizes, seed);
+    let world = World::new(&store, seed, false);
     let info_hash = torrent(seed as u32);
     let announcement =
         |peer| Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
     for peer in 0..size {
-        upsert::announce::<_, F>(&world.handle.context(), &announcement(peer)).expect("room");
+        upsert::announce::<_, F>(&world.platform.context(), &announcement(peer)).expect("room");
     }
     let mut seen = BTreeSet::new();
     for requester in 0..40 {
         let filter = PeerFilter::new(true, EVERYTHING);
         let wanted = Wanted { count: 50, filter, exclude: F::peer(requester) };
-        let peers = refreshed::<F>(&world.handle, &announcement(requester), &wanted, xdp);
+        let peers = refreshed::<F>(&world.platform, &announcement(requester), &wanted, xdp);
         assert_eq!(peers.len(), 50, "swarm of {size}");
         seen.extend(peers);
     }
@@ -665,23 +659,25 @@ fn forty_announces_of_fifty_see_what_independent_draws_would_in_swarms_of_all_si
 
 /// Which peers are given to whom in a swarm of `size` peers of each scope.
 fn scopes<F: Peers>(size: u32, xdp: bool) {
-    let world = World::new(&ROOMY, u64::from(size), false);
+    let store = HostStore::new(&ROOMY, u64::from(size));
+    let world = World::new(&store, u64::from(size), false);
     let info_hash = torrent(1);
     let announcement = |peer| Announce { info_hash: &info_hash, peer, seeder: false, event: PeerEvent::None };
     let mut members: BTreeMap<F::Key, u32> = BTreeMap::new();
     let sampled = |requester: F::Key, visible: u32, count: u32| {
         let wanted = Wanted { count, filter: PeerFilter::new(true, visible), exclude: requester };
-        refreshed::<F>(&world.handle, &announcement(requester), &wanted, xdp)
+        refreshed::<F>(&world.platform, &announcement(requester), &wanted, xdp)
     };
     for number in 0..size {
         for nearness in 0..=EVERYTHING {
             let peer = F::near_peer(nearness, number);
-            upsert::announce::<_, F>(&world.handle.context(), &announcement(peer)).expect("room");
+            upsert::announce::<_, F>(&world.platform.context(), &announcement(peer)).expect("room");
             members.insert(peer, nearness);
             if number > 0 {
                 continue;
             }
-            // From the first peer on that is not public: what has been given before must not be what is given now.
+            // From the first peer on that is not public: what has been given before must not be
+            // what is given now.
             for (&asker, &near) in &members {
                 let given: BTreeSet<_> = sampled(asker, near, 50).into_iter().collect();
                 let expected: BTreeSet<_> = members
@@ -725,23 +721,26 @@ fn peers_are_given_to_whoever_is_as_near() {
 
 /// How evenly peers are given, in swarms of all shapes.
 fn fairness<F: Peers>(size: u32, want: u32) {
-    let world = World::new(&ROOMY, u64::from(size), false);
+    let store = HostStore::new(&ROOMY, u64::from(size));
+    let world = World::new(&store, u64::from(size), false);
     let info_hash = torrent(0);
     let mut number = None;
     for peer in 0..size {
         let announcement =
             Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
-        number = upsert::announce::<_, F>(&world.handle.context(), &announcement).expect("room").map(|swarm| swarm.id);
+        number =
+            upsert::announce::<_, F>(&world.platform.context(), &announcement).expect("room").map(|swarm| swarm.id);
     }
-    assert_eq!(counts(&world.handle, &info_hash), Counts { seeders: 0, leechers: size, completed: 0 });
+    assert_eq!(counts(&world.platform, &info_hash), Counts { seeders: 0, leechers: size, completed: 0 });
     let rounds = size * 400 / want;
     let mut times: BTreeMap<F::Key, u32> = (0..size).map(|peer| (F::peer(peer), 0)).collect();
     for _ in 0..rounds {
-        for peer in given::<F>(&world.handle, number.expect("stored"), want, true, F::peer(size)) {
+        for peer in given::<F>(&world.platform, number.expect("stored"), want, true, F::peer(size)) {
             *times.get_mut(&peer).expect("a peer of the swarm") += 1;
         }
     }
-    // 400 times on average. Peers are taken in runs from partitions of different sizes, so some come up more often, others less.
+    // 400 times on average. Peers are taken in runs from partitions of different sizes, so some
+    // come up more often, others less.
     let (least, most) = (times.values().min().expect("peers"), times.values().max().expect("peers"));
     assert!(
         *least >= 140 && *most <= 1000,
@@ -759,66 +758,12 @@ fn nobody_is_given_much_more_or_less_often_than_others() {
     }
 }
 
-/// A handle of a store in which something happens between two turns of a loop.
-struct Interrupted<'a> {
-    handle: &'a Handle,
-    between: &'a dyn Fn(),
-}
-
-impl Platform for Interrupted<'_> {
-    const SPIN_LIMIT: Option<u32> = None;
-
-    fn settings(&self) -> Option<&Settings> {
-        self.handle.settings()
-    }
-    fn pools(&self) -> Option<&Pools> {
-        self.handle.pools()
-    }
-    fn bucket(&self, number: u32) -> Option<&Bucket> {
-        self.handle.bucket(number)
-    }
-    fn swarm(&self, id: SwarmId) -> Option<&Swarm> {
-        self.handle.swarm(id)
-    }
-    fn partition(&self, id: PartitionId) -> Option<&Partition> {
-        self.handle.partition(id)
-    }
-    fn chunk_v4(&self, id: ChunkId) -> Option<&ChunkV4> {
-        self.handle.chunk_v4(id)
-    }
-    fn chunk_v6(&self, id: ChunkId) -> Option<&ChunkV6> {
-        self.handle.chunk_v6(id)
-    }
-    fn scratch(&self) -> Option<&Scratch> {
-        self.handle.scratch()
-    }
-    fn random(&self, scratch: &Scratch) -> u32 {
-        self.handle.random(scratch)
-    }
-    fn count(&self, counter: Counter, by: u64) {
-        self.handle.count(counter, by);
-    }
-    fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError> {
-        self.handle.run_cold(work)
-    }
-    fn pause(&self, tries: u32) {
-        self.handle.pause(tries);
-    }
-    fn repeat<S: LoopStep<Self>>(&self, turns: u32, body: &mut S) {
-        for turn in 0..turns {
-            if !body.step(self, turn) {
-                break;
-            }
-            (self.between)();
-        }
-    }
-}
-
-/// Asks for more peers than a visit gives, in swarms whose partitions have several laps, while others come and go in between.
+/// Asks for more peers than a visit gives, in swarms whose partitions have several laps, while
+/// others come and go in between.
 fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
     for seed in 0..200 {
-        let store = new_store(&ROOMY, seed);
-        let (handle, other) = (store.handle(CounterSet::Udp), store.handle(CounterSet::Http));
+        let store = HostStore::new(&ROOMY, seed);
+        let other = store.platform(!seed);
         let info_hash = torrent(0);
         let announce = |peer: u32, event| {
             let announcement = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event };
@@ -839,8 +784,8 @@ fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
                 next.set(next.get() + 1);
             }
         };
-        let platform = Interrupted { handle: &handle, between: &between };
-        let cx = Context::new(&platform).expect("all records are there");
+        let platform = store.platform(seed).with_hook(&between);
+        let cx = platform.context();
         let wanted = Wanted {
             count: F::NUMWANT_LIMIT,
             filter: PeerFilter::new(true, EVERYTHING),
@@ -848,7 +793,7 @@ fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
         };
         let swarm = cx.swarm(swarm).expect("a swarm that was found");
         let sample = sample::<_, F>(&cx, swarm, &wanted).expect("as many tries as it takes");
-        let given = read::<F>(&handle, sample);
+        let given = read::<F>(&platform, sample);
         let unique: BTreeSet<_> = given.iter().collect();
         assert_eq!(
             unique.len(),
@@ -867,22 +812,21 @@ fn nobody_is_given_twice_while_others_come_and_go() {
     }
 }
 
-/// Threads, each with peers of its own in the same swarms; one more expires and asks for peers meanwhile.
+/// Threads, each with peers of its own in the same swarms; one more expires and asks for peers
+/// meanwhile.
 fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
-    let sizes = Sizes { index_buckets: 32, swarms: 32, partitions: 512, chunks_v4: 4096, chunks_v6: 8192 };
-    let store = new_store(&sizes, 7);
+    let sizes = HostSizes { index_buckets: 32, swarms: 32, partitions: 512, chunks_v4: 4096, chunks_v6: 8192 };
+    let store = &HostStore::new(&sizes, 7);
     let done = AtomicBool::new(false);
     let completed: Vec<Vec<u32>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
-            .map(|thread| {
-                let handle = store.handle(CounterSet::Udp);
-                scope.spawn(move || work::<F>(&handle, thread, swarms, peers, rounds))
-            })
+            .map(|thread| scope.spawn(move || work::<F>(&store.platform(thread.into()), thread, swarms, peers, rounds)))
             .collect();
-        let (watcher, done) = (store.handle(CounterSet::Expiry), &done);
+        let done = &done;
         let known: BTreeSet<_> = (0..threads * peers).map(F::peer).collect();
         let staying: BTreeSet<_> = (0..threads * peers).step_by(4).map(F::peer).collect();
         scope.spawn(move || {
+            let watcher = store.platform(u64::MAX);
             let mut turn = 0;
             while !done.load(Ordering::Relaxed) {
                 let ages = Ages { peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE };
@@ -895,8 +839,8 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
                     let given = given::<F>(&watcher, number, 50, true, asker);
                     assert!(!given.contains(&asker), "the asker itself");
                     assert!(given.iter().all(|peer| known.contains(peer)), "a torn peer");
-                    // One that leaves and comes back while peers are collected may well be met at both places; one that is only
-                    // moved to another place may not.
+                    // One that leaves and comes back while peers are collected may well be met at
+                    // both places; one that is only moved to another place may not.
                     let moved: Vec<_> = given.iter().filter(|peer| staying.contains(peer)).collect();
                     let unique: BTreeSet<_> = moved.iter().collect();
                     assert_eq!(unique.len(), moved.len(), "a peer twice");
@@ -908,23 +852,24 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
         completed
     });
 
-    let handle = store.handle(CounterSet::Udp);
+    let platform = store.platform(7);
     for swarm in 0..swarms {
         let expected: BTreeMap<F::Key, bool> = (0..threads * peers)
             .filter_map(|peer| state(swarm, peer, rounds).map(|seeder| (F::peer(peer), seeder)))
             .collect();
-        let number = find(&handle, &torrent(swarm)).expect("stored");
+        let number = find(&platform, &torrent(swarm)).expect("stored");
         let there: BTreeMap<F::Key, bool> =
-            stored::<F>(&handle, number).into_iter().map(|(peer, flags)| (peer, flags & LEECHER == 0)).collect();
+            stored::<F>(&platform, number).into_iter().map(|(peer, flags)| (peer, flags & LEECHER == 0)).collect();
         assert!(there == expected, "swarm {swarm}: {} peers instead of {}", there.len(), expected.len());
         let seeders = expected.values().filter(|seeder| **seeder).count() as u32;
         let leechers = expected.len() as u32 - seeders;
         let completed = completed.iter().map(|of_thread| of_thread[swarm as usize]).sum();
-        assert_eq!(counts(&handle, &torrent(swarm)), Counts { seeders, leechers, completed });
+        assert_eq!(counts(&platform, &torrent(swarm)), Counts { seeders, leechers, completed });
     }
 }
 
-/// What a peer is after its announce in a round: gone, a leecher or a seeder. Every fourth peer never leaves.
+/// What a peer is after its announce in a round: gone, a leecher or a seeder. Every fourth peer
+/// never leaves.
 fn state(swarm: u32, peer: u32, rounds: u32) -> Option<bool> {
     if peer.is_multiple_of(4) {
         return Some(rounds.is_multiple_of(2));
@@ -936,7 +881,7 @@ fn state(swarm: u32, peer: u32, rounds: u32) -> Option<bool> {
     }
 }
 
-fn work<F: Peers>(handle: &Handle, thread: u32, swarms: u32, peers: u32, rounds: u32) -> Vec<u32> {
+fn work<F: Peers>(platform: &HostPlatform<'_>, thread: u32, swarms: u32, peers: u32, rounds: u32) -> Vec<u32> {
     let mut completed = vec![0; swarms as usize];
     let mut seeding = BTreeMap::new();
     for round in 0..=rounds {
@@ -948,7 +893,7 @@ fn work<F: Peers>(handle: &Handle, thread: u32, swarms: u32, peers: u32, rounds:
                 };
                 let info_hash = &torrent(swarm);
                 upsert::announce::<_, F>(
-                    &handle.context(),
+                    &platform.context(),
                     &Announce { info_hash, peer: F::peer(peer), seeder, event },
                 )
                 .expect("room");
@@ -978,10 +923,11 @@ fn threads_lose_no_peer_in_swarms_that_grow_and_shrink() {
     stress::<V6>(4, 3, 400, 30);
 }
 
-/// The sum of all handles' counters has to explain what is stored.
+/// The counters have to explain what is stored.
 #[test]
 fn counters_add_up_to_what_is_stored() {
-    let mut world = World::new(&ROOMY, 5, false);
+    let store = HostStore::new(&ROOMY, 5);
+    let mut world = World::new(&store, 5, false);
     for peer in 0..1000 {
         world.announce::<V4>(torrent(peer % 5), V4::peer(peer), peer % 3 == 0, PeerEvent::Started);
         world.announce::<V6>(torrent(peer % 7), V6::peer(peer), peer % 3 == 1, PeerEvent::Started);
@@ -1000,6 +946,6 @@ fn counters_add_up_to_what_is_stored() {
     let renewed: Vec<_> = (0..REFRESH_AGES).map(|minutes| world.counter(Counter::Refreshed(minutes as u32))).collect();
     assert_eq!((renewed[PEER_TIMEOUT as usize - 1], renewed.iter().sum()), (500, 500_u64));
     assert!(
-        partitions::<V4>(&world.handle, SwarmId::new(0)).all(|partition| partition.peers.load() <= capacity::<V4>())
+        partitions::<V4>(&world.platform, SwarmId::new(0)).all(|partition| partition.peers.load() <= capacity::<V4>())
     );
 }

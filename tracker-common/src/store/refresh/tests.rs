@@ -1,0 +1,270 @@
+use super::{
+    super::{
+        family::{V4, V6},
+        layout::{Partition, RECORD_ENTRIES},
+        slot::COMPLETED,
+        tests::{Peers, ROOMY, grown, peers, torrent},
+    },
+    *,
+};
+use crate::host::{FIRST_MINUTE, HostPlatform, HostStore};
+
+fn refreshed<F: Peers>(
+    platform: &HostPlatform<'_>,
+    swarm: SwarmRef<'_>,
+    peer: u32,
+    (seeder, event): (bool, PeerEvent),
+) -> bool {
+    let cx = platform.context();
+    let info_hash = torrent(0);
+    let announce = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder, event };
+    let torrent = TorrentKey::new(cx.settings, &info_hash);
+    refresh::<_, F>(&cx, swarm, F::directory(swarm.record), &torrent, &announce).is_some()
+}
+
+/// Sizes of swarms in the record, in one partition, and in some.
+fn sizes<F: Peers>() -> [u32; 3] {
+    [F::RECORD_SLOTS as u32, F::RECORD_SLOTS as u32 + 1, 300]
+}
+
+/// The partitions of torrent 0.
+fn partitions<'p>(platform: &'p HostPlatform<'_>) -> impl Iterator<Item = &'p Partition> {
+    let fresh = platform.store().pools().partitions.fresh.load();
+    (0..fresh).filter_map(|number| platform.partition(crate::id::PartitionId::new(number)))
+}
+
+fn known<F: Peers>() {
+    for count in sizes::<F>() {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = grown::<_, F>(&cx, count, 64);
+        let counts = swarm.record.counts.load();
+        // (minutes that have passed, the age that is counted)
+        let mut minute = FIRST_MINUTE;
+        for (passed, age) in [(3, 3), (0, 0), (1, 1), (40, 40)] {
+            minute += passed;
+            store.settings().minute.store(minute);
+            let counted = platform.counted(Counter::Refreshed(age));
+            for event in [PeerEvent::None, PeerEvent::Started, PeerEvent::Completed] {
+                let before = peers::<_, F>(&cx, swarm);
+                for peer in 0..count {
+                    assert!(refreshed::<F>(&platform, swarm, peer, (false, event)), "{peer} of {count}");
+                }
+                let expected = before
+                    .into_iter()
+                    .map(|(peer, (flags, index))| (peer, ((flags & !MINUTE) | minute_bits(minute), index)));
+                assert_eq!(peers::<_, F>(&cx, swarm), expected.collect(), "only the minute is another one");
+            }
+            let zero = if age == 0 { 3 } else { 1 };
+            assert_eq!(platform.counted(Counter::Refreshed(age)) - counted, u64::from(count * zero));
+            assert_eq!(swarm.record.active.load(), SWARM_ALIVE | minute);
+        }
+        assert_eq!(swarm.record.counts.load(), counts);
+    }
+}
+
+#[test]
+fn a_known_peer_gets_the_present_minute() {
+    known::<V4>();
+    known::<V6>();
+}
+
+fn refused<F: Peers>() {
+    /// Something that happens before the announce.
+    type Change = fn(&HostPlatform<'_>, SwarmRef<'_>);
+    let nothing: Change = |_, _| {};
+    let held: Change = |platform, swarm| {
+        assert!(swarm.record.lock.try_lock() && partitions(platform).all(|partition| partition.lock.try_lock()));
+    };
+    let changing: Change = |platform, swarm| {
+        swarm.record.lock.begin_change();
+        partitions(platform).for_each(|partition| partition.lock.begin_change());
+    };
+    let removed: Change = |_, swarm| swarm.record.active.store(0);
+    let given_away: Change = |_, swarm| swarm.record.info_hash[4].store(7);
+    let (regular, seeder) = ((false, PeerEvent::None), (true, PeerEvent::None));
+    for (name, change, peer, announce, expected) in [
+        ("nothing in the way", nothing, 1, regular, true),
+        ("it stops", nothing, 1, (false, PeerEvent::Stopped), false),
+        ("it is not known", nothing, 1000, regular, false),
+        ("it becomes a seeder", nothing, 1, seeder, false),
+        ("it completes", nothing, 1, (true, PeerEvent::Completed), false),
+        ("the lock is held", held, 1, regular, false),
+        ("the structure is being changed", changing, 1, regular, false),
+        ("the torrent was removed", removed, 1, regular, false),
+        ("the record is another torrent's", given_away, 1, regular, false),
+    ] {
+        for count in sizes::<F>() {
+            let store = HostStore::new(&ROOMY, 1);
+            let platform = store.platform(1);
+            let cx = platform.context();
+            let swarm = grown::<_, F>(&cx, count, 64);
+            store.settings().minute.store(FIRST_MINUTE + 3);
+            change(&platform, swarm);
+            let state =
+                || (peers::<_, F>(&cx, swarm), swarm.record.active.load(), platform.counted(Counter::Refreshed(3)));
+            let before = state();
+            assert_eq!(refreshed::<F>(&platform, swarm, peer, announce), expected, "{name}, {count} peers");
+            assert_eq!(state() != before, expected, "{name}, {count} peers");
+        }
+    }
+}
+
+#[test]
+fn whatever_is_more_than_a_new_minute_is_refused_and_changes_nothing() {
+    refused::<V4>();
+    refused::<V6>();
+}
+
+fn places<F: Peers>() {
+    /// Something that happens to the swarm or to its only partition.
+    type Change = fn(&Partition, SwarmRef<'_>);
+    let rows: [(&str, Change, bool); 6] = [
+        ("the lock of the swarm is held", |_, swarm| assert!(swarm.record.lock.try_lock()), true),
+        ("the lock of the partition is held", |partition, _| assert!(partition.lock.try_lock()), false),
+        ("the partition holds other scopes", |partition, _| partition.add_scopes(7), true),
+        ("the partition is another swarm's", |partition, swarm| partition.owner.store(swarm.id.stored() + 1), false),
+        ("the partition is free", |partition, _| partition.owner.store(0), false),
+        ("the partition is another one", |partition, _| partition.index.store(F::TAG | 1), false),
+    ];
+    for (name, change, expected) in rows {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let swarm = grown::<_, F>(&platform.context(), F::RECORD_SLOTS as u32 + 1, 1);
+        change(partitions(&platform).next().expect("a partition"), swarm);
+        assert_eq!(refreshed::<F>(&platform, swarm, 1, (false, PeerEvent::None)), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_partition_has_to_be_the_right_one_and_its_own_lock_free() {
+    places::<V4>();
+    places::<V6>();
+}
+
+fn meanwhile<F: Peers>() {
+    /// Something that happens between finding the peer and setting its minute.
+    type Change = fn(SwarmRef<'_>);
+    let nothing: Change = |_| {};
+    let held: Change = |swarm| assert!(swarm.record.lock.try_lock());
+    let was_held: Change = |swarm| {
+        assert!(swarm.record.lock.try_lock());
+        swarm.record.lock.unlock();
+    };
+    let changed: Change = |swarm| {
+        assert!(swarm.record.lock.try_lock());
+        swarm.record.lock.begin_change();
+        swarm.record.lock.unlock();
+    };
+    let gone: Change = |swarm| F::record(swarm.record).slot(0).vacate();
+    let removed: Change = |swarm| swarm.record.active.store(FIRST_MINUTE);
+    for (name, change, expected) in [
+        ("nothing", nothing, true),
+        ("the lock is held", held, false),
+        ("the lock was held", was_held, true),
+        ("the structure has changed", changed, false),
+        ("the peer has left", gone, false),
+        ("the torrent was removed", removed, false),
+    ] {
+        for seeder in [false, true] {
+            let store = HostStore::new(&ROOMY, 1);
+            let platform = store.platform(1);
+            let cx = platform.context();
+            let swarm = grown::<_, F>(&cx, 1, 0);
+            let slot = F::record(swarm.record).slot(0);
+            slot.set_flags(if seeder { slot.flags() & !LEECHER } else { slot.flags() });
+            store.settings().minute.store(FIRST_MINUTE + 3);
+            let free = swarm.record.lock.free().expect("nobody holds it");
+            change(swarm);
+            let info_hash = torrent(0);
+            let announce = Announce { info_hash: &info_hash, peer: F::peer(0), seeder, event: PeerEvent::None };
+            assert_eq!(refresh_slot(&cx, swarm, slot, free, &announce).is_some(), expected, "{name}");
+            assert_eq!(platform.counted(Counter::Refreshed(3)), u64::from(expected), "{name}");
+            // Whoever removes a torrent gives its record away.
+            assert_eq!(swarm.record.active.load() & SWARM_ALIVE == 0, name == "the torrent was removed");
+        }
+    }
+}
+
+#[test]
+fn what_happens_meanwhile_is_noticed() {
+    meanwhile::<V4>();
+    meanwhile::<V6>();
+}
+
+fn seeders<F: Peers>() {
+    let store = HostStore::new(&ROOMY, 1);
+    let platform = store.platform(1);
+    let swarm = grown::<_, F>(&platform.context(), F::RECORD_SLOTS as u32, 0);
+    for flags in [OCCUPIED, OCCUPIED | COMPLETED] {
+        F::record(swarm.record).slot(1).set_flags(flags);
+        // (seeder, event, refreshed)
+        for (seeder, event, expected) in [
+            (true, PeerEvent::None, true),
+            (true, PeerEvent::Completed, true),
+            (false, PeerEvent::None, false),
+            (true, PeerEvent::Stopped, false),
+        ] {
+            assert_eq!(refreshed::<F>(&platform, swarm, 1, (seeder, event)), expected, "{seeder} {event:?}");
+        }
+        assert_eq!(F::record(swarm.record).slot(1).flags() & super::super::slot::FLAGS & !MINUTE, flags);
+    }
+}
+
+#[test]
+fn a_seeder_stays_one_or_is_refused() {
+    seeders::<V4>();
+    seeders::<V6>();
+}
+
+fn outdated<F: Peers>() {
+    let store = HostStore::new(&ROOMY, 1);
+    let platform = store.platform(1);
+    let cx = platform.context();
+    let swarm = grown::<_, F>(&cx, 300, 3);
+    let info_hash = torrent(0);
+    let torrent = TorrentKey::new(cx.settings, &info_hash);
+    // A directory with more or fewer partitions than there are: only peers for whom that makes no
+    // difference are found.
+    for partitions in [1, 2, 3, 4, 7, RECORD_ENTRIES] {
+        let directory = Some(DirectoryHeader { peers: 300, partitions });
+        for peer in (0..300).map(F::peer) {
+            let announce = Announce { info_hash: &info_hash, peer, seeder: false, event: PeerEvent::None };
+            let hash = F::hash(cx.settings, peer);
+            let expected = partition_of(hash, partitions) == partition_of(hash, 3);
+            let found = refresh::<_, F>(&cx, swarm, directory, &torrent, &announce).is_some();
+            assert_eq!(found, expected, "{peer:?} among {partitions}");
+        }
+    }
+}
+
+#[test]
+fn an_outdated_directory_leads_to_nothing_wrong() {
+    outdated::<V4>();
+    outdated::<V6>();
+}
+
+fn in_record<F: Peers>() {
+    let store = HostStore::new(&ROOMY, 1);
+    let platform = store.platform(1);
+    let scratch = platform.context().scratch;
+    let swarm = grown::<_, F>(&platform.context(), F::RECORD_SLOTS as u32, 0);
+    let slots = F::record(swarm.record);
+    for number in 0..F::RECORD_SLOTS {
+        assert_eq!(find_in_record::<F>(scratch, slots, F::peer(number as u32)), Some(number));
+    }
+    assert_eq!(find_in_record::<F>(scratch, slots, F::peer(F::RECORD_SLOTS as u32)), None);
+    slots.slot(0).vacate();
+    assert_eq!(find_in_record::<F>(scratch, slots, F::peer(0)), None);
+    for (found, expected) in [(0, Some(0)), (F::RECORD_SLOTS as u32, None), (u32::MAX, None)] {
+        scratch.found_slot.store(found);
+        assert_eq!(found_record_slot::<F>(scratch), expected);
+    }
+}
+
+#[test]
+fn peers_are_found_in_the_record() {
+    in_record::<V4>();
+    in_record::<V6>();
+}
