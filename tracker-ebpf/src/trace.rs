@@ -19,8 +19,8 @@ use tracker_common::{
 pub(crate) enum FrameStart {
     /// Where the packet begins.
     Packet,
-    /// Where [`Handover::front_growth`](tracker_common::scratch::Handover::front_growth) says, which
-    /// was set for this very packet.
+    /// Where [`Handover::front_growth`](tracker_common::scratch::Handover::front_growth) says,
+    /// which was set for this very packet.
     BehindGrowth,
 }
 

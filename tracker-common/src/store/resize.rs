@@ -135,6 +135,7 @@ fn fill_from_record<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef
 pub(super) fn split<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
     cx.platform.acquire(&swarm.record.lock)?;
     let mut result = Ok(());
+    let mut done = false;
     if let Some(DirectoryHeader { peers, partitions }) = F::directory(swarm.record)
         && partitions < PARTITIONS_MAX
         && peers > partitions.wrapping_mul(peers_per_partition(F::VERSION))
@@ -144,11 +145,12 @@ pub(super) fn split<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef
     {
         if is_partition_of::<F>(source.record, swarm.id, split_source(partitions)) {
             result = split_locked::<P, F>(cx, swarm, source, partitions);
+            done = result.is_ok();
         }
         source.record.lock.unlock();
     }
     swarm.record.lock.unlock();
-    if result.is_ok() {
+    if done {
         cx.platform.event(Event::Split);
     }
     result

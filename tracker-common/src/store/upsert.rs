@@ -149,6 +149,8 @@ fn upsert_in_record<P: Platform, F: Family>(
                 return Err(StoreError::Internal);
             }
             swarm.record.add_scopes(F::scope(announce.peer));
+            // An IPv6 peer is three words: whoever reads them meanwhile has to notice.
+            swarm.record.lock.begin_change();
             evict(cx, swarm.record, slots.slot(oldest), announce);
             Ok(true)
         }
@@ -260,3 +262,6 @@ fn upsert_in_partition<P: Platform, F: Family>(
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

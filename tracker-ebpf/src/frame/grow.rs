@@ -9,8 +9,8 @@ use tracker_common::platform::Platform as _;
 /// needs 40 for itself.
 const HEADROOM: u32 = 192;
 
-/// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many. `None`, and
-/// the packet is as it was, if there is not room for `least`.
+/// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many. `None`,
+/// and the packet is as it was, if there is not room for `least`.
 #[inline(always)]
 pub(crate) fn at_both_ends(packet: &Packet, more: u32, least: u32) -> Option<u32> {
     let grown = cold_grow(packet.context(), more, least);

@@ -320,3 +320,24 @@ fn a_merge_that_cannot_be_changes_nothing() {
     merges_fail::<V4>();
     merges_fail::<V6>();
 }
+
+fn splits_that_are_due_or_not<F: Peers>() {
+    let limit = peers_per_partition(F::VERSION);
+    // (peers, partitions, partitions after a split)
+    for (count, partitions, after) in [(F::RECORD_SLOTS as u32, 0, 0), (limit, 1, 1), (limit + 1, 1, 2)] {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = grown::<_, F>(&cx, count, partitions);
+        assert_eq!(platform.events(Event::Split), 0, "{count} peers");
+        assert_eq!(split::<_, F>(&cx, swarm), Ok(()));
+        let there = F::directory(swarm.record).map_or(0, |header| header.partitions);
+        assert_eq!((there, platform.events(Event::Split)), (after, u64::from(after - partitions)), "{count} peers");
+    }
+}
+
+#[test]
+fn a_split_is_done_and_counted_only_when_it_is_due() {
+    splits_that_are_due_or_not::<V4>();
+    splits_that_are_due_or_not::<V6>();
+}
