@@ -3,9 +3,7 @@
 //!
 //! The floors are a list in `tracker-common/floors.toml`, from bottom to top. A module may use what
 //! is below it, and what is on its own floor unless that uses it in turn. What is only there for
-//! unit tests may use anything. Lists that fit the sources as they are, of floors and of what is
-//! too long, are printed by
-//! `cargo test -p tracker-tests --test structure -- --ignored --nocapture`.
+//! unit tests may use anything. A failure prints floors that would fit the sources as they are.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "of all that Rust has, few things matter here")]
 
@@ -20,7 +18,7 @@ use floors::Floors;
 use sizes::TooLong;
 use source::{Package, below};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -45,7 +43,13 @@ fn no_module_of_tracker_common_uses_one_above_it() {
     let list = fs::read_to_string(directory.join("floors.toml")).expect("the list of floors");
     let floors = Floors::parse(&list).expect("a list of floors");
     let wrong = floors.check(&package, "tracker-common/src");
-    assert!(wrong.is_empty(), "see tracker-common/floors.toml:\n{}", wrong.join("\n"));
+    let fitting: Vec<_> = floors::fitting(&package).iter().map(|floor| format!("    {floor:?},\n")).collect();
+    assert!(
+        wrong.is_empty(),
+        "see tracker-common/floors.toml:\n{}\nThese floors would fit:\n{}",
+        wrong.join("\n"),
+        fitting.concat()
+    );
 }
 
 #[test]
@@ -63,18 +67,6 @@ fn wings_of_the_daemon_use_each_other_in_no_circle() {
     let package = Package::read("lib.rs", &below(&workspace::root().join("tracker-user/src"))).expect("sources");
     let circles = floors::circles_of_wings(&package, "tracker-user/src");
     assert!(circles.is_empty(), "{}", circles.join("\n"));
-}
-
-#[test]
-#[ignore = "prints lists to begin with"]
-fn lists_that_fit() {
-    println!("floors = [");
-    for floor in floors::fitting(&common().0) {
-        println!("    {floor:?},");
-    }
-    println!("]");
-    let names: BTreeSet<_> = too_long().into_iter().map(|found| found.name).collect();
-    names.iter().for_each(|name| println!("{name}"));
 }
 
 /// What is too long in all sources.

@@ -20,7 +20,7 @@
 //! | [`platform`] | what the kernel and the daemon each have to provide |
 //! | [`store`] | the swarm store's algorithms |
 //! | [`bep15`] | connect, announce, scrape: from request to reply |
-//! | [`trace`] | what the XDP program tells of a single packet, when somebody asks |
+//! | [`trace`] | what the XDP program tells of a single packet during a trace |
 //! | `host` | the store in ordinary memory, for tests; not on the eBPF machine |
 
 #![cfg_attr(not(test), no_std)]

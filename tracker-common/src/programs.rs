@@ -1,5 +1,5 @@
 //! The XDP programs that others go on in by a tail call, and their places in the map `PROGRAMS`.
-//! Whoever loads the object has to put each of them there.
+//! The loader has to put each of them there.
 
 use crate::outcome::IpVersion;
 

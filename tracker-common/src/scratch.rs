@@ -214,7 +214,7 @@ impl Scratch {
         number
     }
 
-    /// Start of the reply space. [`SCRATCH_BYTES`] bytes from here on belong to whoever holds the
+    /// Start of the reply space. [`SCRATCH_BYTES`] bytes from here on belong to the holder of the
     /// handle.
     #[inline(always)]
     #[must_use]

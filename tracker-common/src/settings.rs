@@ -1,5 +1,5 @@
 //! What the daemon tells the XDP program: clock, keys, limits, addresses. One record, written by
-//! the daemon, read by everybody, word by word.
+//! the daemon, read by all, word by word.
 
 use crate::{
     outcome::IpVersion,
@@ -38,7 +38,7 @@ pub struct Settings {
     /// At most this many IPv6 peers in a UDP reply ([`crate::store::family::Family::NUMWANT_LIMIT`]
     /// at most).
     pub max_numwant_v6: Word32,
-    /// Not 0: peers with private and other local addresses are given to everybody
+    /// Not 0: peers with private and other local addresses are given to all requesters
     /// ([`crate::store::scope`]).
     pub give_local_peers: Word32,
     /// Buckets of the swarm index that are in use.
@@ -53,7 +53,7 @@ pub struct Settings {
     /// How many of `listeners_v6` are set.
     pub listener_v6_count: Word32,
     /// The second up to which packets are traced ([`crate::trace`]), on the clock `second`; 0 for
-    /// not at all. Whoever traces moves it on, so that nothing stays on when he is killed.
+    /// not at all. The tracer moves it on, so that nothing stays on when it is killed.
     pub trace_until: Word32,
     /// Which outcomes are traced: bit n for the one whose counter is number n
     /// ([`crate::outcome::Counter::index`]).

@@ -1,4 +1,4 @@
-//! What the XDP program tells of a single packet while somebody traces: a record in a ring buffer,
+//! What the XDP program tells of a single packet during a trace: a record in a ring buffer,
 //! and how it is read.
 //!
 //! The program copies the beginning of the frame, as it came in; what is in it is found out by the

@@ -41,7 +41,7 @@ macro_rules! word {
                 return self.atomic().load(core::sync::atomic::Ordering::Acquire);
             }
 
-            /// Writes the word; earlier writes are visible to whoever reads the new value.
+            /// Writes the word; earlier writes are visible to a reader of the new value.
             #[inline(always)]
             pub fn store(&self, value: $int) {
                 #[cfg(target_arch = "bpf")]

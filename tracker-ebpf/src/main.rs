@@ -9,7 +9,7 @@
 //! | `platform` | the kernel's side of `tracker_common::platform` |
 //! | `maps` | the maps |
 //! | `cold` | work that few announces need, in functions that the verifier looks at once |
-//! | `trace` | single packets told to whoever asks |
+//! | `trace` | single packets told to `tracker trace` |
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(

@@ -1,4 +1,4 @@
-//! Single packets, told to whoever asks (`tracker trace`). Nobody asks most of the time, which then
+//! Single packets, told to `tracker trace`. Mostly there is no trace, which then
 //! costs a load and a compare.
 
 use crate::{frame::packet::Packet, kernel::Kernel, maps::TRACE};
@@ -24,7 +24,7 @@ pub(crate) enum FrameStart {
     BehindGrowth,
 }
 
-/// Tells of a packet, if somebody asks: has to be called where the outcome is counted, and before
+/// Tells of a packet, during a trace: has to be called where the outcome is counted, and before
 /// the request is overwritten.
 #[inline(always)]
 pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, action: u32, start: FrameStart) {
@@ -33,7 +33,7 @@ pub(crate) fn packet(settings: &Settings, packet: &Packet, outcome: Counter, act
     }
 }
 
-/// [`packet`] while somebody asks. A global function, which the verifier looks at once
+/// [`packet`] during a trace. A global function, which the verifier looks at once
 /// ([`crate::cold`]).
 // SAFETY: the name is unique to this program; nobody but this program calls it.
 #[unsafe(no_mangle)]

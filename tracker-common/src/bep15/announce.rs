@@ -32,7 +32,7 @@ pub fn peers_wanted(settings: &Settings, num_want: i32, max: u32, seeder: bool, 
 }
 
 /// Which scopes of peers a requester sees ([`scope::visible`]); where the operator wants all peers
-/// to be given to everybody, all.
+/// to be given to every requester, all.
 #[inline(always)]
 #[must_use]
 pub fn visible_scopes<F: Family>(settings: &Settings, requester: F::Key) -> u32 {

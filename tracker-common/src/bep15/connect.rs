@@ -32,7 +32,7 @@ pub fn connect(
     Ok([u64::from(ACTION_CONNECT.to_be()) | transaction_id << 32, connection_id::issue(settings, source).to_be()])
 }
 
-/// [`connect`] for whoever sends from the scratch space.
+/// [`connect`] for a caller that sends from the scratch space.
 ///
 /// # Errors
 /// As above.

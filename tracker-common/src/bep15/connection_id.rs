@@ -84,7 +84,7 @@ pub fn accept(settings: &Settings, source: IpKey, id: u64) -> bool {
 mod tests {
     use super::*;
 
-    const ASKER: IpKey = IpKey::V4(0x0100_000a);
+    const CLIENT: IpKey = IpKey::V4(0x0100_000a);
 
     fn at(second: u32) -> Settings {
         let settings = Settings::default();
@@ -109,27 +109,27 @@ mod tests {
             (15359, 121, false),
             (6000, 86400, false),
         ] {
-            let id = issue(&at(issued), ASKER);
-            assert_eq!(accept(&at(issued + later), ASKER, id), accepted, "issued at {issued}, {later} s later");
+            let id = issue(&at(issued), CLIENT);
+            assert_eq!(accept(&at(issued + later), CLIENT, id), accepted, "issued at {issued}, {later} s later");
         }
     }
 
     #[test]
     fn ids_from_the_future_are_refused() {
-        let id = issue(&at(6060), ASKER);
-        assert!(!accept(&at(6059), ASKER, id));
+        let id = issue(&at(6060), CLIENT);
+        assert!(!accept(&at(6059), CLIENT, id));
     }
 
     #[test]
     fn ids_are_bound_to_address_and_key_and_every_bit_counts() {
         let settings = at(6000);
-        let id = issue(&settings, ASKER);
+        let id = issue(&settings, CLIENT);
         assert!(!accept(&settings, IpKey::V4(0x0200_000a), id));
         assert!(!accept(&settings, IpKey::V6([0x0100_000a, 0]), id));
         for bit in 0..64 {
-            assert!(!accept(&settings, ASKER, id ^ (1 << bit)), "bit {bit}");
+            assert!(!accept(&settings, CLIENT, id ^ (1 << bit)), "bit {bit}");
         }
         settings.connection_key[0].store(9);
-        assert!(!accept(&settings, ASKER, id));
+        assert!(!accept(&settings, CLIENT, id));
     }
 }

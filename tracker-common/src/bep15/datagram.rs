@@ -66,8 +66,8 @@ fn respond_in<P: Platform>(cx: &Context<'_, P>, datagram: &[u8], source: SocketA
     let ip = source.ip().to_canonical();
     answer(cx, &header, datagram, ip).or_else(|reason| {
         match error(cx.scratch, reason, header.transaction_id, IpKey::from(ip).version()) {
-            // Nobody who has not shown that he receives at his address is sent more than he sent: a
-            // scrape without an info_hash is shorter than an error.
+            // A sender that has not shown that it receives at its address gets no more than it
+            // sent: a scrape without an info_hash is shorter than an error.
             Some(reply) if datagram.len() >= HEADER_LEN + 20 => {
                 cx.platform.reason(reason);
                 Ok(reply)

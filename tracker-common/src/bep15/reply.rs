@@ -19,7 +19,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Counts it. Whoever sends it does so, when it is on its way: not every reply that was made
+    /// Counts it. The sender does so when it is on its way: not every reply that was made
     /// fits into the packet.
     #[inline(always)]
     pub fn count<M: Platform>(&self, memory: &M) {

@@ -30,7 +30,7 @@ pub trait Element: 'static {
     fn link(&self) -> u32;
     /// Writes the link.
     fn set_link(&self, link: u32);
-    /// Makes a record that was free all zero, where whoever takes it does not write all of it.
+    /// Makes a record that was free all zero, where the taker does not write all of it.
     fn clear(&self);
 }
 

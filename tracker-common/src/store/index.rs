@@ -94,7 +94,7 @@ pub fn counts<P: Platform>(cx: &Context<'_, P>, info_hash: &InfoHash) -> Counts 
     if torrent.matches(swarm.record) { counts } else { Counts::default() }
 }
 
-/// Stores a new torrent and returns its swarm; or the one it has, if somebody else was faster.
+/// Stores a new torrent and returns its swarm; or the one it has, if another thread was faster.
 ///
 /// # Errors
 /// [`StoreError::TorrentsFull`] when there is no record or no place left,

@@ -43,8 +43,8 @@ pub struct Swarm {
     /// Held while peers in the record or the directory change.
     pub lock: Lock,
     /// Both families together: leechers in the low 24 bits, seeders in the next 24, and above them
-    /// a number that changes with every change of the two. So whoever counts the peers one by one
-    /// can tell whether the counts were changed meanwhile, even if they are the same again
+    /// a number that changes with every change of the two. So a thread that counts the peers one by
+    /// one can tell whether the counts were changed meanwhile, even if they are the same again
     /// ([`super::sweep`]).
     pub counts: Word,
     /// How many peers completed the download ([`Swarm::completed`]), in all but the highest bits.

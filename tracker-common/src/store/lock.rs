@@ -40,7 +40,7 @@ impl Lock {
     pub fn try_lock(&self) -> bool {
         let seen = self.0.load();
         let taken = seen & HELD == 0 && self.0.replace(seen, seen | HELD);
-        // Whoever changes a word without the lock looks at the lock afterwards.
+        // A thread that changes a word without the lock looks at the lock afterwards.
         replaced();
         taken
     }
@@ -60,7 +60,7 @@ impl Lock {
         self.0.store((seen & !(HELD | CHANGING)).wrapping_add(version));
     }
 
-    /// What a change of a single word needs that takes no lock: `None` while somebody holds it. The
+    /// What a change of a single word needs that takes no lock: `None` while it is held. The
     /// change has to be done again under the lock if it [did not hold](Free::still_holds)
     /// afterwards.
     #[inline(always)]
@@ -79,7 +79,7 @@ impl Lock {
     }
 }
 
-/// A lock that nobody held.
+/// A lock that was free.
 #[derive(Clone, Copy)]
 pub struct Free<'l> {
     lock: &'l Lock,
@@ -87,7 +87,7 @@ pub struct Free<'l> {
 }
 
 impl Free<'_> {
-    /// Whether nobody holds the lock or has changed the structure since. The caller's change of the
+    /// Whether the lock is free and the structure is the same still. The caller's change of the
     /// word was a [`crate::word::Word::replace`].
     #[inline(always)]
     #[must_use]

@@ -213,7 +213,7 @@ impl<P: Platform> Sweep<'_, '_, P> {
             partition.lock.unlock();
         }
         // A swarm with few peers left in its partitions costs an announce several of them. Of many
-        // not all go at once: whoever needs the swarm's lock waits meanwhile.
+        // not all go at once: others that need the swarm's lock wait meanwhile.
         let partitions = || F::directory(swarm.record).map_or(0, |header| header.partitions);
         for _ in 0..count / 4 + MERGES {
             let room = u64::from(partitions().wrapping_sub(1)) * u64::from(peers_per_partition(F::VERSION));

@@ -149,7 +149,7 @@ fn upsert_in_record<P: Platform, F: Family>(
                 return Err(StoreError::Internal);
             }
             swarm.record.add_scopes(F::scope(announce.peer));
-            // An IPv6 peer is three words: whoever reads them meanwhile has to notice.
+            // An IPv6 peer is three words: a reader meanwhile has to notice.
             swarm.record.lock.begin_change();
             evict(cx, swarm.record, slots.slot(oldest), announce);
             Ok(true)
@@ -239,7 +239,7 @@ fn upsert_in_partition<P: Platform, F: Family>(
     if announce.event == PeerEvent::Stopped {
         return Ok(false);
     }
-    // Before the peer is there: whoever finds it has seen this.
+    // Before the peer is there: a reader that finds it has seen this.
     partition.add_scopes(F::scope(announce.peer));
     let flags = announce.new_flags(cx.minute());
     match partition::insert::<P, F>(cx, partition, announce.peer, flags) {

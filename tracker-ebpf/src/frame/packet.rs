@@ -102,7 +102,7 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn load(&self, offset: usize, scratch: &Scratch, at: usize, length: usize) -> Option<()> {
         // Verifiers before Linux 6.18 want to see both bounds of the very number that is handed
-        // over: the upper one is checked, the lower one comes of adding. Opaque, because the
+        // over: the upper one is checked, the lower one comes of adding. The barrier, because the
         // compiler would check another form of the number.
         let less = barrier_var(length.wrapping_sub(1) as u64) as usize;
         if less >= SCRATCH_BYTES - 8 - at {

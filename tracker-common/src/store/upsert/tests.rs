@@ -11,8 +11,8 @@ use super::{
 use crate::host::HostStore;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A peer that takes the place of an old one while a sample reads the swarm record is given whole or
-/// not at all.
+/// A peer that takes the place of an old one while a sample reads the swarm record is given whole
+/// or not at all.
 #[test]
 fn an_evicted_peer_is_never_given_with_half_of_the_newcomer() {
     let store = &HostStore::new(&ROOMY, 1);

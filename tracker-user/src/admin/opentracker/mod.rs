@@ -3,8 +3,8 @@
 //!
 //! Where the two trackers differ in what there is to count: `udp` counts the XDP program and the
 //! sockets together and both address families, as opentracker's does; an accept is a TCP connection
-//! or a UDP request; `top10` and `top100` rank the largest swarms of the last walk through the
-//! store; nothing is ever stalled by a mutex, and there is no livesync.
+//! or a UDP request; `top10` and `top100` rank the largest swarms of the last sweep; nothing is
+//! ever stalled by a mutex, and there is no livesync.
 
 mod errors;
 
