@@ -1,13 +1,12 @@
 //! Listening sockets of the HTTP threads.
 
 use super::socket_buffers;
-use crate::listen::{self, Bound, Endpoint, Transport};
+use crate::listen::{self, Bound, Endpoint, Transport, socket_option};
 use anyhow::Context as _;
 use socket2::{Protocol, Socket, Type};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::fd::AsRawFd as _,
 };
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -64,28 +63,13 @@ impl Transport for Http {
         socket.set_tcp_nodelay(true)?;
         socket_buffers::bound(socket)?;
         // A connection that is accepted has its request with it, and needs no second look.
-        defer_accept(socket)?;
+        socket_option::set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, DEFER_SECONDS)?;
         socket.set_nonblocking(true)
     }
 
     fn begin(socket: &Socket) -> io::Result<()> {
         socket.listen(BACKLOG)
     }
-}
-
-fn defer_accept(socket: &Socket) -> io::Result<()> {
-    let seconds = DEFER_SECONDS;
-    // SAFETY: the pointer and the length are those of `seconds`, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_DEFER_ACCEPT,
-            (&raw const seconds).cast(),
-            size_of_val(&seconds) as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 //! most, so little is enough. Only a body that is made while it is sent, of which there are few, is
 //! to be sent as fast as the path allows.
 
+use crate::listen::socket_option;
 use socket2::{SockRef, Socket};
-use std::{io, os::fd::AsRawFd as _};
+use std::io;
 
 /// Bytes for what is to be sent, and for what has not been read. The kernel takes twice that, for
 /// its own records.
@@ -36,17 +37,7 @@ pub fn bound(socket: &Socket) -> io::Result<()> {
 /// does not know how; sending is slower then, and nothing else.
 pub fn unbind(socket: &SockRef<'_>) {
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
-    let locks = RECEIVE_LOCKED;
-    // SAFETY: the pointer and the length are those of `locks`, which outlives the call.
-    unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_BUF_LOCK,
-            (&raw const locks).cast(),
-            size_of_val(&locks) as libc::socklen_t,
-        );
-    }
+    let _ = socket_option::set(&**socket, libc::SOL_SOCKET, libc::SO_BUF_LOCK, RECEIVE_LOCKED);
 }
 
 /// Bounds the size for sending again after [`unbind`].
