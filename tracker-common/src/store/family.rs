@@ -1,7 +1,7 @@
 //! What differs between IPv4 and IPv6 in the store.
 
 use super::{
-    layout::{DirectoryHeader, Swarm},
+    layout::{DirectoryHeader, PARTITIONS_MAX, Swarm},
     slot::{SlotFormat, Slots},
 };
 use crate::{id::ChunkId, outcome::IpVersion, platform::Platform, settings::Settings, word::Word};
@@ -46,6 +46,15 @@ pub trait Family: SlotFormat {
     #[inline(always)]
     fn directory(swarm: &Swarm) -> Option<DirectoryHeader> {
         DirectoryHeader::from_word(Self::header(swarm).load())
+    }
+
+    /// How many partitions the family has; `None` without a directory, or if the count cannot be one.
+    #[inline(always)]
+    fn partitions(swarm: &Swarm) -> Option<u32> {
+        match Self::directory(swarm) {
+            Some(header) if header.partitions != 0 && header.partitions <= PARTITIONS_MAX => Some(header.partitions),
+            _ => None,
+        }
     }
 }
 

@@ -35,6 +35,12 @@ pub const fn peers_per_partition(version: IpVersion) -> u32 {
     }
 }
 
+/// Whether a family with this directory has more peers than its partitions are meant for.
+#[inline(always)]
+pub(super) fn has_outgrown<F: Family>(directory: DirectoryHeader) -> bool {
+    directory.peers > directory.partitions.wrapping_mul(peers_per_partition(F::VERSION))
+}
+
 /// Visits the peers of a partition from the last to the first: counts those that belong to another
 /// one, or moves them there.
 ///
@@ -136,9 +142,10 @@ pub(super) fn split<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef
     cx.platform.acquire(&swarm.record.lock)?;
     let mut result = Ok(());
     let mut done = false;
-    if let Some(DirectoryHeader { peers, partitions }) = F::directory(swarm.record)
+    if let Some(directory) = F::directory(swarm.record)
+        && let partitions = directory.partitions
         && partitions < PARTITIONS_MAX
-        && peers > partitions.wrapping_mul(peers_per_partition(F::VERSION))
+        && has_outgrown::<F>(directory)
         && let Some(source) = directory::find::<P, F>(cx.platform, swarm.record, split_source(partitions), partitions)
         && let Some(source) = cx.partition(source)
         && cx.platform.acquire(&source.record.lock).is_ok()

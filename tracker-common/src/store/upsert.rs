@@ -10,12 +10,12 @@ use super::{
     family::Family,
     hash::TorrentKey,
     index,
-    layout::{DirectoryHeader, PARTITIONS_MAX, Partition},
+    layout::{DirectoryHeader, Partition},
     linear_hash::partition_of,
     membership::{Announce, PeerEvent, apply, count_in, count_out, evict, touch},
     partition,
     refresh::{find_in_record, found_record_slot, refresh},
-    resize::peers_per_partition,
+    resize::has_outgrown,
 };
 use crate::{
     id::SwarmId,
@@ -166,13 +166,7 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     torrent: &TorrentKey,
     announce: &Announce<'_, F::Key>,
 ) -> Result<(), StoreError> {
-    let header = F::header(swarm.record);
-    let Some(DirectoryHeader { partitions, .. }) = DirectoryHeader::from_word(header.load()) else {
-        return Err(StoreError::Contended);
-    };
-    if partitions == 0 || partitions > PARTITIONS_MAX {
-        return Err(StoreError::Contended);
-    }
+    let Some(partitions) = F::partitions(swarm.record) else { return Err(StoreError::Contended) };
     let hash = F::hash(cx.settings, announce.peer);
     let index = cx.scratch.as_unknown_scalar(partition_of(hash, partitions));
     let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, index, partitions) else {
@@ -186,7 +180,7 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     // that led here?
     let valid = is_partition_of::<F>(partition, swarm.id, index)
         && torrent.matches(swarm.record)
-        && match DirectoryHeader::from_word(header.load()) {
+        && match F::directory(swarm.record) {
             Some(now) => partition_of(hash, now.partitions) == index,
             None => false,
         };
@@ -198,8 +192,8 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     };
     partition.lock.unlock();
     if result?
-        && let Some(now) = DirectoryHeader::from_word(header.load())
-        && now.peers > now.partitions.wrapping_mul(peers_per_partition(F::VERSION))
+        && let Some(now) = F::directory(swarm.record)
+        && has_outgrown::<F>(now)
         // At the memory limit a split would fail after some of its work, for every new peer.
         && allocator::has_spare::<P, F::Chunk>(cx, SPLIT_CHUNKS)
         && allocator::has_spare::<P, Partition>(cx, 1)

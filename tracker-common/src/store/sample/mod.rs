@@ -21,7 +21,6 @@ pub use wanted::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once};
 use super::{
     family::Family,
     filter::PeerFilter,
-    layout::{DirectoryHeader, PARTITIONS_MAX},
     linear_hash::{partition_of, round_size},
     resize::peers_per_partition,
 };
@@ -104,10 +103,7 @@ pub fn from_one_partition<P: Platform, F: Family>(
         }
         compact::from_record::<P, F>(cx, swarm.record, wanted, random);
     }
-    if let Some(DirectoryHeader { partitions, .. }) = F::directory(swarm.record)
-        && partitions != 0
-        && partitions <= PARTITIONS_MAX
-    {
+    if let Some(partitions) = F::partitions(swarm.record) {
         // More than an average partition has, if there are others, takes more than one.
         if partitions > 1 && want > peers_per_partition(F::VERSION) * 7 / 8 {
             return None;
@@ -149,10 +145,7 @@ pub fn sample<P: Platform, F: Family>(
         compact::from_record::<P, F>(cx, swarm.record, wanted, random);
         compact::drop_hidden::<P, F>(cx, wanted.filter);
     }
-    if let Some(DirectoryHeader { partitions, .. }) = F::directory(swarm.record)
-        && partitions != 0
-        && partitions <= PARTITIONS_MAX
-    {
+    if let Some(partitions) = F::partitions(swarm.record) {
         want = cx.scratch.as_unknown_scalar(want);
         let partitions = cx.scratch.as_unknown_scalar(partitions);
         beginning::choose(cx, swarm.id, partitions);

@@ -323,7 +323,7 @@ fn changed_meanwhile<F: Peers>() {
 
     let version = target.partition.lock.version().expect("nobody changes it");
     let header = F::header(swarm.record).load();
-    F::header(swarm.record).store(header - DirectoryHeader::ONE_PARTITION);
+    F::header(swarm.record).store(header - super::super::layout::DirectoryHeader::ONE_PARTITION);
     assert!(!walk::read::<_, F>(&cx, swarm, &mut walk, target, version), "partitions were merged");
     assert_eq!(format!("{walk:?}"), before, "what was read is dropped");
     F::header(swarm.record).store(header);
