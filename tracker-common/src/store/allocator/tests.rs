@@ -126,7 +126,7 @@ fn links_of_swarms_and_partitions_leave_alone_what_old_numbers_lead_to() {
     partition.clear();
     assert_eq!((swarm.link(), partition.link()), (7, 9));
     assert!(!swarm.lock.try_lock() && !partition.lock.try_lock(), "the locks are not the links");
-    assert_eq!((swarm.active.load(), partition.owner.load(), partition.peers.load()), (0, 0, 0));
+    assert_eq!((swarm.active.load(), partition.owner.load(), partition.peers()), (0, 0, 0));
 }
 
 fn tags<E: Element>() {

@@ -3,9 +3,11 @@
 use super::super::{
     directory,
     family::Family,
+    filter::PeerFilter,
     layout::{DirectoryHeader, PARTITION_CHUNKS},
     linear_hash::{is_unsplit, partition_of, round_size},
-    list::chunks_for,
+    list::{List, chunks_for},
+    scope::EVERYTHING,
 };
 use crate::{
     codegen::barrier_var,
@@ -76,10 +78,15 @@ pub(super) fn first_peer(scratch: &Scratch, index: u32, peers: u32) -> u32 {
 }
 
 /// Decides where the next sample of the swarm begins, if it has a directory, and has the processor
-/// bring that nearer while the requester's own peer is looked for. Each of the two is a chain of
+/// bring that nearer while the requester's own peer is looked for: for a seeder, leechers. Each of the two is a chain of
 /// two or three accesses that wait for each other; so they wait at the same time.
 #[inline(always)]
-pub fn prefetch<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>, directory: Option<DirectoryHeader>) {
+pub fn prefetch<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    directory: Option<DirectoryHeader>,
+    seeder: bool,
+) {
     let Some(header) = directory else { return };
     if header.is_list() {
         choose(cx, swarm.id, 1);
@@ -94,7 +101,7 @@ pub fn prefetch<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>
     let index = partition_of(position, partitions);
     let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, index, partitions) else { return };
     let Some(partition) = cx.platform.partition(cx.scratch.as_unknown_scalar(id)) else { return };
-    let peers = partition.peers.load();
+    let peers = PeerFilter::new(!seeder, EVERYTHING).taken_of(List::<F>::occupancy(partition));
     let chunks = chunks_for::<F>(peers);
     let mut chunk = first_peer(cx.scratch, index, peers) / F::CHUNK_SLOTS;
     for _ in 0..2 {

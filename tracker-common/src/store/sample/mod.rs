@@ -10,6 +10,9 @@
 //!
 //! [`from_one_partition`] is for the program that answers most announces: no loop, and nothing of
 //! what a loop takes of the stack. [`sample`] does whatever it takes.
+//!
+//! A seeder is given leechers only. These stand first in each list, so its sample reads the lists as
+//! if there were no others.
 
 mod beginning;
 mod compact;
@@ -124,6 +127,10 @@ pub fn from_one_partition<P: Platform, F: Family>(
         let partitions = cx.scratch.as_unknown_scalar(partitions);
         let mut walk = new_walk::<P, F>(cx, partitions, want, random, wanted);
         let target = walk::locate::<P, F>(cx, swarm, &mut walk)?;
+        // Of a seeder's partition most of the time: leechers are few.
+        if partitions > 1 && walk::taken::<F>(&walk, target) < want {
+            return None;
+        }
         let version = target.partition.lock.version()?;
         if wanted.filter.may_hide(target.partition.scopes())
             || walk::read::<P, F>(cx, swarm, &mut walk, target, version)

@@ -438,7 +438,7 @@ fn count_of<F: Scoped, const TRIES: u32>(
     if !one_partition {
         return sample::<_, F>(&cx, swarm, &wanted).map(|sample| sample.count);
     }
-    prefetch::<_, F>(&cx, swarm, F::directory(swarm.record));
+    prefetch::<_, F>(&cx, swarm, F::directory(swarm.record), !wanted.filter.takes_seeders());
     from_one_partition::<_, F>(&cx, swarm, &wanted).map(|sample| sample.count)
 }
 
@@ -492,7 +492,7 @@ fn from_an_average_partition<F: Peers>() {
         // So full that each of them could give more.
         let swarm = grown::<_, F>(&cx, partitions * F::CHUNK_SLOTS * 8, partitions);
         let wanted = Wanted { count, filter: everybody(), exclude: F::peer(5000) };
-        prefetch::<_, F>(&cx, swarm, F::directory(swarm.record));
+        prefetch::<_, F>(&cx, swarm, F::directory(swarm.record), !wanted.filter.takes_seeders());
         let given = from_one_partition::<_, F>(&cx, swarm, &wanted).map(|sample| sample.count);
         assert_eq!(given, expected, "{count} of {partitions}");
     }
