@@ -212,7 +212,11 @@ impl Bucket {
     #[inline(always)]
     #[must_use]
     pub fn swarm(&self, number: u32, place: u32) -> Option<&Swarm> {
-        if place as usize % (BUCKET_SWARMS + 1) == 0 { None } else { Some(self.unit(number.wrapping_add(place))) }
+        if (place as usize).is_multiple_of(BUCKET_SWARMS + 1) {
+            None
+        } else {
+            Some(self.unit(number.wrapping_add(place)))
+        }
     }
 }
 
