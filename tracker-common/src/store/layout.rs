@@ -72,7 +72,8 @@ pub struct Swarm {
     pub completed: Word32,
     /// [`SWARM_ALIVE`] and the minute of the last announce.
     pub active: Word32,
-    /// Five IPv4 peers; or the [`DirectoryHeader`] and then 8 directory entries.
+    /// Five IPv4 peers; or the [`DirectoryHeader`] and then 8 directory entries, or the numbers of 8
+    /// chunks.
     pub v4: [Word; 5],
     /// Two IPv6 peers; or a directory as above ([`super::family::Family::HEADER_WORD`]).
     pub v6: [Word; 6],
@@ -312,13 +313,14 @@ impl Pool {
     }
 }
 
-/// What a swarm record holds instead of the first peer's flags where a family lives in partitions:
-/// bit 63 clear, bit 62 set, then 30 bits of peers and 32 bits of partitions.
+/// What a swarm record holds instead of the first peer's flags where a family has outgrown the
+/// record's slots: bit 63 clear, bit 62 set, then 30 bits of peers and 32 bits of partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryHeader {
     /// How many peers the family has.
     pub peers: u32,
-    /// How many partitions the family has.
+    /// How many partitions the family has. 0: the record names the chunks itself
+    /// ([`super::record`]).
     pub partitions: u32,
 }
 
@@ -333,11 +335,21 @@ impl DirectoryHeader {
     #[inline(always)]
     #[must_use]
     pub fn from_word(word: u64) -> Option<Self> {
-        if word >> 62 == 1 {
-            Some(Self { peers: (word >> 32) as u32 & 0x3fff_ffff, partitions: word as u32 })
-        } else {
-            None
-        }
+        if word >> 62 == 1 { Some(Self::unpack(word)) } else { None }
+    }
+
+    /// Reads a word that is known to be a header.
+    #[inline(always)]
+    #[must_use]
+    pub fn unpack(word: u64) -> Self {
+        Self { peers: (word >> 32) as u32 & 0x3fff_ffff, partitions: word as u32 }
+    }
+
+    /// Whether the record names the chunks itself ([`super::record`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn is_list(self) -> bool {
+        self.partitions == 0
     }
 
     /// The word.
