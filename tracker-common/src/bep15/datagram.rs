@@ -3,16 +3,20 @@
 use super::{
     announce,
     connect::{self, error},
-    connection_id::IpKey,
+    connection_id::{self, IpKey},
     reply::Reply,
     scrape::{self, hashes},
     wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader},
 };
 use crate::{
+    id::InfoHash,
     outcome::{Reason, RequestReason},
     platform::{Context, Platform},
     scratch::HASHES_AT,
-    store::family::{V4, V6},
+    store::{
+        ahead::Search,
+        family::{V4, V6},
+    },
 };
 use core::net::{IpAddr, SocketAddr};
 
@@ -60,6 +64,56 @@ pub fn respond<P: Platform>(platform: &P, datagram: &[u8], source: SocketAddr) -
     result
 }
 
+/// So many searches are done together: more would take one another's place in the nearest cache.
+pub const TOGETHER: usize = 16;
+
+/// Brings nearer what these datagrams will need of the store when [`respond`] is called with them;
+/// of at most [`TOGETHER`], further ones are left alone.
+pub fn look_ahead<'d, P: Platform>(platform: &P, datagrams: impl Iterator<Item = (&'d [u8], SocketAddr)>) {
+    let Ok(cx) = Context::new(platform) else { return };
+    let mut searches = [const { None }; TOGETHER];
+    let announces = datagrams.filter_map(|(datagram, source)| Some((announce_of(datagram)?, source)));
+    for (place, (request, source)) in searches.iter_mut().zip(announces) {
+        let port = u16::from_be_bytes(request.port);
+        *place = Some((Search::new(&cx, &request.info_hash), source.ip().to_canonical(), port));
+    }
+    for (search, ..) in searches.iter_mut().flatten() {
+        search.record(&cx);
+    }
+    for (search, ip, port) in searches.iter_mut().flatten() {
+        match ip {
+            IpAddr::V4(ip) => search.partition::<P, V4>(&cx, V4::key(ip.octets(), *port)),
+            IpAddr::V6(ip) => search.partition::<P, V6>(&cx, V6::key(ip.octets(), *port)),
+        }
+    }
+    for (search, ip, _) in searches.iter().flatten() {
+        match ip {
+            IpAddr::V4(_) => search.peers::<P, V4>(&cx),
+            IpAddr::V6(_) => search.peers::<P, V6>(&cx),
+        }
+    }
+}
+
+/// The same for the torrents of one scrape.
+fn look_ahead_of_scrape<P: Platform>(cx: &Context<'_, P>, info_hashes: &[InfoHash]) {
+    for together in info_hashes.chunks(TOGETHER) {
+        let mut searches = [const { None }; TOGETHER];
+        for (place, info_hash) in searches.iter_mut().zip(together) {
+            *place = Some(Search::new(cx, info_hash));
+        }
+        searches.iter_mut().flatten().for_each(|search| search.record(cx));
+    }
+}
+
+/// The announce that a datagram is, if it is one.
+fn announce_of(datagram: &[u8]) -> Option<&AnnounceRequest> {
+    let bytes = datagram.first_chunk::<ANNOUNCE_LEN>()?;
+    // SAFETY: an AnnounceRequest is 98 bytes of byte arrays, for which every value is valid, with
+    // alignment 1.
+    let request: &AnnounceRequest = unsafe { &*bytes.as_ptr().cast() };
+    (request.header.action == ACTION_ANNOUNCE.to_be_bytes()).then_some(request)
+}
+
 fn respond_in<P: Platform>(cx: &Context<'_, P>, datagram: &[u8], source: SocketAddr) -> Result<Reply, Reason> {
     let Some(bytes) = datagram.first_chunk::<HEADER_LEN>() else { return Err(RequestReason::TooShort.into()) };
     let header = header_of(bytes);
@@ -92,12 +146,7 @@ fn answer<P: Platform>(
     match classify(header.action, datagram.len())? {
         Request::Connect => Ok(connect::answer(cx.settings, cx.scratch, header, source)?),
         Request::Announce => {
-            let Some(bytes) = datagram.first_chunk::<ANNOUNCE_LEN>() else {
-                return Err(RequestReason::TooShort.into());
-            };
-            // SAFETY: an AnnounceRequest is 98 bytes of byte arrays, for which every value is
-            // valid, with alignment 1.
-            let request: &AnnounceRequest = unsafe { &*bytes.as_ptr().cast() };
+            let Some(request) = announce_of(datagram) else { return Err(RequestReason::TooShort.into()) };
             let port = u16::from_be_bytes(request.port);
             match ip {
                 IpAddr::V4(ip) => announce::answer::<P, V4>(cx, request, source, V4::key(ip.octets(), port)),
@@ -106,8 +155,13 @@ fn answer<P: Platform>(
         }
         Request::Scrape => {
             let count = hashes(datagram.len());
-            for (i, info_hash) in datagram[HEADER_LEN..].as_chunks::<20>().0.iter().take(count as usize).enumerate() {
+            let info_hashes = &datagram[HEADER_LEN..].as_chunks::<20>().0[..count as usize];
+            for (i, info_hash) in info_hashes.iter().enumerate() {
                 cx.scratch.put(HASHES_AT + i * 20, *info_hash);
+            }
+            // Not for whoever has no connection id.
+            if connection_id::accept(cx.settings, source, u64::from_be_bytes(header.connection_id)) {
+                look_ahead_of_scrape(cx, info_hashes);
             }
             Ok(scrape::answer(cx, header, source, count)?)
         }

@@ -16,7 +16,7 @@ use super::{
     layout::{Bucket, Counts, SWARM_ALIVE, Swarm},
 };
 use crate::{
-    codegen::barrier_var,
+    codegen::{self, barrier_var},
     id::{InfoHash, SwarmId},
     outcome::{Event, StoreError},
     platform::{Context, Platform, Step, SwarmRef},
@@ -45,6 +45,22 @@ fn find_in_bucket<'m, P: Platform>(platform: &'m P, torrent: &TorrentKey, bucket
     let id = SwarmId::from_stored(tagged(bucket, torrent.tag()) as u32)?;
     let record = platform.swarm(id)?;
     if torrent.matches(record) { Some(SwarmRef { id, record }) } else { None }
+}
+
+/// Brings the torrent's home bucket nearer.
+#[inline(always)]
+pub(super) fn prefetch<P: Platform>(platform: &P, torrent: &TorrentKey) {
+    if let Some(home) = platform.bucket(torrent.bucket(0)) {
+        codegen::prefetch(home);
+    }
+}
+
+/// The record that is probably the torrent's, without a look at it: that of the same tag in its home
+/// bucket.
+#[inline(always)]
+pub(super) fn guess<'m, P: Platform>(platform: &'m P, torrent: &TorrentKey) -> Option<&'m Swarm> {
+    let home = platform.bucket(torrent.bucket(0))?;
+    platform.swarm(SwarmId::from_stored(tagged(home, torrent.tag()) as u32)?)
 }
 
 /// Finds a torrent's swarm. No lock is held: the answer may be outdated when it arrives.

@@ -13,7 +13,7 @@ use super::{
     slot::{OCCUPIED, Slot, Slots, age},
 };
 use crate::{
-    codegen::barrier_var,
+    codegen::{self, barrier_var},
     id::{ChunkId, PartitionId},
     outcome::{Event, StoreError},
     platform::{Context, Platform, Step},
@@ -66,6 +66,16 @@ pub(super) fn slot<'m, P: Platform, F: Family>(
     // The compiler knows that the remainder is small, and must not take the mask away that shows it
     // to the verifier.
     Some(slots.slot(barrier_var(u64::from(number % F::CHUNK_SLOTS)) as usize % F::CHUNK_SLOTS as usize))
+}
+
+/// Brings the peers nearer.
+#[inline(always)]
+pub(super) fn prefetch<P: Platform, F: Family>(platform: &P, partition: &Partition) {
+    for index in 0..chunks_for::<F>(partition.peers.load()).min(PARTITION_CHUNKS) {
+        if let Some(slots) = chunk::<P, F>(platform, partition, index) {
+            slots.words().iter().step_by(8).for_each(codegen::prefetch);
+        }
+    }
 }
 
 /// Finds the number of the slot with this peer. Whoever holds no lock has to make sure afterwards

@@ -1,0 +1,29 @@
+//! The answers to a batch of requests.
+
+use super::replies::Replies;
+use crate::store::Handle;
+use std::net::SocketAddr;
+use tracker_common::bep15::datagram::{TOGETHER, look_ahead, respond};
+
+/// A request that has arrived: its number in the batch, its bytes, and where it came from.
+pub type Arrived<'a> = (usize, &'a [u8], SocketAddr);
+
+/// Adds the answers to `requests` to `replies`. What several of them need of the store is brought
+/// nearer before the first of them is answered.
+pub fn answer<'a>(handle: &Handle, requests: impl Iterator<Item = Arrived<'a>>, replies: &mut Replies) {
+    let mut requests = requests.fuse();
+    let mut group = Vec::with_capacity(TOGETHER);
+    loop {
+        group.clear();
+        group.extend(requests.by_ref().take(TOGETHER));
+        if group.is_empty() {
+            return;
+        }
+        look_ahead(handle, group.iter().map(|&(_, datagram, source)| (datagram, source)));
+        for &(number, datagram, source) in &group {
+            if let Ok(reply) = respond(handle, datagram, source) {
+                replies.add(handle, number, reply.start, reply.length);
+            }
+        }
+    }
+}
