@@ -36,6 +36,7 @@ mod expiry;
 mod generator;
 mod http;
 mod measure;
+mod model;
 mod object;
 mod options;
 mod plan;
@@ -88,6 +89,8 @@ enum Task {
     Profile(Box<ComparisonOptions>),
     /// Whether the removal of millions of peers keeps up, and what announces notice of it
     Expiry(expiry::Options),
+    /// What requests take inside the XDP program, counted by an interpreter; needs no privileges
+    Model(model::Options),
     /// Load through ordinary sockets, against any tracker and without privileges
     Socket(socket::Options),
 }
@@ -108,6 +111,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         None => compare(&options.comparison),
         Some(Task::Profile(options)) => profile(options),
         Some(Task::Expiry(options)) => expiry::run(options),
+        Some(Task::Model(options)) => model::run(options),
         Some(Task::Socket(options)) => socket::run(options),
         Some(Task::List) => {
             list(&options.comparison.programs);

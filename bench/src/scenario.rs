@@ -30,6 +30,8 @@ pub struct Scenario {
     pub torrents: u32,
     pub peers: u32,
     pub popularity: Popularity,
+    /// Seeders among the peers, in per cent.
+    pub seeders: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +44,16 @@ const ANNOUNCE: Kind = Kind::Udp(Request::Announce { num_want: NUM_WANT, event: 
 
 /// Announces of IPv4 peers in torrents of one size.
 pub const fn announce(name: &'static str, title: &'static str, torrents: u32, peers: u32) -> Scenario {
-    Scenario { name, title, load: ANNOUNCE, family: Family::V4, torrents, peers, popularity: Popularity::Even }
+    Scenario {
+        name,
+        title,
+        load: ANNOUNCE,
+        family: Family::V4,
+        torrents,
+        peers,
+        popularity: Popularity::Even,
+        seeders: 0,
+    }
 }
 
 /// All scenarios, in the order of the table.
@@ -59,6 +70,7 @@ pub const SCENARIOS: &[Scenario] = &[
     announce("torrents", "2 M torrents of 1 peer", 2_000_000, 2_000_000),
     announce("swarms", "10 000 swarms of 1 000", 10_000, 10_000_000),
     announce("large", "2 M torrents, 10 M peers", 2_000_000, 10_000_000),
+    Scenario { seeders: 90, ..announce("seeders", "one swarm of 65 536, 90 % seeders", 1, 65_536) },
     Scenario { family: Family::V6, ..announce("ipv6", "IPv6, one swarm of 65 536", 1, 65_536) },
     Scenario {
         load: Kind::Udp(Request::Scrape { hashes: 1 }),

@@ -122,7 +122,7 @@ impl Session {
 
     fn reflect(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
         let Load::Udp(generator, request) = &mut self.load else { bail!("the reflector reflects UDP only") };
-        generator.set_request(&self.testbed, scenario.family, request)?;
+        generator.set_request(scenario.family, request)?;
         generator.maps().set_clients(&connect::unconnected(scenario.family, CLIENTS))?;
         let payload = scenario.reflected_payload(self.reply_bytes);
         eprintln!("  {}: replies of {payload} bytes", self.system.name());
@@ -154,7 +154,7 @@ impl Session {
         self.outcome.filled = self.running.footprint();
         self.renew_connections(scenario)?;
         if let Load::Udp(generator, request) = &mut self.load {
-            generator.set_request(&self.testbed, scenario.family, request)?;
+            generator.set_request(scenario.family, request)?;
             // A first look, which also says how long replies are.
             let short = Times { warm_up: Duration::from_millis(50), measured: Duration::from_millis(200) };
             let look = generator.run_closed(&self.testbed, None, plan.window, short)?;
@@ -179,7 +179,7 @@ impl Session {
             self.renew_connections(scenario)?;
             if let Load::Udp(generator, _) = &mut self.load {
                 let started = Request::Announce { num_want: NUM_WANT, event: Event::Started };
-                generator.set_request(&self.testbed, scenario.family, &started)?;
+                generator.set_request(scenario.family, &started)?;
                 answered += generator.prefill(&self.testbed, plan.window, &mut position, CONNECTION_AGE)?;
             }
         }

@@ -124,6 +124,10 @@ impl System {
     }
 }
 
+/// The fewest torrents, and peers of each family, that this tracker is given room for.
+pub const LEAST_TORRENTS: u32 = 1_000;
+pub const LEAST_PEERS: u32 = 10_000;
+
 /// How a system is made to end. When the benchmark is killed its systems go with it.
 const ENDING: Ending = Ending { orphaned: libc::SIGKILL, grace: Duration::from_secs(2) };
 
@@ -252,13 +256,13 @@ fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, tes
         .args(["--http", &format!("{v4}:{TRACKER_PORT}")])
         .args(["--udp-threads", "1", "--http-threads", "1"])
         // Exactly what the scenario needs, as the memory is part of the comparison.
-        .args(["--max-torrents", &(scenario.torrents.max(1_000) + plan.spare.0).to_string()]);
+        .args(["--max-torrents", &(scenario.torrents.max(LEAST_TORRENTS) + plan.spare.0).to_string()]);
     let peers = scenario.peers + plan.spare.1;
     let (v4, v6) = match scenario.family {
         Family::V4 => (peers, 0),
         Family::V6 => (0, peers),
     };
-    command.args(["--max-peers", &v4.max(10_000).to_string(), "--max-peers-v6", &v6.max(10_000).to_string()]);
+    command.args(["--max-peers", &v4.max(LEAST_PEERS).to_string(), "--max-peers-v6", &v6.max(LEAST_PEERS).to_string()]);
     command.args(&plan.tracker_options);
 }
 

@@ -4,8 +4,8 @@
 //! A search goes from bucket to record to partition to peers, and each of these waits for memory
 //! before it knows where the next one is. The searches of different requests do not wait for each
 //! other, so whoever has several at hand takes the first step of all, then the second of all, and
-//! answers them when everything is there. Nothing is decided here: what is found may be outdated, or
-//! another torrent's with the same tag, and is looked for again by whoever answers.
+//! answers them when everything is there. Nothing is decided here: what is found may be outdated,
+//! or another torrent's with the same tag, and is looked for again by whoever answers.
 //!
 //! For sockets, which receive requests in batches; the XDP program is given one packet at a time.
 

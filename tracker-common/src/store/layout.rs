@@ -6,8 +6,12 @@ use crate::{
     word::{Word, Word32},
 };
 
-/// Slots of an index bucket.
-pub const BUCKET_SLOTS: usize = 7;
+/// Swarm records of an index bucket.
+pub const BUCKET_SWARMS: usize = 31;
+
+/// Words of a bucket's tags, with four tags each: one for each record, and before them one that is
+/// always 0, so that the number of a tag is that of the record's place.
+pub const TAG_WORDS: usize = 8;
 
 /// Most chunks of a partition.
 pub const PARTITION_CHUNKS: u32 = 12;
@@ -21,21 +25,26 @@ pub const NODE_ENTRIES: u32 = 64;
 /// Most partitions of a swarm and family.
 pub const PARTITIONS_MAX: u32 = RECORD_ENTRIES * NODE_ENTRIES * NODE_ENTRIES;
 
-/// One cache line of the swarm index.
-#[repr(C, align(64))]
+/// A page of the swarm index: tags in one cache line, and the swarm records that they stand for
+/// ([`super::index`]). Records never move.
+#[repr(C, align(4096))]
 #[derive(Default)]
 pub struct Bucket {
+    /// Tags of 16 bits, the first one in the lowest bits of the first word; 0 for a free record
+    /// ([`super::bucket`]).
+    pub tags: [Word; TAG_WORDS],
     /// Held while a torrent whose home this bucket is gets stored or removed.
     pub lock: Lock,
-    /// How many torrents were placed beyond this bucket because it was full; 0 ends a search.
+    /// How many torrents were placed elsewhere because this bucket was full; 0 ends a search.
     pub passed: Word32,
-    /// Hash in the high, [`SwarmId::stored`](crate::id::SwarmId::stored) in the low 32 bits; 0 for
-    /// none.
-    pub slots: [Word; BUCKET_SLOTS],
+    unused: [Word; 7],
+    /// The records. That of the tag with number n is at n - 1.
+    pub swarms: [Swarm; BUCKET_SWARMS],
 }
 
-/// A swarm: 128 bytes.
-#[repr(C, align(64))]
+/// A swarm: 128 bytes. Of a torrent with up to three IPv4 peers, all that an announce needs is in
+/// the first 64.
+#[repr(C, align(128))]
 #[derive(Default)]
 pub struct Swarm {
     /// The torrent, 4 bytes in memory order each.
@@ -107,12 +116,21 @@ pub struct Pool {
     pub free: Word32,
 }
 
+/// How many swarm records are in use. They are not allocated by number: each lies where its torrent
+/// is looked for ([`super::index`]).
+#[repr(C, align(64))]
+#[derive(Default)]
+pub struct SwarmCount {
+    /// So many.
+    pub used: Word32,
+}
+
 /// All allocators. All zero bytes is the empty store.
 #[repr(C)]
 #[derive(Default)]
 pub struct Pools {
-    /// Of swarm records.
-    pub swarms: Pool,
+    /// Of swarm records, which lie in the index.
+    pub swarms: SwarmCount,
     /// Of partitions.
     pub partitions: Pool,
     /// Of IPv4 chunks and directory nodes.
@@ -121,7 +139,8 @@ pub struct Pools {
     pub chunks_v6: Pool,
 }
 
-const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(size_of::<Bucket>() == 4096);
+const _: () = assert!(TAG_WORDS * 4 == BUCKET_SWARMS + 1);
 const _: () = assert!(size_of::<Swarm>() == 128);
 const _: () = assert!(size_of::<Partition>() == 64);
 const _: () = assert!(size_of::<ChunkV4>() == 256);
@@ -157,6 +176,14 @@ pub fn unpack_counts(counts: u64) -> (u32, u32) {
 
 /// Where the bits of [`Swarm::scopes`] begin.
 const SWARM_SCOPES_SHIFT: u32 = 32 - scope::BITS;
+
+impl SwarmCount {
+    /// Swarm records in use.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.used.load()
+    }
+}
 
 impl Swarm {
     /// The counts now.

@@ -1,8 +1,8 @@
 //! The swarm store: one memory, used without system calls by XDP programs on all cores and by the
 //! daemon's threads.
 //!
-//! * The **index** ([`layout::Bucket`]) is a hash table of cache lines: a word per torrent with 32
-//!   bits of a keyed hash and the number of its swarm record.
+//! * The **index** is a hash table of pages ([`layout::Bucket`]): 31 swarm records, and a tag for
+//!   each.
 //! * A **swarm record** ([`layout::Swarm`], 128 bytes) holds the info_hash, the counts and the
 //!   first five IPv4 and two IPv6 peers.
 //! * A family that outgrows the record lives in **partitions** ([`layout::Partition`]), each a list
@@ -16,6 +16,7 @@
 
 pub mod ahead;
 pub mod allocator;
+mod bucket;
 pub mod cold;
 pub mod directory;
 pub mod family;

@@ -56,7 +56,7 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
             }
             Some((packet, batch.request(packet), batch.source(packet)?))
         });
-        answer(handle, requests, &mut replies);
+        answer(handle, requests, queue.is_pressed(), &mut replies);
         batch.send(socket, &replies, handle);
     }
     Ok(())

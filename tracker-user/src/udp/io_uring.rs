@@ -114,9 +114,9 @@ impl ProvidedBuffers {
     }
 }
 
-/// The source address and the bytes of a packet, from what the kernel has written into a buffer: what
-/// there is to say, `room` bytes of which the address takes some, and the packet.
-fn packet(written: &[u8], room: usize) -> Option<(&[u8], &[u8])> {
+/// The source address and the bytes of a packet, from what the kernel has written into a buffer:
+/// what there is to say, `room` bytes of which the address takes some, and the packet.
+pub(super) fn packet(written: &[u8], room: usize) -> Option<(&[u8], &[u8])> {
     let (about, rest) = written.split_at_checked(ABOUT_BYTES)?;
     let name_length = u32::from_ne_bytes(*about.first_chunk()?) as usize;
     let (name, datagram) = rest.split_at_checked(room)?;
@@ -198,7 +198,7 @@ impl<'a> UringSocket<'a> {
             self.buffers.give_back(self.answered.drain(..).map(|(number, _)| number));
             mem::swap(&mut self.arrived, &mut self.answered);
             queue.received(self.socket, self.answered.len());
-            self.answer(handle);
+            self.answer(handle, queue.is_pressed());
         }
         Ok(())
     }
@@ -241,7 +241,7 @@ impl<'a> UringSocket<'a> {
     }
 
     /// Makes the replies, and the sends for the next system call.
-    fn answer(&mut self, handle: &Handle) {
+    fn answer(&mut self, handle: &Handle, pressed: bool) {
         self.replies.clear();
         let requests = self.answered.iter().enumerate().filter_map(|(index, &(number, length))| {
             // SAFETY: the kernel has written that much of the buffer, which is its own again only
@@ -250,7 +250,7 @@ impl<'a> UringSocket<'a> {
             let (name, datagram) = packet(bytes, self.header.msg_namelen as usize)?;
             Some((index, datagram, socket_address(name)?))
         });
-        answer(handle, requests, &mut self.replies);
+        answer(handle, requests, pressed, &mut self.replies);
         let mut submission = self.ring.submission();
         for (index, reply) in self.replies.iter() {
             let (number, _) = self.answered[index];

@@ -7,6 +7,9 @@
 //! half of [`WAIT`] all the time for [`PATIENCE`]; then it holds what is answered within [`WAIT`],
 //! until they have not for [`RECOVERY`]. What finds no room is dropped by the kernel, which costs
 //! the least, and counted ([`super::Drops`]).
+//!
+//! Before that, while more than a few requests wait, nobody is told that his connection id is wrong
+//! ([`Queue::is_pressed`]): in a flood these are forged, and sending costs more than all else.
 
 use super::socket::{RECEIVE_BUFFER, set_receive_buffer};
 use crate::listen::socket_option;
@@ -21,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// For so long requests may wait all the time before the buffer is made shorter. Threads that share
 /// a core with others do not run for some milliseconds now and then; that is no flood.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(25);
 
 /// For so long, in seconds, a request may wait in a buffer that was made shorter.
 const WAIT: f64 = 0.01;
@@ -34,7 +37,7 @@ const RECOVERY: Duration = Duration::from_secs(1);
 const PACKET_BYTES: usize = 768;
 
 /// The shortest buffer: several times what is answered together.
-const SHORTEST: usize = 512 * PACKET_BYTES;
+const SHORTEST: usize = 8 * super::BATCH * PACKET_BYTES;
 
 /// Place of the bytes in the receive buffer among the figures of `SO_MEMINFO`
 /// (`SK_MEMINFO_RMEM_ALLOC` of linux/sock_diag.h).
@@ -68,6 +71,11 @@ impl Queue {
         }
     }
 
+    /// Whether requests wait for so long that what is left out makes others wait less.
+    pub fn is_pressed(&self) -> bool {
+        self.length.pressed
+    }
+
     fn look(&mut self, socket: &UdpSocket, now: Instant) -> io::Result<()> {
         let figures: [u32; WAITING + 1] = socket_option::get(socket, libc::SOL_SOCKET, libc::SO_MEMINFO)?;
         let received = mem::take(&mut self.received);
@@ -89,11 +97,13 @@ struct Length {
     /// Requests received per second, lately.
     rate: f64,
     bytes: usize,
+    /// Whether more than a quarter of what [`WAIT`] allows was waiting.
+    pressed: bool,
 }
 
 impl Length {
     fn new(now: Instant) -> Self {
-        Self { looked: now, calm: now, crowded: now, rate: 0.0, bytes: 2 * RECEIVE_BUFFER }
+        Self { looked: now, calm: now, crowded: now, rate: 0.0, bytes: 2 * RECEIVE_BUFFER, pressed: false }
     }
 
     /// How many bytes the buffer is to hold from now on, if that is to change. There are `waiting`
@@ -102,12 +112,13 @@ impl Length {
         let elapsed = now - mem::replace(&mut self.looked, now);
         if elapsed >= PATIENCE {
             // Nobody looked: there was nothing to receive, or the thread did not run.
-            self.calm = now;
+            (self.calm, self.pressed) = (now, false);
             return None;
         }
         let rate = received as f64 / elapsed.as_secs_f64();
         self.rate = if self.rate == 0.0 { rate } else { self.rate + (rate - self.rate) / 8.0 };
         let in_time = ((self.rate * WAIT) as usize * PACKET_BYTES).clamp(SHORTEST, 2 * RECEIVE_BUFFER);
+        self.pressed = waiting > in_time / 4;
         if waiting <= in_time / 2 {
             self.calm = now;
             let recovered = self.bytes < 2 * RECEIVE_BUFFER && now - self.crowded >= RECOVERY;
@@ -134,8 +145,8 @@ mod tests {
     const RATE: usize = 150;
 
     /// What happens when the buffer is looked at every millisecond, each row for so many
-    /// milliseconds, so many requests are in it, and [`RATE`] are answered; or, in a row of its own,
-    /// not looked at.
+    /// milliseconds, so many requests are in it, and [`RATE`] are answered; or, in a row of its
+    /// own, not looked at.
     fn lengths(rows: &[(u64, Option<usize>)]) -> Vec<(u64, usize)> {
         let start = Instant::now();
         let (mut length, mut time, mut changes) = (Length::new(start), 0, Vec::new());
@@ -159,19 +170,38 @@ mod tests {
             (&[(100_000, Some(0))][..], vec![]),
             (&[(100_000, CALM)], vec![]),
             // Bursts, each of which is answered in time.
-            (&[(49, Some(20_000)), (1, CALM), (49, Some(20_000)), (1, CALM), (49, CROWDED)], vec![]),
-            (&[(50, CROWDED)], vec![(50, short)]),
-            (&[(5, CALM), (50, CROWDED)], vec![(55, short)]),
+            (&[(24, Some(20_000)), (1, CALM), (24, Some(20_000)), (1, CALM), (24, CROWDED)], vec![]),
+            (&[(25, CROWDED)], vec![(25, short)]),
+            (&[(5, CALM), (25, CROWDED)], vec![(30, short)]),
             // A flood for two seconds, and its end.
-            (&[(2000, Some(20_000)), (1200, CALM)], vec![(50, short), (3000, long)]),
+            (&[(2000, Some(20_000)), (1200, CALM)], vec![(25, short), (3000, long)]),
             // Calm now and then, but crowded again within a second.
-            (&[(100, CROWDED), (900, CALM), (100, CROWDED), (900, CALM)], vec![(50, short)]),
+            (&[(100, CROWDED), (900, CALM), (100, CROWDED), (900, CALM)], vec![(25, short)]),
             // A burst after a pause, and while the thread did not run.
-            (&[(1000, None), (50, CROWDED)], vec![]),
-            (&[(10, CROWDED), (100, None), (50, CROWDED)], vec![]),
-            (&[(100, None), (51, CROWDED)], vec![(151, short)]),
+            (&[(1000, None), (25, CROWDED)], vec![]),
+            (&[(10, CROWDED), (100, None), (25, CROWDED)], vec![]),
+            (&[(100, None), (26, CROWDED)], vec![(126, short)]),
         ] {
             assert_eq!(lengths(rows), expected, "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn pressed_is_who_has_more_waiting_than_a_few_batches() {
+        let start = Instant::now();
+        let mut length = Length::new(start);
+        for (time, waiting, pressed) in [
+            (1, 0, false),
+            (2, RATE * 2, false),
+            (3, RATE * 3, true),
+            (4, 20_000, true),
+            (5, 0, false),
+            (6, 20_000, true),
+            // A pause.
+            (100, 20_000, false),
+        ] {
+            length.look(start + Duration::from_millis(time), waiting * PACKET_BYTES, RATE);
+            assert_eq!(length.pressed, pressed, "{time}");
         }
     }
 
@@ -186,6 +216,5 @@ mod tests {
         assert_eq!(set.first(), Some(&(2000 * PACKET_BYTES)));
         assert!(set.is_sorted_by(|a, b| a > b), "{set:?}");
         assert!(set.iter().all(|bytes| *bytes >= SHORTEST) && set.len() > 1, "{set:?}");
-        assert!(SHORTEST / PACKET_BYTES >= 4 * super::super::BATCH);
     }
 }
