@@ -20,7 +20,7 @@ use super::{
     layout::{Bucket, BucketHeader, Counts, SWARM_ALIVE, Swarm},
 };
 use crate::{
-    codegen::barrier_var,
+    codegen::{self, barrier_var},
     id::SwarmId,
     outcome::{Event, StoreError},
     platform::{Context, Platform, Step, SwarmRef},
@@ -61,6 +61,26 @@ pub fn touch<P: Platform>(platform: &P, torrent: &TorrentKey) {
     if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
         let _brought_nearer = record.active.load();
     }
+}
+
+/// As [`touch`], without waiting for any of it.
+#[inline(always)]
+pub(super) fn prefetch<P: Platform>(platform: &P, torrent: &TorrentKey) {
+    let number = torrent.bucket(0);
+    let Some(bucket) = platform.bucket(number) else { return };
+    codegen::prefetch(&bucket.header(number).tags);
+    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
+        codegen::prefetch(record);
+    }
+}
+
+/// The record that is probably the torrent's, without a look at it: that of its tag in its home
+/// bucket.
+#[inline(always)]
+pub(super) fn guess<'m, P: Platform>(platform: &'m P, torrent: &TorrentKey) -> Option<&'m Swarm> {
+    let number = torrent.bucket(0);
+    let bucket = platform.bucket(number)?;
+    bucket.swarm(number, bucket.header(number).tagged(torrent.tag()))
 }
 
 /// Finds a torrent's swarm. No lock is held: the answer may be outdated when it arrives.

@@ -14,6 +14,7 @@
 //! Writers hold the [`lock`] of the record or partition they change; readers hold nothing.
 //! `docs/architecture.md` has the rules and why they hold.
 
+pub mod ahead;
 pub mod allocator;
 mod bucket;
 pub mod cold;
