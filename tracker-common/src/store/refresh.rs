@@ -44,7 +44,10 @@ pub fn refresh<P: Platform, F: Family>(
             return None;
         }
         let number = cx.scratch.as_unknown_scalar(partition::find::<P, F>(cx, partition, announce.peer)?);
-        refresh_slot(cx, swarm, partition::slot::<P, F>(cx.platform, partition, number)?, free, announce)
+        refresh_slot(cx, swarm, partition::slot::<P, F>(cx.platform, partition, number)?, free, announce)?;
+        cx.scratch.sampling.own_partition.store(id.stored());
+        cx.scratch.sampling.own_version.store(free.version_number());
+        Some(())
     } else {
         let free = swarm.record.lock.free()?;
         if !torrent.matches(swarm.record) {
