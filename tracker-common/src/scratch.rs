@@ -132,6 +132,15 @@ pub struct Sampling {
     pub first_position: Word32,
     /// Which peer of a partition is the first, in 2^32nds of the partition.
     pub first_peer: Word32,
+    /// The partition at that position: its index within the swarm.
+    pub first_index: Word32,
+    /// And its number.
+    pub first_partition: Word32,
+    /// Number + 1 of the partition in which the requester was refreshed, at
+    /// [`Scratch::found_slot`]; 0 while it was not.
+    pub own_partition: Word32,
+    /// The version that this partition had then ([`crate::store::lock::Version::number`]).
+    pub own_version: Word32,
     /// Which of the collected peers is returned first.
     pub first_returned: Word32,
     /// Whether peers may have been collected that are hidden from the requester, and have to be

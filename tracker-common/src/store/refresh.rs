@@ -58,7 +58,10 @@ pub fn refresh<P: Platform, F: Family>(
         if !is_partition_of::<F>(partition, swarm.id, index) || !torrent.matches(swarm.record) {
             return None;
         }
-        refresh_in::<P, F, _>(cx, swarm, partition, free, announce)
+        refresh_in::<P, F, _>(cx, swarm, partition, free, announce)?;
+        cx.scratch.sampling.own_partition.store(id.stored());
+        cx.scratch.sampling.own_version.store(free.version_number());
+        Some(())
     }
 }
 

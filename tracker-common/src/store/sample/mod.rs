@@ -14,6 +14,7 @@
 mod beginning;
 mod compact;
 mod list;
+mod row;
 mod walk;
 mod wanted;
 
@@ -88,7 +89,7 @@ fn new_walk<P: Platform, F: Family>(
 
 /// Collects peers if one partition has enough of them, or if the swarm is small. `None` where that
 /// takes more: [`sample`] then begins where this one would have. Where a sample begins was decided
-/// by [`prefetch`].
+/// by [`prefetch`], and the requester found by [`super::refresh::refresh`].
 #[inline(always)]
 pub fn from_one_partition<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -119,6 +120,12 @@ pub fn from_one_partition<P: Platform, F: Family>(
         // More than an average partition has, if there are others, takes more than one.
         if partitions > 1 && want > peers_per_partition(F::VERSION) * 7 / 8 {
             return None;
+        }
+        if wanted.filter.takes_seeders() {
+            let partitions = cx.scratch.as_unknown_scalar(partitions);
+            let sample = row::take::<P, F>(cx, swarm, wanted, partitions)?;
+            beginning::advance(cx.scratch, swarm.id);
+            return Some(sample);
         }
         want = cx.scratch.as_unknown_scalar(want);
         let partitions = cx.scratch.as_unknown_scalar(partitions);
