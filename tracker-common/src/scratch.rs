@@ -40,6 +40,9 @@ pub const REMEMBERED_VERSIONS: usize = 32;
 /// A power of two.
 pub const SAMPLE_COUNTERS: usize = 64;
 
+/// Torrents of a scrape that are hashed at once. A power of two.
+pub const HASHED: usize = 8;
+
 /// A word at any address. Read and written whole, where an array of bytes might become a call of
 /// memcpy.
 #[repr(C, packed)]
@@ -190,10 +193,13 @@ pub struct Scratch {
     /// Sampling: version and number of peers of a partition when its first chunk was read, with a
     /// mark of the partition and the sample.
     pub versions: [Word; REMEMBERED_VERSIONS],
+    /// Scraping: hashes of the torrents that are looked for next
+    /// ([`crate::store::hash::TorrentKey::hashes`]).
+    pub hashes: [Word; HASHED],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }
 
-const _: () = assert!(size_of::<Scratch>() <= 6976);
+const _: () = assert!(size_of::<Scratch>() <= 7040);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]

@@ -11,7 +11,7 @@ use std::{
 };
 use tracker_common::{
     host::{HostPlatform, HostSizes, HostStore},
-    id::{ChunkId, InfoHash, PartitionId, SwarmId},
+    id::{InfoHash, PartitionId, SwarmId},
     outcome::{Counter, Event, REFRESH_AGES, StoreError},
     platform::{Platform, SwarmRef},
     store::{
@@ -20,8 +20,9 @@ use tracker_common::{
         hash::TorrentKey,
         index,
         layout::{ChunkV4, Counts, Partition, Swarm},
+        list::{List, chunks_for},
         membership::{Announce, PeerEvent},
-        partition::{capacity, chunks_for},
+        partition::capacity,
         refresh::refresh,
         sample::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once, from_one_partition, prefetch, sample},
         scope::{self, EVERYTHING},
@@ -125,7 +126,8 @@ impl Torrent {
 
 /// A torrent's counts.
 fn counts(platform: &HostPlatform<'_>, info_hash: &InfoHash) -> Counts {
-    index::counts(&platform.context(), info_hash)
+    let cx = platform.context();
+    index::counts(&cx, &TorrentKey::new(cx.settings, info_hash))
 }
 
 /// A torrent's swarm.
@@ -155,23 +157,38 @@ fn stored<F: Peers>(platform: &HostPlatform<'_>, id: SwarmId) -> BTreeMap<F::Key
         return peers;
     };
     let mut counted = 0;
-    for partition in partitions::<F>(platform, id) {
-        let mut left = partition.peers.load();
-        counted += left;
-        for chunk in partition.chunks.iter().take(chunks_for::<F>(left) as usize) {
-            let slots = F::chunk(platform, ChunkId::new(chunk.load())).expect("a chunk of a partition");
-            // The peers of a partition stand without gaps.
+    for chunks in lists::<F>(platform, id) {
+        for (slots, peers) in chunks {
+            counted += peers;
+            // The peers of a list stand without gaps.
             for number in 0..F::CHUNK_SLOTS {
-                let occupied = slots.slot(number as usize).is_occupied();
-                assert_eq!(occupied, number < left, "slot {number} with {left} peers from here on");
+                assert_eq!(slots.slot(number as usize).is_occupied(), number < peers, "slot {number} of {peers}");
             }
             take(slots, F::CHUNK_SLOTS as usize);
-            left = left.saturating_sub(F::CHUNK_SLOTS);
         }
     }
-    assert_eq!(counted as usize, peers.len(), "peers counted by their partitions");
+    assert_eq!(counted as usize, peers.len(), "peers counted by their lists");
     assert_eq!(counted, header.peers, "peers counted by the swarm");
     peers
+}
+
+/// The chunks of each list of a family, each with the number of peers that are in it.
+fn lists<'p, F: Family>(platform: &'p HostPlatform<'_>, id: SwarmId) -> Vec<Vec<(Slots<'p, F>, u32)>> {
+    fn chunks<'p, F: Family>(platform: &'p HostPlatform<'_>, list: &impl List<F>) -> Vec<(Slots<'p, F>, u32)> {
+        let chunk = |index| {
+            let number = list.chunk_id(index).expect("the number of a chunk");
+            let peers = (list.peers() - index * F::CHUNK_SLOTS).min(F::CHUNK_SLOTS);
+            (F::chunk(platform, number).expect("a chunk of a list"), peers)
+        };
+        (0..chunks_for::<F>(list.peers())).map(chunk).collect()
+    }
+    let swarm = platform.swarm(id).expect("a swarm that was found");
+    if F::is_list(swarm) {
+        assert_eq!(partitions::<F>(platform, id).count(), 0, "a list has no partition");
+        vec![chunks(platform, swarm)]
+    } else {
+        partitions::<F>(platform, id).map(|partition| chunks(platform, partition)).collect()
+    }
 }
 
 fn partitions<'p, F: Family>(platform: &'p HostPlatform<'_>, swarm: SwarmId) -> impl Iterator<Item = &'p Partition> {
@@ -271,11 +288,11 @@ impl<'s> World<'s> {
         let minute = self.minute();
         let mut report = SweepReport::default();
         // In batches, as the daemon does it.
-        let swarms = self.platform.store().pools().swarms.fresh.load();
-        for first in (0..swarms).step_by(7) {
+        let end = SwarmId::at(self.platform.store().settings().index_buckets.load(), 0).number();
+        for first in (0..end).step_by(7) {
             let ages = Ages { peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE_COMPLETED };
-            let batch = Batch { first, swarms: 7, ages };
-            let part = sweep(&self.platform.context(), &batch, |_: &Swarm, _| {}).expect("all records are there");
+            let batch = Batch { first, end: first + 7, ages };
+            let part = sweep(&self.platform.context(), &batch, |_: &Swarm, _| {});
             report.torrents += part.torrents;
             report.expired += part.expired;
             report.removed += part.removed;
@@ -321,9 +338,9 @@ impl<'s> World<'s> {
         let possible = eligible.min(want.min(F::NUMWANT_LIMIT) as usize);
         assert!(given.len() <= possible, "{} peers instead of {possible}", given.len());
         // As long as all chunks can be looked at, nobody who could be given is missing.
-        let chunks = partitions::<F>(&self.platform, number).map(|partition| chunks_for::<F>(partition.peers.load()));
-        let (count, longest) = chunks.fold((0, 0), |(count, longest), chunks| (count + 1, chunks.max(longest)));
-        if count * longest.div_ceil(chunks_at_once(F::VERSION)) <= PARTITIONS_READ_MAX {
+        let lists = lists::<F>(&self.platform, number);
+        let (count, longest) = (lists.len() as u32, lists.iter().map(Vec::len).max().unwrap_or(0) as u32);
+        if count <= 1 || count * longest.div_ceil(chunks_at_once(F::VERSION)) <= PARTITIONS_READ_MAX {
             assert_eq!(given.len(), possible, "{count} partitions of up to {longest} chunks");
         }
     }
@@ -356,8 +373,8 @@ impl<'s> World<'s> {
         self.check();
         assert!(self.model.is_empty(), "{} torrents never go", self.model.len());
         let pools = self.platform.store().pools();
-        let used = [&pools.swarms, &pools.partitions, &pools.chunks_v4, &pools.chunks_v6].map(|pool| pool.used());
-        assert_eq!(used, [0; 4], "swarms, partitions, chunks still in use by nobody");
+        let used = [&pools.partitions, &pools.chunks_v4, &pools.chunks_v6].map(|pool| pool.used());
+        assert_eq!((pools.swarms.used(), used), (0, [0; 3]), "swarms, partitions, chunks still in use by nobody");
     }
 
     fn advance(&self, minutes: u32) {
@@ -769,7 +786,7 @@ fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
             let announcement = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event };
             upsert::announce::<_, F>(&other.context(), &announcement).expect("room").expect("a torrent").id
         };
-        let mut swarm = SwarmId::new(0);
+        let mut swarm = SwarmId::at(0, 1);
         for peer in 0..size {
             swarm = announce(peer, PeerEvent::Started);
         }
@@ -830,8 +847,7 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
             let mut turn = 0;
             while !done.load(Ordering::Relaxed) {
                 let ages = Ages { peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE };
-                sweep(&watcher.context(), &Batch { first: 0, swarms: 32, ages }, |_, _| {})
-                    .expect("all records are there");
+                sweep(&watcher.context(), &Batch { first: 0, end: u32::MAX, ages }, |_, _| {});
                 for swarm in 0..swarms {
                     turn += 1;
                     let Some(number) = find(&watcher, &torrent(swarm)) else { continue };
@@ -945,7 +961,6 @@ fn counters_add_up_to_what_is_stored() {
     assert_eq!((event(Event::Expired), event(Event::TorrentCreated)), (1000, 7));
     let renewed: Vec<_> = (0..REFRESH_AGES).map(|minutes| world.counter(Counter::Refreshed(minutes as u32))).collect();
     assert_eq!((renewed[PEER_TIMEOUT as usize - 1], renewed.iter().sum()), (500, 500_u64));
-    assert!(
-        partitions::<V4>(&world.platform, SwarmId::new(0)).all(|partition| partition.peers.load() <= capacity::<V4>())
-    );
+    let swarm = find(&world.platform, &torrent(0)).expect("stored");
+    assert!(partitions::<V4>(&world.platform, swarm).all(|partition| partition.peers.load() <= capacity::<V4>()));
 }

@@ -6,21 +6,19 @@
 //! looks through all its partitions, and one partition's lock at a time.
 
 use super::{
-    allocator, directory,
+    directory,
     family::{Family, V4, V6},
     index,
-    layout::{
-        Counts, DirectoryHeader, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, Partition, SWARM_ALIVE, Swarm, unpack_counts,
-    },
+    layout::{Counts, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, Swarm, unpack_counts},
+    list::{self, List},
     lock::Lock,
     membership::count_out,
-    partition,
-    resize::{demote, merge, peers_per_partition},
+    record::list_capacity,
+    resize::{list_to_slots, merge, partition_to_list, peers_per_partition},
     slot::{LEECHER, Slot, age},
 };
 use crate::{
-    id::SwarmId,
-    outcome::{Event, StoreError},
+    outcome::Event,
     platform::{Context, Platform, SwarmRef},
 };
 
@@ -38,10 +36,10 @@ pub struct Ages {
 /// Which records to sweep, and how old is too old.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
-    /// First swarm number.
+    /// First swarm number ([`crate::id::SwarmId::number`]).
     pub first: u32,
-    /// How many.
-    pub swarms: u32,
+    /// The number behind the last one.
+    pub end: u32,
     /// How old is too old.
     pub ages: Ages,
 }
@@ -91,20 +89,15 @@ impl Seen {
 }
 
 /// Sweeps a batch. `visit` is told of every torrent that stays.
-///
-/// # Errors
-/// [`StoreError::Internal`] when the platform lacks a record that has to be there.
-pub fn sweep<P: Platform>(
-    cx: &Context<'_, P>,
-    batch: &Batch,
-    mut visit: impl FnMut(&Swarm, Counts),
-) -> Result<SweepReport, StoreError> {
-    let Some(pools) = cx.platform.pools() else { return Err(StoreError::Internal) };
+pub fn sweep<P: Platform>(cx: &Context<'_, P>, batch: &Batch, mut visit: impl FnMut(&Swarm, Counts)) -> SweepReport {
     let sweep = Sweep { cx, ages: &batch.ages, minute: cx.minute() };
     let mut report = SweepReport::default();
-    let end = batch.first.saturating_add(batch.swarms).min(pools.swarms.fresh.load());
-    for number in batch.first..end {
-        let Some(swarm) = cx.swarm(SwarmId::new(number)) else { break };
+    let mut from = batch.first;
+    while let Some(swarm) = index::next(|number| cx.platform.bucket(number), from) {
+        if swarm.id.number() >= batch.end {
+            break;
+        }
+        from = swarm.id.number() + 1;
         if swarm.record.active.load() & SWARM_ALIVE == 0 {
             continue;
         }
@@ -131,7 +124,7 @@ pub fn sweep<P: Platform>(
         report.leechers += u64::from(all.leechers);
         visit(swarm.record, swarm.record.counts());
     }
-    Ok(report)
+    report
 }
 
 /// A sweep under way.
@@ -164,17 +157,17 @@ impl<P: Platform> Sweep<'_, '_, P> {
         expired
     }
 
-    /// Expires the peers of a partition, whose lock is held: from the last to the first, as a peer
-    /// that goes is replaced by the last.
-    fn partition<F: Family>(&self, swarm: &Swarm, partition: &Partition, seen: &mut Seen) {
+    /// Expires the peers of a list, whose lock is held: from the last to the first, as a peer that
+    /// goes is replaced by the last.
+    fn list<F: Family, L: List<F>>(&self, swarm: &Swarm, list: &L, seen: &mut Seen) {
         let platform = self.cx.platform;
-        for number in (0..partition.peers.load()).rev() {
-            let Some(slot) = partition::slot::<P, F>(platform, partition, number) else { continue };
+        for number in (0..list.peers()).rev() {
+            let Some(slot) = list::slot::<P, F, L>(platform, list, number) else { continue };
             if self.is_expired(swarm, slot, seen) {
-                partition.lock.begin_change();
-                if partition::remove::<P, F>(platform, partition, number).is_some() {
-                    partition::release_last::<P, F>(platform, partition);
-                    F::header(swarm).add(DirectoryHeader::ONE_PEER.wrapping_neg());
+                list.lock().begin_change();
+                if list::remove::<P, F, L>(platform, list, number).is_some() {
+                    list::release_last::<P, F, L>(platform, list);
+                    L::count_in_swarm(swarm, 1_u64.wrapping_neg());
                 }
             }
         }
@@ -185,15 +178,19 @@ impl<P: Platform> Sweep<'_, '_, P> {
         let mut seen = Seen::default();
         self.hold(&swarm.record.lock);
         match F::directory(swarm.record) {
-            None => self.record::<F>(swarm.record, &mut seen),
+            None => self.slots::<F>(swarm.record, &mut seen),
+            Some(header) if header.is_list() => self.list::<F, _>(swarm.record, swarm.record, &mut seen),
             Some(header) => self.partitions::<F>(swarm, header.partitions, &mut seen),
+        }
+        if F::is_list(swarm.record) && (seen.peers() as usize) < F::RECORD_SLOTS {
+            list_to_slots::<P, F>(self.cx, swarm);
         }
         swarm.record.lock.unlock();
         seen
     }
 
-    /// Expires the peers in a swarm record, whose lock is held.
-    fn record<F: Family>(&self, swarm: &Swarm, seen: &mut Seen) {
+    /// Expires the peers in the slots of a swarm record, whose lock is held.
+    fn slots<F: Family>(&self, swarm: &Swarm, seen: &mut Seen) {
         for slot in (0..F::RECORD_SLOTS).map(|number| F::record(swarm).slot(number)) {
             if slot.is_occupied() && self.is_expired(swarm, slot, seen) {
                 slot.vacate();
@@ -209,20 +206,22 @@ impl<P: Platform> Sweep<'_, '_, P> {
             let Some(id) = directory::find::<P, F>(self.cx.platform, swarm.record, index, count) else { continue };
             let Some(partition) = self.cx.platform.partition(id) else { continue };
             self.hold(&partition.lock);
-            self.partition::<F>(swarm.record, partition, seen);
+            self.list::<F, _>(swarm.record, partition, seen);
             partition.lock.unlock();
         }
-        // A swarm with few peers left in its partitions costs an announce several of them. Of many
-        // not all go at once: others that need the swarm's lock wait meanwhile.
+        // A swarm with few peers left in its partitions costs an announce several of them, and a
+        // list has none. Of many not all go at once: others that need the swarm's lock wait
+        // meanwhile.
+        let few = seen.peers() <= list_capacity::<F>() / 2;
         let partitions = || F::directory(swarm.record).map_or(0, |header| header.partitions);
         for _ in 0..count / 4 + MERGES {
             let room = u64::from(partitions().wrapping_sub(1)) * u64::from(peers_per_partition(F::VERSION));
-            if u64::from(seen.peers()) * 2 >= room || !merge::<P, F>(self.cx, swarm) {
+            if (!few && u64::from(seen.peers()) * 2 >= room) || !merge::<P, F>(self.cx, swarm) {
                 break;
             }
         }
-        if partitions() == 1 && (seen.peers() as usize) < F::RECORD_SLOTS {
-            demote::<P, F>(self.cx, swarm);
+        if few && partitions() == 1 {
+            partition_to_list::<P, F>(self.cx, swarm);
         }
     }
 
@@ -235,9 +234,6 @@ impl<P: Platform> Sweep<'_, '_, P> {
         let empty = unpack_counts(record.counts.load()) == (0, 0) && is_vacant::<V4>(record) && is_vacant::<V6>(record);
         let gone = idle >= limit && empty && index::remove(self.cx, swarm).is_ok();
         record.lock.unlock();
-        if gone {
-            allocator::give_back::<P, Swarm>(self.cx.platform, swarm.id);
-        }
         gone
     }
 }

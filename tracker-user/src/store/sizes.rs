@@ -9,23 +9,25 @@ use crate::text::{human_bytes, plural};
 use anyhow::{Context as _, ensure};
 use std::fmt;
 use tracker_common::{
+    outcome::IpVersion,
     settings::Settings,
     store::{
         family::{Family, V4, V6},
-        layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, Partition, Pools, RECORD_ENTRIES, Swarm},
+        index,
+        layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, Partition, Pools, RECORD_ENTRIES},
+        record::list_capacity,
         resize::peers_per_partition,
     },
 };
 
-/// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in
-/// its home bucket.
-const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
+/// Torrents per index bucket when the limit is reached.
+const TORRENTS_PER_BUCKET: u64 = index::TORRENTS_PER_BUCKET as u64;
 
 /// Peers of one family in a small swarm: if no swarm that has outgrown its record has fewer, there
 /// is room for all peers, whatever the mix of sizes. Peers that do not fit the swarm's record take
-/// a partition and a whole chunk, however few they are; if all swarms were like that, this would be
-/// most of the memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a
-/// fifth of it.
+/// a whole chunk, however few they are; if all swarms were like that, this would be most of the
+/// memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a fifth of
+/// it.
 const SMALL: u64 = 10;
 
 /// What the peers of one family need in addition to swarm records.
@@ -36,19 +38,28 @@ struct Needs {
     nodes: u64,
 }
 
-/// Room for the worst mix of small and big swarms: as many small ones as there can be, which take
-/// most memory per peer, and all other peers in swarms of any size.
+/// Room for the worst mixes of swarms, one for chunks and another one for partitions.
 fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
+    // A chunk per peer is most where all swarms are small, and next where they have one peer more
+    // than a chunk holds. All other peers may be in swarms of any size.
     let small = torrents.min(peers / SMALL);
-    let others = peers - small * SMALL;
-    let big = others.div_ceil(u64::from(peers_per_partition(F::VERSION)));
+    let one_more = u64::from(F::CHUNK_SLOTS) + 1 - SMALL;
+    let middle = torrents.min((peers - small * SMALL) / one_more);
+    let others = peers - small * SMALL - middle * one_more;
+    // Swarms with partitions have more peers than a list, and each may have begun one partition
+    // more than its peers fill.
+    let big = torrents.min(peers / (u64::from(list_capacity::<F>()) + 1));
+    let partitions = peers / u64::from(peers_per_partition(F::VERSION)) + big;
+    // Nodes are IPv4 chunks. IPv4 peers of small swarms have room in these that they leave to nodes
+    // if they are in big ones.
+    let with_directory = if F::VERSION == IpVersion::V4 { others } else { peers };
+    let entries = with_directory / u64::from(peers_per_partition(F::VERSION));
     // The record has room for a few directory entries. A larger swarm has a node, and one more for
     // each `node - record` partitions beyond.
     let (record, node) = (u64::from(RECORD_ENTRIES), u64::from(NODE_ENTRIES));
-    let with_nodes = torrents.min(big / record);
-    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * record).div_ceil(node - record) };
-    // A small swarm has one partition, as has the remainder of a big one.
-    Needs { partitions: small + big, chunks: small + chunks::<F>(others), nodes }
+    let with_nodes = torrents.min(entries / record);
+    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (entries - with_nodes * record).div_ceil(node - record) };
+    Needs { partitions, chunks: small + middle + chunks::<F>(others), nodes }
 }
 
 /// Chunks of big swarms with this many peers in all: all chunks of a partition but the last are
@@ -89,7 +100,7 @@ impl fmt::Display for Capacity {
 pub struct Sizes {
     /// Buckets of the swarm index.
     pub index_buckets: u32,
-    /// Swarm records.
+    /// Torrents that may be stored.
     pub swarms: u32,
     /// Partitions of grown swarms.
     pub partitions: u32,
@@ -140,8 +151,8 @@ impl Sizes {
                 .with_context(|| format!("{capacity} would need {count} {name}, which is more than 2^31: ask for less"))
         };
         Ok(Self {
-            index_buckets: number("index buckets", (torrents * 2).div_ceil(TORRENTS_PER_TWO_BUCKETS).max(16))?,
-            swarms: number("swarm records", torrents)?,
+            index_buckets: number("index buckets", torrents.div_ceil(TORRENTS_PER_BUCKET) + 1)?,
+            swarms: number("torrents", torrents)?,
             partitions: number("partitions", v4.partitions + v6.partitions + 16)?,
             chunks_v4: number("IPv4 chunks", v4.chunks + v4.nodes + v6.nodes + 16)?,
             chunks_v6: number("IPv6 chunks", v6.chunks + 16)?,
@@ -150,13 +161,12 @@ impl Sizes {
 
     /// The maps of the store with their sizes.
     #[must_use]
-    pub fn regions(&self) -> [RegionSize; 7] {
+    pub fn regions(&self) -> [RegionSize; 6] {
         let region = |name, holds, count, element_bytes| RegionSize { name, holds, count, element_bytes };
         [
             region("SETTINGS", "clock, keys, limits", 1, size_of::<Settings>()),
             region("POOLS", "allocators", 1, size_of::<Pools>()),
-            region("INDEX", "torrents by info_hash", self.index_buckets, size_of::<Bucket>()),
-            region("SWARMS", "torrents, their first peers", self.swarms, size_of::<Swarm>()),
+            region("INDEX", "torrents, their first peers", self.index_buckets, size_of::<Bucket>()),
             region("PARTITIONS", "parts of grown swarms", self.partitions, size_of::<Partition>()),
             region("CHUNKS_V4", "further IPv4 peers", self.chunks_v4, size_of::<ChunkV4>()),
             region("CHUNKS_V6", "further IPv6 peers", self.chunks_v6, size_of::<ChunkV6>()),
@@ -170,10 +180,10 @@ impl Sizes {
     }
 }
 
-/// Bytes per torrent with one peer of either family: its record and its share of the index.
+/// Bytes per torrent with one peer of either family: its share of the index, which holds its record.
 #[must_use]
 pub fn bytes_per_torrent() -> f64 {
-    size_of::<Swarm>() as f64 + size_of::<Bucket>() as f64 * 2.0 / TORRENTS_PER_TWO_BUCKETS as f64
+    size_of::<Bucket>() as f64 / TORRENTS_PER_BUCKET as f64
 }
 
 /// Bytes per further IPv4 peer in a big swarm: chunks as full as they are on average, partitions
@@ -255,8 +265,11 @@ mod tests {
             (even(2000, 5), false),
             (even(2000, 10), false),
             (even(1000, 20), false),
+            (even(500, 33), false),
             (even(500, 50), false),
             (even(200, 100), false),
+            (even(100, 256), false),
+            (even(100, 257), false),
             (even(100, 700), false),
             (even(100, 1000), false),
             (even(10, 10_000), false),
@@ -267,6 +280,9 @@ mod tests {
             (uneven(100, 7444), false),
             (even(1000, 2), true),
             (even(1000, 10), true),
+            (even(500, 17), true),
+            (even(100, 128), true),
+            (even(100, 129), true),
             (even(100, 1000), true),
             (even(1, 62_000), true),
             (uneven(10_000, 7444), true),
