@@ -38,7 +38,8 @@ const EXIT: Row = (0x95, 0, 0, 0, 0);
 fn instructions_do_what_the_standard_says() {
     const A: Row = (0xb7, 1, 0, 0, -3);
     // (name, instructions, register 0)
-    let rows: [(&str, &[Row], Result<u64, Fault>); 20] = [
+    type Case = (&'static str, &'static [Row], Result<u64, Fault>);
+    let rows: [Case; 20] = [
         ("a number is extended with its sign", &[(0xb7, 0, 0, 0, -1), EXIT], Ok(u64::MAX)),
         ("32 bits clear the upper half", &[(0xb4, 0, 0, 0, -1), EXIT], Ok(0xffff_ffff)),
         ("sums of 32 bits wrap", &[(0xb4, 0, 0, 0, -1), (0x04, 0, 0, 0, 2), EXIT], Ok(1)),
@@ -87,7 +88,8 @@ fn misses_that_wait_for_one_another_are_a_chain() {
     // Registers 1 and 2 point to the first and the second map, 5 to the core's own.
     const LOAD_FIRST: Row = (0x79, 3, 1, 0, 0);
     // (name, instructions, line chain, page chain, lines that are missed)
-    let rows: [(&str, &[Row], (u64, u64, u64)); 8] = [
+    type Case = (&'static str, &'static [Row], (u64, u64, u64));
+    let rows: [Case; 8] = [
         ("nothing is loaded", &[], (0, 0, 0)),
         ("one load", &[LOAD_FIRST], (1, 1, 1)),
         ("the same line again", &[LOAD_FIRST, (0x79, 4, 1, 8, 0)], (1, 1, 1)),
