@@ -32,6 +32,8 @@ pub struct Scenario {
     pub popularity: Popularity,
     /// Seeders among the peers, in per cent.
     pub seeders: u32,
+    /// Whether it is measured only when it is asked for.
+    pub is_extra: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +55,11 @@ pub const fn announce(name: &'static str, title: &'static str, torrents: u32, pe
         peers,
         popularity: Popularity::Even,
         seeders: 0,
+        is_extra: false,
     }
 }
 
-/// All scenarios, in the order of the table.
+/// All scenarios, in the order of the table, and behind them those that are not in it by default.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { load: Kind::Udp(Request::Connect), ..announce("connect", "connect", 1, 1) },
     announce("small", "100 000 torrents of 4 peers", 100_000, 400_000),
@@ -70,7 +73,6 @@ pub const SCENARIOS: &[Scenario] = &[
     announce("torrents", "2 M torrents of 1 peer", 2_000_000, 2_000_000),
     announce("swarms", "10 000 swarms of 1 000", 10_000, 10_000_000),
     announce("large", "2 M torrents, 10 M peers", 2_000_000, 10_000_000),
-    Scenario { seeders: 90, ..announce("seeders", "one swarm of 65 536, 90 % seeders", 1, 65_536) },
     Scenario { family: Family::V6, ..announce("ipv6", "IPv6, one swarm of 65 536", 1, 65_536) },
     Scenario {
         load: Kind::Udp(Request::Scrape { hashes: 1 }),
@@ -88,7 +90,22 @@ pub const SCENARIOS: &[Scenario] = &[
         load: Kind::Http { keep_alive: true },
         ..announce("http-keep", "HTTP announce, keep-alive", 10_000, 100_000)
     },
+    extra(announce("swarms-10", "100 000 swarms of 10", 100_000, 1_000_000)),
+    extra(announce("swarms-30", "33 333 swarms of 30", 33_333, 999_990)),
+    extra(announce("swarms-100", "10 000 swarms of 100", 10_000, 1_000_000)),
+    extra(announce("swarms-300", "3 333 swarms of 300", 3_333, 999_900)),
+    extra(Scenario {
+        family: Family::V6,
+        popularity: Popularity::Zipf,
+        ..announce("ipv6-zipf", "IPv6, 100 000 torrents, 1 M peers, Zipf", 100_000, 1_000_000)
+    }),
+    extra(Scenario { seeders: 90, ..announce("seeders", "one swarm of 65 536, 90 % seeders", 1, 65_536) }),
 ];
+
+/// A scenario that is measured only when it is asked for.
+const fn extra(scenario: Scenario) -> Scenario {
+    Scenario { is_extra: true, ..scenario }
+}
 
 impl Scenario {
     /// Bytes of UDP payload in the reflector's replies: as many as a tracker's replies have on
@@ -172,6 +189,13 @@ mod tests {
         assert_eq!(sizes.len(), 100_000);
         assert_eq!(sizes.iter().sum::<u32>(), 1_000_000);
         assert!(sizes.is_sorted_by(|a, b| a >= b) && sizes[99_999] >= 1);
+    }
+
+    #[test]
+    fn even_swarms_are_of_one_size() {
+        for scenario in SCENARIOS.iter().filter(|scenario| matches!(scenario.popularity, Popularity::Even)) {
+            assert_eq!(scenario.peers % scenario.torrents, 0, "{}", scenario.name);
+        }
     }
 
     #[test]

@@ -20,11 +20,11 @@ use tracker_tests::{
 };
 
 use crate::{
-    buffers,
+    aquatic, buffers,
     cores::{self, Footprint, Thread, Urgency},
     object::Object,
     plan::{BenchPlan, Programs},
-    scenario::{Kind, NUM_WANT, Scenario},
+    scenario::{Kind, Scenario},
     testbed::{Family, TRACKER_PORT, Testbed},
 };
 
@@ -164,8 +164,12 @@ impl RunningSystem {
             System::Opentracker => opentracker_arguments(&mut command, scenario, &plan.programs, directory)?,
             System::Aquatic | System::AquaticUring => {
                 let configuration = match scenario.load {
-                    Kind::Http { .. } => aquatic_http_configuration(),
-                    Kind::Udp(_) => aquatic_udp_configuration(scenario.family, system == System::AquaticUring),
+                    Kind::Http { .. } => aquatic::http_configuration(),
+                    Kind::Udp(_) => aquatic::udp_configuration(
+                        scenario.family,
+                        system == System::AquaticUring,
+                        aquatic::offers_io_uring(&path)?,
+                    )?,
                 };
                 let file = directory.join("aquatic.toml");
                 write(&file, &configuration)?;
@@ -308,26 +312,6 @@ fn write_whitelist(path: &Path, torrents: u32) -> anyhow::Result<()> {
         file.flush()
     };
     write().with_context(|| format!("cannot write {}", workspace::display(path)))
-}
-
-fn aquatic_udp_configuration(family: Family, io_uring: bool) -> String {
-    let address = match family {
-        Family::V4 => format!("0.0.0.0:{TRACKER_PORT}"),
-        Family::V6 => format!("[::]:{TRACKER_PORT}"),
-    };
-    format!(
-        "socket_workers = 1\nlog_level = \"warn\"\n\
-         [network]\naddress = \"{address}\"\nuse_io_uring = {io_uring}\n\
-         [protocol]\nmax_response_peers = {NUM_WANT}\nmax_scrape_torrents = 74\n"
-    )
-}
-
-fn aquatic_http_configuration() -> String {
-    format!(
-        "socket_workers = 1\nswarm_workers = 1\nlog_level = \"warn\"\n\
-         [network]\naddress = \"0.0.0.0:{TRACKER_PORT}\"\n\
-         [protocol]\nmax_peers = {NUM_WANT}\n"
-    )
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

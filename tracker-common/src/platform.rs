@@ -77,7 +77,7 @@ pub trait Platform: Sized {
     #[inline(always)]
     fn swarm(&self, id: SwarmId) -> Option<&Swarm> {
         let (bucket, place) = id.place();
-        self.bucket(bucket)?.swarm(place)
+        self.bucket(bucket)?.swarm(bucket, place)
     }
 
     /// A directory node: an IPv4 chunk that holds entries instead of peers.

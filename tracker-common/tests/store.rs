@@ -11,7 +11,7 @@ use std::{
 };
 use tracker_common::{
     host::{HostPlatform, HostSizes, HostStore},
-    id::{ChunkId, InfoHash, PartitionId, SwarmId},
+    id::{InfoHash, PartitionId, SwarmId},
     outcome::{Counter, Event, REFRESH_AGES, StoreError},
     platform::{Platform, SwarmRef},
     store::{
@@ -20,8 +20,9 @@ use tracker_common::{
         hash::TorrentKey,
         index,
         layout::{ChunkV4, Counts, Partition, Swarm},
+        list::{List, chunks_for},
         membership::{Announce, PeerEvent},
-        partition::{capacity, chunks_for},
+        partition::capacity,
         refresh::refresh,
         sample::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once, from_one_partition, prefetch, sample},
         scope::{self, EVERYTHING},
@@ -156,23 +157,38 @@ fn stored<F: Peers>(platform: &HostPlatform<'_>, id: SwarmId) -> BTreeMap<F::Key
         return peers;
     };
     let mut counted = 0;
-    for partition in partitions::<F>(platform, id) {
-        let mut left = partition.peers.load();
-        counted += left;
-        for chunk in partition.chunks.iter().take(chunks_for::<F>(left) as usize) {
-            let slots = F::chunk(platform, ChunkId::new(chunk.load())).expect("a chunk of a partition");
-            // The peers of a partition stand without gaps.
+    for chunks in lists::<F>(platform, id) {
+        for (slots, peers) in chunks {
+            counted += peers;
+            // The peers of a list stand without gaps.
             for number in 0..F::CHUNK_SLOTS {
-                let occupied = slots.slot(number as usize).is_occupied();
-                assert_eq!(occupied, number < left, "slot {number} with {left} peers from here on");
+                assert_eq!(slots.slot(number as usize).is_occupied(), number < peers, "slot {number} of {peers}");
             }
             take(slots, F::CHUNK_SLOTS as usize);
-            left = left.saturating_sub(F::CHUNK_SLOTS);
         }
     }
-    assert_eq!(counted as usize, peers.len(), "peers counted by their partitions");
+    assert_eq!(counted as usize, peers.len(), "peers counted by their lists");
     assert_eq!(counted, header.peers, "peers counted by the swarm");
     peers
+}
+
+/// The chunks of each list of a family, each with the number of peers that are in it.
+fn lists<'p, F: Family>(platform: &'p HostPlatform<'_>, id: SwarmId) -> Vec<Vec<(Slots<'p, F>, u32)>> {
+    fn chunks<'p, F: Family>(platform: &'p HostPlatform<'_>, list: &impl List<F>) -> Vec<(Slots<'p, F>, u32)> {
+        let chunk = |index| {
+            let number = list.chunk_id(index).expect("the number of a chunk");
+            let peers = (list.peers() - index * F::CHUNK_SLOTS).min(F::CHUNK_SLOTS);
+            (F::chunk(platform, number).expect("a chunk of a list"), peers)
+        };
+        (0..chunks_for::<F>(list.peers())).map(chunk).collect()
+    }
+    let swarm = platform.swarm(id).expect("a swarm that was found");
+    if F::is_list(swarm) {
+        assert_eq!(partitions::<F>(platform, id).count(), 0, "a list has no partition");
+        vec![chunks(platform, swarm)]
+    } else {
+        partitions::<F>(platform, id).map(|partition| chunks(platform, partition)).collect()
+    }
 }
 
 fn partitions<'p, F: Family>(platform: &'p HostPlatform<'_>, swarm: SwarmId) -> impl Iterator<Item = &'p Partition> {
@@ -322,9 +338,9 @@ impl<'s> World<'s> {
         let possible = eligible.min(want.min(F::NUMWANT_LIMIT) as usize);
         assert!(given.len() <= possible, "{} peers instead of {possible}", given.len());
         // As long as all chunks can be looked at, nobody who could be given is missing.
-        let chunks = partitions::<F>(&self.platform, number).map(|partition| chunks_for::<F>(partition.peers.load()));
-        let (count, longest) = chunks.fold((0, 0), |(count, longest), chunks| (count + 1, chunks.max(longest)));
-        if count * longest.div_ceil(chunks_at_once(F::VERSION)) <= PARTITIONS_READ_MAX {
+        let lists = lists::<F>(&self.platform, number);
+        let (count, longest) = (lists.len() as u32, lists.iter().map(Vec::len).max().unwrap_or(0) as u32);
+        if count <= 1 || count * longest.div_ceil(chunks_at_once(F::VERSION)) <= PARTITIONS_READ_MAX {
             assert_eq!(given.len(), possible, "{count} partitions of up to {longest} chunks");
         }
     }

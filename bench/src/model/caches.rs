@@ -12,10 +12,12 @@ pub const LINE_BYTES: u64 = 64;
 pub const PAGE_BYTES: u64 = 4096;
 const LINES_PER_PAGE: u64 = PAGE_BYTES / LINE_BYTES;
 const WAYS: usize = 16;
+/// Lines of the first-level cache: 48 KiB.
+const NEAR_LINES: usize = 768;
 /// Lines of the second-level cache: 2 MiB.
-pub const CACHE_LINES: usize = 32_768;
+const CACHE_LINES: usize = 32_768;
 /// Pages of the second-level TLB.
-pub const TLB_PAGES: usize = 2048;
+const TLB_PAGES: usize = 2048;
 
 /// Recently used lines, or pages.
 struct Recent {
@@ -41,13 +43,19 @@ impl Recent {
 }
 
 pub struct Caches {
+    near: Recent,
     lines: Recent,
     pages: Recent,
 }
 
 impl Caches {
     pub fn new() -> Self {
-        Self { lines: Recent::new(CACHE_LINES), pages: Recent::new(TLB_PAGES) }
+        Self { near: Recent::new(NEAR_LINES), lines: Recent::new(CACHE_LINES), pages: Recent::new(TLB_PAGES) }
+    }
+
+    /// Uses a line; true if it was not in the first-level cache.
+    pub fn misses_near(&mut self, line: u32) -> bool {
+        !self.near.touch(line as usize, line)
     }
 
     /// Uses a line; `line` counts lines over all maps, from 1 page on. True if it was not there.

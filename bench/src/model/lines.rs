@@ -74,6 +74,11 @@ impl Lines {
         Some(Line { file, line })
     }
 
+    /// Whether a file is one of the project's.
+    pub fn is_ours(&self, number: u32) -> bool {
+        self.files.get(number as usize).is_some_and(|name| name.starts_with("./"))
+    }
+
     /// The name of a file, as the compiler was told it.
     pub fn file(&self, number: u32) -> &str {
         self.files.get(number as usize).map_or("?", |name| name.strip_prefix("./").unwrap_or(name))

@@ -111,7 +111,7 @@ impl Machine {
                 // Loads.
                 1 => {
                     let bytes = width(i.opcode);
-                    let address = r[source].wrapping_add(i.offset as i64 as u64);
+                    let address = r[source].wrapping_add_signed(i.offset.into());
                     let value = self.memory.load(address, bytes)?;
                     r[destination] = match i.opcode & 0xe0 {
                         0x60 => value,
@@ -125,7 +125,7 @@ impl Machine {
                 // Stores.
                 class @ (2 | 3) => {
                     let bytes = width(i.opcode);
-                    let address = r[destination].wrapping_add(i.offset as i64 as u64);
+                    let address = r[destination].wrapping_add_signed(i.offset.into());
                     match i.opcode & 0xe0 {
                         0x60 => {
                             let value = if class == 2 { i.immediate as u64 } else { r[source] };

@@ -26,6 +26,8 @@ mod machine;
 mod memory;
 mod observer;
 mod report;
+#[cfg(test)]
+mod tests;
 mod tracker;
 
 use std::{fs, path::PathBuf};

@@ -66,7 +66,9 @@ pub struct MapCounts {
     /// Different lines and pages, request by request.
     pub lines: u64,
     pub pages: u64,
-    /// Lines and pages that the modelled caches did not have.
+    /// Lines that the first-level cache did not have.
+    pub near_misses: u64,
+    /// Lines and pages that the second-level caches did not have.
     pub line_misses: u64,
     pub page_misses: u64,
 }
@@ -256,6 +258,7 @@ impl Observer {
         let (is_new, line_depth) = self.lines.find(line, self.request);
         if is_new {
             counts.lines += 1;
+            counts.near_misses += u64::from(self.caches.misses_near(line));
             let missed = self.caches.misses_line(line);
             counts.line_misses += u64::from(missed);
             *line_depth = if missed { address.lines.saturating_add(1) } else { 0 };

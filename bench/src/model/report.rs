@@ -31,6 +31,7 @@ const COLUMNS: &[Column] = &[
     Column("accesses", |result| maps(&result.counts, |map| map.accesses)),
     Column("lines", |result| maps(&result.counts, |map| map.lines)),
     Column("pages", |result| maps(&result.counts, |map| map.pages)),
+    Column("near_misses", |result| maps(&result.counts, |map| map.near_misses)),
     Column("line_misses", |result| maps(&result.counts, |map| map.line_misses)),
     Column("page_misses", |result| maps(&result.counts, |map| map.page_misses)),
     Column("line_chain", |result| result.counts.line_chain),
@@ -42,11 +43,10 @@ const COLUMNS: &[Column] = &[
 pub const EXPLANATION: &str = "\
 per request: instructions; helper calls; map look-ups (inlined by the kernel); calls of functions; turns of bpf_loop;
 tail calls; locked instructions; of memory of maps: loads and stores, different cache lines, different pages, lines that
-are not in a cache of 2 MiB, pages that are not in a TLB of 2048, the longest chain of line and of page misses that wait
+are not in a cache of 48 KiB, of 2 MiB, pages that are not in a TLB of 2048, the longest chain of line and of page misses that wait
 for one another; peers in the reply";
 
-const TITLES: &str =
-    "  instr  help  look  call  turn  tail  lock  access  lines  pages  L2mis TLBmis  chain Tchain  peers";
+const TITLES: &str = "   instr   help   look   call   turn   tail   lock  access  lines  pages  L1mis  L2mis TLBmis  chain Tchain  peers";
 
 fn mean(sum: u64, result: &Result) -> f64 {
     sum as f64 / result.requests.max(1) as f64
@@ -54,12 +54,12 @@ fn mean(sum: u64, result: &Result) -> f64 {
 
 /// The table of a scenario.
 pub fn table(scenario: &Scenario, image: &Image, results: &[Result], by_map: bool) -> String {
-    let mut text = format!("{} ({})\n{:<36}{TITLES}\n", scenario.title, scenario.name, "");
+    let mut text = format!("{} ({})\n{:<38}{TITLES}\n", scenario.title, scenario.name, "");
     for result in results {
         let figure = |at: usize| mean(COLUMNS[at].1(result), result);
-        let _infallible = write!(text, "  {:<34}{:>7.1}", result.kind.name, figure(0));
+        let _infallible = write!(text, "  {:<36}{:>8.1}", result.kind.name, figure(0));
         for at in 1..7 {
-            let _infallible = write!(text, "{:>6.2}", figure(at));
+            let _infallible = write!(text, "{:>7.2}", figure(at));
         }
         let _infallible = write!(text, "{:>8.1}", figure(7));
         for at in 8..COLUMNS.len() {
@@ -80,11 +80,12 @@ pub fn table(scenario: &Scenario, image: &Image, results: &[Result], by_map: boo
             let figure = |sum| mean(sum, result);
             let _infallible = writeln!(
                 text,
-                "    {:<14}{:>8.1} accesses {:>6.2} lines {:>6.2} pages {:>6.2} L2 misses {:>6.2} TLB misses",
+                "    {:<14}{:>8.1} accesses {:>6.2} lines {:>6.2} pages {:>6.2} L1 {:>6.2} L2 {:>6.2} TLB misses",
                 map.name,
                 figure(counts.accesses),
                 figure(counts.lines),
                 figure(counts.pages),
+                figure(counts.near_misses),
                 figure(counts.line_misses),
                 figure(counts.page_misses)
             );
@@ -117,6 +118,7 @@ pub fn json(scenario: &Scenario, image: &Image, results: &[Result]) -> Value {
                         "accesses": figure(counts.accesses),
                         "lines": figure(counts.lines),
                         "pages": figure(counts.pages),
+                        "near_misses": figure(counts.near_misses),
                         "line_misses": figure(counts.line_misses),
                         "page_misses": figure(counts.page_misses),
                     });
@@ -140,10 +142,16 @@ pub fn hot(image: &Image, result: &Result, rows: usize) -> String {
     let mut sources = Sources::default();
     let mut lines: Vec<(Option<Line>, u64)> = Vec::new();
     let executed = result.executed.iter().enumerate().filter(|(_, count)| **count > 0);
+    // What was inlined from elsewhere counts for the line of the project before it.
+    let mut last = None;
     let mut sums = std::collections::HashMap::new();
     let mut sections = std::collections::HashMap::new();
     for (pc, count) in executed {
-        *sums.entry(image.lines.of(pc)).or_insert(0_u64) += count;
+        let line = image.lines.of(pc);
+        if line.is_some_and(|line| image.lines.is_ours(line.file)) || last.is_none() {
+            last = line;
+        }
+        *sums.entry(last).or_insert(0_u64) += count;
         *sections.entry(image.function_at(pc)).or_insert(0_u64) += count;
     }
     lines.extend(sums);
@@ -178,7 +186,9 @@ pub fn hot(image: &Image, result: &Result, rows: usize) -> String {
         }
     };
     list(&mut text, sections.into_iter().map(|(name, count)| (name.to_owned(), count)).collect());
-    text.push_str(" by function of the source, what is inlined into it apart\n");
+    text.push_str(
+        " by function of the source, what is inlined into it apart (of core and aya: with the line before)\n",
+    );
     list(&mut text, functions.into_iter().map(|((file, name), count)| (format!("{file} {name}"), count)).collect());
     text.push_str(" by line of the source\n");
     text + &listed

@@ -14,9 +14,9 @@ use super::{
     family::Family,
     hash::TorrentKey,
     index,
-    layout::{DirectoryHeader, Partition, Swarm},
+    layout::{Partition, Swarm},
     linear_hash::partition_of,
-    partition,
+    list,
 };
 use crate::{
     codegen::prefetch,
@@ -54,7 +54,7 @@ impl<'m> Search<'m> {
     #[inline(always)]
     pub fn partition<P: Platform, F: Family>(&mut self, cx: &Context<'m, P>, peer: F::Key) {
         let Some(swarm) = self.swarm else { return };
-        let Some(DirectoryHeader { partitions, .. }) = F::directory(swarm) else { return };
+        let Some(partitions) = F::partitions(swarm) else { return };
         let index = partition_of(F::hash(cx.settings, peer), partitions);
         self.partition =
             directory::find::<P, F>(cx.platform, swarm, index, partitions).and_then(|id| cx.platform.partition(id));
@@ -63,11 +63,15 @@ impl<'m> Search<'m> {
         }
     }
 
-    /// The partition is there: its peers.
+    /// The partition is there, or the record is a list: its peers.
     #[inline(always)]
     pub fn peers<P: Platform, F: Family>(&self, cx: &Context<'m, P>) {
         if let Some(partition) = self.partition {
-            partition::prefetch::<P, F>(cx.platform, partition);
+            list::prefetch::<P, F, _>(cx.platform, partition);
+        } else if let Some(swarm) = self.swarm
+            && F::is_list(swarm)
+        {
+            list::prefetch::<P, F, _>(cx.platform, swarm);
         }
     }
 }

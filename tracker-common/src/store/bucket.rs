@@ -2,12 +2,8 @@
 //!
 //! Four tags of 16 bits stand in a word and are compared at once.
 
-use super::layout::{BUCKET_SWARMS, Bucket, Swarm, TAG_WORDS};
-use crate::{
-    codegen::{barrier_var, is_nonzero},
-    scratch::Scratch,
-    word::Word,
-};
+use super::layout::{BucketHeader, TAG_WORDS};
+use crate::{codegen::is_nonzero, scratch::Scratch, word::Word};
 
 /// Bits of a tag.
 const TAG_BITS: u32 = 16;
@@ -40,21 +36,11 @@ fn lowest(zeros: u64) -> u32 {
 
 /// The word that holds the tag of a place, and by how many bits it is shifted there.
 #[inline(always)]
-fn tag_word(bucket: &Bucket, place: u32) -> (&Word, u32) {
+fn tag_word(bucket: &BucketHeader, place: u32) -> (&Word, u32) {
     (&bucket.tags[(place / 4) as usize & (TAG_WORDS - 1)], place % 4 * TAG_BITS)
 }
 
-impl Bucket {
-    /// The record at a place; `None` if there is none, as at 0.
-    #[inline(always)]
-    #[must_use]
-    pub fn swarm(&self, place: u32) -> Option<&Swarm> {
-        // The barrier, because the compiler would check another form of the number than the one
-        // that is used.
-        let at = barrier_var(u64::from(place.wrapping_sub(1))) as usize;
-        if at < BUCKET_SWARMS { Some(&self.swarms[at]) } else { None }
-    }
-
+impl BucketHeader {
     /// The place with this tag; 0 for none. Without a branch: which tag it is no processor foretells.
     #[inline(always)]
     pub(super) fn tagged(&self, tag: u64) -> u32 {
@@ -150,7 +136,7 @@ mod tests {
         let store = HostStore::new(&ONE, 1);
         let platform = store.platform(1);
         let scratch = platform.context().scratch;
-        let bucket = Bucket::default();
+        let bucket = BucketHeader::default();
         for (place, tag, expected) in [(7, 0xabcd, 7), (31, 1, 31), (7, 2, 1), (31, 3, 2), (3, 4, 3), (1, 5, 4)] {
             assert_eq!(bucket.tagged(tag), 0, "not yet");
             assert_eq!(bucket.claim(scratch, place, tag), expected);
@@ -172,13 +158,5 @@ mod tests {
             bucket.release(bucket.tagged(tag), tag);
         }
         assert_eq!(bucket.places(), 0);
-    }
-
-    #[test]
-    fn places_beyond_the_records_have_none() {
-        let bucket = Bucket::default();
-        for (place, expected) in [(0, false), (1, true), (31, true), (32, false), (u32::MAX, false)] {
-            assert_eq!(bucket.swarm(place).is_some(), expected, "{place}");
-        }
     }
 }

@@ -40,13 +40,15 @@ fn record_word<F: Family>(swarm: &Swarm, index: u32) -> &Word {
     F::record(swarm).word(F::entry_word((index as usize & 7) >> 1))
 }
 
+/// An entry of the record, with an index modulo [`RECORD_ENTRIES`].
 #[inline(always)]
-fn record_entry<F: Family>(swarm: &Swarm, index: u32) -> u32 {
+pub(super) fn record_entry<F: Family>(swarm: &Swarm, index: u32) -> u32 {
     entry(record_word::<F>(swarm, index).load(), index)
 }
 
+/// Writes it. The swarm's lock is held.
 #[inline(always)]
-fn set_record_entry<F: Family>(swarm: &Swarm, index: u32, value: u32) {
+pub(super) fn set_record_entry<F: Family>(swarm: &Swarm, index: u32, value: u32) {
     set_entry(record_word::<F>(swarm, index), index, value);
 }
 

@@ -36,19 +36,25 @@ pub trait Family: SlotFormat {
     /// A keyed hash of a peer.
     fn hash(settings: &Settings, key: Self::Key) -> u32;
 
-    /// The directory header, if the family has partitions in this swarm, or the first slot's flags.
+    /// The directory header, if the family has outgrown the record's slots, or the first slot's flags.
     #[inline(always)]
     fn header(swarm: &Swarm) -> &Word {
         Self::record(swarm).word(Self::HEADER_WORD)
     }
 
-    /// The directory header now; `None` if the family's peers are in the record.
+    /// The directory header now; `None` if the family's peers are in the record's slots.
     #[inline(always)]
     fn directory(swarm: &Swarm) -> Option<DirectoryHeader> {
         DirectoryHeader::from_word(Self::header(swarm).load())
     }
 
-    /// How many partitions the family has; `None` without a directory, or if the count cannot be one.
+    /// Whether the record names the chunks of a list ([`super::record`]).
+    #[inline(always)]
+    fn is_list(swarm: &Swarm) -> bool {
+        matches!(Self::directory(swarm), Some(header) if header.is_list())
+    }
+
+    /// How many partitions the family has; `None` without any, or if the count cannot be one.
     #[inline(always)]
     fn partitions(swarm: &Swarm) -> Option<u32> {
         match Self::directory(swarm) {

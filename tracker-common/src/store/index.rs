@@ -7,7 +7,7 @@
 //! once ([`touch`]). So finding a torrent takes one page and about one wait for memory.
 //!
 //! If the home bucket is full the torrent goes to another, any of all, and every full bucket on the
-//! way counts it in [`Bucket::passed`]: a search ends at the first bucket that no torrent has
+//! way counts it in [`BucketHeader::passed`]: a search ends at the first bucket that no torrent has
 //! passed. In one bucket no two records have the same tag, so at most one has to be looked at per
 //! bucket.
 //!
@@ -17,7 +17,7 @@
 
 use super::{
     hash::TorrentKey,
-    layout::{Bucket, Counts, SWARM_ALIVE, Swarm},
+    layout::{Bucket, BucketHeader, Counts, SWARM_ALIVE, Swarm},
 };
 use crate::{
     codegen::{self, barrier_var},
@@ -41,17 +41,24 @@ fn find_in_bucket<'m, P: Platform>(
     number: u32,
     bucket: &'m Bucket,
 ) -> Option<SwarmRef<'m>> {
-    let place = cx.scratch.as_unknown_scalar(bucket.tagged(torrent.tag()));
-    let record = bucket.swarm(place)?;
+    let place = cx.scratch.as_unknown_scalar(bucket.header(number).tagged(torrent.tag()));
+    let record = bucket.swarm(number, place)?;
     if torrent.matches(record) { Some(SwarmRef { id: SwarmId::at(number, place), record }) } else { None }
+}
+
+/// The header of a bucket.
+#[inline(always)]
+fn header<P: Platform>(platform: &P, number: u32) -> Option<&BucketHeader> {
+    Some(platform.bucket(number)?.header(number))
 }
 
 /// Has the processor bring nearer what a search for the torrent looks at first.
 #[inline(always)]
 pub fn touch<P: Platform>(platform: &P, torrent: &TorrentKey) {
-    let Some(bucket) = platform.bucket(torrent.bucket(0)) else { return };
-    let _brought_nearer = bucket.tags[0].load();
-    if let Some(record) = bucket.swarm(torrent.likely_place()) {
+    let number = torrent.bucket(0);
+    let Some(bucket) = platform.bucket(number) else { return };
+    let _brought_nearer = bucket.header(number).tags[0].load();
+    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
         let _brought_nearer = record.active.load();
     }
 }
@@ -59,9 +66,10 @@ pub fn touch<P: Platform>(platform: &P, torrent: &TorrentKey) {
 /// As [`touch`], without waiting for any of it.
 #[inline(always)]
 pub(super) fn prefetch<P: Platform>(platform: &P, torrent: &TorrentKey) {
-    let Some(bucket) = platform.bucket(torrent.bucket(0)) else { return };
-    codegen::prefetch(&bucket.tags);
-    if let Some(record) = bucket.swarm(torrent.likely_place()) {
+    let number = torrent.bucket(0);
+    let Some(bucket) = platform.bucket(number) else { return };
+    codegen::prefetch(bucket.header(number));
+    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
         codegen::prefetch(record);
     }
 }
@@ -70,8 +78,9 @@ pub(super) fn prefetch<P: Platform>(platform: &P, torrent: &TorrentKey) {
 /// bucket.
 #[inline(always)]
 pub(super) fn guess<'m, P: Platform>(platform: &'m P, torrent: &TorrentKey) -> Option<&'m Swarm> {
-    let bucket = platform.bucket(torrent.bucket(0))?;
-    bucket.swarm(bucket.tagged(torrent.tag()))
+    let number = torrent.bucket(0);
+    let bucket = platform.bucket(number)?;
+    bucket.swarm(number, bucket.header(number).tagged(torrent.tag()))
 }
 
 /// Finds a torrent's swarm. No lock is held: the answer may be outdated when it arrives.
@@ -82,7 +91,7 @@ pub fn find<'m, P: Platform>(cx: &Context<'m, P>, torrent: &TorrentKey) -> Optio
     if let Some(found) = find_in_bucket(cx, torrent, number, home) {
         return Some(found);
     }
-    if home.passed.load() == 0 {
+    if home.header(number).passed.load() == 0 {
         return None;
     }
     // A few torrents in a hundred are away from home.
@@ -109,7 +118,7 @@ impl<P: Platform> Step<P> for Search<'_> {
                 self.found = u64::from(swarm.id.stored());
                 false
             }
-            None => bucket.passed.load() != 0,
+            None => bucket.header(number).passed.load() != 0,
         }
     }
 }
@@ -130,10 +139,10 @@ pub fn next<'m>(bucket: impl Fn(u32) -> Option<&'m Bucket>, from: u32) -> Option
     let (mut number, mut place) = SwarmId::new(from).place();
     loop {
         let bucket = bucket(number)?;
-        let places = bucket.places() & (u32::MAX << place);
+        let places = bucket.header(number).places() & (u32::MAX << place);
         if places != 0 {
             place = places.trailing_zeros();
-            return Some(SwarmRef { id: SwarmId::at(number, place), record: bucket.swarm(place)? });
+            return Some(SwarmRef { id: SwarmId::at(number, place), record: bucket.swarm(number, place)? });
         }
         (number, place) = (number + 1, 0);
     }
@@ -146,7 +155,7 @@ pub fn next<'m>(bucket: impl Fn(u32) -> Option<&'m Bucket>, from: u32) -> Option
 /// [`StoreError::Contended`].
 #[inline(always)]
 pub fn create<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Result<SwarmId, StoreError> {
-    let Some(home) = cx.platform.bucket(torrent.bucket(0)) else { return Err(StoreError::Internal) };
+    let Some(home) = header(cx.platform, torrent.bucket(0)) else { return Err(StoreError::Internal) };
     cx.platform.acquire(&home.lock)?;
     let result = barrier_var(create_locked(cx, torrent));
     home.lock.unlock();
@@ -214,7 +223,7 @@ fn begin(swarm: &Swarm, torrent: &TorrentKey, minute: u32) {
 #[inline(always)]
 fn release<P: Platform>(platform: &P, torrent: &TorrentKey, swarm: SwarmId) {
     let (number, place) = swarm.place();
-    if let Some(bucket) = platform.bucket(number) {
+    if let Some(bucket) = header(platform, number) {
         bucket.release(place, torrent.tag());
     }
 }
@@ -235,7 +244,7 @@ impl<P: Platform> Step<P> for Placing<'_> {
     #[inline(always)]
     fn step(&mut self, platform: &P, turn: u32) -> bool {
         let number = self.torrent.bucket(turn);
-        let (Some(scratch), Some(bucket)) = (platform.scratch(), platform.bucket(number)) else { return false };
+        let (Some(scratch), Some(bucket)) = (platform.scratch(), header(platform, number)) else { return false };
         if self.undo != 0 {
             bucket.passed.add(u32::MAX);
             return true;
@@ -262,7 +271,7 @@ impl<P: Platform> Step<P> for Placing<'_> {
 /// [`StoreError::Contended`] only where tries are limited.
 pub fn remove<P: Platform>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
     let torrent = TorrentKey::new(cx.settings, &swarm.record.info_hash());
-    let bucket = |probe| cx.platform.bucket(torrent.bucket(probe));
+    let bucket = |probe| header(cx.platform, torrent.bucket(probe));
     let (Some(home), Some(pools)) = (bucket(0), cx.platform.pools()) else { return Err(StoreError::Internal) };
     cx.platform.acquire(&home.lock)?;
     let (number, _) = swarm.id.place();

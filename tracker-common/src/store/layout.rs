@@ -2,6 +2,7 @@
 
 use super::{lock::Lock, scope};
 use crate::{
+    codegen::barrier_var,
     id::InfoHash,
     word::{Word, Word32},
 };
@@ -27,9 +28,20 @@ pub const PARTITIONS_MAX: u32 = RECORD_ENTRIES * NODE_ENTRIES * NODE_ENTRIES;
 
 /// A page of the swarm index: tags in one cache line, and the swarm records that they stand for
 /// ([`super::index`]). Records never move.
+///
+/// The header is at another place from bucket to bucket: in the unit that has the bucket's number,
+/// modulo their number, and the record of place n in the n-th behind it. If it always were at the
+/// beginning of the page, the headers of all buckets would have a 64th of the processor's cache.
 #[repr(C, align(4096))]
 #[derive(Default)]
 pub struct Bucket {
+    units: [Swarm; BUCKET_SWARMS + 1],
+}
+
+/// What an index bucket has beside its records.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub struct BucketHeader {
     /// Tags of 16 bits, the first one in the lowest bits of the first word; 0 for a free record
     /// ([`super::bucket`]).
     pub tags: [Word; TAG_WORDS],
@@ -38,8 +50,6 @@ pub struct Bucket {
     /// How many torrents were placed elsewhere because this bucket was full; 0 ends a search.
     pub passed: Word32,
     unused: [Word; 7],
-    /// The records. That of the tag with number n is at n - 1.
-    pub swarms: [Swarm; BUCKET_SWARMS],
 }
 
 /// A swarm: 128 bytes. Of a torrent with up to three IPv4 peers, all that an announce needs is in
@@ -62,7 +72,8 @@ pub struct Swarm {
     pub completed: Word32,
     /// [`SWARM_ALIVE`] and the minute of the last announce.
     pub active: Word32,
-    /// Five IPv4 peers; or the [`DirectoryHeader`] and then 8 directory entries.
+    /// Five IPv4 peers; or the [`DirectoryHeader`] and then 8 directory entries, or the numbers of 8
+    /// chunks.
     pub v4: [Word; 5],
     /// Two IPv6 peers; or a directory as above ([`super::family::Family::HEADER_WORD`]).
     pub v6: [Word; 6],
@@ -140,6 +151,8 @@ pub struct Pools {
 }
 
 const _: () = assert!(size_of::<Bucket>() == 4096);
+const _: () = assert!(size_of::<BucketHeader>() == size_of::<Swarm>());
+const _: () = assert!(align_of::<BucketHeader>() == align_of::<Swarm>());
 const _: () = assert!(TAG_WORDS * 4 == BUCKET_SWARMS + 1);
 const _: () = assert!(size_of::<Swarm>() == 128);
 const _: () = assert!(size_of::<Partition>() == 64);
@@ -176,6 +189,37 @@ pub fn unpack_counts(counts: u64) -> (u32, u32) {
 
 /// Where the bits of [`Swarm::scopes`] begin.
 const SWARM_SCOPES_SHIFT: u32 = 32 - scope::BITS;
+
+impl Bucket {
+    /// A unit by number, modulo how many there are.
+    #[inline(always)]
+    fn unit(&self, number: u32) -> &Swarm {
+        // The barrier, because the compiler would mask another form of the number than the one that
+        // is used.
+        &self.units[barrier_var(u64::from(number)) as usize % (BUCKET_SWARMS + 1)]
+    }
+
+    /// The header of this bucket, which has the given number.
+    #[inline(always)]
+    #[must_use]
+    pub fn header(&self, number: u32) -> &BucketHeader {
+        // SAFETY: a header has the size and alignment of a record, and both are made of nothing but
+        // words of which every value is valid. Whoever asks with a wrong number gets rubbish.
+        unsafe { &*core::ptr::from_ref(self.unit(number)).cast() }
+    }
+
+    /// The record at a place of this bucket, which has the given number. `None` for 0, where the
+    /// header is.
+    #[inline(always)]
+    #[must_use]
+    pub fn swarm(&self, number: u32, place: u32) -> Option<&Swarm> {
+        if (place as usize).is_multiple_of(BUCKET_SWARMS + 1) {
+            None
+        } else {
+            Some(self.unit(number.wrapping_add(place)))
+        }
+    }
+}
 
 impl SwarmCount {
     /// Swarm records in use.
@@ -269,13 +313,14 @@ impl Pool {
     }
 }
 
-/// What a swarm record holds instead of the first peer's flags where a family lives in partitions:
-/// bit 63 clear, bit 62 set, then 30 bits of peers and 32 bits of partitions.
+/// What a swarm record holds instead of the first peer's flags where a family has outgrown the
+/// record's slots: bit 63 clear, bit 62 set, then 30 bits of peers and 32 bits of partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryHeader {
     /// How many peers the family has.
     pub peers: u32,
-    /// How many partitions the family has.
+    /// How many partitions the family has. 0: the record names the chunks itself
+    /// ([`super::record`]).
     pub partitions: u32,
 }
 
@@ -290,11 +335,21 @@ impl DirectoryHeader {
     #[inline(always)]
     #[must_use]
     pub fn from_word(word: u64) -> Option<Self> {
-        if word >> 62 == 1 {
-            Some(Self { peers: (word >> 32) as u32 & 0x3fff_ffff, partitions: word as u32 })
-        } else {
-            None
-        }
+        if word >> 62 == 1 { Some(Self::unpack(word)) } else { None }
+    }
+
+    /// Reads a word that is known to be a header.
+    #[inline(always)]
+    #[must_use]
+    pub fn unpack(word: u64) -> Self {
+        Self { peers: (word >> 32) as u32 & 0x3fff_ffff, partitions: word as u32 }
+    }
+
+    /// Whether the record names the chunks itself ([`super::record`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn is_list(self) -> bool {
+        self.partitions == 0
     }
 
     /// The word.
@@ -319,6 +374,21 @@ mod tests {
         let word = DirectoryHeader { peers: 7, partitions: 3 }.to_word();
         let word = word + DirectoryHeader::ONE_PEER + DirectoryHeader::ONE_PARTITION;
         assert_eq!(DirectoryHeader::from_word(word), Some(DirectoryHeader { peers: 8, partitions: 4 }));
+    }
+
+    #[test]
+    fn header_and_records_of_a_bucket_share_no_memory_whatever_its_number() {
+        let bucket = Bucket::default();
+        let at = |place: *const u8| place as usize - core::ptr::from_ref(&bucket) as usize;
+        for number in [0, 1, 31, 32, 77, u32::MAX >> 5] {
+            assert!((0..=64).all(|place| bucket.swarm(number, place).is_none() == (place % 32 == 0)));
+            let header = at(core::ptr::from_ref(bucket.header(number)).cast());
+            let swarm = |place| bucket.swarm(number, place).map(|swarm| at(core::ptr::from_ref(swarm).cast()));
+            let mut all: Vec<_> = (1..32).filter_map(swarm).chain([header]).collect();
+            all.sort_unstable();
+            assert_eq!(all, (0..32).map(|unit| unit * 128).collect::<Vec<_>>());
+            assert_eq!(header, number as usize % 32 * 128, "it stands in the way of others otherwise");
+        }
     }
 
     #[test]

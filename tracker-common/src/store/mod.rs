@@ -5,10 +5,10 @@
 //!   each.
 //! * A **swarm record** ([`layout::Swarm`], 128 bytes) holds the info_hash, the counts and the
 //!   first five IPv4 and two IPv6 peers.
-//! * A family that outgrows the record lives in **partitions** ([`layout::Partition`]), each a list
-//!   without gaps in 1 to [`layout::PARTITION_CHUNKS`] chunks. Swarms get more partitions by linear
-//!   hashing, one at a time, so that the work per announce is bounded whatever the size of the
-//!   swarm.
+//! * A family that has more is a **[list]** without gaps, in up to 8 chunks that the record names.
+//! * A family that outgrows that lives in **partitions** ([`layout::Partition`]), each a list in 1
+//!   to [`layout::PARTITION_CHUNKS`] chunks. Swarms get more partitions by linear hashing, one at a
+//!   time, so that the work per announce is bounded whatever the size of the swarm.
 //! * An **IPv4 peer** is one 64-bit word, an **IPv6 peer** three ([`family`]).
 //!
 //! Writers hold the [`lock`] of the record or partition they change; readers hold nothing.
@@ -25,9 +25,11 @@ pub mod hash;
 pub mod index;
 pub mod layout;
 pub mod linear_hash;
+pub mod list;
 pub mod lock;
 pub mod membership;
 pub mod partition;
+pub mod record;
 pub mod refresh;
 pub mod resize;
 pub mod sample;

@@ -7,15 +7,15 @@ use super::{
     hash::TorrentKey,
     layout::{DirectoryHeader, SWARM_ALIVE},
     linear_hash::partition_of,
+    list::{self, List},
     lock::Free,
     membership::{Announce, PeerEvent},
-    partition,
-    slot::{LEECHER, MINUTE, OCCUPIED, Slot, Slots, age, minute_bits},
+    record::find_in_slots,
+    slot::{LEECHER, MINUTE, OCCUPIED, Slot, age, minute_bits},
 };
 use crate::{
     outcome::Counter,
     platform::{Context, Platform, SwarmRef},
-    scratch::Scratch,
 };
 
 /// Refreshes a known peer of the swarm, which has just had this directory. Returns `None` if the
@@ -32,7 +32,22 @@ pub fn refresh<P: Platform, F: Family>(
     if announce.event == PeerEvent::Stopped {
         return None;
     }
-    if let Some(header) = directory {
+    let Some(header) = directory else {
+        let free = swarm.record.lock.free()?;
+        if !torrent.matches(swarm.record) {
+            return None;
+        }
+        let slots = F::record(swarm.record);
+        let number = find_in_slots::<F>(cx.scratch, slots, announce.peer)?;
+        return refresh_slot(cx, swarm, slots.slot(number), free, announce);
+    };
+    if header.is_list() {
+        let free = swarm.record.lock.free()?;
+        if !F::is_list(swarm.record) || !torrent.matches(swarm.record) {
+            return None;
+        }
+        refresh_in::<P, F, _>(cx, swarm, swarm.record, free, announce)
+    } else {
         let partitions = cx.scratch.as_unknown_scalar(header.partitions);
         let index = partition_of(F::hash(cx.settings, announce.peer), partitions);
         let id = directory::find::<P, F>(cx.platform, swarm.record, index, partitions)?;
@@ -43,17 +58,21 @@ pub fn refresh<P: Platform, F: Family>(
         if !is_partition_of::<F>(partition, swarm.id, index) || !torrent.matches(swarm.record) {
             return None;
         }
-        let number = cx.scratch.as_unknown_scalar(partition::find::<P, F>(cx, partition, announce.peer)?);
-        refresh_slot(cx, swarm, partition::slot::<P, F>(cx.platform, partition, number)?, free, announce)
-    } else {
-        let free = swarm.record.lock.free()?;
-        if !torrent.matches(swarm.record) {
-            return None;
-        }
-        let slots = F::record(swarm.record);
-        let number = find_in_record::<F>(cx.scratch, slots, announce.peer)?;
-        refresh_slot(cx, swarm, slots.slot(number), free, announce)
+        refresh_in::<P, F, _>(cx, swarm, partition, free, announce)
     }
+}
+
+/// Refreshes a peer of this list.
+#[inline(always)]
+fn refresh_in<P: Platform, F: Family, L: List<F>>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    list: &L,
+    free: Free<'_>,
+    announce: &Announce<'_, F::Key>,
+) -> Option<()> {
+    let number = cx.scratch.as_unknown_scalar(list::find::<P, F, L>(cx, list, announce.peer)?);
+    refresh_slot(cx, swarm, list::slot::<P, F, L>(cx.platform, list, number)?, free, announce)
 }
 
 /// Sets the minute of a known peer, if nothing else about it changes. `free` is the lock of its
@@ -89,27 +108,6 @@ fn refresh_slot<P: Platform, F: Family>(
     }
     cx.platform.count(Counter::Refreshed(age(old, minute)), 1);
     Some(())
-}
-
-/// The number of the slot that a peer has in a swarm record.
-#[inline(always)]
-pub(super) fn find_in_record<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, key: F::Key) -> Option<usize> {
-    // As in `partition::find`, the number goes through memory.
-    scratch.found_slot.store(u32::MAX);
-    for number in 0..F::RECORD_SLOTS {
-        if slots.slot(number).matches(key) {
-            scratch.found_slot.store(number as u32);
-            break;
-        }
-    }
-    found_record_slot::<F>(scratch)
-}
-
-/// The slot that was found in a record.
-#[inline(always)]
-pub(super) fn found_record_slot<F: Family>(scratch: &Scratch) -> Option<usize> {
-    let number = scratch.found_slot.load() as usize;
-    if number < F::RECORD_SLOTS { Some(number) } else { None }
 }
 
 #[cfg(test)]

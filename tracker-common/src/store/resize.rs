@@ -1,4 +1,5 @@
-//! More partitions for a swarm that grows, fewer for one that shrinks.
+//! More room for a swarm that grows, less for one that shrinks: slots of the record, a list that the
+//! record names, partitions.
 //!
 //! A swarm with more than [`peers_per_partition`] peers per partition gets one partition more: the
 //! next one in order is split. The work per announce is bounded, whatever the size of the swarm.
@@ -10,14 +11,16 @@
 
 use super::{
     allocator,
-    directory::{self, is_partition_of},
+    directory::{self, is_partition_of, record_entry, set_record_entry},
     family::Family,
-    layout::{DirectoryHeader, PARTITIONS_MAX, Partition},
+    layout::{DirectoryHeader, PARTITIONS_MAX, Partition, RECORD_ENTRIES},
     linear_hash::{partition_of, split_source},
-    partition::{append, capacity, chunk, release, remove, reserve, reserve_one, slot},
+    list::{List, append, remove, slot},
+    partition::{capacity, release, reserve},
+    record::list_capacity,
 };
 use crate::{
-    id::PartitionId,
+    id::{ChunkId, PartitionId},
     outcome::{Event, IpVersion, StoreError},
     platform::{Context, PartitionRef, Platform, Step, SwarmRef},
 };
@@ -38,7 +41,7 @@ pub const fn peers_per_partition(version: IpVersion) -> u32 {
 /// Whether a family with this directory has more peers than its partitions are meant for.
 #[inline(always)]
 pub(super) fn has_outgrown<F: Family>(directory: DirectoryHeader) -> bool {
-    directory.peers > directory.partitions.wrapping_mul(peers_per_partition(F::VERSION))
+    !directory.is_list() && directory.peers > directory.partitions.wrapping_mul(peers_per_partition(F::VERSION))
 }
 
 /// Visits the peers of a partition from the last to the first: counts those that belong to another
@@ -64,7 +67,7 @@ impl<P: Platform, F: Family> Step<P> for Move<F> {
         let Ok(cx) = Context::new(platform) else { return false };
         let Some(partition) = platform.partition(PartitionId::new(self.partition as u32)) else { return false };
         let number = (self.peers as u32).wrapping_sub(1).wrapping_sub(turn);
-        let Some(slot) = slot::<P, F>(platform, partition, number) else { return false };
+        let Some(slot) = slot::<P, F, _>(platform, partition, number) else { return false };
         let key = slot.key();
         if u64::from(partition_of(F::hash(cx.settings, key), self.partitions as u32)) == self.index {
             return true;
@@ -76,29 +79,64 @@ impl<P: Platform, F: Family> Step<P> for Move<F> {
         let Some(into) = platform.partition(PartitionId::new((self.into - 1) as u32)) else { return false };
         // The peers behind it have been looked at already and stay, so it does not matter which of
         // them takes its slot.
-        append::<P, F>(platform, into, slot.key(), slot.flags()).is_some()
-            && remove::<P, F>(platform, partition, number).is_some()
+        append::<P, F, _>(platform, into, slot.key(), slot.flags()).is_some()
+            && remove::<P, F, _>(platform, partition, number).is_some()
     }
 }
 
-/// Moves a family that outgrew the swarm record into its first partition. The swarm's lock is held,
-/// and all slots of the record are taken.
+/// Gives a family more room in one step: what outgrew the slots of the swarm record becomes a list,
+/// and a list becomes the first partition. The swarm's lock is held. Where there are slots, all are
+/// taken.
 ///
 /// # Errors
 /// [`StoreError::MemoryFull`], [`StoreError::Contended`]; nothing is changed then.
 #[inline(always)]
 pub(super) fn promote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
+    match F::directory(swarm.record) {
+        None => slots_to_list::<P, F>(cx, swarm)?,
+        Some(header) if header.is_list() => list_to_partition::<P, F>(cx, swarm, header.peers)?,
+        Some(_) => return Ok(()),
+    }
+    cx.platform.event(Event::Grown);
+    Ok(())
+}
+
+/// Moves the peers in a record's slots into a chunk.
+#[inline(always)]
+fn slots_to_list<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
+    let id = allocator::take::<P, F::Chunk>(cx)?;
+    let Some(slots) = F::chunk(cx.platform, id) else { return Err(StoreError::Internal) };
+    for word in 0..F::RECORD_SLOTS * F::WORDS {
+        slots.word(word).store(F::record(swarm.record).word(word).load());
+    }
+    swarm.record.lock.begin_change();
+    set_record_entry::<F>(swarm.record, 0, id.number());
+    List::<F>::set_peers(swarm.record, F::RECORD_SLOTS as u32);
+    Ok(())
+}
+
+/// Moves the chunks of a record's list, which has so many peers, into a new partition.
+#[inline(always)]
+fn list_to_partition<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    peers: u32,
+) -> Result<(), StoreError> {
     let first = allocator::take::<P, Partition>(cx)?;
     let result = match cx.platform.partition(first) {
         // An old number of it may be around, hence the lock.
         Some(partition) => match cx.platform.acquire(&partition.lock) {
             Ok(()) => {
-                let result = reserve_one::<P, F>(cx, partition, 0);
-                if result.is_ok() {
-                    fill_from_record::<P, F>(cx, swarm, partition);
+                partition.lock.begin_change();
+                partition.owner.store(swarm.id.stored());
+                partition.index.store(F::TAG);
+                partition.add_scopes(swarm.record.scopes());
+                for index in 0..RECORD_ENTRIES {
+                    partition.chunks[index as usize].store(record_entry::<F>(swarm.record, index));
                 }
+                partition.peers.store(peers);
                 partition.lock.unlock();
-                result
+                Ok(())
             }
             Err(error) => Err(error),
         },
@@ -107,29 +145,11 @@ pub(super) fn promote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmR
     if result.is_ok() {
         swarm.record.lock.begin_change();
         directory::set_first::<F>(swarm.record, first);
-        let header = DirectoryHeader { peers: F::RECORD_SLOTS as u32, partitions: 1 };
-        F::header(swarm.record).store(header.to_word());
-        cx.platform.event(Event::Grown);
+        F::header(swarm.record).store(DirectoryHeader { peers, partitions: 1 }.to_word());
     } else {
         allocator::give_back::<P, Partition>(cx.platform, first);
     }
     result
-}
-
-/// Makes a new partition, whose lock is held, the first one of the swarm, with the peers of the
-/// record.
-#[inline(always)]
-fn fill_from_record<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>, partition: &Partition) {
-    partition.lock.begin_change();
-    partition.owner.store(swarm.id.stored());
-    partition.index.store(F::TAG);
-    partition.add_scopes(swarm.record.scopes());
-    if let Some(slots) = chunk::<P, F>(cx.platform, partition, 0) {
-        for word in 0..F::RECORD_SLOTS * F::WORDS {
-            slots.word(word).store(F::record(swarm.record).word(word).load());
-        }
-    }
-    partition.peers.store(F::RECORD_SLOTS as u32);
 }
 
 /// Splits the next partition of a swarm, if the swarm has become too large for those it has. No
@@ -265,8 +285,8 @@ fn merge_locked<P: Platform, F: Family>(
     // there are fewer of them.
     F::header(swarm.record).add(DirectoryHeader::ONE_PARTITION.wrapping_neg());
     for number in 0..moving {
-        if let Some(slot) = slot::<P, F>(cx.platform, source.record, number) {
-            let _there_is_room = append::<P, F>(cx.platform, target.record, slot.key(), slot.flags());
+        if let Some(slot) = slot::<P, F, _>(cx.platform, source.record, number) {
+            let _there_is_room = append::<P, F, _>(cx.platform, target.record, slot.key(), slot.flags());
         }
     }
     source.record.owner.store(0);
@@ -275,36 +295,52 @@ fn merge_locked<P: Platform, F: Family>(
     true
 }
 
-/// Moves the few peers of a family with one partition back into the swarm record, whose lock is
-/// held, if they fit.
-pub(super) fn demote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) {
+/// Makes a list of a family's only partition, if the swarm record can name all of its chunks. The
+/// swarm's lock is held.
+pub(super) fn partition_to_list<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) {
     let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, 0, 1) else { return };
     let Some(PartitionRef { record: partition, .. }) = cx.partition(id) else { return };
     if cx.platform.acquire(&partition.lock).is_err() {
         return;
     }
     let peers = partition.peers.load();
-    let fits = is_partition_of::<F>(partition, swarm.id, 0) && peers as usize <= F::RECORD_SLOTS;
+    let fits = is_partition_of::<F>(partition, swarm.id, 0) && peers <= list_capacity::<F>();
     if fits {
         swarm.record.lock.begin_change();
         partition.lock.begin_change();
         swarm.record.add_scopes(partition.scopes());
-        let record = F::record(swarm.record);
-        for word in record.words() {
-            word.store(0);
+        for (index, chunk) in (0..RECORD_ENTRIES).zip(&partition.chunks) {
+            set_record_entry::<F>(swarm.record, index, chunk.load());
         }
-        for number in 0..peers {
-            if let Some(slot) = slot::<P, F>(cx.platform, partition, number) {
-                record.slot(number as usize).occupy(slot.key(), slot.flags());
-            }
-        }
+        List::<F>::set_peers(swarm.record, peers);
         partition.owner.store(0);
         partition.peers.store(0);
-        release::<P, F>(cx.platform, id, peers, 0);
     }
     partition.lock.unlock();
     if fits {
         allocator::give_back::<P, Partition>(cx.platform, id);
+    }
+}
+
+/// Moves the few peers of a list back into the slots of the swarm record, whose lock is held, if
+/// they fit.
+pub(super) fn list_to_slots<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) {
+    let peers = List::<F>::peers(swarm.record);
+    if !F::is_list(swarm.record) || peers as usize > F::RECORD_SLOTS {
+        return;
+    }
+    let first = ChunkId::new(record_entry::<F>(swarm.record, 0));
+    let Some(chunk) = F::chunk(cx.platform, first) else { return };
+    swarm.record.lock.begin_change();
+    let slots = F::record(swarm.record);
+    for word in slots.words() {
+        word.store(0);
+    }
+    for number in 0..peers as usize {
+        slots.slot(number).occupy(chunk.slot(number).key(), chunk.slot(number).flags());
+    }
+    if peers != 0 {
+        allocator::give_back::<P, F::Chunk>(cx.platform, first);
     }
 }
 

@@ -9,13 +9,12 @@ use super::{
     directory,
     family::{Family, V4, V6},
     index,
-    layout::{
-        Counts, DirectoryHeader, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, Partition, SWARM_ALIVE, Swarm, unpack_counts,
-    },
+    layout::{Counts, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, Swarm, unpack_counts},
+    list::{self, List},
     lock::Lock,
     membership::count_out,
-    partition,
-    resize::{demote, merge, peers_per_partition},
+    record::list_capacity,
+    resize::{list_to_slots, merge, partition_to_list, peers_per_partition},
     slot::{LEECHER, Slot, age},
 };
 use crate::{
@@ -158,17 +157,17 @@ impl<P: Platform> Sweep<'_, '_, P> {
         expired
     }
 
-    /// Expires the peers of a partition, whose lock is held: from the last to the first, as a peer
-    /// that goes is replaced by the last.
-    fn partition<F: Family>(&self, swarm: &Swarm, partition: &Partition, seen: &mut Seen) {
+    /// Expires the peers of a list, whose lock is held: from the last to the first, as a peer that
+    /// goes is replaced by the last.
+    fn list<F: Family, L: List<F>>(&self, swarm: &Swarm, list: &L, seen: &mut Seen) {
         let platform = self.cx.platform;
-        for number in (0..partition.peers.load()).rev() {
-            let Some(slot) = partition::slot::<P, F>(platform, partition, number) else { continue };
+        for number in (0..list.peers()).rev() {
+            let Some(slot) = list::slot::<P, F, L>(platform, list, number) else { continue };
             if self.is_expired(swarm, slot, seen) {
-                partition.lock.begin_change();
-                if partition::remove::<P, F>(platform, partition, number).is_some() {
-                    partition::release_last::<P, F>(platform, partition);
-                    F::header(swarm).add(DirectoryHeader::ONE_PEER.wrapping_neg());
+                list.lock().begin_change();
+                if list::remove::<P, F, L>(platform, list, number).is_some() {
+                    list::release_last::<P, F, L>(platform, list);
+                    L::count_in_swarm(swarm, 1_u64.wrapping_neg());
                 }
             }
         }
@@ -179,15 +178,19 @@ impl<P: Platform> Sweep<'_, '_, P> {
         let mut seen = Seen::default();
         self.hold(&swarm.record.lock);
         match F::directory(swarm.record) {
-            None => self.record::<F>(swarm.record, &mut seen),
+            None => self.slots::<F>(swarm.record, &mut seen),
+            Some(header) if header.is_list() => self.list::<F, _>(swarm.record, swarm.record, &mut seen),
             Some(header) => self.partitions::<F>(swarm, header.partitions, &mut seen),
+        }
+        if F::is_list(swarm.record) && (seen.peers() as usize) < F::RECORD_SLOTS {
+            list_to_slots::<P, F>(self.cx, swarm);
         }
         swarm.record.lock.unlock();
         seen
     }
 
-    /// Expires the peers in a swarm record, whose lock is held.
-    fn record<F: Family>(&self, swarm: &Swarm, seen: &mut Seen) {
+    /// Expires the peers in the slots of a swarm record, whose lock is held.
+    fn slots<F: Family>(&self, swarm: &Swarm, seen: &mut Seen) {
         for slot in (0..F::RECORD_SLOTS).map(|number| F::record(swarm).slot(number)) {
             if slot.is_occupied() && self.is_expired(swarm, slot, seen) {
                 slot.vacate();
@@ -203,20 +206,22 @@ impl<P: Platform> Sweep<'_, '_, P> {
             let Some(id) = directory::find::<P, F>(self.cx.platform, swarm.record, index, count) else { continue };
             let Some(partition) = self.cx.platform.partition(id) else { continue };
             self.hold(&partition.lock);
-            self.partition::<F>(swarm.record, partition, seen);
+            self.list::<F, _>(swarm.record, partition, seen);
             partition.lock.unlock();
         }
-        // A swarm with few peers left in its partitions costs an announce several of them. Of many
-        // not all go at once: others that need the swarm's lock wait meanwhile.
+        // A swarm with few peers left in its partitions costs an announce several of them, and a
+        // list has none. Of many not all go at once: others that need the swarm's lock wait
+        // meanwhile.
+        let few = seen.peers() <= list_capacity::<F>() / 2;
         let partitions = || F::directory(swarm.record).map_or(0, |header| header.partitions);
         for _ in 0..count / 4 + MERGES {
             let room = u64::from(partitions().wrapping_sub(1)) * u64::from(peers_per_partition(F::VERSION));
-            if u64::from(seen.peers()) * 2 >= room || !merge::<P, F>(self.cx, swarm) {
+            if (!few && u64::from(seen.peers()) * 2 >= room) || !merge::<P, F>(self.cx, swarm) {
                 break;
             }
         }
-        if partitions() == 1 && (seen.peers() as usize) < F::RECORD_SLOTS {
-            demote::<P, F>(self.cx, swarm);
+        if few && partitions() == 1 {
+            partition_to_list::<P, F>(self.cx, swarm);
         }
     }
 

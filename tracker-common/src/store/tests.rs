@@ -95,7 +95,8 @@ pub(super) fn announce<P: Platform, F: Peers>(
     upsert::announce::<P, F>(cx, &announce).map(|_| ())
 }
 
-/// Torrent 0 with peers 0 to `count` - 1, in as many partitions as `partitions` lets it have.
+/// Torrent 0 with peers 0 to `count` - 1, in as many partitions as `partitions` lets it have: from
+/// the first peer on that the record has no slot for. Without any, they are a list.
 pub(super) fn grown<'m, P: Platform, F: Peers>(cx: &Context<'m, P>, count: u32, partitions: u32) -> SwarmRef<'m> {
     let limit = &cx.settings.pool_limits[PARTITIONS];
     let before = limit.load();
@@ -103,6 +104,11 @@ pub(super) fn grown<'m, P: Platform, F: Peers>(cx: &Context<'m, P>, count: u32, 
     let swarm = new_swarm(cx, 0);
     for peer in 0..count {
         announce::<P, F>(cx, peer, PeerEvent::Started).expect("room");
+        if partitions > 0 && F::is_list(swarm.record) {
+            assert!(swarm.record.lock.try_lock());
+            super::resize::promote::<P, F>(cx, swarm).expect("a partition");
+            swarm.record.lock.unlock();
+        }
     }
     limit.store(before);
     swarm
@@ -121,7 +127,8 @@ pub(super) fn spare(store: &HostStore, pool: usize, count: u32) {
     store.settings().pool_limits[pool].store(used(store)[pool] + count);
 }
 
-/// All peers of a swarm, each with its flags and the index of its partition.
+/// All peers of a swarm, each with its flags and the index of its partition, which is 0 without
+/// any.
 pub(super) fn peers<P: Platform, F: Peers>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> BTreeMap<F::Key, (u64, u32)> {
     let mut found = BTreeMap::new();
     let mut add = |slot: super::slot::Slot<'_, F>, index| {
@@ -134,12 +141,17 @@ pub(super) fn peers<P: Platform, F: Peers>(cx: &Context<'_, P>, swarm: SwarmRef<
         slots.filter(|slot| slot.is_occupied()).for_each(|slot| add(slot, 0));
         return found;
     };
+    if header.is_list() {
+        for number in 0..header.peers {
+            add(super::list::slot::<P, F, _>(cx.platform, swarm.record, number).expect("a slot"), 0);
+        }
+    }
     for index in 0..header.partitions {
         let id = super::directory::find::<P, F>(cx.platform, swarm.record, index, header.partitions);
         let partition = cx.platform.partition(id.expect("an entry")).expect("a partition");
         assert!(super::directory::is_partition_of::<F>(partition, swarm.id, index), "partition {index}");
         for number in 0..partition.peers.load() {
-            add(super::partition::slot::<P, F>(cx.platform, partition, number).expect("a slot"), index);
+            add(super::list::slot::<P, F, _>(cx.platform, partition, number).expect("a slot"), index);
         }
     }
     assert_eq!(header.peers as usize, found.len(), "peers in the header");

@@ -10,11 +10,12 @@ use super::{
     family::Family,
     hash::TorrentKey,
     index,
-    layout::{DirectoryHeader, Partition},
+    layout::Partition,
     linear_hash::partition_of,
+    list::{self, List},
     membership::{Announce, PeerEvent, apply, count_in, count_out, evict, touch},
-    partition,
-    refresh::{find_in_record, found_record_slot, refresh},
+    record::{find_in_slots, found_slot, list_capacity},
+    refresh::refresh,
     resize::has_outgrown,
 };
 use crate::{
@@ -87,7 +88,7 @@ fn try_upsert<P: Platform, F: Family>(
     let Some(swarm) = cx.swarm(SwarmId::new(cx.scratch.as_unknown_scalar(id))) else {
         return Err(StoreError::Internal);
     };
-    if F::directory(swarm.record).is_none() {
+    if F::partitions(swarm.record).is_none() {
         cx.platform.acquire(&swarm.record.lock)?;
         let result = upsert_in_record::<P, F>(cx, swarm, torrent, announce);
         swarm.record.lock.unlock();
@@ -99,8 +100,8 @@ fn try_upsert<P: Platform, F: Family>(
     Ok(Some(swarm.id))
 }
 
-/// The peer lives in the swarm record, whose lock is held. False: the family has partitions (by
-/// now).
+/// The peer lives in the swarm record, whose lock is held, or in the list that the record names.
+/// False: the family has partitions (by now).
 #[inline(always)]
 fn upsert_in_record<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -111,12 +112,37 @@ fn upsert_in_record<P: Platform, F: Family>(
     if !torrent.matches(swarm.record) {
         return Err(StoreError::Contended);
     }
-    if F::directory(swarm.record).is_some() {
+    touch(swarm.record, cx.minute());
+    if F::directory(swarm.record).is_none() && upsert_in_slots::<P, F>(cx, swarm, announce)? {
+        return Ok(true);
+    }
+    if !F::is_list(swarm.record) {
         return Ok(false);
     }
-    touch(swarm.record, cx.minute());
+    let list = swarm.record;
+    let found = list::find::<P, F, _>(cx, list, announce.peer);
+    if found.is_none() && announce.event != PeerEvent::Stopped && List::<F>::peers(list) >= list_capacity::<F>() {
+        match cx.platform.run_cold(ColdPath::Promote(F::VERSION, swarm.id)) {
+            Ok(_) => return Ok(false),
+            // In the list one gives way.
+            Err(StoreError::MemoryFull) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    upsert_in_list::<P, F, _>(cx, swarm, list, found, announce)?;
+    Ok(true)
+}
+
+/// The peer lives in a slot of the swarm record, whose lock is held. False: there are too few, and
+/// the family has become a list.
+#[inline(always)]
+fn upsert_in_slots<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    announce: &Announce<'_, F::Key>,
+) -> Result<bool, StoreError> {
     let slots = F::record(swarm.record);
-    if let Some(number) = find_in_record::<F>(cx.scratch, slots, announce.peer) {
+    if let Some(number) = find_in_slots::<F>(cx.scratch, slots, announce.peer) {
         let slot = slots.slot(number);
         if apply(cx, swarm.record, slot, announce) {
             count_out(cx.platform, swarm.record, slot);
@@ -133,7 +159,7 @@ fn upsert_in_record<P: Platform, F: Family>(
             break;
         }
     }
-    if let Some(free) = found_record_slot::<F>(cx.scratch) {
+    if let Some(free) = found_slot::<F>(cx.scratch) {
         swarm.record.add_scopes(F::scope(announce.peer));
         let flags = announce.new_flags(cx.minute());
         count_in::<P, F>(cx.platform, swarm.record, flags, announce);
@@ -144,7 +170,7 @@ fn upsert_in_record<P: Platform, F: Family>(
         Ok(_) => Ok(false),
         Err(StoreError::MemoryFull) => {
             // Of the few peers the one that has been silent for the longest time gives way.
-            let oldest = partition::oldest_of::<F>(cx.scratch, slots, F::RECORD_SLOTS, cx.minute()) as usize;
+            let oldest = list::oldest_of::<F>(cx.scratch, slots, F::RECORD_SLOTS, cx.minute()) as usize;
             if oldest >= F::RECORD_SLOTS {
                 return Err(StoreError::Internal);
             }
@@ -180,13 +206,14 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     // that led here?
     let valid = is_partition_of::<F>(partition, swarm.id, index)
         && torrent.matches(swarm.record)
-        && match F::directory(swarm.record) {
-            Some(now) => partition_of(hash, now.partitions) == index,
+        && match F::partitions(swarm.record) {
+            Some(now) => partition_of(hash, now) == index,
             None => false,
         };
     let result = if valid {
         touch(swarm.record, cx.minute());
-        upsert_in_partition::<P, F>(cx, swarm, partition, hash, announce)
+        let found = list::find::<P, F, _>(cx, partition, announce.peer);
+        upsert_in_list::<P, F, _>(cx, swarm, partition, found, announce)
     } else {
         Err(StoreError::Contended)
     };
@@ -205,28 +232,29 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     Ok(())
 }
 
-/// The peer lives in this partition, whose lock is held. True if it is new.
+/// The peer lives in this list, whose lock is held, in the slot that was found, if it is known.
+/// True if it is new.
 #[inline(always)]
-fn upsert_in_partition<P: Platform, F: Family>(
+fn upsert_in_list<P: Platform, F: Family, L: List<F>>(
     cx: &Context<'_, P>,
     swarm: SwarmRef<'_>,
-    partition: &Partition,
-    hash: u32,
+    list: &L,
+    found: Option<u32>,
     announce: &Announce<'_, F::Key>,
 ) -> Result<bool, StoreError> {
-    if let Some(found) = partition::find::<P, F>(cx, partition, announce.peer) {
+    if let Some(found) = found {
         let found = cx.scratch.as_unknown_scalar(found);
-        let Some(slot) = partition::slot::<P, F>(cx.platform, partition, found) else {
+        let Some(slot) = list::slot::<P, F, L>(cx.platform, list, found) else {
             return Err(StoreError::Internal);
         };
         if apply(cx, swarm.record, slot, announce) {
             count_out(cx.platform, swarm.record, slot);
-            partition.lock.begin_change();
-            let Some(()) = partition::remove::<P, F>(cx.platform, partition, found) else {
+            list.lock().begin_change();
+            let Some(()) = list::remove::<P, F, L>(cx.platform, list, found) else {
                 return Err(StoreError::Internal);
             };
-            partition::release_last::<P, F>(cx.platform, partition);
-            F::header(swarm.record).add(DirectoryHeader::ONE_PEER.wrapping_neg());
+            list::release_last::<P, F, L>(cx.platform, list);
+            L::count_in_swarm(swarm.record, 1_u64.wrapping_neg());
         }
         return Ok(false);
     }
@@ -234,22 +262,23 @@ fn upsert_in_partition<P: Platform, F: Family>(
         return Ok(false);
     }
     // Before the peer is there: a reader that finds it has seen this.
-    partition.add_scopes(F::scope(announce.peer));
+    list.note_scopes(F::scope(announce.peer));
     let flags = announce.new_flags(cx.minute());
-    match partition::insert::<P, F>(cx, partition, announce.peer, flags) {
+    match list::insert::<P, F, L>(cx, list, announce.peer, flags) {
         Ok(()) => {
             count_in::<P, F>(cx.platform, swarm.record, flags, announce);
-            F::header(swarm.record).add(DirectoryHeader::ONE_PEER);
+            L::count_in_swarm(swarm.record, 1);
             Ok(true)
         }
         Err(StoreError::MemoryFull) => {
-            let Some(oldest) = partition::oldest::<P, F>(cx, partition, hash) else {
+            let hash = F::hash(cx.settings, announce.peer);
+            let Some(oldest) = list::oldest::<P, F, L>(cx, list, hash) else {
                 return Err(StoreError::MemoryFull);
             };
-            let Some(slot) = partition::slot::<P, F>(cx.platform, partition, oldest) else {
+            let Some(slot) = list::slot::<P, F, L>(cx.platform, list, oldest) else {
                 return Err(StoreError::Internal);
             };
-            partition.lock.begin_change();
+            list.lock().begin_change();
             evict(cx, swarm.record, slot, announce);
             Ok(false)
         }

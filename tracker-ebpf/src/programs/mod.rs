@@ -28,68 +28,67 @@ use tracker_common::{
 /// Where every packet begins.
 #[xdp]
 pub fn tracker(context: XdpContext) -> u32 {
-    run(&context, tracker::run)
+    finish(&context, tracker::run(&Packet::new(context.ctx)))
 }
 
 /// Goes on from `tracker` with announces over IPv4.
 #[xdp]
 pub fn announce_v4(context: XdpContext) -> u32 {
-    run(&context, announce::run::<V4>)
+    finish(&context, announce::run::<V4>(&Packet::new(context.ctx)))
 }
 
 /// The same for IPv6.
 #[xdp]
 pub fn announce_v6(context: XdpContext) -> u32 {
-    run(&context, announce::run::<V6>)
+    finish(&context, announce::run::<V6>(&Packet::new(context.ctx)))
 }
 
 /// Goes on from `announce_v4` with all but a known peer that is still there.
 #[xdp]
 pub fn store_v4(context: XdpContext) -> u32 {
-    run(&context, store::run::<V4>)
+    finish(&context, store::run::<V4>(&Packet::new(context.ctx)))
 }
 
 /// The same for IPv6.
 #[xdp]
 pub fn store_v6(context: XdpContext) -> u32 {
-    run(&context, store::run::<V6>)
+    finish(&context, store::run::<V6>(&Packet::new(context.ctx)))
 }
 
 /// Goes on from `store_v4` with an announce that made its swarm too large for its partitions.
 #[xdp]
 pub fn split_v4(context: XdpContext) -> u32 {
-    run(&context, split::run::<V4>)
+    finish(&context, split::run::<V4>(&Packet::new(context.ctx)))
 }
 
 /// The same for IPv6.
 #[xdp]
 pub fn split_v6(context: XdpContext) -> u32 {
-    run(&context, split::run::<V6>)
+    finish(&context, split::run::<V6>(&Packet::new(context.ctx)))
 }
 
 /// Goes on when an announce over IPv4 has been stored, unless `announce_v4` replies itself.
 #[xdp]
 pub fn reply_v4(context: XdpContext) -> u32 {
-    run(&context, reply::run::<V4>)
+    finish(&context, reply::run::<V4>(&Packet::new(context.ctx)))
 }
 
 /// The same for IPv6.
 #[xdp]
 pub fn reply_v6(context: XdpContext) -> u32 {
-    run(&context, reply::run::<V6>)
+    finish(&context, reply::run::<V6>(&Packet::new(context.ctx)))
 }
 
 /// Goes on from `tracker` with scrapes.
 #[xdp]
 pub fn scrape(context: XdpContext) -> u32 {
-    run(&context, scrape::run)
+    finish(&context, scrape::run(&Packet::new(context.ctx)))
 }
 
 /// The one place where an outcome becomes an XDP action.
 #[inline(always)]
-fn run(context: &XdpContext, program: impl FnOnce(&Packet) -> Result<(), Reason>) -> u32 {
-    let packet = Packet::new(context.ctx);
-    let reason = match program(&packet) {
+fn finish(context: &XdpContext, outcome: Result<(), Reason>) -> u32 {
+    let reason = match outcome {
         Ok(()) => return XDP_TX,
         Err(reason) => reason,
     };
@@ -121,7 +120,7 @@ fn run(context: &XdpContext, program: impl FnOnce(&Packet) -> Result<(), Reason>
         | Reason::Store(StoreError::TorrentsFull | StoreError::MemoryFull) => XDP_DROP,
     };
     if let Some(settings) = kernel.settings() {
-        trace::packet(settings, &packet, Counter::Reason(reason), action, FrameStart::Packet);
+        trace::packet(settings, &Packet::new(context.ctx), Counter::Reason(reason), action, FrameStart::Packet);
     }
     action
 }

@@ -9,11 +9,13 @@ use crate::text::{human_bytes, plural};
 use anyhow::{Context as _, ensure};
 use std::fmt;
 use tracker_common::{
+    outcome::IpVersion,
     settings::Settings,
     store::{
         family::{Family, V4, V6},
         index,
         layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, Partition, Pools, RECORD_ENTRIES},
+        record::list_capacity,
         resize::peers_per_partition,
     },
 };
@@ -23,9 +25,9 @@ const TORRENTS_PER_BUCKET: u64 = index::TORRENTS_PER_BUCKET as u64;
 
 /// Peers of one family in a small swarm: if no swarm that has outgrown its record has fewer, there
 /// is room for all peers, whatever the mix of sizes. Peers that do not fit the swarm's record take
-/// a partition and a whole chunk, however few they are; if all swarms were like that, this would be
-/// most of the memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a
-/// fifth of it.
+/// a whole chunk, however few they are; if all swarms were like that, this would be most of the
+/// memory. Swarm sizes as they are met (the n-th largest has 1/n of the largest) need a fifth of
+/// it.
 const SMALL: u64 = 10;
 
 /// What the peers of one family need in addition to swarm records.
@@ -36,19 +38,28 @@ struct Needs {
     nodes: u64,
 }
 
-/// Room for the worst mix of small and big swarms: as many small ones as there can be, which take
-/// most memory per peer, and all other peers in swarms of any size.
+/// Room for the worst mixes of swarms, one for chunks and another one for partitions.
 fn needs<F: Family>(torrents: u64, peers: u64) -> Needs {
+    // A chunk per peer is most where all swarms are small, and next where they have one peer more
+    // than a chunk holds. All other peers may be in swarms of any size.
     let small = torrents.min(peers / SMALL);
-    let others = peers - small * SMALL;
-    let big = others.div_ceil(u64::from(peers_per_partition(F::VERSION)));
+    let one_more = u64::from(F::CHUNK_SLOTS) + 1 - SMALL;
+    let middle = torrents.min((peers - small * SMALL) / one_more);
+    let others = peers - small * SMALL - middle * one_more;
+    // Swarms with partitions have more peers than a list, and each may have begun one partition
+    // more than its peers fill.
+    let big = torrents.min(peers / (u64::from(list_capacity::<F>()) + 1));
+    let partitions = peers / u64::from(peers_per_partition(F::VERSION)) + big;
+    // Nodes are IPv4 chunks. IPv4 peers of small swarms have room in these that they leave to nodes
+    // if they are in big ones.
+    let with_directory = if F::VERSION == IpVersion::V4 { others } else { peers };
+    let entries = with_directory / u64::from(peers_per_partition(F::VERSION));
     // The record has room for a few directory entries. A larger swarm has a node, and one more for
     // each `node - record` partitions beyond.
     let (record, node) = (u64::from(RECORD_ENTRIES), u64::from(NODE_ENTRIES));
-    let with_nodes = torrents.min(big / record);
-    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (big - with_nodes * record).div_ceil(node - record) };
-    // A small swarm has one partition, as has the remainder of a big one.
-    Needs { partitions: small + big, chunks: small + chunks::<F>(others), nodes }
+    let with_nodes = torrents.min(entries / record);
+    let nodes = if with_nodes == 0 { 0 } else { with_nodes + (entries - with_nodes * record).div_ceil(node - record) };
+    Needs { partitions, chunks: small + middle + chunks::<F>(others), nodes }
 }
 
 /// Chunks of big swarms with this many peers in all: all chunks of a partition but the last are
@@ -254,8 +265,11 @@ mod tests {
             (even(2000, 5), false),
             (even(2000, 10), false),
             (even(1000, 20), false),
+            (even(500, 33), false),
             (even(500, 50), false),
             (even(200, 100), false),
+            (even(100, 256), false),
+            (even(100, 257), false),
             (even(100, 700), false),
             (even(100, 1000), false),
             (even(10, 10_000), false),
@@ -266,6 +280,9 @@ mod tests {
             (uneven(100, 7444), false),
             (even(1000, 2), true),
             (even(1000, 10), true),
+            (even(500, 17), true),
+            (even(100, 128), true),
+            (even(100, 129), true),
             (even(100, 1000), true),
             (even(1, 62_000), true),
             (uneven(10_000, 7444), true),

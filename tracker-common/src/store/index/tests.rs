@@ -49,7 +49,7 @@ fn remove_one<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>, number: u32)
 /// How many torrents have passed each bucket, and how many are in it.
 fn buckets<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>) -> [(u32, u32); 4] {
     [0, 1, 2, 3].map(|number| {
-        let bucket = platform.bucket(number).expect("a bucket");
+        let bucket = header(platform, number).expect("a bucket");
         (bucket.passed.load(), bucket.places().count_ones())
     })
 }
@@ -271,7 +271,7 @@ fn where_locks_are_held_nothing_is_stored_or_removed() {
     let platform = store.limited_platform::<4>(1);
     create_one(&platform, 1).expect("a place");
     let before = (buckets(&platform), used(&store));
-    let home = |number| &platform.bucket(key(&platform, number).bucket(0)).expect("a bucket").lock;
+    let home = |number| &header(&platform, key(&platform, number).bucket(0)).expect("a bucket").lock;
     let id = create_one(&platform, 2).expect("a place");
     remove_one(&platform, 2).expect("no lock is held");
     let fresh = &platform.swarm(id).expect("a record").lock;

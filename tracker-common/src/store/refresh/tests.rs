@@ -22,9 +22,11 @@ fn refreshed<F: Peers>(
     refresh::<_, F>(&cx, swarm, F::directory(swarm.record), &torrent, &announce).is_some()
 }
 
-/// Sizes of swarms in the record, in one partition, and in some.
-fn sizes<F: Peers>() -> [u32; 3] {
-    [F::RECORD_SLOTS as u32, F::RECORD_SLOTS as u32 + 1, 300]
+/// Sizes of swarms in the record's slots, in lists that the record names, and in partitions.
+fn sizes<F: Peers>() -> [(u32, u32); 5] {
+    let slots = F::RECORD_SLOTS as u32;
+    // (peers, partitions at most)
+    [(slots, 0), (slots + 1, 0), (128, 0), (slots + 1, 1), (300, 64)]
 }
 
 /// The partitions of torrent 0.
@@ -34,11 +36,11 @@ fn partitions<'p>(platform: &'p HostPlatform<'_>) -> impl Iterator<Item = &'p Pa
 }
 
 fn known<F: Peers>() {
-    for count in sizes::<F>() {
+    for (count, most) in sizes::<F>() {
         let store = HostStore::new(&ROOMY, 1);
         let platform = store.platform(1);
         let cx = platform.context();
-        let swarm = grown::<_, F>(&cx, count, 64);
+        let swarm = grown::<_, F>(&cx, count, most);
         let counts = swarm.record.counts.load();
         // (minutes that have passed, the age that is counted)
         let mut minute = FIRST_MINUTE;
@@ -95,11 +97,11 @@ fn refused<F: Peers>() {
         ("the torrent was removed", removed, 1, regular, false),
         ("the record is another torrent's", given_away, 1, regular, false),
     ] {
-        for count in sizes::<F>() {
+        for (count, most) in sizes::<F>() {
             let store = HostStore::new(&ROOMY, 1);
             let platform = store.platform(1);
             let cx = platform.context();
-            let swarm = grown::<_, F>(&cx, count, 64);
+            let swarm = grown::<_, F>(&cx, count, most);
             store.settings().minute.store(FIRST_MINUTE + 3);
             change(&platform, swarm);
             let state =
@@ -243,28 +245,4 @@ fn outdated<F: Peers>() {
 fn an_outdated_directory_leads_to_nothing_wrong() {
     outdated::<V4>();
     outdated::<V6>();
-}
-
-fn in_record<F: Peers>() {
-    let store = HostStore::new(&ROOMY, 1);
-    let platform = store.platform(1);
-    let scratch = platform.context().scratch;
-    let swarm = grown::<_, F>(&platform.context(), F::RECORD_SLOTS as u32, 0);
-    let slots = F::record(swarm.record);
-    for number in 0..F::RECORD_SLOTS {
-        assert_eq!(find_in_record::<F>(scratch, slots, F::peer(number as u32)), Some(number));
-    }
-    assert_eq!(find_in_record::<F>(scratch, slots, F::peer(F::RECORD_SLOTS as u32)), None);
-    slots.slot(0).vacate();
-    assert_eq!(find_in_record::<F>(scratch, slots, F::peer(0)), None);
-    for (found, expected) in [(0, Some(0)), (F::RECORD_SLOTS as u32, None), (u32::MAX, None)] {
-        scratch.found_slot.store(found);
-        assert_eq!(found_record_slot::<F>(scratch), expected);
-    }
-}
-
-#[test]
-fn peers_are_found_in_the_record() {
-    in_record::<V4>();
-    in_record::<V6>();
 }

@@ -1,8 +1,9 @@
 use super::{
     super::{
         family::{V4, V6},
+        membership::PeerEvent,
         slot::{COMPLETED, LEECHER, OCCUPIED, minute_bits},
-        tests::{CHUNKS_V4, PARTITIONS, Peers, ROOMY, grown, peers, spare, used},
+        tests::{CHUNKS_V4, PARTITIONS, Peers, ROOMY, announce, grown, peers, spare, used},
     },
     *,
 };
@@ -39,7 +40,12 @@ fn with<R>(lock: &Lock, work: impl FnOnce() -> R) -> R {
     result
 }
 
-fn promoted_and_demoted<F: Peers>() {
+/// Where a family's peers are: in slots, in a list, or in this many partitions.
+fn place<F: Peers>(swarm: SwarmRef<'_>) -> Option<u32> {
+    F::directory(swarm.record).map(|header| header.partitions)
+}
+
+fn promoted_and_back<F: Peers>() {
     let store = HostStore::new(&ROOMY, 1);
     let platform = store.platform(1);
     let cx = platform.context();
@@ -47,53 +53,95 @@ fn promoted_and_demoted<F: Peers>() {
     mix_flags::<F>(swarm);
     swarm.record.add_scopes(5);
     let before = state::<F, 0>(&platform, swarm);
-    let version = swarm.record.lock.version().expect("nobody changes it");
-    assert_eq!(with(&swarm.record.lock, || promote::<_, F>(&cx, swarm)), Ok(()));
-    assert!(!version.still_holds(), "readers see that the structure has changed");
-    assert_eq!(peers::<_, F>(&cx, swarm), before.0, "all in partition 0");
-    assert_eq!(F::directory(swarm.record), Some(DirectoryHeader { peers: F::RECORD_SLOTS as u32, partitions: 1 }));
-    assert_eq!((used(&store)[PARTITIONS], used(&store)[F::CHUNKS], platform.events(Event::Grown)), (1, 1, 1));
-    let first = directory::find::<_, F>(&platform, swarm.record, 0, 1).expect("an entry");
-    assert_eq!(platform.partition(first).expect("a partition").scopes(), 5);
+    let first = || platform.partition(PartitionId::new(0)).expect("a partition");
+    let step = |name, work: &dyn Fn()| {
+        let version = swarm.record.lock.version().expect("nobody changes it");
+        with(&swarm.record.lock, work);
+        assert!(!version.still_holds(), "{name}: readers see that the structure has changed");
+        assert_eq!(peers::<_, F>(&cx, swarm), before.0, "{name}");
+    };
+    let up = || assert_eq!(promote::<_, F>(&cx, swarm), Ok(()));
 
-    platform.partition(first).expect("a partition").add_scopes(2);
-    let version = swarm.record.lock.version().expect("nobody changes it");
-    with(&swarm.record.lock, || demote::<_, F>(&cx, swarm));
-    assert!(!version.still_holds(), "readers see that the structure has changed");
-    assert_eq!(state::<F, 0>(&platform, swarm), before);
-    assert_eq!(platform.partition(first).expect("a partition").owner.load(), 0);
+    step("from slots to a list", &up);
+    assert_eq!(place::<F>(swarm), Some(0));
+    assert_eq!((used(&store)[PARTITIONS], used(&store)[F::CHUNKS], platform.events(Event::Grown)), (0, 1, 1));
+    step("from a list to a partition", &up);
+    assert_eq!(place::<F>(swarm), Some(1));
+    assert_eq!((used(&store)[PARTITIONS], used(&store)[F::CHUNKS], platform.events(Event::Grown)), (1, 1, 2));
+    assert_eq!(first().scopes(), 5);
+    assert_eq!(with(&swarm.record.lock, || promote::<_, F>(&cx, swarm)), Ok(()), "somebody was faster");
+    assert_eq!((place::<F>(swarm), platform.events(Event::Grown)), (Some(1), 2));
+
+    first().add_scopes(2);
+    step("from a partition to a list", &|| partition_to_list::<_, F>(&cx, swarm));
+    assert_eq!(place::<F>(swarm), Some(0));
+    assert_eq!((used(&store)[PARTITIONS], used(&store)[F::CHUNKS], first().owner.load()), (0, 1, 0));
     assert_eq!(swarm.record.scopes(), 7, "those of all that it has held");
+    step("from a list to slots", &|| list_to_slots::<_, F>(&cx, swarm));
+    assert_eq!(state::<F, 0>(&platform, swarm), before);
 }
 
 #[test]
-fn peers_move_into_the_first_partition_and_back() {
-    promoted_and_demoted::<V4>();
-    promoted_and_demoted::<V6>();
+fn peers_move_into_a_list_and_a_partition_and_back() {
+    promoted_and_back::<V4>();
+    promoted_and_back::<V6>();
+}
+
+fn long_list<F: Peers>() {
+    // (peers, whether the record can name the chunks of a partition with so many)
+    let most = list_capacity::<F>();
+    for (count, possible) in [(0, true), (1, true), (most - 1, true), (most, true), (most + 1, false)] {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = grown::<_, F>(&cx, count.max(F::RECORD_SLOTS as u32 + 1), 1);
+        for peer in count..=F::RECORD_SLOTS as u32 {
+            announce::<_, F>(&cx, peer, PeerEvent::Stopped).expect("a known peer");
+        }
+        let (before, memory) = (peers::<_, F>(&cx, swarm), used(&store));
+        with(&swarm.record.lock, || partition_to_list::<_, F>(&cx, swarm));
+        assert_eq!(place::<F>(swarm), Some(if possible { 0 } else { 1 }), "{count}");
+        assert_eq!(peers::<_, F>(&cx, swarm), before, "{count}");
+        if possible {
+            with(&swarm.record.lock, || promote::<_, F>(&cx, swarm)).expect("a partition");
+        }
+        assert_eq!((peers::<_, F>(&cx, swarm), place::<F>(swarm), used(&store)), (before, Some(1), memory), "{count}");
+    }
+}
+
+#[test]
+fn a_list_and_a_partition_have_the_same_chunks() {
+    long_list::<V4>();
+    long_list::<V6>();
 }
 
 fn promotion_fails<F: Peers>() {
-    // (partitions left, chunks left, whether the new partition's lock is held, what comes of it)
-    for (partitions, chunks, held, expected) in [
-        (0, 1, false, StoreError::MemoryFull),
-        (1, 0, false, StoreError::MemoryFull),
-        (0, 0, false, StoreError::MemoryFull),
-        (1, 1, true, StoreError::Contended),
+    // (a list already, partitions left, chunks left, whether the new partition's lock is held, what
+    // comes of it)
+    for (list, partitions, chunks, held, expected) in [
+        (false, 1, 0, false, StoreError::MemoryFull),
+        (true, 0, 1, false, StoreError::MemoryFull),
+        (true, 1, 1, true, StoreError::Contended),
     ] {
         let store = HostStore::new(&ROOMY, 1);
         let platform = store.limited_platform::<4>(1);
         let cx = platform.context();
         let swarm = grown::<_, F>(&cx, F::RECORD_SLOTS as u32, 0);
         mix_flags::<F>(swarm);
+        if list {
+            with(&swarm.record.lock, || promote::<_, F>(&cx, swarm)).expect("a chunk");
+        }
         spare(&store, PARTITIONS, partitions);
         spare(&store, F::CHUNKS, chunks);
-        let before = state::<F, 4>(&platform, swarm);
+        let (before, grown) = (state::<F, 4>(&platform, swarm), platform.events(Event::Grown));
         let version = swarm.record.lock.version().expect("nobody changes it");
         let next = &platform.partition(PartitionId::new(0)).expect("a partition").lock;
         assert!(!held || next.try_lock());
-        assert_eq!(with(&swarm.record.lock, || promote::<_, F>(&cx, swarm)), Err(expected), "{partitions} {chunks}");
-        assert_eq!(state::<F, 4>(&platform, swarm), before, "{partitions} {chunks}");
+        let row = format!("{list} {partitions} {chunks}");
+        assert_eq!(with(&swarm.record.lock, || promote::<_, F>(&cx, swarm)), Err(expected), "{row}");
+        assert_eq!(state::<F, 4>(&platform, swarm), before, "{row}");
         assert!(version.still_holds(), "nothing has changed for readers");
-        assert_eq!(platform.events(Event::Grown), 0);
+        assert_eq!(platform.events(Event::Grown), grown);
     }
 }
 
@@ -105,36 +153,33 @@ fn a_promotion_without_memory_changes_nothing() {
 
 fn demotion_fails<F: Peers>() {
     let fits = F::RECORD_SLOTS as u32;
-    for (count, held) in [(fits + 1, false), (capacity::<F>(), false), (fits + 1, true)] {
+    for (count, partitions) in [(fits + 1, 0), (list_capacity::<F>(), 0), (fits + 1, 1), (fits, 0)] {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = grown::<_, F>(&cx, count, partitions);
+        let before = state::<F, 0>(&platform, swarm);
+        with(&swarm.record.lock, || list_to_slots::<_, F>(&cx, swarm));
+        assert_eq!(state::<F, 0>(&platform, swarm), before, "{count} in {partitions}");
+    }
+    // (peers, whether the partition's lock is held, whose it is)
+    for (count, held, owner) in [(capacity::<F>(), false, 1), (fits + 1, true, 1), (fits + 1, false, 2)] {
         let store = HostStore::new(&ROOMY, 1);
         let platform = store.limited_platform::<4>(1);
         let cx = platform.context();
         let swarm = grown::<_, F>(&cx, count, 1);
-        let before = state::<F, 4>(&platform, swarm);
-        let partition = platform.partition(PartitionId::new(0)).expect("a partition");
-        assert!(!held || partition.lock.try_lock());
-        with(&swarm.record.lock, || demote::<_, F>(&cx, swarm));
-        assert_eq!(state::<F, 4>(&platform, swarm), before, "{count} {held}");
-    }
-    // One that would fit, but whose lock is held or which belongs to another swarm.
-    for (held, owner) in [(true, 1), (false, 2)] {
-        let store = HostStore::new(&ROOMY, 1);
-        let platform = store.limited_platform::<4>(1);
-        let cx = platform.context();
-        let swarm = grown::<_, F>(&cx, fits, 1);
-        with(&swarm.record.lock, || promote::<_, F>(&cx, swarm)).expect("room");
         let partition = platform.partition(PartitionId::new(0)).expect("a partition");
         partition.owner.store(owner);
         let before = (F::directory(swarm.record), used(&store));
         assert!(!held || partition.lock.try_lock());
-        with(&swarm.record.lock, || demote::<_, F>(&cx, swarm));
+        with(&swarm.record.lock, || partition_to_list::<_, F>(&cx, swarm));
         assert_eq!((F::directory(swarm.record), used(&store)), before, "{held} {owner}");
-        assert_eq!((partition.owner.load(), partition.peers.load()), (owner, fits));
+        assert_eq!((partition.owner.load(), partition.peers.load()), (owner, count));
     }
 }
 
 #[test]
-fn peers_that_do_not_fit_the_record_stay_where_they_are() {
+fn peers_that_do_not_fit_stay_where_they_are() {
     demotion_fails::<V4>();
     demotion_fails::<V6>();
 }

@@ -5,7 +5,7 @@ use super::super::{
     family::Family,
     layout::{DirectoryHeader, PARTITION_CHUNKS},
     linear_hash::{is_unsplit, partition_of, round_size},
-    partition::chunks_for,
+    list::chunks_for,
 };
 use crate::{
     codegen::barrier_var,
@@ -81,6 +81,10 @@ pub(super) fn first_peer(scratch: &Scratch, index: u32, peers: u32) -> u32 {
 #[inline(always)]
 pub fn prefetch<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>, directory: Option<DirectoryHeader>) {
     let Some(header) = directory else { return };
+    if header.is_list() {
+        choose(cx, swarm.id, 1);
+        return;
+    }
     let partitions = cx.scratch.as_unknown_scalar(header.partitions);
     choose(cx, swarm.id, partitions);
     if partitions < FAR {

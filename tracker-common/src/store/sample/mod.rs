@@ -1,7 +1,8 @@
 //! Choosing the peers of a reply: random, never the requester, never a peer twice.
 //!
-//! A small swarm is read from its record. In a grown one whole chunks are taken, some from a
-//! partition, from partitions at a random stride from a random beginning. Partitions that linear
+//! A small swarm is read from its record, a middle one from its list: whole chunks from a random
+//! peer on, and after the last the first, as from a ring. In a grown one whole chunks are taken,
+//! some from a partition, from partitions at a random stride from a random beginning. Partitions that linear
 //! hashing has yet to split hold twice as many peers as the others, and get two steps where those
 //! get one. When all have had their steps, the next pass takes other chunks. What is collected
 //! beyond the wanted number is cut off at a random end. No lock is held: chunks are dropped again
@@ -12,6 +13,7 @@
 
 mod beginning;
 mod compact;
+mod list;
 mod walk;
 mod wanted;
 
@@ -29,6 +31,7 @@ use crate::{
     scratch::Walk,
 };
 use core::marker::PhantomData;
+use wanted::COLLECTED_ENOUGH;
 
 /// Steps of the loop: for the partitions to read, and to look again at those that were being
 /// changed.
@@ -103,6 +106,15 @@ pub fn from_one_partition<P: Platform, F: Family>(
         }
         compact::from_record::<P, F>(cx, swarm.record, wanted, random);
     }
+    if F::is_list(swarm.record) {
+        if wanted.filter.may_hide(swarm.record.scopes()) {
+            return None;
+        }
+        want = cx.scratch.as_unknown_scalar(want);
+        F::keep_excluded(cx.scratch, wanted.exclude);
+        list::collect::<P, F>(cx, swarm, want * F::PEER_BYTES, wanted.filter)?;
+        beginning::advance(cx.scratch, swarm.id);
+    }
     if let Some(partitions) = F::partitions(swarm.record) {
         // More than an average partition has, if there are others, takes more than one.
         if partitions > 1 && want > peers_per_partition(F::VERSION) * 7 / 8 {
@@ -144,6 +156,19 @@ pub fn sample<P: Platform, F: Family>(
         }
         compact::from_record::<P, F>(cx, swarm.record, wanted, random);
         compact::drop_hidden::<P, F>(cx, wanted.filter);
+    }
+    if F::is_list(swarm.record) {
+        want = cx.scratch.as_unknown_scalar(want);
+        beginning::choose(cx, swarm.id, 1);
+        let hides = wanted.filter.may_hide(swarm.record.scopes());
+        sampling.hides.store(if hides { 1 } else { 0 });
+        sampling.walk.enough.store(if hides { COLLECTED_ENOUGH } else { want * F::PEER_BYTES });
+        sampling.walk.filter.store(wanted.filter.number());
+        sampling.swarm.store(swarm.id.number());
+        F::keep_excluded(cx.scratch, wanted.exclude);
+        cx.platform.repeat(STEPS, &mut list::Collect::<F>(PhantomData));
+        compact::drop_hidden::<P, F>(cx, wanted.filter);
+        beginning::advance(cx.scratch, swarm.id);
     }
     if let Some(partitions) = F::partitions(swarm.record) {
         want = cx.scratch.as_unknown_scalar(want);

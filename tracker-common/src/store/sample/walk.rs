@@ -8,16 +8,15 @@ use super::{
         filter::PeerFilter,
         layout::{PARTITION_CHUNKS, Partition},
         linear_hash::{is_unsplit, partition_of, round_size},
+        list::chunks_for,
         lock::Version,
-        partition::chunks_for,
     },
     beginning::{first_peer, per_partition},
-    compact,
-    wanted::{COLLECTED_ENOUGH, COLLECTED_MAX, PARTITIONS_READ_MAX, chunks_at_once},
+    list::{self, Part},
+    wanted::{COLLECTED_ENOUGH, PARTITIONS_READ_MAX, chunks_at_once},
 };
 use crate::{
-    codegen::barrier_var,
-    id::{ChunkId, SwarmId},
+    id::SwarmId,
     platform::{Context, Platform, Step, SwarmRef},
     scratch::{REMEMBERED_VERSIONS, Walk},
 };
@@ -188,35 +187,16 @@ fn collect<P: Platform, F: Family>(
         // The peers before it in the chunk are dropped if the sample overflows.
         enough += first % F::CHUNK_SLOTS * F::PEER_BYTES;
     }
-    let enough = scratch.as_unknown_scalar(enough);
-    let mut chunk = chunk_offset + first / F::CHUNK_SLOTS;
-    let mut cursor = scratch.as_unknown_scalar(walk.collected);
     let filter = PeerFilter::from_number(walk.filter);
     let takes_all = filter.takes_seeders() && index != walk.own_partition;
-    let count = scratch.as_unknown_scalar(chunks - chunk_offset);
-    for taken in 0..chunks_at_once(F::VERSION) {
-        let chunks = scratch.as_unknown_scalar(chunks);
-        if chunk >= chunks {
-            chunk -= chunks;
-        }
-        // The verifier does not follow the subtraction.
-        let at = barrier_var(u64::from(chunk)) as usize;
-        if at >= PARTITION_CHUNKS as usize || taken >= count || cursor >= enough {
-            break;
-        }
-        let Some(slots) = F::chunk(cx.platform, ChunkId::new(partition.chunks[at].load())) else { break };
-        cursor &= COLLECTED_MAX;
-        if takes_all {
-            let left = scratch.as_unknown_scalar(peers).wrapping_sub(at as u32 * F::CHUNK_SLOTS);
-            let left = if left < F::CHUNK_SLOTS { left } else { F::CHUNK_SLOTS };
-            cursor = compact::copy_chunk::<F>(scratch, cursor, slots, left);
-        } else {
-            cursor = compact::copy_eligible::<F>(scratch, cursor, slots, filter, F::excluded(scratch));
-        }
-        // To the verifier all ways through the loop shall be one.
-        cursor = scratch.as_unknown_scalar(cursor);
-        chunk = scratch.as_unknown_scalar(chunk + 1);
-    }
+    let part = Part {
+        peers,
+        chunk: chunk_offset + first / F::CHUNK_SLOTS,
+        count: chunks - chunk_offset,
+        collected: walk.collected,
+        enough,
+    };
+    let cursor = list::copy::<P, F, _>(cx, partition, part, chunks_at_once(F::VERSION), (filter, takes_all));
     scratch.sampling.collected_here.store(cursor);
     1
 }

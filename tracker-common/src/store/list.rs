@@ -1,0 +1,224 @@
+//! A list of peers in no order and without gaps. Chunk after chunk is full, and only the last one may
+//! have room. So a sample can be copied as it stands, a new peer goes to the end, and a peer that
+//! leaves is replaced by the last one. A peer is found by looking at all of its list.
+//!
+//! There are two kinds: a [partition](super::partition), and the [swarm record](super::record)
+//! itself as long as a family is neither small nor big.
+//!
+//! The list's lock is held wherever it is changed. Readers without the lock look at no more peers
+//! than [`List::peers`] says.
+
+use super::{
+    allocator,
+    family::Family,
+    layout::Swarm,
+    lock::Lock,
+    slot::{OCCUPIED, Slot, Slots, age},
+};
+use crate::{
+    codegen::{self, barrier_var},
+    id::ChunkId,
+    outcome::{Event, StoreError},
+    platform::{Context, Platform},
+    scratch::Scratch,
+};
+
+/// What lists of peers are kept in.
+pub trait List<F: Family> {
+    /// Most chunks of a list.
+    const CHUNKS: u32;
+
+    /// The lock of the list.
+    fn lock(&self) -> &Lock;
+    /// How many peers it has. They fill its chunks one after the other.
+    fn peers(&self) -> u32;
+    /// Changes that. The lock is held.
+    fn set_peers(&self, peers: u32);
+    /// Adds to the number of peers that the swarm's header counts, if that is another one.
+    fn count_in_swarm(swarm: &Swarm, peers: u64);
+    /// The number of a chunk; of those that [`List::peers`] fill it is one of this list. `None` at
+    /// [`List::CHUNKS`] and beyond.
+    fn chunk_id(&self, index: u32) -> Option<ChunkId>;
+    /// Changes that; nothing at [`List::CHUNKS`] and beyond. The lock is held.
+    fn set_chunk_id(&self, index: u32, id: ChunkId);
+    /// Notes that it holds a peer with these scopes. The lock is held.
+    fn note_scopes(&self, scopes: u32);
+}
+
+/// How many chunks this many peers take.
+#[inline(always)]
+#[must_use]
+pub const fn chunks_for<F: Family>(peers: u32) -> u32 {
+    peers.div_ceil(F::CHUNK_SLOTS)
+}
+
+/// A chunk of a list.
+#[inline(always)]
+pub(super) fn chunk<'m, P: Platform, F: Family, L: List<F>>(
+    platform: &'m P,
+    list: &L,
+    index: u32,
+) -> Option<Slots<'m, F>> {
+    F::chunk(platform, list.chunk_id(index)?)
+}
+
+/// A slot of a list.
+#[inline(always)]
+pub(super) fn slot<'m, P: Platform, F: Family, L: List<F>>(
+    platform: &'m P,
+    list: &L,
+    number: u32,
+) -> Option<Slot<'m, F>> {
+    let slots = chunk::<P, F, _>(platform, list, number / F::CHUNK_SLOTS)?;
+    // The compiler knows that the remainder is small, and must not take the mask away that shows it
+    // to the verifier.
+    Some(slots.slot(barrier_var(u64::from(number % F::CHUNK_SLOTS)) as usize % F::CHUNK_SLOTS as usize))
+}
+
+/// Brings the peers nearer.
+#[inline(always)]
+pub(super) fn prefetch<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L) {
+    for index in 0..chunks_for::<F>(list.peers()).min(L::CHUNKS) {
+        if let Some(slots) = chunk::<P, F, _>(platform, list, index) {
+            slots.words().iter().step_by(8).for_each(codegen::prefetch);
+        }
+    }
+}
+
+/// Finds the number of the slot with this peer. Whoever holds no lock has to make sure afterwards
+/// that the list has not changed meanwhile.
+#[inline(always)]
+pub(super) fn find<P: Platform, F: Family, L: List<F>>(cx: &Context<'_, P>, list: &L, key: F::Key) -> Option<u32> {
+    let peers = list.peers();
+    // The number goes through memory, so that the verifier sees one way on from here and not one
+    // per slot.
+    cx.scratch.found_slot.store(u32::MAX);
+    for index in 0..L::CHUNKS {
+        if index * F::CHUNK_SLOTS >= peers {
+            break;
+        }
+        let slots = chunk::<P, F, _>(cx.platform, list, index)?;
+        if find_in::<F>(cx.scratch, slots, index * F::CHUNK_SLOTS, key) {
+            break;
+        }
+    }
+    let found = cx.scratch.found_slot.load();
+    if found == u32::MAX { None } else { Some(found) }
+}
+
+/// Looks through a chunk, whose first slot has the number `first`. Slots without a peer match no
+/// key.
+#[inline(always)]
+fn find_in<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, first: u32, key: F::Key) -> bool {
+    for number in 0..F::CHUNK_SLOTS {
+        if slots.slot(number as usize).matches(key) {
+            scratch.found_slot.store(first + number);
+            return true;
+        }
+    }
+    false
+}
+
+/// Takes a chunk for the place at `index`.
+#[inline(always)]
+pub(super) fn reserve_one<P: Platform, F: Family, L: List<F>>(
+    cx: &Context<'_, P>,
+    list: &L,
+    index: u32,
+) -> Result<(), StoreError> {
+    let id = allocator::take::<P, F::Chunk>(cx)?;
+    list.set_chunk_id(index, id);
+    Ok(())
+}
+
+/// Puts a peer behind the last one. There is a chunk for it.
+#[inline(always)]
+pub(super) fn append<P: Platform, F: Family, L: List<F>>(
+    platform: &P,
+    list: &L,
+    key: F::Key,
+    flags: u64,
+) -> Option<()> {
+    let peers = list.peers();
+    slot::<P, F, _>(platform, list, peers)?.occupy(key, flags);
+    // Only now: readers without the lock look at no more peers than this says.
+    list.set_peers(peers + 1);
+    Some(())
+}
+
+/// Adds a peer.
+///
+/// # Errors
+/// [`StoreError::MemoryFull`], also when the list is full; [`StoreError::Contended`].
+#[inline(always)]
+pub(super) fn insert<P: Platform, F: Family, L: List<F>>(
+    cx: &Context<'_, P>,
+    list: &L,
+    key: F::Key,
+    flags: u64,
+) -> Result<(), StoreError> {
+    let peers = list.peers();
+    if peers >= L::CHUNKS * F::CHUNK_SLOTS {
+        return Err(StoreError::MemoryFull);
+    }
+    if peers.is_multiple_of(F::CHUNK_SLOTS) {
+        reserve_one::<P, F, _>(cx, list, peers / F::CHUNK_SLOTS)?;
+        cx.platform.event(Event::Grown);
+    }
+    append::<P, F, _>(cx.platform, list, key, flags).ok_or(StoreError::Internal)
+}
+
+/// Takes the peer out of a slot: the last peer gets the slot. The change has been announced
+/// ([`super::lock::Lock::begin_change`]); the caller gives the chunk back that may be left empty
+/// ([`release_last`]).
+#[inline(always)]
+pub(super) fn remove<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L, number: u32) -> Option<()> {
+    let last = list.peers().wrapping_sub(1);
+    let freed = slot::<P, F, _>(platform, list, number)?;
+    freed.take(slot::<P, F, _>(platform, list, last)?);
+    list.set_peers(last);
+    Some(())
+}
+
+/// Gives back the chunk that the last [`remove`] has left empty, if it has.
+#[inline(always)]
+pub(super) fn release_last<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L) {
+    let peers = list.peers();
+    if peers.is_multiple_of(F::CHUNK_SLOTS)
+        && let Some(id) = list.chunk_id(peers / F::CHUNK_SLOTS)
+    {
+        allocator::give_back::<P, F::Chunk>(platform, id);
+    }
+}
+
+/// Which slot a new peer with this hash gets when there is no memory left: that of the peer, in a
+/// chunk chosen by the hash, that has not announced for the longest time. `None` without any peer.
+#[inline(always)]
+pub(super) fn oldest<P: Platform, F: Family, L: List<F>>(cx: &Context<'_, P>, list: &L, hash: u32) -> Option<u32> {
+    let chunks = chunks_for::<F>(list.peers());
+    if chunks == 0 {
+        return None;
+    }
+    let first = cx.scratch.as_unknown_scalar((((hash >> 16) * chunks) >> 16) * F::CHUNK_SLOTS);
+    let slots = chunk::<P, F, _>(cx.platform, list, first / F::CHUNK_SLOTS)?;
+    Some(first + oldest_of::<F>(cx.scratch, slots, F::CHUNK_SLOTS as usize, cx.settings.minute.load()))
+}
+
+/// Which of the first `count` slots holds the peer that has not announced for the longest time.
+#[inline(always)]
+pub(super) fn oldest_of<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, count: usize, minute: u32) -> u32 {
+    scratch.found_slot.store(0);
+    scratch.oldest_age.store(0);
+    for number in 0..count {
+        let flags = slots.slot(number).flags();
+        let age = age(flags, minute);
+        if flags & OCCUPIED != 0 && age > scratch.oldest_age.load() {
+            scratch.oldest_age.store(age);
+            scratch.found_slot.store(number as u32);
+        }
+    }
+    scratch.found_slot.load()
+}
+
+#[cfg(test)]
+mod tests;

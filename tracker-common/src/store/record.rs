@@ -1,0 +1,83 @@
+//! Peers in a swarm record: the first few stand in its slots. A family that has more becomes a
+//! [list](super::list) whose chunks the record names in the words where its directory would be
+//! ([`DirectoryHeader`] with no partitions). The record's lock is that of the list.
+
+use super::{
+    directory::{record_entry, set_record_entry},
+    family::Family,
+    layout::{DirectoryHeader, RECORD_ENTRIES, Swarm},
+    list::List,
+    lock::Lock,
+    slot::Slots,
+};
+use crate::{id::ChunkId, scratch::Scratch};
+
+/// Peers of a list that the record names.
+#[inline(always)]
+#[must_use]
+pub const fn list_capacity<F: Family>() -> u32 {
+    RECORD_ENTRIES * F::CHUNK_SLOTS
+}
+
+impl<F: Family> List<F> for Swarm {
+    const CHUNKS: u32 = RECORD_ENTRIES;
+
+    #[inline(always)]
+    fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    #[inline(always)]
+    fn peers(&self) -> u32 {
+        DirectoryHeader::unpack(F::header(self).load()).peers
+    }
+
+    #[inline(always)]
+    fn set_peers(&self, peers: u32) {
+        F::header(self).store(DirectoryHeader { peers, partitions: 0 }.to_word());
+    }
+
+    #[inline(always)]
+    fn count_in_swarm(_: &Swarm, _: u64) {}
+
+    #[inline(always)]
+    fn chunk_id(&self, index: u32) -> Option<ChunkId> {
+        if index < RECORD_ENTRIES { Some(ChunkId::new(record_entry::<F>(self, index))) } else { None }
+    }
+
+    #[inline(always)]
+    fn set_chunk_id(&self, index: u32, id: ChunkId) {
+        if index < RECORD_ENTRIES {
+            set_record_entry::<F>(self, index, id.number());
+        }
+    }
+
+    #[inline(always)]
+    fn note_scopes(&self, scopes: u32) {
+        self.add_scopes(scopes);
+    }
+}
+
+/// The number of the slot that a peer has in a swarm record.
+#[inline(always)]
+pub(super) fn find_in_slots<F: Family>(scratch: &Scratch, slots: Slots<'_, F>, key: F::Key) -> Option<usize> {
+    // As in `list::find`, the number goes through memory.
+    scratch.found_slot.store(u32::MAX);
+    for number in 0..F::RECORD_SLOTS {
+        if slots.slot(number).matches(key) {
+            scratch.found_slot.store(number as u32);
+            break;
+        }
+    }
+    found_slot::<F>(scratch)
+}
+
+/// The slot that was found in a record.
+#[inline(always)]
+pub(super) fn found_slot<F: Family>(scratch: &Scratch) -> Option<usize> {
+    let number = scratch.found_slot.load() as usize;
+    if number < F::RECORD_SLOTS { Some(number) } else { None }
+}
+
+#[cfg(test)]
+mod tests;
