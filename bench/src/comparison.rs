@@ -6,6 +6,7 @@ use tracker_tests::interrupt;
 
 use crate::{
     generator::Run,
+    hardware,
     plan::BenchPlan,
     scenario::{Kind, Scenario},
     session::{Outcome, Session},
@@ -67,6 +68,7 @@ fn summary(run: &Run) -> String {
         run.peers_per_reply(),
         100.0 * run.answered_share()
     );
+    text += &hardware::text(run.hardware, run.replies.answered);
     if run.refilled > 0 {
         text += &format!(", {} replaced", run.refilled);
     }

@@ -74,6 +74,16 @@ pub fn prefer(thread: Thread) -> io::Result<()> {
     }
 }
 
+/// Lets the calling thread run only when nobody else wants to.
+pub fn yield_to_all() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameters outlive the call.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sets the nice value of a thread (0: the calling one, and what it starts from now on). With -20
 /// it gets most of the time when others want to run too; every system gets the same, so it changes
 /// nothing on a quiet machine.

@@ -28,14 +28,18 @@
 #[macro_use(println, eprintln)]
 extern crate tracker_tests;
 
+mod aquatic;
 mod buffers;
+mod calls;
 mod comparison;
 mod connect;
 mod cores;
 mod expiry;
 mod generator;
+mod hardware;
 mod http;
 mod measure;
+mod model;
 mod object;
 mod options;
 mod plan;
@@ -49,6 +53,7 @@ mod socket;
 mod statistics;
 mod system;
 mod testbed;
+mod waking;
 
 use std::{fs, process::ExitCode};
 
@@ -57,6 +62,7 @@ use clap::{Parser, Subcommand};
 use tracker_tests::workspace;
 
 use crate::{
+    hardware::Counters,
     options::{ComparisonOptions, find_scenarios},
     plan::{BenchPlan, Programs},
     report::Report,
@@ -88,6 +94,12 @@ enum Task {
     Profile(Box<ComparisonOptions>),
     /// Whether the removal of millions of peers keeps up, and what announces notice of it
     Expiry(expiry::Options),
+    /// What calls cost in the XDP program on this kernel
+    Calls(calls::Options),
+    /// What the latency at a steady load consists of
+    Waking(Box<ComparisonOptions>),
+    /// What requests take inside the XDP program, counted by an interpreter; needs no privileges
+    Model(model::Options),
     /// Load through ordinary sockets, against any tracker and without privileges
     Socket(socket::Options),
 }
@@ -108,6 +120,9 @@ fn run(options: &Options) -> anyhow::Result<()> {
         None => compare(&options.comparison),
         Some(Task::Profile(options)) => profile(options),
         Some(Task::Expiry(options)) => expiry::run(options),
+        Some(Task::Calls(options)) => calls::run(options),
+        Some(Task::Waking(options)) => waking::run(options),
+        Some(Task::Model(options)) => model::run(options),
         Some(Task::Socket(options)) => socket::run(options),
         Some(Task::List) => {
             list(&options.comparison.programs);
@@ -119,7 +134,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
 fn list(programs: &Programs) {
     println!("scenarios:");
     for scenario in SCENARIOS {
-        println!("  {:<10} {}", scenario.name, scenario.title);
+        let when = if scenario.is_extra { " (only when it is named)" } else { "" };
+        println!("  {:<10} {}{when}", scenario.name, scenario.title);
     }
     println!("systems:");
     for system in System::ALL {
@@ -153,6 +169,9 @@ fn compare(options: &ComparisonOptions) -> anyhow::Result<()> {
     let systems = options.installed_systems();
     ensure!(!systems.is_empty(), "none of the systems chosen is installed; above is said how to install each");
     plan.begin()?;
+    if let Err(reason) = Counters::open(plan.cores.tracker) {
+        eprintln!("{reason}");
+    }
 
     let mut report = Report::new(&plan);
     let mut result = Ok(());

@@ -39,7 +39,8 @@ pub struct Setup {
 /// Options of measurements that take scenarios.
 #[derive(Args)]
 pub struct ComparisonOptions {
-    /// Only this scenario; may be given several times
+    /// Only this scenario; may be given several times. `list` names them all, also those that are
+    /// measured only when they are named here
     #[arg(long = "scenario", value_name = "NAME")]
     pub scenarios: Vec<String>,
     /// Only this system; may be given several times
@@ -56,10 +57,10 @@ pub struct ComparisonOptions {
     seconds: Option<f64>,
     #[arg(long, value_enum, default_value = "closed")]
     method: Method,
-    /// Seeders among the peers, in per cent. None by default: trackers differ in what they tell a
-    /// seeder, and replies of different length could not be compared
-    #[arg(long, default_value_t = 0, value_name = "PER CENT", value_parser = clap::value_parser!(u32).range(0..=100))]
-    seeders: u32,
+    /// Seeders among the peers, in per cent. None by default, but in the scenario `seeders`: trackers
+    /// differ in what they tell a seeder, and replies of different length could not be compared
+    #[arg(long, value_name = "PER CENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    seeders: Option<u32>,
     /// Do not measure the latency at half load
     #[arg(long)]
     no_latency: bool,
@@ -81,7 +82,7 @@ impl ComparisonOptions {
                     .context("not a time: --seconds")?,
             },
             method: self.method,
-            seeders: self.seeders * 256 / 100,
+            seeders: self.seeders,
             latency: !self.no_latency,
             programs: self.programs.clone(),
             ..self.setup.plan()?
@@ -92,7 +93,10 @@ impl ComparisonOptions {
     /// quickly.
     pub fn chosen_scenarios(&self) -> anyhow::Result<Vec<&'static Scenario>> {
         if self.scenarios.is_empty() {
-            return Ok(SCENARIOS.iter().filter(|scenario| !self.quick || scenario.peers <= 1_000_000).collect());
+            return Ok(SCENARIOS
+                .iter()
+                .filter(|scenario| !scenario.is_extra && (!self.quick || scenario.peers <= 1_000_000))
+                .collect());
         }
         find_scenarios(&self.scenarios)
     }
@@ -123,7 +127,7 @@ impl Setup {
             method: Method::Closed,
             window: self.window,
             moderation: Duration::from_micros(self.moderation),
-            seeders: 0,
+            seeders: None,
             latency: false,
             directory: self.output().join("systems"),
             programs: Programs::default(),

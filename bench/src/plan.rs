@@ -33,8 +33,8 @@ pub struct BenchPlan {
     pub window: u32,
     /// How long the client's end waits before it looks for replies.
     pub moderation: Duration,
-    /// How many of 256 peers are seeders.
-    pub seeders: u32,
+    /// Seeders among the peers, in per cent, instead of what the scenario says.
+    pub seeders: Option<u32>,
     pub latency: bool,
     pub directory: PathBuf,
     pub programs: Programs,

@@ -230,7 +230,7 @@ impl<'a> Profiler<'a> {
         plan: &BenchPlan,
     ) -> anyhow::Result<Summary> {
         const UNKNOWN: u32 = 1 << 31;
-        let load = request::request_load(&self.load, self.testbed, self.scenario.family, &step.request)?;
+        let load = request::request_load(&self.load, self.scenario.family, &step.request)?;
         self.object.maps.set_load(&load)?;
         if step.wrong_connection {
             let strangers: Vec<Client> =
@@ -283,7 +283,7 @@ impl<'a> Profiler<'a> {
     /// was passed on.
     fn scaling(&mut self, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<(f64, f64, f64)> {
         let request = Request::Announce { num_want: NUM_WANT, event: Event::None };
-        let load = request::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
+        let load = request::request_load(&self.load, self.scenario.family, &request)?;
         self.object.maps.set_load(&load)?;
         self.object.maps.set_target(tracker)?;
         // Each goes through the population from another place on.
@@ -310,7 +310,7 @@ impl<'a> Profiler<'a> {
     /// peers or the same ones.
     fn join(&mut self, torrent: u32, same: bool, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<Joined> {
         let request = Request::Announce { num_want: NUM_WANT, event: Event::Started };
-        let load = request::request_load(&self.load, self.testbed, self.scenario.family, &request)?;
+        let load = request::request_load(&self.load, self.scenario.family, &request)?;
         let peers = if same { NEW_PEERS } else { 2 * NEW_PEERS };
         for (member, visit) in (0..peers).zip(self.object.maps.population()) {
             *visit = Visit { torrent, member };

@@ -24,7 +24,8 @@ pub struct Report {
     pub moderation_microseconds: u64,
     pub rounds: usize,
     pub seconds_per_round: f64,
-    pub seeders_of_256: u32,
+    /// Per cent of the peers; where it is not said, what the scenario has.
+    pub seeders: Option<u32>,
     pub scenarios: Vec<Results>,
 }
 
@@ -80,6 +81,9 @@ pub struct Row {
     /// Bytes before any peer was.
     pub memory_empty: u64,
     pub half_load: Option<HalfLoad>,
+    /// What the processor counted on the tracker's core per answer, in the order of
+    /// [`crate::hardware::NAMES`]: cycles, instructions, cache misses, misses of the data TLB.
+    pub hardware: [Option<f64>; 4],
 }
 
 /// A steady load of half of what a system can do in a closed loop, or of less if that much was not
@@ -102,7 +106,7 @@ impl Report {
             moderation_microseconds: plan.moderation.as_micros() as u64,
             rounds: plan.rounds,
             seconds_per_round: plan.times.measured.as_secs_f64(),
-            seeders_of_256: plan.seeders,
+            seeders: plan.seeders,
             scenarios: Vec::new(),
         }
     }
@@ -189,6 +193,13 @@ impl Row {
             peers_per_reply: median(Run::peers_per_reply),
             reply_bytes: median(|run| run.replies.bytes as f64 / run.replies.answered.max(1) as f64),
             invalid: runs.iter().map(Run::invalid).sum(),
+            hardware: std::array::from_fn(|event| {
+                let each = runs
+                    .iter()
+                    .filter_map(|run| Some(run.hardware[event]? as f64 / run.replies.answered.max(1) as f64));
+                let each: Vec<f64> = each.collect();
+                (!each.is_empty()).then(|| Summary::of(each).median)
+            }),
             prefilled: outcome.prefilled,
             largest_swarm: runs.iter().map(|run| run.replies.largest_swarm).max().unwrap_or(0),
             stored_peers: outcome.stored,

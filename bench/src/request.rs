@@ -114,8 +114,8 @@ pub fn template(request: &Request, ethernet: &[u8; 14], family: Family) -> anyho
 }
 
 /// `load` with another request.
-pub fn request_load(load: &Load, testbed: &Testbed, family: Family, request: &Request) -> anyhow::Result<Load> {
-    let frame = template(request, &testbed.request_ethernet(family), family)?;
+pub fn request_load(load: &Load, family: Family, request: &Request) -> anyhow::Result<Load> {
+    let frame = template(request, &Testbed::request_ethernet(family), family)?;
     let mut template = [0; TEMPLATE_BYTES];
     // Scrape hashes come after the template.
     let fixed = frame.bytes.len().min(TEMPLATE_BYTES);

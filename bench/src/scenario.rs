@@ -30,6 +30,10 @@ pub struct Scenario {
     pub torrents: u32,
     pub peers: u32,
     pub popularity: Popularity,
+    /// Seeders among the peers, in per cent.
+    pub seeders: u32,
+    /// Whether it is measured only when it is asked for.
+    pub is_extra: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,10 +46,20 @@ const ANNOUNCE: Kind = Kind::Udp(Request::Announce { num_want: NUM_WANT, event: 
 
 /// Announces of IPv4 peers in torrents of one size.
 pub const fn announce(name: &'static str, title: &'static str, torrents: u32, peers: u32) -> Scenario {
-    Scenario { name, title, load: ANNOUNCE, family: Family::V4, torrents, peers, popularity: Popularity::Even }
+    Scenario {
+        name,
+        title,
+        load: ANNOUNCE,
+        family: Family::V4,
+        torrents,
+        peers,
+        popularity: Popularity::Even,
+        seeders: 0,
+        is_extra: false,
+    }
 }
 
-/// All scenarios, in the order of the table.
+/// All scenarios, in the order of the table, and behind them those that are not in it by default.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { load: Kind::Udp(Request::Connect), ..announce("connect", "connect", 1, 1) },
     announce("small", "100 000 torrents of 4 peers", 100_000, 400_000),
@@ -76,7 +90,22 @@ pub const SCENARIOS: &[Scenario] = &[
         load: Kind::Http { keep_alive: true },
         ..announce("http-keep", "HTTP announce, keep-alive", 10_000, 100_000)
     },
+    extra(announce("swarms-10", "100 000 swarms of 10", 100_000, 1_000_000)),
+    extra(announce("swarms-30", "33 333 swarms of 30", 33_333, 999_990)),
+    extra(announce("swarms-100", "10 000 swarms of 100", 10_000, 1_000_000)),
+    extra(announce("swarms-300", "3 333 swarms of 300", 3_333, 999_900)),
+    extra(Scenario {
+        family: Family::V6,
+        popularity: Popularity::Zipf,
+        ..announce("ipv6-zipf", "IPv6, 100 000 torrents, 1 M peers, Zipf", 100_000, 1_000_000)
+    }),
+    extra(Scenario { seeders: 90, ..announce("seeders", "one swarm of 65 536, 90 % seeders", 1, 65_536) }),
 ];
+
+/// A scenario that is measured only when it is asked for.
+const fn extra(scenario: Scenario) -> Scenario {
+    Scenario { is_extra: true, ..scenario }
+}
 
 impl Scenario {
     /// Bytes of UDP payload in the reflector's replies: as many as a tracker's replies have on
@@ -160,6 +189,13 @@ mod tests {
         assert_eq!(sizes.len(), 100_000);
         assert_eq!(sizes.iter().sum::<u32>(), 1_000_000);
         assert!(sizes.is_sorted_by(|a, b| a >= b) && sizes[99_999] >= 1);
+    }
+
+    #[test]
+    fn even_swarms_are_of_one_size() {
+        for scenario in SCENARIOS.iter().filter(|scenario| matches!(scenario.popularity, Popularity::Even)) {
+            assert_eq!(scenario.peers % scenario.torrents, 0, "{}", scenario.name);
+        }
     }
 
     #[test]

@@ -8,13 +8,13 @@ use bench_ebpf::Visit;
 
 use crate::{
     connect,
-    cores::{Footprint, Urgency},
+    cores::{Footprint, Thread, Urgency},
     generator::{CLIENTS, Generator, Run, Times},
     http::{self, HttpLoad},
     measure::{SUSTAINED, measure_http, search},
     plan::{BenchPlan, Method},
     request::{Event, Request},
-    scenario::{Kind, NUM_WANT, Scenario},
+    scenario::{self, Kind, NUM_WANT, Scenario},
     statistics::Summary,
     system::{RunningSystem, System},
     testbed::Testbed,
@@ -88,7 +88,7 @@ impl Session {
             Kind::Udp(request) => {
                 let visits = if scenario.needs_peers() { scenario.peers } else { 1 };
                 let mut generator = Generator::new(&testbed, plan.cores, visits)?;
-                generator.set_seeders(plan.seeders);
+                generator.set_seeders(plan.seeders.unwrap_or(scenario.seeders) * 256 / 100);
                 generator.verify_checksums(system.computes_checksums());
                 scenario.populate(generator.maps().population());
                 Load::Udp(Box::new(generator), request)
@@ -122,7 +122,7 @@ impl Session {
 
     fn reflect(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
         let Load::Udp(generator, request) = &mut self.load else { bail!("the reflector reflects UDP only") };
-        generator.set_request(&self.testbed, scenario.family, request)?;
+        generator.set_request(scenario.family, request)?;
         generator.maps().set_clients(&connect::unconnected(scenario.family, CLIENTS))?;
         let payload = scenario.reflected_payload(self.reply_bytes);
         eprintln!("  {}: replies of {payload} bytes", self.system.name());
@@ -154,7 +154,10 @@ impl Session {
         self.outcome.filled = self.running.footprint();
         self.renew_connections(scenario)?;
         if let Load::Udp(generator, request) = &mut self.load {
-            generator.set_request(&self.testbed, scenario.family, request)?;
+            // In another order than they came in: a tracker that lays torrents into memory as they
+            // come would find the next one beside the one before.
+            scenario::shuffle(generator.maps().population());
+            generator.set_request(scenario.family, request)?;
             // A first look, which also says how long replies are.
             let short = Times { warm_up: Duration::from_millis(50), measured: Duration::from_millis(200) };
             let look = generator.run_closed(&self.testbed, None, plan.window, short)?;
@@ -179,7 +182,7 @@ impl Session {
             self.renew_connections(scenario)?;
             if let Load::Udp(generator, _) = &mut self.load {
                 let started = Request::Announce { num_want: NUM_WANT, event: Event::Started };
-                generator.set_request(&self.testbed, scenario.family, &started)?;
+                generator.set_request(scenario.family, &started)?;
                 answered += generator.prefill(&self.testbed, plan.window, &mut position, CONNECTION_AGE)?;
             }
         }
@@ -251,31 +254,55 @@ impl Session {
         }
     }
 
-    /// A steady load that is answered: `rate` requests per second, or half of what it can do, or a
-    /// part of that.
-    pub fn half_load(&mut self, scenario: &Scenario, plan: &BenchPlan, rate: Option<f64>) -> anyhow::Result<Run> {
-        // The moderation would be the better part of the latency.
-        self.testbed.set_moderation(Duration::ZERO)?;
+    /// How many requests per second a system answers in a closed loop, when the client's end waits so
+    /// long before it looks for replies.
+    pub fn full_load(&mut self, scenario: &Scenario, plan: &BenchPlan, moderation: Duration) -> anyhow::Result<f64> {
+        let short = Times { warm_up: Duration::from_millis(100), measured: plan.times.measured / 2 };
+        self.testbed.set_moderation(moderation)?;
         self.renew_connections(scenario)?;
         let process = self.running.process();
         let Load::Udp(generator, _) = &mut self.load else { bail!("latency is measured by UDP only") };
+        Ok(generator.run_closed(&self.testbed, process, plan.window, short)?.rate())
+    }
+
+    /// Sends `rate` requests per second, when the client's end waits so long before it looks for
+    /// replies.
+    pub fn steady(
+        &mut self,
+        scenario: &Scenario,
+        rate: f64,
+        moderation: Duration,
+        times: Times,
+    ) -> anyhow::Result<Run> {
+        self.testbed.set_moderation(moderation)?;
+        self.renew_connections(scenario)?;
+        let process = self.running.process();
+        let Load::Udp(generator, _) = &mut self.load else { bail!("latency is measured by UDP only") };
+        generator.run_open(&self.testbed, process, Some(rate), times)
+    }
+
+    /// The threads that poll the tracker's interface.
+    pub fn polling_threads(&self) -> anyhow::Result<Vec<Thread>> {
+        self.testbed.pin()
+    }
+
+    /// A steady load that is answered: `rate` requests per second, or half of what it can do, or a
+    /// part of that.
+    pub fn half_load(&mut self, scenario: &Scenario, plan: &BenchPlan, rate: Option<f64>) -> anyhow::Result<Run> {
+        // Without moderation, which would be the better part of the latency. A tracker can do less
+        // without it, and half of what it could do before may be all that it can do now.
         let rate = match rate {
             Some(rate) => rate,
-            None => {
-                // Without it a tracker can do less, and half of what it could do before may be all
-                // that it can do now.
-                let short = Times { warm_up: Duration::from_millis(100), measured: plan.times.measured / 2 };
-                0.5 * generator.run_closed(&self.testbed, process, plan.window, short)?.rate()
-            }
+            None => 0.5 * self.full_load(scenario, plan, Duration::ZERO)?,
         };
-        let mut run = generator.run_open(&self.testbed, process, Some(rate), plan.times)?;
+        let mut run = self.steady(scenario, rate, Duration::ZERO, plan.times)?;
         // A steady load wakes a tracker more often than a closed loop does, which some cannot keep
         // up with: what waits in a socket's buffer says nothing of the tracker.
         for divisor in [2.0, 4.0, 8.0] {
             if run.answered_share() >= SUSTAINED {
                 break;
             }
-            run = generator.run_open(&self.testbed, process, Some(rate / divisor), plan.times)?;
+            run = self.steady(scenario, rate / divisor, Duration::ZERO, plan.times)?;
         }
         Ok(run)
     }

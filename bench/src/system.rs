@@ -20,11 +20,11 @@ use tracker_tests::{
 };
 
 use crate::{
-    buffers,
+    aquatic, buffers,
     cores::{self, Footprint, Thread, Urgency},
     object::Object,
     plan::{BenchPlan, Programs},
-    scenario::{Kind, NUM_WANT, Scenario},
+    scenario::{Kind, Scenario},
     testbed::{Family, TRACKER_PORT, Testbed},
 };
 
@@ -124,6 +124,10 @@ impl System {
     }
 }
 
+/// The fewest torrents, and peers of each family, that this tracker is given room for.
+pub const LEAST_TORRENTS: u32 = 1_000;
+pub const LEAST_PEERS: u32 = 10_000;
+
 /// How a system is made to end. When the benchmark is killed its systems go with it.
 const ENDING: Ending = Ending { orphaned: libc::SIGKILL, grace: Duration::from_secs(2) };
 
@@ -160,8 +164,12 @@ impl RunningSystem {
             System::Opentracker => opentracker_arguments(&mut command, scenario, &plan.programs, directory)?,
             System::Aquatic | System::AquaticUring => {
                 let configuration = match scenario.load {
-                    Kind::Http { .. } => aquatic_http_configuration(),
-                    Kind::Udp(_) => aquatic_udp_configuration(scenario.family, system == System::AquaticUring),
+                    Kind::Http { .. } => aquatic::http_configuration(),
+                    Kind::Udp(_) => aquatic::udp_configuration(
+                        scenario.family,
+                        system == System::AquaticUring,
+                        aquatic::offers_io_uring(&path)?,
+                    )?,
                 };
                 let file = directory.join("aquatic.toml");
                 write(&file, &configuration)?;
@@ -252,13 +260,13 @@ fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, tes
         .args(["--http", &format!("{v4}:{TRACKER_PORT}")])
         .args(["--udp-threads", "1", "--http-threads", "1"])
         // Exactly what the scenario needs, as the memory is part of the comparison.
-        .args(["--max-torrents", &(scenario.torrents.max(1_000) + plan.spare.0).to_string()]);
+        .args(["--max-torrents", &(scenario.torrents.max(LEAST_TORRENTS) + plan.spare.0).to_string()]);
     let peers = scenario.peers + plan.spare.1;
     let (v4, v6) = match scenario.family {
         Family::V4 => (peers, 0),
         Family::V6 => (0, peers),
     };
-    command.args(["--max-peers", &v4.max(10_000).to_string(), "--max-peers-v6", &v6.max(10_000).to_string()]);
+    command.args(["--max-peers", &v4.max(LEAST_PEERS).to_string(), "--max-peers-v6", &v6.max(LEAST_PEERS).to_string()]);
     command.args(&plan.tracker_options);
 }
 
@@ -304,26 +312,6 @@ fn write_whitelist(path: &Path, torrents: u32) -> anyhow::Result<()> {
         file.flush()
     };
     write().with_context(|| format!("cannot write {}", workspace::display(path)))
-}
-
-fn aquatic_udp_configuration(family: Family, io_uring: bool) -> String {
-    let address = match family {
-        Family::V4 => format!("0.0.0.0:{TRACKER_PORT}"),
-        Family::V6 => format!("[::]:{TRACKER_PORT}"),
-    };
-    format!(
-        "socket_workers = 1\nlog_level = \"warn\"\n\
-         [network]\naddress = \"{address}\"\nuse_io_uring = {io_uring}\n\
-         [protocol]\nmax_response_peers = {NUM_WANT}\nmax_scrape_torrents = 74\n"
-    )
-}
-
-fn aquatic_http_configuration() -> String {
-    format!(
-        "socket_workers = 1\nswarm_workers = 1\nlog_level = \"warn\"\n\
-         [network]\naddress = \"0.0.0.0:{TRACKER_PORT}\"\n\
-         [protocol]\nmax_peers = {NUM_WANT}\n"
-    )
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -24,9 +24,6 @@ use crate::cores::{self, Cores, Thread};
 pub const TRACKER_PORT: u16 = 6969;
 
 const TRACKER_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// Room for a request with 74 info_hashes: 1496 bytes after the UDP header.
-const MTU: &str = "1550";
-const TRACKER_MAC: [u8; 6] = [0x02, 0x77, 0, 0, 0, 1];
 const CLIENT_MAC: [u8; 6] = [0x02, 0x77, 0, 0, 0, 2];
 
 /// Address family of a load.
@@ -67,6 +64,10 @@ pub struct Testbed {
 }
 
 impl Testbed {
+    pub const TRACKER_MAC: [u8; 6] = [0x02, 0x77, 0, 0, 0, 1];
+    /// Room for a request with 74 info_hashes: 1496 bytes after the UDP header.
+    pub const MTU: u32 = 1550;
+
     /// `number` tells testbeds apart that exist at the same time.
     pub fn create(number: usize, cores: Cores) -> anyhow::Result<Self> {
         let (client, tracker) = (Namespace::new()?, Namespace::new()?);
@@ -81,8 +82,8 @@ impl Testbed {
 
     fn connect(&self) -> anyhow::Result<()> {
         let (client, tracker) = (self.client_interface.as_str(), self.tracker_interface.as_str());
-        let (client_mac, tracker_mac) = (mac_text(CLIENT_MAC), mac_text(TRACKER_MAC));
-        let shape = format!("mtu {MTU} numrxqueues 1 numtxqueues 1");
+        let (client_mac, tracker_mac) = (mac_text(CLIENT_MAC), mac_text(Self::TRACKER_MAC));
+        let shape = format!("mtu {} numrxqueues 1 numtxqueues 1", Self::MTU);
         self.client.ip(&format!(
             "link add {client} address {client_mac} {shape} type veth peer name {tracker} netns {} address {tracker_mac} {shape}",
             self.tracker.name()
@@ -166,9 +167,9 @@ impl Testbed {
     }
 
     /// The Ethernet header of a request.
-    pub fn request_ethernet(&self, family: Family) -> [u8; 14] {
+    pub fn request_ethernet(family: Family) -> [u8; 14] {
         let mut header = [0; 14];
-        header[..6].copy_from_slice(&TRACKER_MAC);
+        header[..6].copy_from_slice(&Self::TRACKER_MAC);
         header[6..12].copy_from_slice(&CLIENT_MAC);
         header[12..].copy_from_slice(match family {
             Family::V4 => &[0x08, 0x00],

@@ -18,7 +18,7 @@ use tracker_tests::{
 };
 
 /// Enough for all rows.
-const SIZES: Sizes = Sizes { index_buckets: 1024, swarms: 2000, partitions: 1000, chunks_v4: 4000, chunks_v6: 4000 };
+const SIZES: Sizes = Sizes { index_buckets: 128, swarms: 2000, partitions: 1000, chunks_v4: 4000, chunks_v6: 4000 };
 
 /// The answers to the rows that hold on every backend, by the rows' names.
 type Answers = BTreeMap<String, String>;
@@ -212,7 +212,7 @@ fn normal(reply: &[u8], ipv4: bool, wanted: i32) -> Reply {
 
 #[test]
 fn random_datagrams_are_answered_alike_by_xdp_and_the_host_build() {
-    let sizes = Sizes { index_buckets: 16384, swarms: 50_000, ..SIZES };
+    let sizes = Sizes { index_buckets: 2048, swarms: 50_000, ..SIZES };
     let mut host = Host::new(&sizes);
     let xdp = RefCell::new(XdpProgram::load(&sizes).expect("the XDP program is loaded"));
     // Both have the same keys and the same clock, so an id of one is an id of the other.

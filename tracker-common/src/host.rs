@@ -10,14 +10,14 @@
 extern crate std;
 
 use crate::{
-    id::{ChunkId, PartitionId, SwarmId},
+    id::{ChunkId, PartitionId},
     outcome::{COUNTERS, Counter, Event, StoreError},
     platform::{ColdPath, Context, Platform, Step},
     scratch::{SCRATCH_BYTES, Scratch},
     settings::Settings,
     store::{
         cold,
-        layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
+        layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
     },
 };
 use core::cell::Cell;
@@ -31,7 +31,7 @@ pub const FIRST_MINUTE: u32 = 10_000;
 pub struct HostSizes {
     /// Buckets of the swarm index.
     pub index_buckets: u32,
-    /// Swarm records.
+    /// Torrents that may be stored, at most 31 per bucket.
     pub swarms: u32,
     /// Partitions.
     pub partitions: u32,
@@ -49,7 +49,6 @@ impl Zeroed for ChunkV4 {}
 impl Zeroed for ChunkV6 {}
 impl Zeroed for Partition {}
 impl Zeroed for Scratch {}
-impl Zeroed for Swarm {}
 
 fn zeroed<T: Zeroed>(count: u32) -> Box<[T]> {
     // SAFETY: all zero bytes are a valid value of the type, as `Zeroed` says.
@@ -61,7 +60,6 @@ pub struct HostStore {
     settings: Settings,
     pools: Pools,
     index: Box<[Bucket]>,
-    swarms: Box<[Swarm]>,
     partitions: Box<[Partition]>,
     chunks_v4: Box<[ChunkV4]>,
     chunks_v6: Box<[ChunkV6]>,
@@ -91,7 +89,6 @@ impl HostStore {
             settings,
             pools: Pools::default(),
             index: zeroed(sizes.index_buckets),
-            swarms: zeroed(sizes.swarms),
             partitions: zeroed(sizes.partitions),
             chunks_v4: zeroed(sizes.chunks_v4),
             chunks_v6: zeroed(sizes.chunks_v6),
@@ -210,10 +207,6 @@ impl<const TRIES: u32> Platform for HostPlatform<'_, TRIES> {
         self.store.index.get(number as usize)
     }
 
-    fn swarm(&self, id: SwarmId) -> Option<&Swarm> {
-        self.store.swarms.get(id.number() as usize)
-    }
-
     fn partition(&self, id: PartitionId) -> Option<&Partition> {
         self.store.partitions.get(id.number() as usize)
     }
@@ -267,7 +260,7 @@ impl<const TRIES: u32> Platform for HostPlatform<'_, TRIES> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::lock::Lock;
+    use crate::{id::SwarmId, store::lock::Lock};
 
     const FEW: HostSizes = HostSizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4 };
 
@@ -276,7 +269,8 @@ mod tests {
         let store = HostStore::new(&FEW, 1);
         let platform = store.platform(1);
         assert!(platform.bucket(15).is_some() && platform.bucket(16).is_none());
-        assert!(platform.swarm(SwarmId::new(2)).is_some() && platform.swarm(SwarmId::new(3)).is_none());
+        assert!(platform.swarm(SwarmId::at(15, 31)).is_some() && platform.swarm(SwarmId::at(15, 0)).is_none());
+        assert!(platform.swarm(SwarmId::at(16, 1)).is_none());
         assert!(platform.partition(PartitionId::new(1)).is_some() && platform.partition(PartitionId::new(2)).is_none());
         assert!(platform.chunk_v4(ChunkId::new(4)).is_some() && platform.chunk_v4(ChunkId::new(5)).is_none());
         assert!(platform.chunk_v6(ChunkId::new(3)).is_some() && platform.chunk_v6(ChunkId::new(u32::MAX)).is_none());

@@ -61,12 +61,31 @@ macro_rules! id {
 }
 
 id! {
-    /// A swarm record.
+    /// A swarm record: bucket of the index, and its place in that ([`SwarmId::at`]).
     SwarmId;
     /// A partition record.
     PartitionId;
     /// A chunk of peers of one family, or a directory node, which is an IPv4 chunk.
     ChunkId;
+}
+
+/// Bits of a swarm record's place in its bucket.
+const PLACE_BITS: u32 = 5;
+
+impl SwarmId {
+    /// The record at a place in an index bucket, counted from 1.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(bucket: u32, place: u32) -> Self {
+        Self(bucket << PLACE_BITS | place)
+    }
+
+    /// Bucket and place.
+    #[inline(always)]
+    #[must_use]
+    pub const fn place(self) -> (u32, u32) {
+        (self.0 >> PLACE_BITS, self.0 & ((1 << PLACE_BITS) - 1))
+    }
 }
 
 #[cfg(test)]
@@ -79,5 +98,12 @@ mod tests {
         for number in [0, 1, u32::MAX - 1] {
             assert_eq!(SwarmId::from_stored(SwarmId::new(number).stored()), Some(SwarmId::new(number)));
         }
+    }
+    #[test]
+    fn places_in_buckets_come_back() {
+        for (bucket, place) in [(0, 1), (0, 31), (1, 1), (0x07ff_ffff, 31)] {
+            assert_eq!(SwarmId::at(bucket, place).place(), (bucket, place));
+        }
+        assert_ne!(SwarmId::at(0, 31), SwarmId::at(1, 1));
     }
 }

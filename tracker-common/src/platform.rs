@@ -51,8 +51,6 @@ pub trait Platform: Sized {
     fn pools(&self) -> Option<&Pools>;
     /// A bucket of the swarm index.
     fn bucket(&self, number: u32) -> Option<&Bucket>;
-    /// A swarm record.
-    fn swarm(&self, id: SwarmId) -> Option<&Swarm>;
     /// A partition record.
     fn partition(&self, id: PartitionId) -> Option<&Partition>;
     /// A chunk of IPv4 peers.
@@ -74,6 +72,13 @@ pub trait Platform: Sized {
     /// # Errors
     /// Those of [`crate::store::cold::run`].
     fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError>;
+
+    /// A swarm record, which lies in a bucket of the index.
+    #[inline(always)]
+    fn swarm(&self, id: SwarmId) -> Option<&Swarm> {
+        let (bucket, place) = id.place();
+        self.bucket(bucket)?.swarm(bucket, place)
+    }
 
     /// A directory node: an IPv4 chunk that holds entries instead of peers.
     #[inline(always)]

@@ -40,6 +40,9 @@ pub const REMEMBERED_VERSIONS: usize = 32;
 /// A power of two.
 pub const SAMPLE_COUNTERS: usize = 64;
 
+/// Torrents of a scrape that are hashed at once. A power of two.
+pub const HASHED: usize = 8;
+
 /// A word at any address. Read and written whole, where an array of bytes might become a call of
 /// memcpy.
 #[repr(C, packed)]
@@ -113,6 +116,9 @@ kept_in_words! {
     }
 }
 
+/// In [`Sampling::own_list`]: the list that the swarm record names.
+pub const RECORD_LIST: u32 = u32::MAX;
+
 /// What a sample ([`crate::store::sample`]) keeps.
 #[repr(C)]
 #[derive(Default)]
@@ -129,6 +135,15 @@ pub struct Sampling {
     pub first_position: Word32,
     /// Which peer of a partition is the first, in 2^32nds of the partition.
     pub first_peer: Word32,
+    /// The partition at that position: its index within the swarm.
+    pub first_index: Word32,
+    /// And its number.
+    pub first_partition: Word32,
+    /// Number + 1 of the partition in which the requester was refreshed, or [`RECORD_LIST`], at
+    /// [`Scratch::found_slot`]; 0 while it was not.
+    pub own_list: Word32,
+    /// The version that this list had then ([`crate::store::lock::Version::number`]).
+    pub own_version: Word32,
     /// Which of the collected peers is returned first.
     pub first_returned: Word32,
     /// Whether peers may have been collected that are hidden from the requester, and have to be
@@ -190,10 +205,13 @@ pub struct Scratch {
     /// Sampling: version and number of peers of a partition when its first chunk was read, with a
     /// mark of the partition and the sample.
     pub versions: [Word; REMEMBERED_VERSIONS],
+    /// Scraping: hashes of the torrents that are looked for next
+    /// ([`crate::store::hash::TorrentKey::hashes`]).
+    pub hashes: [Word; HASHED],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }
 
-const _: () = assert!(size_of::<Scratch>() <= 6976);
+const _: () = assert!(size_of::<Scratch>() <= 7040);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]

@@ -126,7 +126,8 @@ impl Torrent {
 
 /// A torrent's counts.
 fn counts(platform: &HostPlatform<'_>, info_hash: &InfoHash) -> Counts {
-    index::counts(&platform.context(), info_hash)
+    let cx = platform.context();
+    index::counts(&cx, &TorrentKey::new(cx.settings, info_hash))
 }
 
 /// A torrent's swarm.
@@ -293,11 +294,11 @@ impl<'s> World<'s> {
         let minute = self.minute();
         let mut report = SweepReport::default();
         // In batches, as the daemon does it.
-        let swarms = self.platform.store().pools().swarms.fresh.load();
-        for first in (0..swarms).step_by(7) {
+        let end = SwarmId::at(self.platform.store().settings().index_buckets.load(), 0).number();
+        for first in (0..end).step_by(7) {
             let ages = Ages { peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE_COMPLETED };
-            let batch = Batch { first, swarms: 7, ages };
-            let part = sweep(&self.platform.context(), &batch, |_: &Swarm, _| {}).expect("all records are there");
+            let batch = Batch { first, end: first + 7, ages };
+            let part = sweep(&self.platform.context(), &batch, |_: &Swarm, _| {});
             report.torrents += part.torrents;
             report.expired += part.expired;
             report.removed += part.removed;
@@ -378,8 +379,8 @@ impl<'s> World<'s> {
         self.check();
         assert!(self.model.is_empty(), "{} torrents never go", self.model.len());
         let pools = self.platform.store().pools();
-        let used = [&pools.swarms, &pools.partitions, &pools.chunks_v4, &pools.chunks_v6].map(|pool| pool.used());
-        assert_eq!(used, [0; 4], "swarms, partitions, chunks still in use by nobody");
+        let used = [&pools.partitions, &pools.chunks_v4, &pools.chunks_v6].map(|pool| pool.used());
+        assert_eq!((pools.swarms.used(), used), (0, [0; 3]), "swarms, partitions, chunks still in use by nobody");
     }
 
     fn advance(&self, minutes: u32) {
@@ -796,7 +797,7 @@ fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
             let announcement = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event };
             upsert::announce::<_, F>(&other.context(), &announcement).expect("room").expect("a torrent").id
         };
-        let mut swarm = SwarmId::new(0);
+        let mut swarm = SwarmId::at(0, 1);
         for peer in 0..size {
             swarm = announce(peer, PeerEvent::Started);
         }
@@ -857,8 +858,7 @@ fn stress<F: Peers>(threads: u32, swarms: u32, peers: u32, rounds: u32) {
             let mut turn = 0;
             while !done.load(Ordering::Relaxed) {
                 let ages = Ages { peer_timeout: PEER_TIMEOUT, idle: IDLE, idle_completed: IDLE };
-                sweep(&watcher.context(), &Batch { first: 0, swarms: 32, ages }, |_, _| {})
-                    .expect("all records are there");
+                sweep(&watcher.context(), &Batch { first: 0, end: u32::MAX, ages }, |_, _| {});
                 for swarm in 0..swarms {
                     turn += 1;
                     let Some(number) = find(&watcher, &torrent(swarm)) else { continue };
@@ -972,5 +972,6 @@ fn counters_add_up_to_what_is_stored() {
     assert_eq!((event(Event::Expired), event(Event::TorrentCreated)), (1000, 7));
     let renewed: Vec<_> = (0..REFRESH_AGES).map(|minutes| world.counter(Counter::Refreshed(minutes as u32))).collect();
     assert_eq!((renewed[PEER_TIMEOUT as usize - 1], renewed.iter().sum()), (500, 500_u64));
-    assert!(partitions::<V4>(&world.platform, SwarmId::new(0)).all(|partition| partition.peers() <= capacity::<V4>()));
+    let swarm = find(&world.platform, &torrent(0)).expect("stored");
+    assert!(partitions::<V4>(&world.platform, swarm).all(|partition| partition.peers() <= capacity::<V4>()));
 }

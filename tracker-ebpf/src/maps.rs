@@ -9,7 +9,7 @@ use tracker_common::{
     programs::Program,
     scratch::Scratch,
     settings::Settings,
-    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
+    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
     trace::RING_BYTES,
 };
 
@@ -25,8 +25,6 @@ pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, MMAPABL
 pub(crate) static POOLS: Array<Pools> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(crate) static INDEX: Array<Bucket> = Array::with_max_entries(16, MMAPABLE);
-#[map]
-pub(crate) static SWARMS: Array<Swarm> = Array::with_max_entries(16, MMAPABLE);
 #[map]
 pub(crate) static PARTITIONS: Array<Partition> = Array::with_max_entries(16, MMAPABLE);
 #[map]

@@ -3,7 +3,7 @@
 use crate::{
     cold,
     kernel::Kernel,
-    maps::{CHUNKS_V4, CHUNKS_V6, INDEX, PARTITIONS, POOLS, SCRATCH, SETTINGS, SWARMS},
+    maps::{CHUNKS_V4, CHUNKS_V6, INDEX, PARTITIONS, POOLS, SCRATCH, SETTINGS},
 };
 use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_loop},
@@ -12,12 +12,12 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use tracker_common::{
     codegen::barrier_var,
-    id::{ChunkId, PartitionId, SwarmId},
+    id::{ChunkId, PartitionId},
     outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason, StoreError},
     platform::{ColdPath, Platform, Step},
     scratch::Scratch,
     settings::Settings,
-    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
+    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
 };
 
 /// An element of an array that all cores and the daemon share.
@@ -59,11 +59,6 @@ impl Platform for Kernel {
     #[inline(always)]
     fn bucket(&self, number: u32) -> Option<&Bucket> {
         shared(&INDEX, number)
-    }
-
-    #[inline(always)]
-    fn swarm(&self, id: SwarmId) -> Option<&Swarm> {
-        shared(&SWARMS, id.number())
     }
 
     #[inline(always)]

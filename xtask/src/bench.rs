@@ -34,7 +34,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         ensure!(
             debian::is_root(),
             "the benchmark loads eBPF programs and creates network namespaces: run this as root, for example with \
-             `sudo --preserve-env=PATH,HOME cargo xtask bench` (`cargo xtask bench socket` needs no privileges)"
+             `sudo --preserve-env=PATH,HOME cargo xtask bench` (`cargo xtask bench \
+             model` and `socket` need no privileges)"
         );
         needs::provide("the benchmarks", &NEEDS, &[], of_xtask)?;
         // What is measured has to be what is in the source tree.
@@ -58,7 +59,7 @@ fn split(options: &Options) -> (InstallOptions, Vec<String>) {
 fn needs_testbed(options: &[String]) -> bool {
     let first = options.first().map(String::as_str);
     let asks_for_help = options.iter().any(|option| option == "--help" || option == "-h");
-    !asks_for_help && !matches!(first, Some("help" | "list" | "socket"))
+    !asks_for_help && !matches!(first, Some("help" | "list" | "model" | "socket"))
 }
 
 #[cfg(test)]
@@ -88,6 +89,8 @@ mod tests {
             ("profile --quick", true),
             ("expiry", true),
             ("list", false),
+            ("model --scenario small", false),
+            ("--scenario model", true),
             ("socket --target localhost:6969", false),
             ("help profile", false),
             ("--help", false),

@@ -40,6 +40,12 @@ pub const CATCH_UP_NS: u64 = 20_000;
 /// Buckets of the latency histogram; see [`latency_bucket`].
 pub const LATENCY_BUCKETS: u32 = 1024;
 
+/// Calls that each of the programs `cost_` makes.
+pub const COST_CALLS: u32 = 64;
+
+/// Tail calls that the program `cost_tail` makes: as many as the kernel lets a packet have.
+pub const COST_TAIL_CALLS: u32 = 33;
+
 /// BEP 15 connect.
 pub const REQUEST_CONNECT: u32 = 0;
 /// BEP 15 announce.

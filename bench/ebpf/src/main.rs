@@ -8,6 +8,7 @@
 //! * `harness` runs in plain test mode: it builds a request and calls the tracker's program with
 //!   it, without any network. `noop` takes the tracker's place to find out what the rest of that
 //!   costs.
+//! * `cost_…` each make calls of one kind, so that these can be timed.
 //!
 //! What they know of Ethernet, IP, UDP and BEP 15 is written a second time here and shares no code
 //! with the tracker: a mistake in the tracker must not be hidden by the same one in its benchmark.
@@ -16,6 +17,8 @@
 //! builds without an eBPF toolchain.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
+#[cfg(target_arch = "bpf")]
+mod cost;
 #[cfg(target_arch = "bpf")]
 mod frame;
 #[cfg(target_arch = "bpf")]
@@ -31,7 +34,7 @@ mod validate;
 mod programs {
     use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 
-    use crate::{frame, maps, reflect, request, validate};
+    use crate::{cost, frame, maps, reflect, request, validate};
 
     #[xdp]
     fn generate(ctx: XdpContext) -> u32 {
@@ -68,6 +71,28 @@ mod programs {
             unsafe { maps::TARGET.tail_call(&ctx, 0) };
         }
         xdp_action::XDP_ABORTED
+    }
+
+    #[xdp]
+    fn cost_helper(_ctx: XdpContext) -> u32 {
+        cost::helper()
+    }
+
+    #[xdp]
+    fn cost_function(ctx: XdpContext) -> u32 {
+        cost::function(&ctx)
+    }
+
+    #[xdp]
+    fn cost_loop(_ctx: XdpContext) -> u32 {
+        cost::turns()
+    }
+
+    #[xdp]
+    fn cost_tail(ctx: XdpContext) -> u32 {
+        // SAFETY: nothing here is left undone when the call does not return.
+        unsafe { maps::TARGET.tail_call(&ctx, 0) };
+        xdp_action::XDP_TX
     }
 
     #[xdp]

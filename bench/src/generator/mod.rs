@@ -89,8 +89,8 @@ impl Generator {
     }
 
     /// What is sent from now on.
-    pub fn set_request(&mut self, testbed: &Testbed, family: Family, request: &Request) -> anyhow::Result<()> {
-        self.source.load = request::request_load(&self.source.load, testbed, family, request)?;
+    pub fn set_request(&mut self, family: Family, request: &Request) -> anyhow::Result<()> {
+        self.source.load = request::request_load(&self.source.load, family, request)?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use bench_ebpf::Replies;
 use super::source::Source;
 use crate::{
     cores::{Accounts, Thread, Usage},
+    hardware::{self, Counters},
     statistics::quantile,
 };
 
@@ -28,6 +29,8 @@ pub struct Run {
     pub refilled: u64,
     /// Histogram of the time from request to reply; see `bench_ebpf::latency_bucket`.
     pub latency: Vec<u64>,
+    /// What the processor counted on the tracker's core.
+    pub hardware: hardware::Counts,
 }
 
 impl Run {
@@ -75,22 +78,28 @@ pub struct Measuring {
     polling: Vec<Thread>,
     before: Option<Snapshot>,
     after: Option<Snapshot>,
+    counters: Option<Counters>,
 }
 
 impl Measuring {
     pub fn new(times: Times, process: Option<Thread>, polling: Vec<Thread>) -> Self {
-        Self { started: Instant::now(), times, process, polling, before: None, after: None }
+        Self { started: Instant::now(), times, process, polling, before: None, after: None, counters: None }
     }
 
     /// To be called every few milliseconds, until it says false.
     pub fn go_on(&mut self, source: &Source) -> anyhow::Result<bool> {
         let elapsed = self.started.elapsed();
         if self.before.is_none() && elapsed >= self.times.warm_up {
-            self.before = Some(Snapshot::take(source, self.process, &self.polling)?);
+            self.counters = Counters::open(source.cores.tracker).ok();
+            self.before = Some(self.snapshot(source)?);
         } else if self.before.is_some() && elapsed >= self.times.warm_up + self.times.measured {
-            self.after = Some(Snapshot::take(source, self.process, &self.polling)?);
+            self.after = Some(self.snapshot(source)?);
         }
         Ok(self.after.is_none())
+    }
+
+    fn snapshot(&self, source: &Source) -> anyhow::Result<Snapshot> {
+        Snapshot::take(source, self.process, &self.polling, self.counters.as_ref())
     }
 
     pub fn run(self) -> anyhow::Result<Run> {
@@ -106,10 +115,16 @@ struct Snapshot {
     replies: Replies,
     refilled: u64,
     latency: Vec<u64>,
+    hardware: hardware::Counts,
 }
 
 impl Snapshot {
-    fn take(source: &Source, process: Option<Thread>, polling: &[Thread]) -> anyhow::Result<Self> {
+    fn take(
+        source: &Source,
+        process: Option<Thread>,
+        polling: &[Thread],
+        counters: Option<&Counters>,
+    ) -> anyhow::Result<Self> {
         // The histogram takes a thousand system calls: before the clock is read.
         let latency = source.maps.latency(source.cores.load)?;
         Ok(Self {
@@ -117,6 +132,7 @@ impl Snapshot {
             replies: source.replies()?,
             refilled: source.refilled,
             accounts: Accounts::take(source.cores.tracker, process, polling)?,
+            hardware: counters.map(Counters::read).unwrap_or_default(),
             latency,
         })
     }
@@ -141,6 +157,7 @@ impl Snapshot {
                 passed: now.passed - then.passed,
             },
             refilled: self.refilled - before.refilled,
+            hardware: hardware::since(self.hardware, before.hardware),
             latency: self.latency.iter().zip(&before.latency).map(|(now, then)| now - then).collect(),
         }
     }

@@ -6,7 +6,7 @@
 //! (BEP 15 asks for at least 2). Guessing one takes 2^56 tries on average over all windows, and the
 //! answer to a wrong one tells nothing about the right one.
 
-use super::siphash::siphash24;
+use super::siphash::{Rest, siphash24};
 use crate::{outcome::IpVersion, settings::Settings};
 use core::net::IpAddr;
 
@@ -54,11 +54,13 @@ impl From<IpAddr> for IpKey {
 #[inline(always)]
 fn make(settings: &Settings, source: IpKey, window: u32) -> u64 {
     let key = [settings.connection_key[0].load(), settings.connection_key[1].load()];
-    // Messages of different length never have the same hash by construction, so the families cannot
-    // be confused.
+    // Three bytes of the window, which come round after 31 years: so all of an IPv4 message has
+    // room in the word that every message ends with. The length stands in it too, so the families
+    // cannot be confused.
+    let minutes = u64::from(window & 0xff_ffff);
     let mac = match source {
-        IpKey::V4(address) => siphash24(key, [u64::from(address) | u64::from(window) << 32]),
-        IpKey::V6([first, second]) => siphash24(key, [first, second, u64::from(window)]),
+        IpKey::V4(address) => siphash24(key, [], Rest { bytes: u64::from(address) | minutes << 32, length: 7 }),
+        IpKey::V6(words) => siphash24(key, words, Rest { bytes: minutes, length: 3 }),
     };
     (u64::from(window) << MAC_BITS) | (mac >> (64 - MAC_BITS))
 }

@@ -9,8 +9,8 @@ use crate::{
     id::InfoHash,
     outcome::{Event, RequestReason},
     platform::{Context, Platform, Step},
-    scratch::{HASHES_AT, SCRATCH_BYTES},
-    store::index::counts,
+    scratch::{HASHED, HASHES_AT, SCRATCH_BYTES, Scratch},
+    store::{hash::TorrentKey, index},
 };
 
 /// Where the reply is built.
@@ -28,21 +28,45 @@ pub fn hashes(length: usize) -> u32 {
     if count > SCRAPE_MAX as u32 { SCRAPE_MAX as u32 } else { count }
 }
 
-struct Entry;
+/// So many torrents are looked for at once: each takes a wait for memory, and so they wait
+/// together.
+const AT_ONCE: usize = HASHED;
+
+struct Entry {
+    /// How many there are. All fields have 8 bytes, as those of all loop bodies.
+    count: u64,
+}
 
 impl<P: Platform> Step<P> for Entry {
     #[inline(always)]
     fn step(&mut self, platform: &P, turn: u32) -> bool {
         let Ok(cx) = Context::new(platform) else { return false };
         let turn = turn as usize & 127;
-        let Some(info_hash) = cx.scratch.get::<InfoHash>(HASHES_AT + turn * 20) else { return false };
-        let counts = counts(&cx, &info_hash);
+        if turn.is_multiple_of(AT_ONCE) {
+            for number in 0..AT_ONCE {
+                if (turn + number) as u64 >= self.count {
+                    break;
+                }
+                let Some(info_hash) = info_hash(cx.scratch, turn + number) else { return false };
+                let torrent = TorrentKey::new(cx.settings, &info_hash);
+                index::touch(platform, &torrent);
+                cx.scratch.hashes[number].store(torrent.hashes());
+            }
+        }
+        let Some(info_hash) = info_hash(cx.scratch, turn) else { return false };
+        let hashes = cx.scratch.hashes[turn % AT_ONCE].load();
+        let counts = index::counts(&cx, &TorrentKey::from_hashes(cx.settings, &info_hash, hashes));
         let at = AT as usize + REPLY_HEADER_LEN + turn * SCRAPE_ENTRY_LEN;
         cx.scratch.put(at, counts.seeders.to_be_bytes());
         cx.scratch.put(at + 4, counts.completed.to_be_bytes());
         cx.scratch.put(at + 8, counts.leechers.to_be_bytes());
         true
     }
+}
+
+#[inline(always)]
+fn info_hash(scratch: &Scratch, number: usize) -> Option<InfoHash> {
+    scratch.get(HASHES_AT + number * 20)
 }
 
 /// Answers a scrape of the `count` (at most [`SCRAPE_MAX`]) info_hashes at [`HASHES_AT`]. One of
@@ -62,7 +86,7 @@ pub fn answer<P: Platform>(
     }
     cx.scratch.put(AT as usize, ACTION_SCRAPE.to_be_bytes());
     cx.scratch.put(AT as usize + 4, request.transaction_id);
-    cx.platform.repeat(count, &mut Entry);
+    cx.platform.repeat(count, &mut Entry { count: u64::from(count) });
     Ok(Reply {
         start: AT,
         length: REPLY_HEADER_LEN as u32 + count * SCRAPE_ENTRY_LEN as u32,

@@ -1,9 +1,19 @@
-//! SipHash-2-4 (Aumasson, Bernstein 2012) over whole words.
+//! SipHash-2-4 (Aumasson, Bernstein 2012) over numbers.
 
-/// SipHash-2-4 of `N` little-endian 64-bit words, that is of 8 `N` bytes.
+/// The last bytes of a message: up to 7, which share the word that every message ends with.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    /// The bytes as a little-endian number.
+    pub bytes: u64,
+    /// How many there are.
+    pub length: u8,
+}
+
+/// SipHash-2-4 of `N` little-endian 64-bit words and the bytes behind them, that is of 8 `N` bytes
+/// and those.
 #[inline(always)]
 #[must_use]
-pub fn siphash24<const N: usize>(key: [u64; 2], words: [u64; N]) -> u64 {
+pub fn siphash24<const N: usize>(key: [u64; 2], words: [u64; N], rest: Rest) -> u64 {
     let mut v = [
         key[0] ^ 0x736f_6d65_7073_6575,
         key[1] ^ 0x646f_7261_6e64_6f6d,
@@ -21,7 +31,7 @@ pub fn siphash24<const N: usize>(key: [u64; 2], words: [u64; N]) -> u64 {
         absorb(words[i]);
         i += 1;
     }
-    absorb((8 * N as u64) << 56);
+    absorb(rest.bytes | (8 * N as u64 + u64::from(rest.length)) << 56);
     v[2] ^= 0xff;
     round(&mut v);
     round(&mut v);
@@ -46,6 +56,8 @@ fn round(v: &mut [u64; 4]) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     #[expect(deprecated, reason = "the standard library's SipHash-2-4 is what we compare with")]
     fn agrees_with_the_standard_library() {
@@ -53,13 +65,19 @@ mod tests {
         for seed in 0..100_u64 {
             let key = [seed ^ 7, seed << 9];
             let words = [seed, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), !seed];
-            let reference = |words: &[u64]| {
-                let mut reference = SipHasher::new_with_keys(key[0], key[1]);
-                words.iter().for_each(|word| reference.write(&word.to_le_bytes()));
-                reference.finish()
-            };
-            assert_eq!(super::siphash24(key, words), reference(&words));
-            assert_eq!(super::siphash24(key, [words[1]]), reference(&words[1..2]));
+            for length in 0..8_u8 {
+                let bytes = seed.wrapping_mul(0xd6e8_feb8_6659_fd93) & ((1 << (8 * length)) - 1);
+                let rest = Rest { bytes, length };
+                let reference = |words: &[u64]| {
+                    let mut reference = SipHasher::new_with_keys(key[0], key[1]);
+                    words.iter().for_each(|word| reference.write(&word.to_le_bytes()));
+                    reference.write(&bytes.to_le_bytes()[..usize::from(length)]);
+                    reference.finish()
+                };
+                assert_eq!(siphash24(key, words, rest), reference(&words));
+                assert_eq!(siphash24(key, [words[1]], rest), reference(&words[1..2]));
+                assert_eq!(siphash24(key, [], rest), reference(&[]));
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Allocation of swarm records, partitions and chunks: a counter of records never used yet, and a
+//! Allocation of partitions and chunks: a counter of records never used yet, and a
 //! list of records given back.
 //!
 //! The list is a Treiber stack. Its head carries a tag that changes with every removal, so that a
@@ -7,10 +7,10 @@
 //! somebody else just took gives rubbish, but then the head has changed too and the rubbish is not
 //! used. No lock is taken.
 
-use super::layout::{ChunkV4, ChunkV6, Partition, Pool, Pools, Swarm};
+use super::layout::{ChunkV4, ChunkV6, Partition, Pool, Pools};
 use crate::{
     codegen::barrier_var,
-    id::{ChunkId, PartitionId, SwarmId},
+    id::{ChunkId, PartitionId},
     outcome::StoreError,
     platform::{Context, Platform},
 };
@@ -32,34 +32,6 @@ pub trait Element: 'static {
     fn set_link(&self, link: u32);
     /// Makes a record that was free all zero, where the taker does not write all of it.
     fn clear(&self);
-}
-
-impl Element for Swarm {
-    const LIMIT: usize = 0;
-    type Id = SwarmId;
-
-    #[inline(always)]
-    fn pool(pools: &Pools) -> &Pool {
-        &pools.swarms
-    }
-
-    #[inline(always)]
-    fn find<P: Platform>(platform: &P, id: SwarmId) -> Option<&Self> {
-        platform.swarm(id)
-    }
-
-    #[inline(always)]
-    fn link(&self) -> u32 {
-        self.counts.load() as u32
-    }
-
-    #[inline(always)]
-    fn set_link(&self, link: u32) {
-        self.counts.store(link.into());
-    }
-
-    #[inline(always)]
-    fn clear(&self) {}
 }
 
 impl Element for Partition {
@@ -172,7 +144,7 @@ pub fn take<P: Platform, E: Element>(cx: &Context<'_, P>) -> Result<E::Id, Store
 
 /// [`take`] with a packed result ([`StoreError::pack`]).
 #[inline(always)]
-pub(super) fn take_packed<P: Platform, E: Element>(cx: &Context<'_, P>) -> u64 {
+fn take_packed<P: Platform, E: Element>(cx: &Context<'_, P>) -> u64 {
     let Some(pools) = cx.platform.pools() else { return StoreError::Internal.packed() };
     let pool = E::pool(pools);
     let mut races = 0;

@@ -1,8 +1,8 @@
 //! Keyed hashes of torrents. Whoever does not know the keys cannot choose info_hashes that meet in
 //! one bucket.
 
-use super::layout::{SWARM_ALIVE, Swarm};
-use crate::{id::InfoHash, settings::Settings};
+use super::layout::{BUCKET_SWARMS, SWARM_ALIVE, Swarm};
+use crate::{codegen::is_equal, id::InfoHash, settings::Settings};
 
 /// The last step of a keyed multilinear hash. By itself such a hash is universal, but linear:
 /// addresses in a row become hashes in equal steps, which crowd together for an unlucky key.
@@ -11,6 +11,16 @@ use crate::{id::InfoHash, settings::Settings};
 pub(super) fn scramble(sum: u64) -> u32 {
     let once = (sum ^ sum >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
     ((once ^ once >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
+}
+
+/// An info_hash, 4 bytes in memory order each.
+#[inline(always)]
+fn words_of(info_hash: &InfoHash) -> [u32; 5] {
+    let mut words = [0; 5];
+    for (word, bytes) in words.iter_mut().zip(info_hash.as_chunks::<4>().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    words
 }
 
 /// A torrent, hashed: where in the index it is looked for, and as what.
@@ -28,23 +38,30 @@ impl TorrentKey {
     #[inline(always)]
     #[must_use]
     pub fn new(settings: &Settings, info_hash: &InfoHash) -> Self {
-        let mut words = [0_u32; 5];
         let keys = &settings.hash_keys;
+        let words = words_of(info_hash);
         let mut home = keys[0].load();
         let mut tag = keys[6].load();
         for i in 0..5 {
-            let at = i * 4;
-            words[i] = u32::from_le_bytes([info_hash[at], info_hash[at + 1], info_hash[at + 2], info_hash[at + 3]]);
             home = home.wrapping_add(keys[1 + i].load().wrapping_mul(u64::from(words[i])));
             tag = tag.wrapping_add(keys[7 + i].load().wrapping_mul(u64::from(words[i])));
         }
+        Self { words, home: scramble(home), buckets: settings.index_buckets.load(), tag: scramble(tag) }
+    }
+
+    /// The key of an info_hash that was hashed before ([`TorrentKey::hashes`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn from_hashes(settings: &Settings, info_hash: &InfoHash, hashes: u64) -> Self {
         let buckets = settings.index_buckets.load();
-        Self {
-            words,
-            home: ((u64::from(scramble(home)) * u64::from(buckets)) >> 32) as u32,
-            buckets,
-            tag: scramble(tag),
-        }
+        Self { words: words_of(info_hash), home: hashes as u32, buckets, tag: (hashes >> 32) as u32 }
+    }
+
+    /// All that [`TorrentKey::new`] has computed.
+    #[inline(always)]
+    #[must_use]
+    pub fn hashes(&self) -> u64 {
+        u64::from(self.tag) << 32 | u64::from(self.home)
     }
 
     /// The info_hash, 4 bytes in memory order each.
@@ -53,17 +70,30 @@ impl TorrentKey {
         &self.words
     }
 
-    /// The bucket that is looked into after so many others; 0 for the home bucket.
+    /// The bucket that is looked into after so many others; 0 for the home bucket. Any of all may
+    /// follow any: full buckets do not crowd together, and the table can be nearly full.
     #[inline(always)]
     pub(super) fn bucket(&self, probe: u32) -> u32 {
-        let number = self.home + probe;
-        if number >= self.buckets { number - self.buckets } else { number }
+        let hash = if probe == 0 {
+            self.home
+        } else {
+            scramble(u64::from(self.home) << 32 | u64::from(self.tag ^ probe.wrapping_mul(0x9e37_79b9)))
+        };
+        ((u64::from(hash) * u64::from(self.buckets)) >> 32) as u32
     }
 
-    /// What stands beside the swarm's number in the index.
+    /// What stands in the bucket for the torrent; 16 bits, not 0.
     #[inline(always)]
-    pub(super) fn tag(&self) -> u32 {
-        self.tag
+    pub(super) fn tag(&self) -> u64 {
+        let tag = u64::from(self.tag) & 0xffff;
+        tag | is_equal(tag, 0)
+    }
+
+    /// The place in a bucket that is the torrent's if it was free when the torrent came: 1 to
+    /// [`BUCKET_SWARMS`].
+    #[inline(always)]
+    pub(super) fn likely_place(&self) -> u32 {
+        (((self.tag >> 16) * BUCKET_SWARMS as u32) >> 16) + 1
     }
 
     /// Whether the record is in use and belongs to this torrent.
@@ -81,6 +111,7 @@ impl TorrentKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn settings(key: u64) -> Settings {
         let settings = Settings::default();
@@ -92,14 +123,34 @@ mod tests {
     }
 
     #[test]
-    fn buckets_are_in_range_and_wrap_around() {
+    fn buckets_tags_and_places_are_in_range_and_spread() {
         let settings = settings(0x9e37_79b9_7f4a_7c15);
-        for first in 0..=255 {
-            let key = TorrentKey::new(&settings, &[first; 20]);
-            let buckets: Vec<_> = (0..10).map(|probe| key.bucket(probe)).collect();
-            let mut sorted = buckets.clone();
-            sorted.sort_unstable();
-            assert_eq!(sorted, (0..10).collect::<Vec<_>>(), "{buckets:?}");
+        let (mut homes, mut places) = ([0; 10], [0; BUCKET_SWARMS + 1]);
+        for first in 0..=255_u8 {
+            for second in 0..=15 {
+                let mut info_hash = [first; 20];
+                info_hash[7] = second;
+                let key = TorrentKey::new(&settings, &info_hash);
+                homes[key.bucket(0) as usize] += 1;
+                places[key.likely_place() as usize] += 1;
+                assert!(key.tag() != 0 && key.tag() <= 0xffff);
+                let buckets: BTreeSet<_> = (0..64).map(|probe| key.bucket(probe)).collect();
+                assert!(buckets.len() >= 8 && buckets.last() < Some(&10), "{buckets:?}");
+                let again = TorrentKey::from_hashes(&settings, &info_hash, key.hashes());
+                assert_eq!((again.bucket(0), again.bucket(9)), (key.bucket(0), key.bucket(9)));
+                assert_eq!((again.tag(), again.words()), (key.tag(), key.words()));
+            }
+        }
+        assert!(homes.iter().all(|count| (300..520).contains(count)), "{homes:?}");
+        assert_eq!(places[0], 0);
+        assert!(places[1..].iter().all(|count| (80..190).contains(count)), "{places:?}");
+    }
+
+    #[test]
+    fn a_tag_is_never_that_of_a_free_record() {
+        for (hash, tag) in [(0, 1), (1, 1), (0xffff, 0xffff), (0xabcd_0000, 1), (0xabcd_0002, 2)] {
+            let key = TorrentKey { words: [0; 5], home: 0, buckets: 1, tag: hash };
+            assert_eq!(key.tag(), tag, "{hash:#x}");
         }
     }
 

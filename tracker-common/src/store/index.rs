@@ -1,60 +1,97 @@
-//! The swarm index: from info_hash to the number of its swarm record.
+//! The swarm index: from info_hash to swarm record.
 //!
-//! A torrent's home bucket comes from a keyed multilinear hash (strongly universal). If the home
-//! bucket is full the torrent goes to one of the next buckets, and every full bucket on the way
-//! counts it in [`Bucket::passed`]: a search ends at the first bucket that no torrent has passed.
-//! In one bucket no two words carry the same 32 bits of hash, so at most one record has to be
-//! looked at per bucket.
+//! A bucket is a page of memory with 31 swarm records and a tag of 16 bits for each. A torrent's
+//! home bucket, its tag and its likely place in a bucket come from keyed multilinear hashes
+//! (strongly universal). Tags take two bytes per torrent and stay in the processor's caches where
+//! records do not; and most torrents are at their likely place, so that both can be asked for at
+//! once ([`touch`]). So finding a torrent takes one page and about one wait for memory.
+//!
+//! If the home bucket is full the torrent goes to another, any of all, and every full bucket on the
+//! way counts it in [`BucketHeader::passed`]: a search ends at the first bucket that no torrent has
+//! passed. In one bucket no two records have the same tag, so at most one has to be looked at per
+//! bucket.
 //!
 //! Torrents are stored and removed with the lock of their home bucket held. Searches take no lock
 //! and are confirmed by whoever uses the result, with the lock of the swarm held
 //! ([`TorrentKey::matches`]).
 
 use super::{
-    allocator,
     hash::TorrentKey,
-    layout::{Bucket, Counts, SWARM_ALIVE, Swarm},
+    layout::{Bucket, BucketHeader, Counts, SWARM_ALIVE, Swarm},
 };
 use crate::{
-    codegen::barrier_var,
-    id::{InfoHash, SwarmId},
+    codegen::{self, barrier_var},
+    id::SwarmId,
     outcome::{Event, StoreError},
     platform::{Context, Platform, Step, SwarmRef},
 };
 
-/// How many buckets, the home bucket included, a torrent may be in. With 4 torrents per bucket of 7
-/// slots on average (see `Sizes` in the daemon) the distance follows a geometric tail; at 16 no
-/// torrent of four million was left without a place.
-pub const PROBES: u32 = 16;
+/// How many buckets, the home bucket included, a torrent may be in. If 15 of 16 records are in use,
+/// half of the buckets are full, and of four billion torrents one is left without a place.
+pub const PROBES: u32 = 32;
 
-/// The word of a bucket with this tag, or 0.
+/// The index when it is filled to the limit: torrents per bucket, of 31 records.
+pub const TORRENTS_PER_BUCKET: u32 = 29;
+
+/// Looks for the torrent in the bucket that has this number.
 #[inline(always)]
-fn tagged(bucket: &Bucket, tag: u32) -> u64 {
-    for slot in &bucket.slots {
-        let word = slot.load();
-        if (word >> 32) as u32 == tag && word as u32 != 0 {
-            return word;
-        }
-    }
-    0
+fn find_in_bucket<'m, P: Platform>(
+    cx: &Context<'m, P>,
+    torrent: &TorrentKey,
+    number: u32,
+    bucket: &'m Bucket,
+) -> Option<SwarmRef<'m>> {
+    let place = cx.scratch.as_unknown_scalar(bucket.header(number).tagged(torrent.tag()));
+    let record = bucket.swarm(number, place)?;
+    if torrent.matches(record) { Some(SwarmRef { id: SwarmId::at(number, place), record }) } else { None }
 }
 
-/// Looks for the torrent in one bucket.
+/// The header of a bucket.
 #[inline(always)]
-fn find_in_bucket<'m, P: Platform>(platform: &'m P, torrent: &TorrentKey, bucket: &Bucket) -> Option<SwarmRef<'m>> {
-    let id = SwarmId::from_stored(tagged(bucket, torrent.tag()) as u32)?;
-    let record = platform.swarm(id)?;
-    if torrent.matches(record) { Some(SwarmRef { id, record }) } else { None }
+fn header<P: Platform>(platform: &P, number: u32) -> Option<&BucketHeader> {
+    Some(platform.bucket(number)?.header(number))
+}
+
+/// Has the processor bring nearer what a search for the torrent looks at first.
+#[inline(always)]
+pub fn touch<P: Platform>(platform: &P, torrent: &TorrentKey) {
+    let number = torrent.bucket(0);
+    let Some(bucket) = platform.bucket(number) else { return };
+    let _brought_nearer = bucket.header(number).tags[0].load();
+    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
+        let _brought_nearer = record.active.load();
+    }
+}
+
+/// As [`touch`], without waiting for any of it.
+#[inline(always)]
+pub(super) fn prefetch<P: Platform>(platform: &P, torrent: &TorrentKey) {
+    let number = torrent.bucket(0);
+    let Some(bucket) = platform.bucket(number) else { return };
+    codegen::prefetch(&bucket.header(number).tags);
+    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
+        codegen::prefetch(record);
+    }
+}
+
+/// The record that is probably the torrent's, without a look at it: that of its tag in its home
+/// bucket.
+#[inline(always)]
+pub(super) fn guess<'m, P: Platform>(platform: &'m P, torrent: &TorrentKey) -> Option<&'m Swarm> {
+    let number = torrent.bucket(0);
+    let bucket = platform.bucket(number)?;
+    bucket.swarm(number, bucket.header(number).tagged(torrent.tag()))
 }
 
 /// Finds a torrent's swarm. No lock is held: the answer may be outdated when it arrives.
 #[inline(always)]
 pub fn find<'m, P: Platform>(cx: &Context<'m, P>, torrent: &TorrentKey) -> Option<SwarmRef<'m>> {
-    let home = cx.platform.bucket(torrent.bucket(0))?;
-    if let Some(found) = find_in_bucket(cx.platform, torrent, home) {
+    let number = torrent.bucket(0);
+    let home = cx.platform.bucket(number)?;
+    if let Some(found) = find_in_bucket(cx, torrent, number, home) {
         return Some(found);
     }
-    if home.passed.load() == 0 {
+    if home.header(number).passed.load() == 0 {
         return None;
     }
     // A few torrents in a hundred are away from home.
@@ -63,7 +100,7 @@ pub fn find<'m, P: Platform>(cx: &Context<'m, P>, torrent: &TorrentKey) -> Optio
     cx.swarm(SwarmId::from_stored(search.found as u32)?)
 }
 
-/// Looks into the buckets behind the home bucket.
+/// Looks into the buckets that follow the home bucket.
 struct Search<'t> {
     torrent: &'t TorrentKey,
     /// [`SwarmId::stored`]; 0 for not found.
@@ -73,35 +110,52 @@ struct Search<'t> {
 impl<P: Platform> Step<P> for Search<'_> {
     #[inline(always)]
     fn step(&mut self, platform: &P, turn: u32) -> bool {
-        let Some(bucket) = platform.bucket(self.torrent.bucket(turn + 1)) else { return false };
-        match find_in_bucket(platform, self.torrent, bucket) {
+        let Ok(cx) = Context::new(platform) else { return false };
+        let number = self.torrent.bucket(turn + 1);
+        let Some(bucket) = platform.bucket(number) else { return false };
+        match find_in_bucket(&cx, self.torrent, number, bucket) {
             Some(swarm) => {
                 self.found = u64::from(swarm.id.stored());
                 false
             }
-            None => bucket.passed.load() != 0,
+            None => bucket.header(number).passed.load() != 0,
         }
     }
 }
 
 /// A torrent's counts; zeros for one that is not stored.
 #[inline(always)]
-pub fn counts<P: Platform>(cx: &Context<'_, P>, info_hash: &InfoHash) -> Counts {
-    let torrent = TorrentKey::new(cx.settings, info_hash);
-    let Some(swarm) = find(cx, &torrent) else { return Counts::default() };
+pub fn counts<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Counts {
+    let Some(swarm) = find(cx, torrent) else { return Counts::default() };
     let counts = swarm.record.counts();
     // The record may have been given to another torrent between the search and the reading.
     if torrent.matches(swarm.record) { counts } else { Counts::default() }
 }
 
+/// The first record in use, or just being taken, from this number on; `bucket` gives the buckets.
+/// For the daemon, which goes through all of them: pages without torrents cost a look at their
+/// tags.
+pub fn next<'m>(bucket: impl Fn(u32) -> Option<&'m Bucket>, from: u32) -> Option<SwarmRef<'m>> {
+    let (mut number, mut place) = SwarmId::new(from).place();
+    loop {
+        let bucket = bucket(number)?;
+        let places = bucket.header(number).places() & (u32::MAX << place);
+        if places != 0 {
+            place = places.trailing_zeros();
+            return Some(SwarmRef { id: SwarmId::at(number, place), record: bucket.swarm(number, place)? });
+        }
+        (number, place) = (number + 1, 0);
+    }
+}
+
 /// Stores a new torrent and returns its swarm; or the one it has, if another thread was faster.
 ///
 /// # Errors
-/// [`StoreError::TorrentsFull`] when there is no record or no place left,
+/// [`StoreError::TorrentsFull`] when there are as many as there may be, or no place is left,
 /// [`StoreError::Contended`].
 #[inline(always)]
 pub fn create<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Result<SwarmId, StoreError> {
-    let Some(home) = cx.platform.bucket(torrent.bucket(0)) else { return Err(StoreError::Internal) };
+    let Some(home) = header(cx.platform, torrent.bucket(0)) else { return Err(StoreError::Internal) };
     cx.platform.acquire(&home.lock)?;
     let result = barrier_var(create_locked(cx, torrent));
     home.lock.unlock();
@@ -114,23 +168,41 @@ pub fn create<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Result<
 /// The home bucket's lock is held. The result is packed ([`StoreError::pack`]).
 #[inline(always)]
 fn create_locked<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> u64 {
-    const MEMORY_FULL: u64 = StoreError::MemoryFull.packed();
     if let Some(swarm) = find(cx, torrent) {
         return u64::from(swarm.id.number());
     }
-    let id = match barrier_var(allocator::take_packed::<P, Swarm>(cx)) {
-        MEMORY_FULL => return StoreError::TorrentsFull.packed(),
-        packed if packed >> 32 != 0 => return packed,
-        number => SwarmId::new(number as u32),
-    };
-    let Some(swarm) = cx.platform.swarm(id) else { return StoreError::Internal.packed() };
-    // Whoever found the record when it belonged to another torrent may be holding its lock to see
-    // that it no longer does, and then lets go without waiting for anything. So a bucket's lock may
-    // be held while this one is waited for.
-    if cx.platform.acquire(&swarm.lock).is_err() {
-        allocator::give_back::<P, Swarm>(cx.platform, id);
-        return StoreError::Contended.packed();
+    let Some(pools) = cx.platform.pools() else { return StoreError::Internal.packed() };
+    if pools.swarms.used.fetch_add(1) >= cx.settings.pool_limits[0].load() {
+        pools.swarms.used.add(u32::MAX);
+        return StoreError::TorrentsFull.packed();
     }
+    let mut placing = Placing { torrent, stored: 0, probes: 0, undo: 0 };
+    cx.platform.repeat(PROBES, &mut placing);
+    let mut failure = StoreError::TorrentsFull;
+    if let Some(id) = SwarmId::from_stored(placing.stored as u32)
+        && let Some(swarm) = cx.swarm(id)
+    {
+        // Whoever found the record when it belonged to another torrent may be holding its lock to
+        // see that it no longer does, and then lets go without waiting for anything. So a bucket's
+        // lock may be held while this one is waited for.
+        if cx.platform.acquire(&swarm.record.lock).is_ok() {
+            begin(swarm.record, torrent, cx.minute());
+            cx.platform.event(Event::TorrentCreated);
+            return u64::from(id.number());
+        }
+        failure = StoreError::Contended;
+        release(cx.platform, torrent, id);
+    }
+    // No bucket was passed after all.
+    placing.undo = 1;
+    cx.platform.repeat(placing.probes as u32, &mut placing);
+    pools.swarms.used.add(u32::MAX);
+    failure.packed()
+}
+
+/// Makes a record that of a torrent without peers. Its lock is held, and let go of.
+#[inline(always)]
+fn begin(swarm: &Swarm, torrent: &TorrentKey, minute: u32) {
     swarm.lock.begin_change();
     for (stored, word) in swarm.info_hash.iter().zip(torrent.words()) {
         stored.store(*word);
@@ -143,85 +215,76 @@ fn create_locked<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> u64 
     for word in &swarm.v6 {
         word.store(0);
     }
-    swarm.active.store(SWARM_ALIVE | cx.minute());
+    swarm.active.store(SWARM_ALIVE | minute);
     swarm.lock.unlock();
-    if insert(cx.platform, torrent, id) {
-        cx.platform.event(Event::TorrentCreated);
-        return u64::from(id.number());
-    }
-    swarm.active.store(0);
-    allocator::give_back::<P, Swarm>(cx.platform, id);
-    StoreError::TorrentsFull.packed()
 }
 
-/// The word of a torrent in its bucket.
+/// Takes a torrent's tag out of its bucket.
 #[inline(always)]
-fn word_of(torrent: &TorrentKey, swarm: SwarmId) -> u64 {
-    u64::from(torrent.tag()) << 32 | u64::from(swarm.stored())
-}
-
-/// Enters a torrent into the first bucket that has room.
-#[inline(always)]
-fn insert<P: Platform>(platform: &P, torrent: &TorrentKey, swarm: SwarmId) -> bool {
-    let mut insertion = Insertion { torrent, word: word_of(torrent, swarm), done: 0, undo: 0 };
-    platform.repeat(PROBES, &mut insertion);
-    if insertion.done == 0 {
-        insertion.undo = 1;
-        platform.repeat(PROBES, &mut insertion);
+fn release<P: Platform>(platform: &P, torrent: &TorrentKey, swarm: SwarmId) {
+    let (number, place) = swarm.place();
+    if let Some(bucket) = header(platform, number) {
+        bucket.release(place, torrent.tag());
     }
-    insertion.done != 0
 }
 
-struct Insertion<'t> {
+/// Enters a torrent into the first bucket that has room. All fields have 8 bytes: LLVM merges
+/// stores to the stack, and the verifier wants them aligned.
+struct Placing<'t> {
     torrent: &'t TorrentKey,
-    word: u64,
-    done: u64,
-    /// No bucket had room: none was passed after all.
+    /// [`SwarmId::stored`]; 0 for none.
+    stored: u64,
+    /// How many buckets were passed.
+    probes: u64,
+    /// Takes back that buckets were passed.
     undo: u64,
 }
 
-impl<P: Platform> Step<P> for Insertion<'_> {
+impl<P: Platform> Step<P> for Placing<'_> {
     #[inline(always)]
     fn step(&mut self, platform: &P, turn: u32) -> bool {
-        let Some(bucket) = platform.bucket(self.torrent.bucket(turn)) else { return false };
+        let number = self.torrent.bucket(turn);
+        let (Some(scratch), Some(bucket)) = (platform.scratch(), header(platform, number)) else { return false };
         if self.undo != 0 {
             bucket.passed.add(u32::MAX);
             return true;
         }
-        if tagged(bucket, self.torrent.tag()) == 0 {
-            for slot in &bucket.slots {
-                if slot.load() == 0 && slot.replace(0, self.word) {
-                    self.done = 1;
-                    return false;
-                }
+        let tag = self.torrent.tag();
+        if bucket.tagged(tag) == 0 {
+            let place = bucket.claim(scratch, self.torrent.likely_place(), tag);
+            if place != 0 {
+                self.stored = u64::from(SwarmId::at(number, place).stored());
+                return false;
             }
         }
         bucket.passed.add(1);
+        self.probes = u64::from(turn) + 1;
         true
     }
 }
 
 /// Takes a torrent out of the index. The caller holds the swarm's lock, has seen that the swarm is
-/// empty, lets go of the lock afterwards and gives the record back. A home bucket's lock is waited
-/// for while the swarm's is held: whoever holds a bucket's lock waits for free records only, and
-/// this one is in use.
+/// empty, and lets go of the lock afterwards. A home bucket's lock is waited for while the swarm's
+/// is held: whoever holds a bucket's lock waits for free records only, and this one is in use.
 ///
 /// # Errors
 /// [`StoreError::Contended`] only where tries are limited.
 pub fn remove<P: Platform>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
     let torrent = TorrentKey::new(cx.settings, &swarm.record.info_hash());
-    let word = word_of(&torrent, swarm.id);
-    let bucket = |probe| cx.platform.bucket(torrent.bucket(probe));
-    let Some(home) = bucket(0) else { return Err(StoreError::Internal) };
+    let bucket = |probe| header(cx.platform, torrent.bucket(probe));
+    let (Some(home), Some(pools)) = (bucket(0), cx.platform.pools()) else { return Err(StoreError::Internal) };
     cx.platform.acquire(&home.lock)?;
-    let found = (0..PROBES)
-        .find(|&probe| bucket(probe).is_some_and(|bucket| bucket.slots.iter().any(|slot| slot.replace(word, 0))));
-    for bucket in (0..found.unwrap_or(0)).filter_map(bucket) {
+    let (number, _) = swarm.id.place();
+    let passed = (0..PROBES).take_while(|&probe| torrent.bucket(probe) != number);
+    for bucket in passed.filter_map(bucket) {
         bucket.passed.add(u32::MAX);
     }
-    home.lock.unlock();
-    swarm.record.active.store(0);
+    // Before the record's place may be claimed, and before the torrent may be stored anew.
     swarm.record.lock.begin_change();
+    swarm.record.active.store(0);
+    release(cx.platform, &torrent, swarm.id);
+    home.lock.unlock();
+    pools.swarms.used.add(u32::MAX);
     cx.platform.event(Event::TorrentRemoved);
     Ok(())
 }

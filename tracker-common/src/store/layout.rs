@@ -2,12 +2,17 @@
 
 use super::{lock::Lock, scope};
 use crate::{
+    codegen::barrier_var,
     id::InfoHash,
     word::{Word, Word32},
 };
 
-/// Slots of an index bucket.
-pub const BUCKET_SLOTS: usize = 7;
+/// Swarm records of an index bucket.
+pub const BUCKET_SWARMS: usize = 31;
+
+/// Words of a bucket's tags, with four tags each: one for each record, and before them one that is
+/// always 0, so that the number of a tag is that of the record's place.
+pub const TAG_WORDS: usize = 8;
 
 /// Most chunks of a partition.
 pub const PARTITION_CHUNKS: u32 = 12;
@@ -21,21 +26,35 @@ pub const NODE_ENTRIES: u32 = 64;
 /// Most partitions of a swarm and family.
 pub const PARTITIONS_MAX: u32 = RECORD_ENTRIES * NODE_ENTRIES * NODE_ENTRIES;
 
-/// One cache line of the swarm index.
-#[repr(C, align(64))]
+/// A page of the swarm index: tags in one cache line, and the swarm records that they stand for
+/// ([`super::index`]). Records never move.
+///
+/// The header is at another place from bucket to bucket: in the unit that has the bucket's number,
+/// modulo their number, and the record of place n in the n-th behind it. If it always were at the
+/// beginning of the page, the headers of all buckets would have a 64th of the processor's cache.
+#[repr(C, align(4096))]
 #[derive(Default)]
 pub struct Bucket {
-    /// Held while a torrent whose home this bucket is gets stored or removed.
-    pub lock: Lock,
-    /// How many torrents were placed beyond this bucket because it was full; 0 ends a search.
-    pub passed: Word32,
-    /// Hash in the high, [`SwarmId::stored`](crate::id::SwarmId::stored) in the low 32 bits; 0 for
-    /// none.
-    pub slots: [Word; BUCKET_SLOTS],
+    units: [Swarm; BUCKET_SWARMS + 1],
 }
 
-/// A swarm: 128 bytes.
-#[repr(C, align(64))]
+/// What an index bucket has beside its records.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub struct BucketHeader {
+    /// Tags of 16 bits, the first one in the lowest bits of the first word; 0 for a free record
+    /// ([`super::bucket`]).
+    pub tags: [Word; TAG_WORDS],
+    /// Held while a torrent whose home this bucket is gets stored or removed.
+    pub lock: Lock,
+    /// How many torrents were placed elsewhere because this bucket was full; 0 ends a search.
+    pub passed: Word32,
+    unused: [Word; 7],
+}
+
+/// A swarm: 128 bytes. Of a torrent with up to three IPv4 peers, all that an announce needs is in
+/// the first 64.
+#[repr(C, align(128))]
 #[derive(Default)]
 pub struct Swarm {
     /// The torrent, 4 bytes in memory order each.
@@ -108,12 +127,21 @@ pub struct Pool {
     pub free: Word32,
 }
 
+/// How many swarm records are in use. They are not allocated by number: each lies where its torrent
+/// is looked for ([`super::index`]).
+#[repr(C, align(64))]
+#[derive(Default)]
+pub struct SwarmCount {
+    /// So many.
+    pub used: Word32,
+}
+
 /// All allocators. All zero bytes is the empty store.
 #[repr(C)]
 #[derive(Default)]
 pub struct Pools {
-    /// Of swarm records.
-    pub swarms: Pool,
+    /// Of swarm records, which lie in the index.
+    pub swarms: SwarmCount,
     /// Of partitions.
     pub partitions: Pool,
     /// Of IPv4 chunks and directory nodes.
@@ -122,7 +150,10 @@ pub struct Pools {
     pub chunks_v6: Pool,
 }
 
-const _: () = assert!(size_of::<Bucket>() == 64);
+const _: () = assert!(size_of::<Bucket>() == 4096);
+const _: () = assert!(size_of::<BucketHeader>() == size_of::<Swarm>());
+const _: () = assert!(align_of::<BucketHeader>() == align_of::<Swarm>());
+const _: () = assert!(TAG_WORDS * 4 == BUCKET_SWARMS + 1);
 const _: () = assert!(size_of::<Swarm>() == 128);
 const _: () = assert!(size_of::<Partition>() == 64);
 const _: () = assert!(size_of::<ChunkV4>() == 256);
@@ -158,6 +189,45 @@ pub fn unpack_counts(counts: u64) -> (u32, u32) {
 
 /// Where the bits of [`Swarm::scopes`] begin.
 const SWARM_SCOPES_SHIFT: u32 = 32 - scope::BITS;
+
+impl Bucket {
+    /// A unit by number, modulo how many there are.
+    #[inline(always)]
+    fn unit(&self, number: u32) -> &Swarm {
+        // The barrier, because the compiler would mask another form of the number than the one that
+        // is used.
+        &self.units[barrier_var(u64::from(number)) as usize % (BUCKET_SWARMS + 1)]
+    }
+
+    /// The header of this bucket, which has the given number.
+    #[inline(always)]
+    #[must_use]
+    pub fn header(&self, number: u32) -> &BucketHeader {
+        // SAFETY: a header has the size and alignment of a record, and both are made of nothing but
+        // words of which every value is valid. Whoever asks with a wrong number gets rubbish.
+        unsafe { &*core::ptr::from_ref(self.unit(number)).cast() }
+    }
+
+    /// The record at a place of this bucket, which has the given number. `None` for 0, where the
+    /// header is.
+    #[inline(always)]
+    #[must_use]
+    pub fn swarm(&self, number: u32, place: u32) -> Option<&Swarm> {
+        if (place as usize).is_multiple_of(BUCKET_SWARMS + 1) {
+            None
+        } else {
+            Some(self.unit(number.wrapping_add(place)))
+        }
+    }
+}
+
+impl SwarmCount {
+    /// Swarm records in use.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.used.load()
+    }
+}
 
 impl Swarm {
     /// The counts now.
@@ -339,62 +409,4 @@ impl DirectoryHeader {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::slot::{LEECHER, OCCUPIED};
-
-    #[test]
-    fn a_directory_header_comes_back_and_counts_in_place() {
-        for (peers, partitions) in [(0, 0), (5, 1), (0x3fff_ffff, PARTITIONS_MAX), (1, 0xffff)] {
-            let header = DirectoryHeader { peers, partitions };
-            assert_eq!(DirectoryHeader::from_word(header.to_word()), Some(header));
-        }
-        let word = DirectoryHeader { peers: 7, partitions: 3 }.to_word();
-        let word = word + DirectoryHeader::ONE_PEER + DirectoryHeader::ONE_PARTITION;
-        assert_eq!(DirectoryHeader::from_word(word), Some(DirectoryHeader { peers: 8, partitions: 4 }));
-    }
-
-    #[test]
-    fn occupancies_come_back_from_both_words() {
-        for (peers, leechers) in [(0, 0), (1, 0), (1, 1), (384, 384), (256, 255), (0xffff, 0xffff)] {
-            let occupancy = Occupancy { peers, leechers };
-            assert_eq!(Occupancy::from_word(occupancy.to_word()), occupancy);
-            assert_eq!(Occupancy::from_header(occupancy.to_header()), occupancy);
-            let header = DirectoryHeader { peers, partitions: 0 };
-            assert_eq!(DirectoryHeader::from_word(occupancy.to_header()), Some(header), "{occupancy:?}");
-        }
-    }
-
-    #[test]
-    fn flags_of_peers_are_no_directory_header() {
-        for flags in [0, OCCUPIED, OCCUPIED | LEECHER, OCCUPIED | 1 << 61, u64::MAX, 1 << 61] {
-            assert_eq!(DirectoryHeader::from_word(flags), None, "{flags:#x}");
-        }
-    }
-
-    #[test]
-    fn counts_are_apart_from_each_other_and_from_changes() {
-        let most = 0xff_ffff;
-        for (seeders, leechers) in [(0, 0), (1, 0), (0, 1), (most, 0), (0, most), (most, most)] {
-            let word = u64::from(seeders) * ONE_SEEDER + u64::from(leechers) * ONE_LEECHER + 0xffff * ONE_CHANGE;
-            assert_eq!(unpack_counts(word), (seeders, leechers));
-        }
-        assert_eq!(unpack_counts((ONE_CHANGE * 0xffff).wrapping_add(ONE_CHANGE)), (0, 0));
-    }
-
-    #[test]
-    fn scopes_are_apart_from_downloads_and_index() {
-        let swarm = Swarm::default();
-        swarm.completed.store(12);
-        let partition = Partition::default();
-        partition.index.store(1 << 31 | 0x7fff);
-        for scopes in [scope::PRIVATE, scope::LINK, scope::HOST, scope::PRIVATE] {
-            swarm.add_scopes(scopes);
-            partition.add_scopes(scopes);
-            assert_eq!(swarm.scopes() & scopes, scopes);
-            assert_eq!(partition.scopes() & scopes, scopes);
-        }
-        assert_eq!((swarm.scopes(), swarm.completed()), (7, 12));
-        assert_eq!((partition.scopes(), partition.tagged_index()), (7, 1 << 31 | 0x7fff));
-    }
-}
+mod tests;

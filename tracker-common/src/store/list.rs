@@ -17,7 +17,7 @@ use super::{
     slot::{LEECHER, OCCUPIED, Slot, Slots, age},
 };
 use crate::{
-    codegen::barrier_var,
+    codegen::{self, barrier_var},
     id::ChunkId,
     outcome::{Event, StoreError},
     platform::{Context, Platform},
@@ -68,6 +68,16 @@ pub(super) fn chunk<'m, P: Platform, F: Family, L: List<F>>(
     index: u32,
 ) -> Option<Slots<'m, F>> {
     F::chunk(platform, list.chunk_id(index)?)
+}
+
+/// Brings the peers nearer.
+#[inline(always)]
+pub(super) fn prefetch<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L) {
+    for index in 0..chunks_for::<F>(list.peers()).min(L::CHUNKS) {
+        if let Some(slots) = chunk::<P, F, _>(platform, list, index) {
+            slots.words().iter().step_by(8).for_each(codegen::prefetch);
+        }
+    }
 }
 
 /// A slot of a list.

@@ -95,6 +95,13 @@ impl Free<'_> {
         replaced();
         self.lock.0.load() == self.seen
     }
+
+    /// The number of the structure's version ([`Version::number`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn version_number(self) -> u32 {
+        self.seen
+    }
 }
 
 /// A version of a structure.
@@ -154,6 +161,7 @@ mod tests {
     fn plain_holding_is_invisible_to_readers_but_a_change_is_not() {
         let lock = Lock::default();
         let version = lock.version().expect("nobody changes anything");
+        assert_eq!(lock.free().map(Free::version_number), Some(version.number()));
         assert!(lock.try_lock());
         assert!(version.still_holds());
         lock.begin_change();

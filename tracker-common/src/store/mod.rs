@@ -1,8 +1,8 @@
 //! The swarm store: one memory, used without system calls by XDP programs on all cores and by the
 //! daemon's threads.
 //!
-//! * The **index** ([`layout::Bucket`]) is a hash table of cache lines: a word per torrent with 32
-//!   bits of a keyed hash and the number of its swarm record.
+//! * The **index** is a hash table of pages ([`layout::Bucket`]): 31 swarm records, and a tag for
+//!   each.
 //! * A **swarm record** ([`layout::Swarm`], 128 bytes) holds the info_hash, the counts and the
 //!   first five IPv4 and two IPv6 peers.
 //! * A family that has more is a **[list]** without gaps, in up to 8 chunks that the record names.
@@ -14,7 +14,9 @@
 //! Writers hold the [`lock`] of the record or partition they change; readers hold nothing.
 //! `docs/architecture.md` has the rules and why they hold.
 
+pub mod ahead;
 pub mod allocator;
+mod bucket;
 pub mod cold;
 pub mod directory;
 pub mod family;

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     outcome::Counter,
     platform::{Context, Platform, SwarmRef},
+    scratch::RECORD_LIST,
 };
 
 /// Refreshes a known peer of the swarm, which has just had this directory. Returns `None` if the
@@ -46,6 +47,7 @@ pub fn refresh<P: Platform, F: Family>(
         if !F::is_list(swarm.record) || !torrent.matches(swarm.record) {
             return None;
         }
+        cx.scratch.sampling.own_list.store(RECORD_LIST);
         refresh_in::<P, F, _>(cx, swarm, swarm.record, free, announce)
     } else {
         let partitions = cx.scratch.as_unknown_scalar(header.partitions);
@@ -58,6 +60,7 @@ pub fn refresh<P: Platform, F: Family>(
         if !is_partition_of::<F>(partition, swarm.id, index) || !torrent.matches(swarm.record) {
             return None;
         }
+        cx.scratch.sampling.own_list.store(id.stored());
         refresh_in::<P, F, _>(cx, swarm, partition, free, announce)
     }
 }
@@ -71,6 +74,7 @@ fn refresh_in<P: Platform, F: Family, L: List<F>>(
     free: Free<'_>,
     announce: &Announce<'_, F::Key>,
 ) -> Option<()> {
+    cx.scratch.sampling.own_version.store(free.version_number());
     let number = cx.scratch.as_unknown_scalar(list::find::<P, F, L>(cx, list, announce.peer)?);
     refresh_slot(cx, swarm, list::slot::<P, F, L>(cx.platform, list, number)?, free, announce)
 }

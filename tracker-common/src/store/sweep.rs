@@ -6,7 +6,7 @@
 //! looks through all its partitions, and one partition's lock at a time.
 
 use super::{
-    allocator, directory,
+    directory,
     family::{Family, V4, V6},
     index,
     layout::{Counts, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, Swarm, unpack_counts},
@@ -18,8 +18,7 @@ use super::{
     slot::{LEECHER, Slot, age},
 };
 use crate::{
-    id::SwarmId,
-    outcome::{Event, StoreError},
+    outcome::Event,
     platform::{Context, Platform, SwarmRef},
 };
 
@@ -37,10 +36,10 @@ pub struct Ages {
 /// Which records to sweep, and how old is too old.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
-    /// First swarm number.
+    /// First swarm number ([`crate::id::SwarmId::number`]).
     pub first: u32,
-    /// How many.
-    pub swarms: u32,
+    /// The number behind the last one.
+    pub end: u32,
     /// How old is too old.
     pub ages: Ages,
 }
@@ -90,20 +89,15 @@ impl Seen {
 }
 
 /// Sweeps a batch. `visit` is told of every torrent that stays.
-///
-/// # Errors
-/// [`StoreError::Internal`] when the platform lacks a record that has to be there.
-pub fn sweep<P: Platform>(
-    cx: &Context<'_, P>,
-    batch: &Batch,
-    mut visit: impl FnMut(&Swarm, Counts),
-) -> Result<SweepReport, StoreError> {
-    let Some(pools) = cx.platform.pools() else { return Err(StoreError::Internal) };
+pub fn sweep<P: Platform>(cx: &Context<'_, P>, batch: &Batch, mut visit: impl FnMut(&Swarm, Counts)) -> SweepReport {
     let sweep = Sweep { cx, ages: &batch.ages, minute: cx.minute() };
     let mut report = SweepReport::default();
-    let end = batch.first.saturating_add(batch.swarms).min(pools.swarms.fresh.load());
-    for number in batch.first..end {
-        let Some(swarm) = cx.swarm(SwarmId::new(number)) else { break };
+    let mut from = batch.first;
+    while let Some(swarm) = index::next(|number| cx.platform.bucket(number), from) {
+        if swarm.id.number() >= batch.end {
+            break;
+        }
+        from = swarm.id.number() + 1;
         if swarm.record.active.load() & SWARM_ALIVE == 0 {
             continue;
         }
@@ -130,7 +124,7 @@ pub fn sweep<P: Platform>(
         report.leechers += u64::from(all.leechers);
         visit(swarm.record, swarm.record.counts());
     }
-    Ok(report)
+    report
 }
 
 /// A sweep under way.
@@ -240,9 +234,6 @@ impl<P: Platform> Sweep<'_, '_, P> {
         let empty = unpack_counts(record.counts.load()) == (0, 0) && is_vacant::<V4>(record) && is_vacant::<V6>(record);
         let gone = idle >= limit && empty && index::remove(self.cx, swarm).is_ok();
         record.lock.unlock();
-        if gone {
-            allocator::give_back::<P, Swarm>(self.cx.platform, swarm.id);
-        }
         gone
     }
 }

@@ -120,7 +120,9 @@ pub(super) fn grown<'m, P: Platform, F: Peers>(cx: &Context<'m, P>, count: u32, 
 /// The numbers of records in use: swarms, partitions, IPv4 chunks, IPv6 chunks.
 pub(super) fn used(store: &HostStore) -> [u32; 4] {
     let pools = store.pools();
-    [&pools.swarms, &pools.partitions, &pools.chunks_v4, &pools.chunks_v6].map(|pool| pool.used())
+    let [partitions, chunks_v4, chunks_v6] =
+        [&pools.partitions, &pools.chunks_v4, &pools.chunks_v6].map(|pool| pool.used());
+    [pools.swarms.used(), partitions, chunks_v4, chunks_v6]
 }
 
 /// Lets a pool have this many records more than are in use.

@@ -70,9 +70,9 @@ impl SlotFormat for V4 {
 
     #[inline(always)]
     fn move_compact(scratch: &Scratch, from: usize, to: usize) -> Option<u32> {
-        // With two bytes of the next one, which are written over the next time.
         let word: u64 = scratch.get(PEERS_AT + from)?;
-        scratch.put(PEERS_AT + to, word);
+        scratch.put(PEERS_AT + to, word as u32);
+        scratch.put(PEERS_AT + to + 4, (word >> 32) as u16);
         Some(Self::scope(word))
     }
 

@@ -4,11 +4,12 @@
 use super::{headers::Network, packet::Packet};
 use tracker_common::settings::{LISTENERS, Settings};
 
-/// Destination address, port in memory order, and MAC address as a number, first byte lowest.
+/// Destination address, port in memory order, and MAC address as a number, first byte lowest, with
+/// anything above its 48 bits.
 pub(crate) struct Destination {
     pub(crate) address: [u64; 2],
     pub(crate) port: [u8; 2],
-    pub(crate) mac: [u8; 6],
+    pub(crate) mac: u64,
 }
 
 impl Destination {
@@ -21,8 +22,6 @@ impl Destination {
         if !ours {
             return None;
         }
-        let mac = u64::from(u32::from_ne_bytes([self.mac[0], self.mac[1], self.mac[2], self.mac[3]]))
-            | u64::from(u16::from_ne_bytes([self.mac[4], self.mac[5]])) << 32;
         let interface = u64::from(packet.interface());
         let count = settings.interface_count.load() as usize;
         for (i, known) in settings.interfaces.iter().enumerate() {
@@ -30,7 +29,7 @@ impl Destination {
                 break;
             }
             let address = known[1].load();
-            if known[0].load() == interface && (address ^ mac) << 16 == 0 {
+            if known[0].load() == interface && (address ^ self.mac) << 16 == 0 {
                 return Some((address >> 48) as u32);
             }
         }

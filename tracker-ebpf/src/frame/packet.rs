@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use tracker_common::{
     codegen::barrier_var,
-    net::checksum,
+    net::checksum::Words,
     outcome::{Reason, StoreError},
     programs::Program,
     scratch::{BLOCK, REPLY_BLOCKS, SCRATCH_BYTES, START_MASK, Scratch, Unaligned},
@@ -124,14 +124,14 @@ impl Packet {
         // The barrier: the compiler knows that the headers are shorter than a block, and would not
         // add the two but `or` them, which has no bound for the verifier of Linux 6.1.
         let offset = barrier_var(offset as u64) as usize;
-        let mut sum = 0;
+        let mut words = Words::default();
         for block in 0..REPLY_BLOCKS {
             if block >= length / BLOCK {
                 break;
             }
             let to = self.at_mut::<[Unaligned; BLOCK / 8]>(offset + block * BLOCK)?;
             for (index, word) in to.iter_mut().enumerate() {
-                sum = self.copy_word(word, scratch, from + block * BLOCK + index * 8, sum);
+                words.add(copy_word(word, scratch, from + block * BLOCK + index * 8));
             }
         }
         // From here on by the length alone, not by the number of blocks: to the verifier all ways
@@ -143,8 +143,9 @@ impl Packet {
                 break;
             }
             let word = self.at_mut::<Unaligned>(offset + done + index * 8)?;
-            sum = self.copy_word(word, scratch, from + done + index * 8, sum);
+            words.add(copy_word(word, scratch, from + done + index * 8));
         }
+        let mut sum = words.sum();
         done += rest & (BLOCK - 8);
         if rest & 4 != 0 {
             let value: u32 = scratch.get(from + done)?;
@@ -164,14 +165,6 @@ impl Packet {
             sum += u64::from(u16::from_ne_bytes([value, 0]));
         }
         Some(sum)
-    }
-
-    /// Copies a word of the scratch space and adds it to a sum.
-    #[inline(always)]
-    fn copy_word(&self, to: &mut Unaligned, scratch: &Scratch, from: usize, sum: u64) -> u64 {
-        let value = scratch.word(from);
-        *to = Unaligned(value);
-        checksum::add_word(sum, value)
     }
 
     /// Gives the packet `more` bytes where drivers leave the rest of a page, behind it. False if
@@ -198,6 +191,14 @@ impl Packet {
         // SAFETY: as above.
         unsafe { bpf_xdp_adjust_head(self.0, -(by as i32)) == 0 }
     }
+}
+
+/// Copies a word of the scratch space, and returns it.
+#[inline(always)]
+fn copy_word(to: &mut Unaligned, scratch: &Scratch, from: usize) -> u64 {
+    let value = scratch.word(from);
+    *to = Unaligned(value);
+    value
 }
 
 /// Adds the 16-bit words of `length` bytes at `at` in the scratch space; up to 3 bytes behind them

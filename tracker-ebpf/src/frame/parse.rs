@@ -14,7 +14,7 @@ use tracker_common::{
     },
     net::{
         checksum,
-        headers::{ETHER_VLAN, Ethernet, Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan},
+        headers::{ETHER_VLAN, Ethernet, FrameHead, Ipv4, Ipv6, PROTOCOL_UDP, Udp, Vlan},
     },
     outcome::{FrameReason, Reason, RequestReason},
     platform::Context,
@@ -113,11 +113,11 @@ pub(crate) fn udp<N: Network>(
     l2: usize,
     length: usize,
 ) -> Result<Checked, Reason> {
-    let Some(ethernet) = packet.at::<Ethernet>(0) else { return Err(FrameReason::HeaderTruncated.into()) };
+    let Some(head) = packet.at::<FrameHead>(0) else { return Err(FrameReason::HeaderTruncated.into()) };
     let Some(headers) = packet.at::<Headers<N::Ip>>(l2) else { return Err(FrameReason::HeaderTruncated.into()) };
     let udp = &headers.udp;
     let [source, destination] = N::addresses(&headers.ip);
-    let destined = Destination { address: destination, port: udp.destination, mac: ethernet.destination };
+    let destined = Destination { address: destination, port: udp.destination, mac: head.destination() };
     let Some(mtu) = destined.mtu_if_ours::<N>(cx.settings, packet) else {
         return Err(FrameReason::NotForUs.into());
     };
@@ -125,7 +125,7 @@ pub(crate) fn udp<N: Network>(
         return Err(FrameReason::LengthMismatch.into());
     }
     // Neither port 0, nor a group of Ethernet addresses, nor ourselves.
-    if udp.source == [0, 0] || ethernet.source[0] & 1 != 0 || source == destination {
+    if udp.source == [0, 0] || head.is_source_group() || source == destination {
         return Err(FrameReason::SourceUnusable.into());
     }
     let payload = length - size_of::<Udp>();

@@ -19,7 +19,7 @@ use tracker_common::{
     },
     net::{
         checksum,
-        headers::{ETHER_IPV4, ETHER_IPV6, Ethernet, PROTOCOL_UDP, Udp},
+        headers::{ETHER_IPV4, ETHER_IPV6, Ethernet, FrameHead, PROTOCOL_UDP, Udp},
     },
     outcome::{Counter, Event, FrameReason, Reason, StoreError},
     platform::{Context, Platform as _},
@@ -30,23 +30,13 @@ use tracker_common::{
 /// Shortest Ethernet frame, without its checksum: shorter ones are padded anyway.
 const FRAME_MIN: usize = 60;
 
-/// Source and destination of an Ethernet header.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Macs {
-    first: ([u8; 4], [u8; 2]),
-    second: ([u8; 4], [u8; 2]),
-}
-
 /// Whose request to whom it was: read before the packet is given another length, which may also
 /// happen in front.
 struct Flow<N> {
     /// Where the network layer begins.
     l2: usize,
-    tracker_mac: ([u8; 4], [u8; 2]),
-    client_mac: ([u8; 4], [u8; 2]),
-    /// The VLAN tag, if there is one.
-    tag: [u8; 4],
+    /// Its MAC addresses exchanged; then the VLAN tag, if there is one, or what is there instead.
+    head: FrameHead,
     source: [u64; 2],
     destination: [u64; 2],
     source_port: [u8; 2],
@@ -66,15 +56,12 @@ impl<N: Network> Flow<N> {
     /// Reads the headers, of which the network layer begins at `l2`.
     #[inline(always)]
     fn read(packet: &Packet, l2: usize) -> Option<Self> {
-        let macs: &Macs = packet.at(0)?;
-        let tag: &[u8; 4] = packet.at(size_of::<Macs>())?;
+        let head: &FrameHead = packet.at(0)?;
         let headers: &Headers<N::Ip> = packet.at(l2)?;
         let [source, destination] = N::addresses(&headers.ip);
         Some(Self {
             l2,
-            tracker_mac: macs.first,
-            client_mac: macs.second,
-            tag: *tag,
+            head: head.turned(),
             source,
             destination,
             source_port: headers.udp.source,
@@ -87,11 +74,10 @@ impl<N: Network> Flow<N> {
     #[inline(always)]
     fn write_headers(&self, packet: &Packet, payload: &Payload) -> Option<()> {
         let length = payload.length + size_of::<Udp>();
-        *packet.at_mut(0)? = Macs { first: self.client_mac, second: self.tracker_mac };
+        *packet.at_mut(0)? = self.head;
         if self.l2 > size_of::<Ethernet>() {
-            *packet.at_mut(size_of::<Macs>())? = self.tag;
+            *packet.at_mut(size_of::<FrameHead>())? = if N::IS_V6 { ETHER_IPV6 } else { ETHER_IPV4 };
         }
-        *packet.at_mut(self.l2 - 2)? = if N::IS_V6 { ETHER_IPV6 } else { ETHER_IPV4 };
 
         let ip = N::ip_header(self.destination, self.source, length);
         let mut sum = payload.sum;

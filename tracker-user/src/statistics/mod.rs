@@ -158,13 +158,19 @@ impl Statistics {
     fn fill(&self) -> Vec<Fill> {
         let store = &self.store;
         let pools = store.pools();
-        let of = |label, name, region, pool: &Pool| {
-            let region = store.sizes().regions().into_iter().find(|size| size.name == region);
-            let (limit, bytes) = region.map_or((0, 0), |size| (size.count.into(), size.bytes()));
+        let region = |name| store.sizes().regions().into_iter().find(|size| size.name == name);
+        let of = |label, name, map, pool: &Pool| {
+            let (limit, bytes) = region(map).map_or((0, 0), |size| (size.count.into(), size.bytes()));
             Fill { label, name, used: pool.used().into(), limit, bytes }
         };
         vec![
-            of("swarms", "torrents", "SWARMS", &pools.swarms),
+            Fill {
+                label: "swarms",
+                name: "torrents",
+                used: pools.swarms.used().into(),
+                limit: store.sizes().swarms.into(),
+                bytes: region("INDEX").map_or(0, |size| size.bytes()),
+            },
             of("partitions", "partitions of big swarms", "PARTITIONS", &pools.partitions),
             of("chunks_ipv4", "chunks of 32 IPv4 peers", "CHUNKS_V4", &pools.chunks_v4),
             of("chunks_ipv6", "chunks of 16 IPv6 peers", "CHUNKS_V6", &pools.chunks_v6),

@@ -3,14 +3,14 @@
 use super::{Store, counters::ThreadCounters};
 use std::{cell::Cell, sync::Arc};
 use tracker_common::{
-    id::{ChunkId, PartitionId, SwarmId},
+    id::{ChunkId, PartitionId},
     outcome::{Counter, StoreError},
     platform::{ColdPath, Context, Platform, Step},
     scratch::{SCRATCH_BYTES, Scratch},
     settings::Settings,
     store::{
         cold,
-        layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
+        layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
     },
 };
 
@@ -84,12 +84,7 @@ impl Platform for Handle {
 
     #[inline(always)]
     fn bucket(&self, number: u32) -> Option<&Bucket> {
-        self.store.index.get(number)
-    }
-
-    #[inline(always)]
-    fn swarm(&self, id: SwarmId) -> Option<&Swarm> {
-        self.store.swarms.get(id.number())
+        self.store.bucket(number)
     }
 
     #[inline(always)]
@@ -155,6 +150,7 @@ impl Platform for Handle {
 mod tests {
     use super::*;
     use crate::store::{CounterSet, sizes::Sizes};
+    use tracker_common::id::SwarmId;
 
     fn store() -> Arc<Store> {
         let sizes = Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4 };
@@ -164,8 +160,8 @@ mod tests {
     #[test]
     fn numbers_beyond_the_end_give_nothing() {
         let handle = store().handle(CounterSet::Udp);
-        assert!(handle.swarm(SwarmId::new(2)).is_some());
-        assert!(handle.swarm(SwarmId::new(3)).is_none());
+        assert!(handle.swarm(SwarmId::at(15, 31)).is_some());
+        assert!(handle.swarm(SwarmId::at(16, 1)).is_none());
         assert!(handle.bucket(16).is_none());
         assert!(handle.partition(PartitionId::new(2)).is_none());
         assert!(handle.chunk_v4(ChunkId::new(5)).is_none());

@@ -1,4 +1,4 @@
-//! The swarm store as the daemon's threads see it: seven regions of memory, each an array of
+//! The swarm store as the daemon's threads see it: six regions of memory, each an array of
 //! elements, that are either the XDP program's maps or ordinary memory of this process. The
 //! algorithms of [`tracker_common::store`] run on both alike.
 //!
@@ -41,7 +41,7 @@ use std::{
 use tracker_common::{
     outcome::COUNTERS,
     settings::Settings,
-    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
+    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
 };
 
 /// The store. Shared by all threads through an [`Arc`]; see [`Store::handle`].
@@ -49,7 +49,6 @@ pub struct Store {
     settings: Region<Settings>,
     pools: Region<Pools>,
     index: Region<Bucket>,
-    swarms: Region<Swarm>,
     partitions: Region<Partition>,
     chunks_v4: Region<ChunkV4>,
     chunks_v6: Region<ChunkV6>,
@@ -89,7 +88,6 @@ impl Store {
             settings: region(&map, "SETTINGS", 1)?,
             pools: region(&map, "POOLS", 1)?,
             index: region(&map, "INDEX", sizes.index_buckets)?,
-            swarms: region(&map, "SWARMS", sizes.swarms)?,
             partitions: region(&map, "PARTITIONS", sizes.partitions)?,
             chunks_v4: region(&map, "CHUNKS_V4", sizes.chunks_v4)?,
             chunks_v6: region(&map, "CHUNKS_V6", sizes.chunks_v6)?,
@@ -124,10 +122,10 @@ impl Store {
         &self.sizes
     }
 
-    /// A swarm record, for reading without a handle; `None` if there is none of that number.
+    /// A bucket of the index, for reading without a handle; `None` if there is none of that number.
     #[must_use]
-    pub fn swarm(&self, number: u32) -> Option<&Swarm> {
-        self.swarms.get(number)
+    pub fn bucket(&self, number: u32) -> Option<&Bucket> {
+        self.index.get(number)
     }
 
     /// A handle for one thread, which counts in `set`.

@@ -5,7 +5,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use std::{io, marker::PhantomData, ops::Deref, os::fd::BorrowedFd, ptr::NonNull};
 use tracker_common::{
     settings::Settings,
-    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
+    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
 };
 
 /// Types that a region may be made of.
@@ -21,8 +21,6 @@ unsafe impl Element for Settings {}
 unsafe impl Element for Pools {}
 // SAFETY: as above.
 unsafe impl Element for Bucket {}
-// SAFETY: as above.
-unsafe impl Element for Swarm {}
 // SAFETY: as above.
 unsafe impl Element for Partition {}
 // SAFETY: as above.

@@ -13,15 +13,15 @@ use tracker_common::{
     settings::Settings,
     store::{
         family::{Family, V4, V6},
-        layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, Partition, Pools, RECORD_ENTRIES, Swarm},
+        index,
+        layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, Partition, Pools, RECORD_ENTRIES},
         record::list_capacity,
         resize::peers_per_partition,
     },
 };
 
-/// Torrents per two index buckets: 4 of 7 slots on average, which leaves nearly every torrent in
-/// its home bucket.
-const TORRENTS_PER_TWO_BUCKETS: u64 = 8;
+/// Torrents per index bucket when the limit is reached.
+const TORRENTS_PER_BUCKET: u64 = index::TORRENTS_PER_BUCKET as u64;
 
 /// Peers of one family in a small swarm: if no swarm that has outgrown its record has fewer, there
 /// is room for all peers, whatever the mix of sizes. Peers that do not fit the swarm's record take
@@ -100,7 +100,7 @@ impl fmt::Display for Capacity {
 pub struct Sizes {
     /// Buckets of the swarm index.
     pub index_buckets: u32,
-    /// Swarm records.
+    /// Torrents that may be stored.
     pub swarms: u32,
     /// Partitions of grown swarms.
     pub partitions: u32,
@@ -151,8 +151,8 @@ impl Sizes {
                 .with_context(|| format!("{capacity} would need {count} {name}, which is more than 2^31: ask for less"))
         };
         Ok(Self {
-            index_buckets: number("index buckets", (torrents * 2).div_ceil(TORRENTS_PER_TWO_BUCKETS).max(16))?,
-            swarms: number("swarm records", torrents)?,
+            index_buckets: number("index buckets", torrents.div_ceil(TORRENTS_PER_BUCKET) + 1)?,
+            swarms: number("torrents", torrents)?,
             partitions: number("partitions", v4.partitions + v6.partitions + 16)?,
             chunks_v4: number("IPv4 chunks", v4.chunks + v4.nodes + v6.nodes + 16)?,
             chunks_v6: number("IPv6 chunks", v6.chunks + 16)?,
@@ -161,13 +161,12 @@ impl Sizes {
 
     /// The maps of the store with their sizes.
     #[must_use]
-    pub fn regions(&self) -> [RegionSize; 7] {
+    pub fn regions(&self) -> [RegionSize; 6] {
         let region = |name, holds, count, element_bytes| RegionSize { name, holds, count, element_bytes };
         [
             region("SETTINGS", "clock, keys, limits", 1, size_of::<Settings>()),
             region("POOLS", "allocators", 1, size_of::<Pools>()),
-            region("INDEX", "torrents by info_hash", self.index_buckets, size_of::<Bucket>()),
-            region("SWARMS", "torrents, their first peers", self.swarms, size_of::<Swarm>()),
+            region("INDEX", "torrents, their first peers", self.index_buckets, size_of::<Bucket>()),
             region("PARTITIONS", "parts of grown swarms", self.partitions, size_of::<Partition>()),
             region("CHUNKS_V4", "further IPv4 peers", self.chunks_v4, size_of::<ChunkV4>()),
             region("CHUNKS_V6", "further IPv6 peers", self.chunks_v6, size_of::<ChunkV6>()),
@@ -181,10 +180,10 @@ impl Sizes {
     }
 }
 
-/// Bytes per torrent with one peer of either family: its record and its share of the index.
+/// Bytes per torrent with one peer of either family: its share of the index, which holds its record.
 #[must_use]
 pub fn bytes_per_torrent() -> f64 {
-    size_of::<Swarm>() as f64 + size_of::<Bucket>() as f64 * 2.0 / TORRENTS_PER_TWO_BUCKETS as f64
+    size_of::<Bucket>() as f64 / TORRENTS_PER_BUCKET as f64
 }
 
 /// Bytes per further IPv4 peer in a big swarm: chunks as full as they are on average, partitions

@@ -19,7 +19,7 @@ use std::{
 use tracker_common::{
     id::{InfoHash, SwarmId},
     platform::Platform as _,
-    store::{layout::Counts, sweep},
+    store::{index, layout::Counts, sweep},
 };
 
 /// Processor time that a batch is to take. Other work on the same core waits no longer, unless a
@@ -134,13 +134,13 @@ impl Sweep {
     pub fn batch(&mut self, handle: &Handle, timeouts: &Timeouts) -> bool {
         let begin = processor_time();
         let Self { next, totals, top, .. } = self;
-        let (swarms, work) = batch_size(handle, *next, self.work);
+        let (end, work) = batch_end(handle, *next, self.work);
         let ages = sweep::Ages {
             peer_timeout: timeouts.peer,
             idle: timeouts.torrent,
             idle_completed: timeouts.torrent_completed,
         };
-        let batch = sweep::Batch { first: *next, swarms, ages };
+        let batch = sweep::Batch { first: *next, end, ages };
         let report = sweep::sweep(&handle.context(), &batch, |swarm, counts| {
             totals.completed += u64::from(counts.completed);
             let peers = u64::from(counts.seeders) + u64::from(counts.leechers);
@@ -156,18 +156,13 @@ impl Sweep {
                 top.push(Reverse((peers, swarm.info_hash(), [counts.seeders, counts.leechers, counts.completed])));
             }
         });
-        match report {
-            Ok(report) => {
-                totals.torrents += report.torrents;
-                totals.seeders += report.seeders;
-                totals.leechers += report.leechers;
-                totals.peers_v4 += report.peers_v4;
-                totals.peers_v6 += report.peers_v6;
-            }
-            Err(reason) => tracing::error!("cannot look for expired peers: {}", reason.text()),
-        }
-        *next = next.saturating_add(swarms);
-        let more = handle.pools().is_some_and(|pools| *next < pools.swarms.fresh.load());
+        totals.torrents += report.torrents;
+        totals.seeders += report.seeders;
+        totals.leechers += report.leechers;
+        totals.peers_v4 += report.peers_v4;
+        totals.peers_v6 += report.peers_v6;
+        *next = end;
+        let more = handle.bucket(SwarmId::new(end).place().0).is_some();
         self.last_batch = processor_time().saturating_sub(begin);
         self.work = next_work(work, self.last_batch);
         self.totals.sweep_seconds += self.last_batch.as_secs_f64();
@@ -185,21 +180,22 @@ impl Sweep {
     }
 }
 
-/// How many records, from number `first` on, make a batch of `work` records and peers, and how many
-/// of both they have. One record at least, however large its swarm is.
-fn batch_size(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
-    let end = handle.pools().map_or(0, |pools| pools.swarms.fresh.load());
-    let (mut swarms, mut sum) = (0, 0);
-    for number in first..end {
-        let Some(swarm) = handle.swarm(SwarmId::new(number)) else { break };
-        let Counts { seeders, leechers, .. } = swarm.counts();
-        let more = (seeders.saturating_add(leechers)).saturating_add(sum).saturating_add(1);
-        if swarms > 0 && more > work {
-            break;
+/// Where a batch of `work` records and peers ends that begins with the record of number `first`, and
+/// how many of both it has. One record at least, however large its swarm is; a page without
+/// torrents counts like one.
+fn batch_end(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
+    let bucket = |number| handle.bucket(number);
+    let (mut end, mut sum) = (first, 0_u32);
+    while let Some(swarm) = index::next(bucket, end) {
+        let Counts { seeders, leechers, .. } = swarm.record.counts();
+        let pages = swarm.id.place().0 - SwarmId::new(end).place().0;
+        let more = seeders.saturating_add(leechers).saturating_add(sum).saturating_add(1 + pages);
+        if end > first && more > work {
+            return (end, sum);
         }
-        (swarms, sum) = (swarms + 1, more);
+        (end, sum) = (swarm.id.number() + 1, more);
     }
-    (swarms.max(1), sum)
+    (u32::MAX, sum)
 }
 
 /// How much the next batch is to look at, when `work` took `time`.
@@ -273,26 +269,34 @@ mod tests {
     #[test]
     fn batches_end_where_their_work_is_reached_and_never_before_the_first_record() {
         let handle = handle();
-        // Records 0, 1, 2, 3 of 1, 20, 1 and 1 peers.
         for (number, peers) in [(0, 1), (1, 20), (2, 1), (3, 1)] {
             for peer in 1..=peers {
                 announce(&handle, &torrent(number), peer, true, PeerEvent::Started);
             }
         }
-        // (first record, work) -> (records, work that they are)
-        for (batch, expected) in [
-            ((0, 1), (1, 2)),
-            ((0, 2), (1, 2)),
-            ((0, 22), (1, 2)),
-            ((0, 23), (2, 23)),
-            ((0, 26), (3, 25)),
-            ((0, 1000), (4, 27)),
-            ((1, 1), (1, 21)),
-            ((2, 1000), (2, 4)),
-            ((4, 1000), (1, 0)),
-            ((u32::MAX, 1000), (1, 0)),
-        ] {
-            assert_eq!(batch_size(&handle, batch.0, batch.1), expected, "{batch:?}");
+        let next = |from| index::next(|number| handle.bucket(number), from);
+        let swarms: Vec<_> =
+            std::iter::successors(next(0), |swarm| next(swarm.id.number() + 1)).map(|swarm| swarm.id).collect();
+        assert_eq!(swarms.len(), 4);
+        let peers = |at: usize| handle.swarm(swarms[at]).expect("a record").counts().seeders;
+        let pages = |at: usize, from: u32| swarms[at].place().0 - SwarmId::new(from).place().0;
+        for first in [0, 1] {
+            let start = if first == 0 { 0 } else { swarms[0].number() + 1 };
+            let (mut end, mut sum) = (start, 0);
+            // With exactly the work of so many records the batch ends behind them.
+            for (at, swarm) in swarms.iter().enumerate().skip(first) {
+                sum += peers(at) + 1 + pages(at, end);
+                end = swarm.number() + 1;
+                let expected = if at == 3 { u32::MAX } else { end };
+                assert_eq!(batch_end(&handle, start, sum), (expected, sum), "{} records", at + 1 - first);
+            }
+        }
+        let first = peers(0) + 1 + pages(0, 0);
+        for work in [0, 1, first + 1] {
+            assert_eq!(batch_end(&handle, 0, work), (swarms[0].number() + 1, first), "{work}");
+        }
+        for behind in [swarms[3].number() + 1, u32::MAX] {
+            assert_eq!(batch_end(&handle, behind, 1000), (u32::MAX, 0), "nothing is left");
         }
     }
 

@@ -1,7 +1,10 @@
 //! A socket served in batches of packets with two system calls each (`recvmmsg`, `sendmmsg`).
 
 use super::{
-    REQUEST_BYTES, is_fatal, packet_info,
+    REQUEST_BYTES,
+    answer::answer,
+    is_fatal, packet_info,
+    queue::Queue,
     replies::Replies,
     shorten::{Shortener, Unsent, is_too_long},
     socket_address,
@@ -15,7 +18,7 @@ use std::{
     ptr, slice, thread,
     time::Duration,
 };
-use tracker_common::{bep15::datagram::respond, outcome::FrameReason, platform::Platform as _};
+use tracker_common::{outcome::FrameReason, platform::Platform as _};
 
 /// Packets per system call.
 pub const BATCH: usize = 64;
@@ -30,6 +33,7 @@ const CONTROL_BYTES: usize = 64;
 pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
     let mut batch = Batch::new();
     let mut replies = Replies::default();
+    let mut queue = Queue::new();
     while !shutdown.has_begun() {
         let received = match batch.receive(socket) {
             Ok(received) => received,
@@ -44,16 +48,15 @@ pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Re
             }
         };
         replies.clear();
-        for packet in 0..received {
+        queue.received(socket, received);
+        let requests = (0..received).filter_map(|packet| {
             if !batch.accepted[packet] {
                 handle.reason(FrameReason::NotForUs);
-                continue;
+                return None;
             }
-            let Some(source) = batch.source(packet) else { continue };
-            if let Ok(reply) = respond(handle, batch.request(packet), source) {
-                replies.add(handle, packet, reply.start, reply.length);
-            }
-        }
+            Some((packet, batch.request(packet), batch.source(packet)?))
+        });
+        answer(handle, requests, queue.is_pressed(), &mut replies);
         batch.send(socket, &replies, handle);
     }
     Ok(())

@@ -10,7 +10,10 @@
 //! destination; there, one system call per batch costs no more.
 
 use super::{
-    RECEIVE_TIMEOUT, REQUEST_BYTES, is_fatal,
+    RECEIVE_TIMEOUT, REQUEST_BYTES,
+    answer::answer,
+    is_fatal,
+    queue::Queue,
     replies::Replies,
     shorten::{Shortener, Unsent, is_too_long},
     socket_address,
@@ -18,7 +21,7 @@ use super::{
 use crate::{service::Shutdown, store::Handle};
 use ::io_uring::{
     IoUring, Probe, cqueue, opcode, squeue,
-    types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec},
+    types::{BufRingEntry, CancelBuilder, Fixed, SubmitArgs, Timespec},
 };
 use anyhow::{Context as _, ensure};
 use memmap2::{MmapMut, MmapRaw};
@@ -32,7 +35,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tracker_common::bep15::datagram::respond;
 
 /// Buffers for requests: those being answered, and those that arrive meanwhile. A power of two.
 const BUFFERS: u16 = 256;
@@ -112,6 +114,15 @@ impl ProvidedBuffers {
     }
 }
 
+/// The source address and the bytes of a packet, from what the kernel has written into a buffer:
+/// what there is to say, `room` bytes of which the address takes some, and the packet.
+pub(super) fn packet(written: &[u8], room: usize) -> Option<(&[u8], &[u8])> {
+    let (about, rest) = written.split_at_checked(ABOUT_BYTES)?;
+    let name_length = u32::from_ne_bytes(*about.first_chunk()?) as usize;
+    let (name, datagram) = rest.split_at_checked(room)?;
+    Some((&name[..name_length.min(room)], datagram))
+}
+
 /// A ring for one socket, and one thread: the one that makes it.
 pub struct UringSocket<'a> {
     socket: &'a UdpSocket,
@@ -171,6 +182,7 @@ impl<'a> UringSocket<'a> {
     /// When the socket or the ring cannot be used any more.
     pub fn serve(mut self, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
         let timeout = Timespec::from(RECEIVE_TIMEOUT);
+        let mut queue = Queue::new();
         while !shutdown.has_begun() {
             let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
             if let Err(error) = waited
@@ -185,7 +197,8 @@ impl<'a> UringSocket<'a> {
             self.complete(handle)?;
             self.buffers.give_back(self.answered.drain(..).map(|(number, _)| number));
             mem::swap(&mut self.arrived, &mut self.answered);
-            self.answer(handle);
+            queue.received(self.socket, self.answered.len());
+            self.answer(handle, queue.is_pressed());
         }
         Ok(())
     }
@@ -228,18 +241,16 @@ impl<'a> UringSocket<'a> {
     }
 
     /// Makes the replies, and the sends for the next system call.
-    fn answer(&mut self, handle: &Handle) {
+    fn answer(&mut self, handle: &Handle, pressed: bool) {
         self.replies.clear();
-        for (index, &(number, length)) in self.answered.iter().enumerate() {
+        let requests = self.answered.iter().enumerate().filter_map(|(index, &(number, length))| {
             // SAFETY: the kernel has written that much of the buffer, which is its own again only
             // when it is given back.
             let bytes = unsafe { slice::from_raw_parts(self.buffers.buffer(number).as_ptr(), length) };
-            let Ok(message) = RecvMsgOut::parse(bytes, &self.header) else { continue };
-            let Some(source) = socket_address(message.name_data()) else { continue };
-            if let Ok(reply) = respond(handle, message.payload_data(), source) {
-                self.replies.add(handle, index, reply.start, reply.length);
-            }
-        }
+            let (name, datagram) = packet(bytes, self.header.msg_namelen as usize)?;
+            Some((index, datagram, socket_address(name)?))
+        });
+        answer(handle, requests, pressed, &mut self.replies);
         let mut submission = self.ring.submission();
         for (index, reply) in self.replies.iter() {
             let (number, _) = self.answered[index];

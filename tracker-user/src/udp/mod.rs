@@ -7,10 +7,12 @@
 //! has one address (module `io_uring`), else in batches of [`BATCH`] packets with two system calls
 //! each. Replies leave from the address that was asked, also on a wildcard socket (`IP_PKTINFO`).
 
+mod answer;
 mod batch;
 mod drops;
 mod io_uring;
 mod packet_info;
+mod queue;
 mod replies;
 mod shorten;
 mod socket;

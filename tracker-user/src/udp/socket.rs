@@ -4,11 +4,20 @@ use super::RECEIVE_TIMEOUT;
 use crate::listen::{Transport, socket_option};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Protocol, Socket, Type};
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, os::fd::AsFd};
 
 /// Bytes for a burst that arrives while a thread is not running. The kernel grants what
 /// `net.core.rmem_max` allows, unless the process has CAP_NET_ADMIN.
 pub const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// Sets how many bytes the receive buffer has, or as many as the system allows: more takes
+/// CAP_NET_ADMIN.
+pub(super) fn set_receive_buffer(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    if sockopt::set_socket_recv_buffer_size_force(&socket, bytes).is_err() {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    }
+    Ok(())
+}
 
 /// UDP sockets, as [`bind_all`](crate::listen::bind_all) needs to know them.
 pub enum Udp {}
@@ -40,10 +49,7 @@ impl Transport for Udp {
             // things that the kernel does for a small packet.
             sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DO)?;
         }
-        // Without the right to exceed the system's limit, ask for as much as it allows.
-        if sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        }
+        set_receive_buffer(socket, RECEIVE_BUFFER)?;
         socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
         // A send waits for room in the interface's queue, but not for ever.
         socket.set_write_timeout(Some(RECEIVE_TIMEOUT))

@@ -91,6 +91,46 @@ fn every_packet_of_a_burst_is_answered_and_rubbish_is_not() {
 }
 
 #[test]
+fn nothing_of_honest_clients_is_lost_beside_forged_announces_that_can_all_be_answered() {
+    for (listen, asked) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1")] {
+        let Some(served) = Served::new(listen) else { continue };
+        let (honest, forger) = (served.client(asked), served.client(asked));
+        let mut forged = [0xa5; 98];
+        forged[8..12].copy_from_slice(&1_u32.to_be_bytes());
+        for turn in 0..200 {
+            // As many as are on their way at a time leave the sockets room.
+            for _ in 0..50 {
+                forger.send(&forged).expect("loopback");
+            }
+            honest.send(&connect_request(turn)).expect("loopback");
+            let mut reply = [0; 16];
+            assert_eq!(honest.recv(&mut reply).expect("an answer"), 16, "{listen}");
+            assert_eq!(reply[4..8], turn.to_be_bytes(), "{listen}");
+        }
+    }
+}
+
+#[test]
+fn packets_of_the_ring_are_taken_apart() {
+    let mut written = vec![0; 16];
+    written[..4].copy_from_slice(&16_u32.to_ne_bytes());
+    written.extend([7; 16]);
+    written.extend(*b"request");
+    let mut long_name = written.clone();
+    long_name[..4].copy_from_slice(&28_u32.to_ne_bytes());
+    for (written, expected) in [
+        (&written[..], Some((&[7; 16][..], &b"request"[..]))),
+        (&written[..32], Some((&[7; 16], b""))),
+        (&long_name, Some((&[7; 16], b"request"))),
+        (&written[..31], None),
+        (&written[..15], None),
+        (&[], None),
+    ] {
+        assert_eq!(io_uring::packet(written, 16), expected, "{written:?}");
+    }
+}
+
+#[test]
 fn socket_addresses_are_read() {
     let mut v4 = [0, 0, 0x1a, 0xe1, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0];
     v4[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());

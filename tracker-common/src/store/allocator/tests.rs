@@ -21,7 +21,6 @@ fn take_number<E: Element>(platform: &HostPlatform<'_>) -> Result<u32, StoreErro
 /// Calls a generic function with each kind of record.
 macro_rules! for_each_kind {
     ($function:ident) => {
-        $function::<Swarm>();
         $function::<Partition>();
         $function::<ChunkV4>();
         $function::<ChunkV6>();
@@ -117,16 +116,14 @@ fn chunks_come_back_all_zero() {
 }
 
 #[test]
-fn links_of_swarms_and_partitions_leave_alone_what_old_numbers_lead_to() {
-    let (swarm, partition) = (Swarm::default(), Partition::default());
-    assert!(swarm.lock.try_lock() && partition.lock.try_lock());
-    swarm.set_link(7);
+fn links_of_partitions_leave_alone_what_old_numbers_lead_to() {
+    let partition = Partition::default();
+    assert!(partition.lock.try_lock());
     partition.set_link(9);
-    swarm.clear();
     partition.clear();
-    assert_eq!((swarm.link(), partition.link()), (7, 9));
-    assert!(!swarm.lock.try_lock() && !partition.lock.try_lock(), "the locks are not the links");
-    assert_eq!((swarm.active.load(), partition.owner.load(), partition.peers()), (0, 0, 0));
+    assert_eq!(partition.link(), 9);
+    assert!(!partition.lock.try_lock(), "the lock is not the link");
+    assert_eq!((partition.owner.load(), partition.peers()), (0, 0));
 }
 
 fn tags<E: Element>() {

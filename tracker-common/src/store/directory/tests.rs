@@ -36,7 +36,7 @@ struct Directory<'s> {
 
 impl Directory<'_> {
     fn swarm(&self) -> &Swarm {
-        self.platform.swarm(SwarmId::new(0)).expect("a swarm")
+        self.platform.swarm(SwarmId::at(0, 1)).expect("a swarm")
     }
 
     fn push<F: Family>(&self, index: u32) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 use super::{
     super::{
-        layout::BUCKET_SLOTS,
+        layout::BUCKET_SWARMS,
         tests::{SWARMS, spare, torrent, used},
     },
     *,
@@ -9,12 +9,16 @@ use crate::{
     host::{HostPlatform, HostSizes, HostStore},
     outcome::Event,
 };
+use std::collections::{BTreeMap, BTreeSet};
 
-/// More swarm records than places in the index.
-const SMALL: HostSizes = HostSizes { index_buckets: 16, swarms: 150, partitions: 0, chunks_v4: 0, chunks_v6: 0 };
+/// More torrents than places in the index.
+const SMALL: HostSizes = HostSizes { index_buckets: 4, swarms: 150, partitions: 0, chunks_v4: 0, chunks_v6: 0 };
 
 /// All places of the index.
-const PLACES: u32 = SMALL.index_buckets * BUCKET_SLOTS as u32;
+const PLACES: u32 = SMALL.index_buckets * BUCKET_SWARMS as u32;
+
+/// No bucket was passed and none has a torrent.
+const NOTHING: [(u32, u32); 4] = [(0, 0); 4];
 
 fn key<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>, number: u32) -> TorrentKey {
     TorrentKey::new(platform.context().settings, &torrent(number))
@@ -22,6 +26,10 @@ fn key<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>, number: u32) -> Tor
 
 fn stored<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>, number: u32) -> Option<SwarmId> {
     find(&platform.context(), &key(platform, number)).map(|swarm| swarm.id)
+}
+
+fn counts_of<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>, number: u32) -> Counts {
+    counts(&platform.context(), &key(platform, number))
 }
 
 fn create_one<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>, number: u32) -> Result<SwarmId, StoreError> {
@@ -35,21 +43,26 @@ fn remove_one<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>, number: u32)
     assert!(swarm.record.lock.try_lock());
     let result = remove(&cx, swarm);
     swarm.record.lock.unlock();
-    if result.is_ok() {
-        allocator::give_back::<_, Swarm>(platform, swarm.id);
-    }
     result
 }
 
 /// How many torrents have passed each bucket, and how many are in it.
-fn buckets<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>) -> Vec<(u32, usize)> {
-    let buckets = (0..SMALL.index_buckets).map(|number| platform.bucket(number).expect("a bucket"));
-    buckets.map(|bucket| (bucket.passed.load(), bucket.slots.iter().filter(|slot| slot.load() != 0).count())).collect()
+fn buckets<const TRIES: u32>(platform: &HostPlatform<'_, TRIES>) -> [(u32, u32); 4] {
+    [0, 1, 2, 3].map(|number| {
+        let bucket = header(platform, number).expect("a bucket");
+        (bucket.passed.load(), bucket.places().count_ones())
+    })
 }
 
-/// Torrents whose home is this bucket.
-fn at_home(platform: &HostPlatform<'_>, home: u32, count: usize) -> Vec<u32> {
-    (0..).filter(|number| key(platform, *number).bucket(0) == home).take(count).collect()
+/// Torrents whose home is the first of these buckets, and that go to the second if that is full. No
+/// two of them have the same tag.
+fn at_home(platform: &HostPlatform<'_>, [home, next]: [u32; 2], count: usize) -> Vec<u32> {
+    let mut tags = BTreeSet::new();
+    let fits = |number: &u32| {
+        let key = key(platform, *number);
+        [key.bucket(0), key.bucket(1)] == [home, next] && tags.insert(key.tag())
+    };
+    (0..).filter(fits).take(count).collect()
 }
 
 #[test]
@@ -63,7 +76,7 @@ fn every_place_is_used_and_nothing_is_left_of_what_was_removed() {
             assert_eq!(stored(&platform, number), Some(id));
         }
         let full = buckets(&platform);
-        assert!(full.iter().all(|(_, torrents)| *torrents == BUCKET_SLOTS));
+        assert!(full.iter().all(|(_, torrents)| *torrents == BUCKET_SWARMS as u32));
         for number in PLACES..PLACES + 3 {
             assert_eq!(create_one(&platform, number), Err(StoreError::TorrentsFull));
             assert_eq!(stored(&platform, number), None);
@@ -73,14 +86,14 @@ fn every_place_is_used_and_nothing_is_left_of_what_was_removed() {
         for number in 0..PLACES {
             assert!(stored(&platform, number).is_some(), "{number} was lost");
         }
-        // In an order of which the index knows nothing: 41 and 112 have no common divisor.
+        // In an order of which the index knows nothing: 41 and 124 have no common divisor.
         for (removed, number) in (1..).zip((0..PLACES).map(|number| number * 41 % PLACES)) {
             assert_eq!(remove_one(&platform, number), Ok(()));
             assert_eq!(stored(&platform, number), None);
             let left = (0..PLACES).filter(|number| stored(&platform, *number).is_some()).count() as u32;
             assert_eq!(left, PLACES - removed, "others went with {number}");
         }
-        assert_eq!(buckets(&platform), vec![(0, 0); 16]);
+        assert_eq!(buckets(&platform), NOTHING);
         assert_eq!(used(&store)[SWARMS], 0);
         let counted = [Event::TorrentCreated, Event::TorrentRemoved].map(|event| platform.events(event));
         assert_eq!(counted, [u64::from(PLACES); 2]);
@@ -88,35 +101,95 @@ fn every_place_is_used_and_nothing_is_left_of_what_was_removed() {
 }
 
 #[test]
-fn a_torrent_whose_home_is_full_lives_in_the_next_bucket() {
+fn a_torrent_whose_home_is_full_lives_in_another_bucket() {
+    const FULL: u32 = BUCKET_SWARMS as u32;
     let store = HostStore::new(&SMALL, 1);
     let platform = store.platform(1);
-    // Bucket 15 is the last one: the next is bucket 0.
-    let torrents = at_home(&platform, 15, BUCKET_SLOTS + 2);
+    let torrents = at_home(&platform, [3, 0], BUCKET_SWARMS + 2);
     for number in &torrents {
         create_one(&platform, *number).expect("a place");
     }
-    let mut expected = vec![(0, 0); 16];
-    (expected[15], expected[0]) = ((2, BUCKET_SLOTS), (0, 2));
+    let mut expected = NOTHING;
+    (expected[3], expected[0]) = ((2, FULL), (0, 2));
     assert_eq!(buckets(&platform), expected);
-    let (away, home) = (torrents[BUCKET_SLOTS], torrents[0]);
+    let (away, home) = (torrents[BUCKET_SWARMS], torrents[0]);
     remove_one(&platform, home).expect("no lock is held");
     assert!(stored(&platform, away).is_some(), "found past a place that is free again");
-    expected[15] = (2, BUCKET_SLOTS - 1);
+    expected[3] = (2, FULL - 1);
     assert_eq!(buckets(&platform), expected);
     remove_one(&platform, away).expect("no lock is held");
-    (expected[15], expected[0]) = ((1, BUCKET_SLOTS - 1), (0, 1));
+    (expected[3], expected[0]) = ((1, FULL - 1), (0, 1));
     assert_eq!(buckets(&platform), expected);
     create_one(&platform, away).expect("a place");
-    expected[15] = (1, BUCKET_SLOTS);
+    expected[3] = (1, FULL);
     assert_eq!(buckets(&platform), expected, "the free place at home");
+}
+
+#[test]
+fn torrents_of_one_home_with_the_same_tag_live_in_different_buckets() {
+    let store = HostStore::new(&SMALL, 1);
+    let platform = store.platform(1);
+    let mut seen = BTreeMap::new();
+    let (one, other) = (0..)
+        .find_map(|number| {
+            let key = key(&platform, number);
+            (key.bucket(1) != key.bucket(0))
+                .then(|| seen.insert((key.bucket(0), key.tag()), number).map(|earlier| (earlier, number)))
+                .flatten()
+        })
+        .expect("some thousands of torrents are enough");
+    let ids = [one, other].map(|number| create_one(&platform, number).expect("a place"));
+    let home = key(&platform, one).bucket(0);
+    assert_eq!(ids[0].place().0, home);
+    assert_eq!(ids[1].place().0, key(&platform, other).bucket(1));
+    assert_eq!([one, other].map(|number| stored(&platform, number)), ids.map(Some));
+    remove_one(&platform, one).expect("no lock is held");
+    assert_eq!([one, other].map(|number| stored(&platform, number)), [None, Some(ids[1])]);
+    remove_one(&platform, other).expect("no lock is held");
+    assert_eq!(buckets(&platform), NOTHING);
+}
+
+#[test]
+fn all_records_in_use_are_gone_through_in_order_from_any_on() {
+    let store = HostStore::new(&SMALL, 1);
+    let platform = store.platform(1);
+    let following = |from| next(|number| platform.bucket(number), from).map(|swarm| swarm.id);
+    assert_eq!(following(0), None);
+    let mut ids: Vec<_> = (0..10).map(|number| create_one(&platform, number).expect("a place")).collect();
+    ids.sort_unstable();
+    for pair in ids.windows(2) {
+        assert_eq!(following(pair[0].number()), Some(pair[0]));
+        assert_eq!(following(pair[0].number() + 1), Some(pair[1]));
+    }
+    assert_eq!(following(0), Some(ids[0]));
+    for behind in [ids[9].number() + 1, SwarmId::at(4, 0).number(), u32::MAX] {
+        assert_eq!(following(behind), None);
+    }
+}
+
+/// The index is meant to hold [`TORRENTS_PER_BUCKET`], and has to with room to spare.
+#[test]
+fn no_torrent_is_refused_before_most_places_are_taken() {
+    const BUCKETS: u32 = 2000;
+    let sizes = HostSizes { index_buckets: BUCKETS, swarms: u32::MAX, ..SMALL };
+    let store = HostStore::new(&sizes, 3);
+    let platform = store.platform(3);
+    let places = BUCKETS * BUCKET_SWARMS as u32;
+    let stored = (0..).take_while(|number| create_one(&platform, *number).is_ok()).count() as u32;
+    assert!(stored >= BUCKETS * TORRENTS_PER_BUCKET, "{stored} of {places}");
+    let homes = (0..stored).filter(|number| {
+        let key = key(&platform, *number);
+        find(&platform.context(), &key).is_some_and(|swarm| swarm.id.place().0 == key.bucket(0))
+    });
+    let home = homes.count() as u32;
+    assert!(home >= stored / 10 * 8, "{home} of {stored} are at home");
 }
 
 #[test]
 fn two_torrents_of_one_home_are_told_apart() {
     let store = HostStore::new(&SMALL, 1);
     let platform = store.platform(1);
-    let torrents = at_home(&platform, 3, 3);
+    let torrents = at_home(&platform, [3, 1], 3);
     let ids = [0, 1].map(|number| create_one(&platform, torrents[number]).expect("a place"));
     assert_ne!(ids[0], ids[1]);
     for (number, expected) in [(0, Some(ids[0])), (1, Some(ids[1])), (2, None)] {
@@ -140,21 +213,25 @@ fn a_torrent_is_stored_once_and_its_record_begins_empty() {
     record.v4.iter().chain(&record.v6).for_each(|word| word.store(u64::MAX));
     assert_eq!(create_one(&platform, 5), Ok(id), "the one that there is");
     assert_eq!((used(&store)[SWARMS], record.counts.load()), (1, 77));
-    assert_eq!(counts(&cx, &torrent(5)).leechers, 77);
-    assert_eq!(counts(&cx, &torrent(6)), Counts::default(), "not stored");
-    // So that there is a link to another free record where the counts are.
-    create_one(&platform, 9).expect("a place");
-    remove_one(&platform, 9).expect("no lock is held");
+    assert_eq!(counts_of(&platform, 5).leechers, 77);
+    assert_eq!(counts_of(&platform, 6), Counts::default(), "not stored");
     remove_one(&platform, 5).expect("no lock is held");
-    assert_eq!(counts(&cx, &torrent(5)), Counts::default(), "no longer stored");
-    assert_eq!((record.active.load(), record.counts.load()), (0, 2));
+    assert_eq!(counts_of(&platform, 5), Counts::default(), "no longer stored");
+    assert_eq!(record.active.load(), 0);
 
     let version = record.lock.version().expect("nobody changes it");
-    assert_eq!(create_one(&platform, 6), Ok(id), "the same record");
+    let (bucket, place) = id.place();
+    let same = |number: &u32| {
+        let key = key(&platform, *number);
+        (key.bucket(0), key.likely_place()) == (bucket, place)
+    };
+    let other = (6..).find(same).expect("a few hundred torrents are enough");
+    record.counts.store(77);
+    assert_eq!(create_one(&platform, other), Ok(id), "the same record");
     assert!(!version.still_holds(), "whoever still reads it notices");
-    assert_eq!(record.info_hash(), torrent(6));
+    assert_eq!(record.info_hash(), torrent(other));
     assert_eq!(record.active.load(), SWARM_ALIVE | cx.minute());
-    assert_eq!((counts(&cx, &torrent(6)), record.scopes()), (Counts::default(), 0));
+    assert_eq!((counts_of(&platform, other), record.scopes()), (Counts::default(), 0));
     assert!(record.v4.iter().chain(&record.v6).all(|word| word.load() == 0));
     assert_eq!(stored(&platform, 5), None);
 }
@@ -163,16 +240,16 @@ fn a_torrent_is_stored_once_and_its_record_begins_empty() {
 fn counts_are_none_of_a_record_that_is_given_away_meanwhile() {
     let store = HostStore::new(&SMALL, 1);
     let platform = store.platform(1);
-    let torrents = at_home(&platform, 3, BUCKET_SLOTS + 1);
+    let torrents = at_home(&platform, [3, 1], BUCKET_SWARMS + 1);
     let ids: Vec<_> = torrents.iter().map(|number| create_one(&platform, *number).expect("a place")).collect();
-    let away = torrents[BUCKET_SLOTS];
-    let record = platform.swarm(ids[BUCKET_SLOTS]).expect("a swarm");
+    let away = torrents[BUCKET_SWARMS];
+    let record = platform.swarm(ids[BUCKET_SWARMS]).expect("a swarm");
     record.counts.store(77);
     for (active, leechers) in [(record.active.load(), 77), (0, 0)] {
         // Between finding the record, which takes a loop, and reading it.
         let meanwhile = || record.active.store(active);
         let platform = store.platform(2).with_hook(&meanwhile);
-        assert_eq!(counts(&platform.context(), &torrent(away)).leechers, leechers);
+        assert_eq!(counts_of(&platform, away).leechers, leechers);
     }
 }
 
@@ -182,7 +259,7 @@ fn without_a_swarm_record_a_torrent_is_refused() {
     let platform = store.platform(1);
     spare(&store, SWARMS, 0);
     assert_eq!(create_one(&platform, 1), Err(StoreError::TorrentsFull));
-    assert_eq!(buckets(&platform), vec![(0, 0); 16]);
+    assert_eq!(buckets(&platform), NOTHING);
     spare(&store, SWARMS, 1);
     assert!(create_one(&platform, 1).is_ok());
     assert_eq!(create_one(&platform, 2), Err(StoreError::TorrentsFull));
@@ -194,9 +271,11 @@ fn where_locks_are_held_nothing_is_stored_or_removed() {
     let platform = store.limited_platform::<4>(1);
     create_one(&platform, 1).expect("a place");
     let before = (buckets(&platform), used(&store));
-    let home = |number| &platform.bucket(key(&platform, number).bucket(0)).expect("a bucket").lock;
-    let fresh = &platform.swarm(SwarmId::new(1)).expect("a record").lock;
-    // A record that was given back may still be locked by whoever found it when it was another
+    let home = |number| &header(&platform, key(&platform, number).bucket(0)).expect("a bucket").lock;
+    let id = create_one(&platform, 2).expect("a place");
+    remove_one(&platform, 2).expect("no lock is held");
+    let fresh = &platform.swarm(id).expect("a record").lock;
+    // A record that is free may still be locked by whoever found it when it was another
     // torrent's.
     for (lock, name) in [(home(2), "the home bucket's"), (fresh, "the new record's")] {
         assert!(lock.try_lock());

@@ -11,7 +11,7 @@ use super::super::{
 };
 use crate::{
     codegen::barrier_var,
-    id::{ChunkId, SwarmId},
+    id::{ChunkId, PartitionId, SwarmId},
     platform::{Context, Platform, SwarmRef},
     scratch::{SAMPLE_COUNTERS, Scratch},
     word::Word32,
@@ -78,8 +78,9 @@ pub(super) fn first_peer(scratch: &Scratch, index: u32, peers: u32) -> u32 {
 }
 
 /// Decides where the next sample of the swarm begins, if it has a directory, and has the processor
-/// bring that nearer while the requester's own peer is looked for: for a seeder, leechers. Each of the two is a chain of
-/// two or three accesses that wait for each other; so they wait at the same time.
+/// bring that nearer while the requester's own peer is looked for: for a seeder, leechers. Each of
+/// the two is a chain of two or three accesses that wait for each other; so they wait at the same
+/// time.
 #[inline(always)]
 pub fn prefetch<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -87,6 +88,8 @@ pub fn prefetch<P: Platform, F: Family>(
     directory: Option<DirectoryHeader>,
     seeder: bool,
 ) {
+    let sampling = &cx.scratch.sampling;
+    sampling.own_list.store(0);
     let Some(header) = directory else { return };
     if header.is_list() {
         choose(cx, swarm.id, 1);
@@ -94,13 +97,15 @@ pub fn prefetch<P: Platform, F: Family>(
     }
     let partitions = cx.scratch.as_unknown_scalar(header.partitions);
     choose(cx, swarm.id, partitions);
+    let position = sampling.first_position.load() & (round_size(partitions) - 1);
+    let index = partition_of(position, partitions);
+    let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, index, partitions) else { return };
+    sampling.first_index.store(index);
+    sampling.first_partition.store(id.number());
     if partitions < FAR {
         return;
     }
-    let position = cx.scratch.sampling.first_position.load() & (round_size(partitions) - 1);
-    let index = partition_of(position, partitions);
-    let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, index, partitions) else { return };
-    let Some(partition) = cx.platform.partition(cx.scratch.as_unknown_scalar(id)) else { return };
+    let Some(partition) = cx.platform.partition(PartitionId::new(sampling.first_partition.load())) else { return };
     let peers = PeerFilter::new(!seeder, EVERYTHING).taken_of(List::<F>::occupancy(partition));
     let chunks = chunks_for::<F>(peers);
     let mut chunk = first_peer(cx.scratch, index, peers) / F::CHUNK_SLOTS;

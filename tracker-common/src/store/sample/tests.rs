@@ -1,7 +1,11 @@
 use super::{
     super::{
+        directory,
         family::{V4, V6},
+        hash::TorrentKey,
+        layout::DirectoryHeader,
         membership::{Announce, PeerEvent},
+        refresh::refresh,
         scope::{EVERYTHING, HOST, LINK, PRIVATE, visible},
         slot::{LEECHER, OCCUPIED},
         tests::{Peers, ROOMY, grown, new_swarm, peers, torrent},
@@ -323,7 +327,7 @@ fn changed_meanwhile<F: Peers>() {
 
     let version = target.partition.lock.version().expect("nobody changes it");
     let header = F::header(swarm.record).load();
-    F::header(swarm.record).store(header - super::super::layout::DirectoryHeader::ONE_PARTITION);
+    F::header(swarm.record).store(header - DirectoryHeader::ONE_PARTITION);
     assert!(!walk::read::<_, F>(&cx, swarm, &mut walk, target, version), "partitions were merged");
     assert_eq!(format!("{walk:?}"), before, "what was read is dropped");
     F::header(swarm.record).store(header);
@@ -438,8 +442,23 @@ fn count_of<F: Scoped, const TRIES: u32>(
     if !one_partition {
         return sample::<_, F>(&cx, swarm, &wanted).map(|sample| sample.count);
     }
-    prefetch::<_, F>(&cx, swarm, F::directory(swarm.record), !wanted.filter.takes_seeders());
-    from_one_partition::<_, F>(&cx, swarm, &wanted).map(|sample| sample.count)
+    of_one_partition::<_, F>(&cx, swarm, &wanted)
+}
+
+/// How many peers the requester is given of one partition when it announces again.
+fn of_one_partition<P: Platform, F: Peers>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    wanted: &Wanted<F::Key>,
+) -> Option<u32> {
+    let directory = F::directory(swarm.record);
+    prefetch::<_, F>(cx, swarm, directory, !wanted.filter.takes_seeders());
+    let announce = Announce { info_hash: &torrent(0), peer: wanted.exclude, seeder: false, event: PeerEvent::None };
+    // A requester that is unknown cannot be refreshed.
+    let known = TorrentKey::new(cx.settings, announce.info_hash);
+    let refreshed = refresh::<_, F>(cx, swarm, directory, &known, &announce);
+    assert!(refreshed.is_some() || directory.is_none());
+    from_one_partition::<_, F>(cx, swarm, wanted).map(|sample| sample.count)
 }
 
 fn samples<F: Scoped>() {
@@ -491,9 +510,8 @@ fn from_an_average_partition<F: Peers>() {
         let cx = platform.context();
         // So full that each of them could give more.
         let swarm = grown::<_, F>(&cx, partitions * F::CHUNK_SLOTS * 8, partitions);
-        let wanted = Wanted { count, filter: everybody(), exclude: F::peer(5000) };
-        prefetch::<_, F>(&cx, swarm, F::directory(swarm.record), !wanted.filter.takes_seeders());
-        let given = from_one_partition::<_, F>(&cx, swarm, &wanted).map(|sample| sample.count);
+        let wanted = Wanted { count, filter: everybody(), exclude: F::peer(0) };
+        let given = of_one_partition::<_, F>(&cx, swarm, &wanted);
         assert_eq!(given, expected, "{count} of {partitions}");
     }
 }
@@ -502,6 +520,154 @@ fn from_an_average_partition<F: Peers>() {
 fn more_than_an_average_partition_has_is_not_looked_for_in_one() {
     from_an_average_partition::<V4>();
     from_an_average_partition::<V6>();
+}
+
+/// Peers in a row of the only partition, or of the list that the record names.
+fn rows_of_one_list<F: Peers>(partitions: u32) {
+    // (peers of the list, slot of the requester, of the peer that the sample begins with,
+    // wanted)
+    let (most, chunk) = (F::CHUNK_SLOTS * 4, F::CHUNK_SLOTS);
+    for (peers, own, first, count) in [
+        (most, 0, 0, 20),
+        (most, 5, 0, 20),
+        (most, 20, 0, 20),
+        (most, 21, 0, 20),
+        (most, most - 1, most - 3, 20),
+        (most, 3, most - 3, 20),
+        (most, 17, most - 3, 20),
+        (most, 18, most - 3, 20),
+        (most - chunk / 2, 1, chunk * 3, chunk),
+        (most - chunk + 1, chunk, chunk * 2 + 9, chunk * 2),
+        (chunk + 9, 2, chunk + 1, 50),
+        (9, 8, 8, 50),
+        (9, 0, 4, 8),
+        (9, 0, 4, 7),
+        (6, 3, 5, 50),
+    ] {
+        let row = format!("{own} of {peers} from {first} on, {count} wanted");
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = grown::<_, F>(&cx, peers, partitions);
+        let id = directory::find::<_, F>(&platform, swarm.record, 0, 1).expect("the only one");
+        let (number, lock) = match partitions {
+            0 => (RECORD_LIST, &swarm.record.lock),
+            _ => (id.stored(), &cx.partition(id).expect("a partition").record.lock),
+        };
+        // They stand as they came.
+        let key = F::peer;
+        let wanted = Wanted { count, filter: everybody(), exclude: key(own) };
+        let sampling = &cx.scratch.sampling;
+        let begin = || {
+            sampling.first_partition.store(id.number());
+            sampling.first_index.store(0);
+            sampling.first_peer.store((u64::from(first) * (1 << 32)).div_ceil(u64::from(peers)) as u32);
+            assert_eq!(beginning::first_peer(cx.scratch, 0, peers), first, "{row}");
+            sampling.own_list.store(number);
+            sampling.own_version.store(lock.version().expect("not changing").number());
+            cx.scratch.found_slot.store(own);
+        };
+        begin();
+        let sample = from_one_partition::<_, F>(&cx, swarm, &wanted).expect("nothing changes");
+        let given = read::<F, 0>(&platform, sample);
+        assert_eq!(given.len() as u32, count.min(peers - 1), "{row}");
+        // Those that stand in a row, and one more for the requester.
+        let row_of = |count: u32| -> Vec<_> { (0..count).map(|number| key((first + number) % peers)).collect() };
+        let mut expected = row_of(given.len() as u32);
+        if let Some(place) = expected.iter().position(|peer| *peer == wanted.exclude) {
+            expected[place] = key((first + given.len() as u32) % peers);
+        }
+        assert_eq!(given, expected, "{row}");
+
+        // Where it is not the requester's own partition, nobody is left out.
+        sampling.own_list.store(number ^ 2);
+        let sample = from_one_partition::<_, F>(&cx, swarm, &wanted).expect("nothing changes");
+        assert_eq!(read::<F, 0>(&platform, sample), row_of(count.min(peers)), "{row}");
+
+        let place = Place { version: lock.version().expect("not changing"), index: 0, number, others: true };
+        let others = Wanted { count: peers + 1, ..wanted };
+        let others = match partitions {
+            0 => row::take::<_, F, _>(&cx, swarm.record, place, &others),
+            _ => row::take::<_, F, _>(&cx, cx.partition(id).expect("a partition").record, place, &others),
+        };
+        assert_eq!(others, None, "{row}: others may have more");
+        for spoil in [
+            &|| sampling.own_list.store(0),
+            &|| sampling.own_version.store(sampling.own_version.load().wrapping_add(4)),
+            &|| match partitions {
+                0 => F::header(swarm.record).store(DirectoryHeader { peers, partitions: 1 }.to_word()),
+                _ => sampling.first_index.store(1),
+            },
+            &|| {
+                assert!(lock.try_lock());
+                lock.begin_change();
+            },
+        ] as [&dyn Fn(); 4]
+        {
+            let header = F::header(swarm.record).load();
+            begin();
+            spoil();
+            assert_eq!(from_one_partition::<_, F>(&cx, swarm, &wanted), None, "{row}: cannot be known");
+            F::header(swarm.record).store(header);
+        }
+    }
+}
+
+#[test]
+fn peers_in_a_row_are_given_without_the_requester_unless_something_has_changed() {
+    for partitions in [0, 1] {
+        rows_of_one_list::<V4>(partitions);
+        rows_of_one_list::<V6>(partitions);
+    }
+}
+
+fn rows_for_seeders<F: Peers>() {
+    let chunk = F::CHUNK_SLOTS;
+    // (leechers and seeders of the list, the first leecher given, wanted)
+    for (leechers, seeders, first, count) in [
+        (0, chunk, 0, 50),
+        (1, chunk, 0, 50),
+        (5, 3, 4, 3),
+        (chunk, chunk, chunk - 1, chunk),
+        (chunk + 1, 2, chunk, 5),
+        (chunk + 9, 2 * chunk, chunk + 8, chunk),
+        (10, 3, 5, 8),
+        (10, 3, 5, 50),
+    ] {
+        let row = format!("{leechers} leechers, {seeders} seeders, from {first} on, {count} wanted");
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = new_swarm(&cx, 0);
+        let all = leechers + seeders;
+        for peer in 0..all {
+            let (seeder, event) = (peer >= leechers, PeerEvent::None);
+            let announce = Announce { info_hash: &torrent(0), peer: F::peer(peer), seeder, event };
+            upsert::announce::<_, F>(&cx, &announce).expect("room");
+        }
+        // Each of the seeders asks.
+        for own in leechers..all {
+            let wanted = Wanted { count, filter: PeerFilter::new(false, EVERYTHING), exclude: F::peer(own) };
+            let directory = F::directory(swarm.record);
+            let known = TorrentKey::new(cx.settings, &torrent(0));
+            let announce =
+                Announce { info_hash: &torrent(0), peer: wanted.exclude, seeder: true, event: PeerEvent::None };
+            prefetch::<_, F>(&cx, swarm, directory, true);
+            refresh::<_, F>(&cx, swarm, directory, &known, &announce).expect("a known peer");
+            cx.scratch.sampling.first_peer.store((u64::from(first) << 32).div_ceil(u64::from(leechers.max(1))) as u32);
+            let sample = from_one_partition::<_, F>(&cx, swarm, &wanted).expect("nothing changes");
+            let given = read::<F, 0>(&platform, sample);
+            let expected: Vec<_> =
+                (first..first + count.min(leechers)).map(|number| F::peer(number % leechers)).collect();
+            assert_eq!(given, expected, "{row}");
+        }
+    }
+}
+
+#[test]
+fn a_seeder_is_given_leechers_in_a_row() {
+    rows_for_seeders::<V4>();
+    rows_for_seeders::<V6>();
 }
 
 fn only_leechers<F: Peers>() {

@@ -177,8 +177,9 @@ fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
     }
     // It may have come again, in another record; or this one has changed all the time.
     let cx = &memory.context();
-    find(cx, &TorrentKey::new(cx.settings, &entry.info_hash))?;
-    Some(counts(cx, &entry.info_hash))
+    let torrent = TorrentKey::new(cx.settings, &entry.info_hash);
+    find(cx, &torrent)?;
+    Some(counts(cx, &torrent))
 }
 
 #[cfg(test)]

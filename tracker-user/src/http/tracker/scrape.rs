@@ -4,7 +4,7 @@ use super::{announce::min_interval, bencode::integer};
 use crate::store::Handle;
 use tracker_common::{
     id::InfoHash,
-    store::{index::counts, layout::Counts},
+    store::{hash::TorrentKey, index::counts, layout::Counts},
 };
 
 /// Appends the reply about `hashes`, which are sorted and different. Torrents that are not stored
@@ -13,7 +13,7 @@ pub fn answer(memory: &Handle, hashes: &[InfoHash], out: &mut Vec<u8>) {
     let cx = &memory.context();
     out.extend_from_slice(BEGIN);
     for info_hash in hashes {
-        entry(out, info_hash, counts(cx, info_hash));
+        entry(out, info_hash, counts(cx, &TorrentKey::new(cx.settings, info_hash)));
     }
     end(out, min_interval(cx.settings));
 }

@@ -17,7 +17,10 @@ use std::{
 use tokio::sync::watch;
 use tracker_common::{
     id::{InfoHash, SwarmId},
-    store::layout::{SWARM_ALIVE, Swarm},
+    store::{
+        index,
+        layout::{SWARM_ALIVE, Swarm},
+    },
 };
 
 /// A snapshot that no client is being sent stays good for this many times the processor time it
@@ -156,18 +159,17 @@ impl Snapshot {
     /// Makes one: some 0.2 s of processor time for a million torrents.
     fn make(store: &Store) -> Result<Self, TryReserveError> {
         let begin = sweep::processor_time();
-        let swarms = &store.pools().swarms;
         let mut entries = Vec::new();
-        entries.try_reserve_exact(swarms.used() as usize + SLACK)?;
-        let mut number = 0;
-        while number < swarms.fresh.load() {
-            if let Some(info_hash) = store.swarm(number).and_then(torrent) {
+        entries.try_reserve_exact(store.pools().swarms.used() as usize + SLACK)?;
+        let mut from = 0;
+        while let Some(swarm) = index::next(|number| store.bucket(number), from) {
+            from = swarm.id.number() + 1;
+            if let Some(info_hash) = torrent(swarm.record) {
                 if entries.len() == entries.capacity() {
                     entries.try_reserve_exact(entries.len() / 8 + SLACK)?;
                 }
-                entries.push(Entry { info_hash, swarm: SwarmId::new(number) });
+                entries.push(Entry { info_hash, swarm: swarm.id });
             }
-            number += 1;
         }
         entries.sort_unstable();
         // A torrent may have been removed and have come again behind the place that was being

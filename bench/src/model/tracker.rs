@@ -1,0 +1,144 @@
+//! The tracker's program in the machine: maps of the sizes that the daemon would give them,
+//! settings as the daemon would write them, and requests one after another.
+//!
+//! Sizes and settings come from the daemon's own library, and the names of the maps from the
+//! object. So this knows nothing of how the store is laid out.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, bail, ensure};
+use bench_ebpf::Client;
+use tracker::{
+    config::live::Announces,
+    store::{
+        Store, clock,
+        sizes::{Capacity, Sizes},
+    },
+    xdp::destinations::Destinations,
+};
+use tracker_common::programs::Program;
+
+use super::{
+    elf::Image,
+    frames::{Frames, Reply},
+    helpers::HEADROOM,
+    machine::{Machine, Room},
+    memory::Memory,
+};
+use crate::{
+    connect,
+    generator::CLIENTS,
+    request::Request,
+    testbed::{Family, TRACKER_PORT, Testbed},
+};
+
+/// What the program returns for a packet that goes back.
+pub const XDP_TX: u32 = 3;
+/// The second that the clock stands at, since 1970.
+const SECOND: u32 = 1_700_000_000;
+/// Number of the interface that requests come in by.
+const INTERFACE: u32 = 7;
+
+pub struct Tracker {
+    pub machine: Machine,
+    pub image: Image,
+    entry: usize,
+    /// The daemon's view of the same maps.
+    store: Store,
+    second: u32,
+}
+
+impl Tracker {
+    /// The program of an object, with an empty store for so many torrents and peers.
+    pub fn new(object: &[u8], capacity: &Capacity, room: Room) -> anyhow::Result<Self> {
+        let mut image = Image::parse(object)?;
+        let sizes = Sizes::new(capacity)?;
+        for region in sizes.regions() {
+            let map = image.maps.iter_mut().find(|map| map.name == region.name);
+            let map = map.with_context(|| {
+                format!("the object has no map {}: it was not built of the same sources as this benchmark", region.name)
+            })?;
+            ensure!(
+                map.value_bytes as usize == region.element_bytes,
+                "the elements of the object's map {} have {} bytes, and in the sources of this benchmark {}: build both of \
+                 the same sources",
+                map.name,
+                map.value_bytes,
+                region.element_bytes
+            );
+            map.entries = region.count;
+        }
+        let memory = Memory::new(&image.maps, INTERFACE)?;
+        let store = Store::from_maps(&sizes, |name| {
+            let map = memory.maps().iter().find(|map| map.definition.name == name);
+            Ok(map.with_context(|| format!("the object has no map {name}"))?.file())
+        })?;
+        let mut machine = Machine::new(&image, memory, room);
+        for program in Program::ALL {
+            machine.programs.push(image.function(program.name())?);
+        }
+        let entry = image.function("tracker")?;
+        let mut tracker = Self { machine, image, entry, store, second: SECOND };
+        tracker.set_up();
+        Ok(tracker)
+    }
+
+    fn set_up(&mut self) {
+        let settings = self.store.settings();
+        // The same keys in every run, so that every run counts the same.
+        let mut state = 0_u64;
+        let mut random = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed ^ mixed >> 31
+        };
+        for key in &settings.hash_keys {
+            key.store(random() | 1);
+        }
+        for key in &settings.connection_key {
+            key.store(random());
+        }
+        Announces::default().apply(settings);
+        let listeners = [Family::V4, Family::V6].map(|family| SocketAddr::new(family.tracker_address(), TRACKER_PORT));
+        Destinations {
+            interfaces: vec![(INTERFACE, Testbed::TRACKER_MAC, Testbed::MTU)],
+            listeners: listeners.to_vec(),
+            ..Destinations::default()
+        }
+        .store(settings);
+        clock::set(settings, self.second);
+    }
+
+    /// Lets a minute pass.
+    pub fn next_minute(&mut self) {
+        self.second += 60;
+        clock::set(self.store.settings(), self.second);
+    }
+
+    /// Gives the program a packet, and returns what it makes of it.
+    pub fn handle<const OBSERVE: bool>(&mut self, packet: &[u8]) -> anyhow::Result<u32> {
+        self.machine.memory.set_packet(HEADROOM, packet);
+        self.machine.run::<OBSERVE>(self.entry).context("the program did what it must not")
+    }
+
+    /// The packet as the program left it.
+    pub fn reply(&self) -> &[u8] {
+        self.machine.memory.packet()
+    }
+
+    /// Gives all clients connection ids.
+    pub fn connect(&mut self, family: Family) -> anyhow::Result<Vec<Client>> {
+        let mut clients = connect::unconnected(family, CLIENTS);
+        let frames = Frames::new(&Request::Connect, family, 0, Vec::new())?;
+        for (number, client) in (0..).zip(&mut clients) {
+            let action = self.handle::<false>(&frames.connect(number, number))?;
+            ensure!(action == XDP_TX, "a connect was not answered: the program returned {action}");
+            let Reply::Other(payload) = frames.read(self.reply(), &Request::Connect, number)? else {
+                bail!("a connect was refused")
+            };
+            ensure!(payload.len() == 16, "the reply to a connect has {} bytes", payload.len());
+            client.connection_id = [8, 12].map(|at| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| payload[at + byte])));
+        }
+        Ok(clients)
+    }
+}
