@@ -19,7 +19,7 @@ use tracker_common::{
         filter::PeerFilter,
         hash::TorrentKey,
         index,
-        layout::{ChunkV4, Counts, Partition, Swarm},
+        layout::{ChunkV4, Counts, Occupancy, Partition, Swarm},
         list::{List, chunks_for},
         membership::{Announce, PeerEvent},
         partition::capacity,
@@ -177,8 +177,14 @@ fn lists<'p, F: Family>(platform: &'p HostPlatform<'_>, id: SwarmId) -> Vec<Vec<
     fn chunks<'p, F: Family>(platform: &'p HostPlatform<'_>, list: &impl List<F>) -> Vec<(Slots<'p, F>, u32)> {
         let chunk = |index| {
             let number = list.chunk_id(index).expect("the number of a chunk");
-            let peers = (list.peers() - index * F::CHUNK_SLOTS).min(F::CHUNK_SLOTS);
-            (F::chunk(platform, number).expect("a chunk of a list"), peers)
+            let Occupancy { peers, leechers } = list.occupancy();
+            let slots: Slots<'_, F> = F::chunk(platform, number).expect("a chunk of a list");
+            for slot in 0..F::CHUNK_SLOTS {
+                let place = index * F::CHUNK_SLOTS + slot;
+                let flags = slots.slot(slot as usize).flags();
+                assert_eq!(flags & LEECHER != 0, place < leechers, "slot {place}, {leechers} leechers of {peers}");
+            }
+            (slots, (peers - index * F::CHUNK_SLOTS).min(F::CHUNK_SLOTS))
         };
         (0..chunks_for::<F>(list.peers())).map(chunk).collect()
     }
@@ -420,7 +426,7 @@ fn refreshed<F: Peers>(
     let swarm: SwarmRef<'_> = index::find(&cx, &torrent).expect("stored");
     let directory = F::directory(swarm.record);
     if xdp {
-        prefetch::<_, F>(&cx, swarm, directory);
+        prefetch::<_, F>(&cx, swarm, directory, announce.seeder);
     }
     refresh::<_, F>(&cx, swarm, directory, &torrent, announce).expect("a known peer");
     let quick = if xdp { from_one_partition::<_, F>(&cx, swarm, wanted) } else { None };
@@ -736,42 +742,47 @@ fn peers_are_given_to_whoever_is_as_near() {
     }
 }
 
-/// How evenly peers are given, in swarms of all shapes.
-fn fairness<F: Peers>(size: u32, want: u32) {
+/// How evenly peers are given, in swarms of all shapes, of whose peers so many of ten are seeders: to
+/// a leecher all, to a seeder the leechers.
+fn fairness<F: Peers>(size: u32, want: u32, seeders: u32, to_leecher: bool) {
     let store = HostStore::new(&ROOMY, u64::from(size));
     let world = World::new(&store, u64::from(size), false);
     let info_hash = torrent(0);
     let mut number = None;
+    let is_seeder = |peer| peer % 10 < seeders;
     for peer in 0..size {
-        let announcement =
-            Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
+        let (seeder, event) = (is_seeder(peer), PeerEvent::None);
+        let announcement = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder, event };
         number =
             upsert::announce::<_, F>(&world.platform.context(), &announcement).expect("room").map(|swarm| swarm.id);
     }
-    assert_eq!(counts(&world.platform, &info_hash), Counts { seeders: 0, leechers: size, completed: 0 });
-    let rounds = size * 400 / want;
-    let mut times: BTreeMap<F::Key, u32> = (0..size).map(|peer| (F::peer(peer), 0)).collect();
-    for _ in 0..rounds {
-        for peer in given::<F>(&world.platform, number.expect("stored"), want, true, F::peer(size)) {
-            *times.get_mut(&peer).expect("a peer of the swarm") += 1;
+    let mut times: BTreeMap<F::Key, u32> =
+        (0..size).filter(|peer| to_leecher || !is_seeder(*peer)).map(|peer| (F::peer(peer), 0)).collect();
+    let eligible = times.len() as u32;
+    let want = want.min(eligible).max(1);
+    for _ in 0..eligible * 400 / want {
+        for peer in given::<F>(&world.platform, number.expect("stored"), want, to_leecher, F::peer(size)) {
+            *times.get_mut(&peer).expect("a peer of the swarm and of that kind") += 1;
         }
     }
     // 400 times on average. Peers are taken in runs from partitions of different sizes, so some
     // come up more often, others less.
-    let (least, most) = (times.values().min().expect("peers"), times.values().max().expect("peers"));
+    let (least, most) = (times.values().min().unwrap_or(&400), times.values().max().unwrap_or(&400));
     assert!(
         *least >= 140 && *most <= 1000,
-        "swarm of {size}, {want} wanted: given {least} to {most} times, 400 on average"
+        "swarm of {size}, {seeders} of 10 seed, {want} wanted, all: {to_leecher}: given {least} to {most} times"
     );
 }
 
 #[test]
 fn nobody_is_given_much_more_or_less_often_than_others() {
     for size in [6, 20, 60, 150, 500, 3000] {
-        fairness::<V4>(size, 5);
-        fairness::<V6>(size, 5);
-        fairness::<V4>(size, size.min(50));
-        fairness::<V6>(size, size.min(50));
+        for (seeders, to_leecher) in [(0, true), (5, true), (5, false), (9, false)] {
+            fairness::<V4>(size, 5, seeders, to_leecher);
+            fairness::<V6>(size, 5, seeders, to_leecher);
+            fairness::<V4>(size, size.min(50), seeders, to_leecher);
+            fairness::<V6>(size, size.min(50), seeders, to_leecher);
+        }
     }
 }
 
@@ -962,5 +973,5 @@ fn counters_add_up_to_what_is_stored() {
     let renewed: Vec<_> = (0..REFRESH_AGES).map(|minutes| world.counter(Counter::Refreshed(minutes as u32))).collect();
     assert_eq!((renewed[PEER_TIMEOUT as usize - 1], renewed.iter().sum()), (500, 500_u64));
     let swarm = find(&world.platform, &torrent(0)).expect("stored");
-    assert!(partitions::<V4>(&world.platform, swarm).all(|partition| partition.peers.load() <= capacity::<V4>()));
+    assert!(partitions::<V4>(&world.platform, swarm).all(|partition| partition.peers() <= capacity::<V4>()));
 }

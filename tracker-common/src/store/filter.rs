@@ -1,7 +1,7 @@
 //! Which peers a sample takes: all or leechers only, and only those whose addresses are of use to
 //! the requester.
 
-use super::scope;
+use super::{layout::Occupancy, scope};
 use crate::codegen::is_equal;
 
 /// The filter, in one number that can be kept in memory: bit 0 for leechers only, above it how far
@@ -37,6 +37,13 @@ impl PeerFilter {
     #[must_use]
     pub fn takes_seeders(self) -> bool {
         self.0 & 1 == 0
+    }
+
+    /// How many peers of a list are taken: the first so many, as leechers stand before seeders.
+    #[inline(always)]
+    #[must_use]
+    pub fn taken_of(self, occupancy: Occupancy) -> u32 {
+        if self.takes_seeders() { occupancy.peers } else { occupancy.leechers }
     }
 
     /// Whether there may be peers that the requester must not see, among such as have these scopes.

@@ -95,9 +95,9 @@ pub struct Partition {
     /// Its index within the swarm, with the [tag](super::family::Family::TAG) of the family; and
     /// the scopes of the peers that it has held ([`Partition::scopes`]).
     pub index: Word32,
-    /// How many peers it has. They fill its chunks one after the other.
-    pub peers: Word32,
-    /// Numbers of its chunks; those that [`Partition::peers`] fill are in use.
+    /// How many peers it has ([`Occupancy::to_word`]). They fill its chunks one after the other.
+    pub occupancy: Word32,
+    /// Numbers of its chunks; those that the peers fill are in use.
     pub chunks: [Word32; PARTITION_CHUNKS as usize],
 }
 
@@ -287,6 +287,13 @@ impl Partition {
         self.index.load() & !(((1 << scope::BITS) - 1) << PARTITION_SCOPES_SHIFT)
     }
 
+    /// How many peers it has.
+    #[inline(always)]
+    #[must_use]
+    pub fn peers(&self) -> u32 {
+        Occupancy::from_word(self.occupancy.load()).peers
+    }
+
     /// The scopes of all peers that it has held ([`scope`]).
     #[inline(always)]
     #[must_use]
@@ -305,6 +312,46 @@ impl Partition {
     }
 }
 
+/// How many peers a list has. Leechers stand before seeders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// All of them.
+    pub peers: u32,
+    /// Leechers.
+    pub leechers: u32,
+}
+
+impl Occupancy {
+    /// As it is kept in a partition: peers in the low 16 bits, leechers above.
+    #[inline(always)]
+    #[must_use]
+    pub fn to_word(self) -> u32 {
+        self.peers | self.leechers << 16
+    }
+
+    /// Reads that word.
+    #[inline(always)]
+    #[must_use]
+    pub fn from_word(word: u32) -> Self {
+        Self { peers: word & 0xffff, leechers: word >> 16 }
+    }
+
+    /// As it is kept in a swarm record that names the chunks of a list: a [`DirectoryHeader`], with
+    /// the leechers in front of the 0 partitions.
+    #[inline(always)]
+    #[must_use]
+    pub fn to_header(self) -> u64 {
+        DirectoryHeader { peers: self.peers, partitions: 0 }.to_word() | u64::from(self.leechers) << 16
+    }
+
+    /// Reads that word.
+    #[inline(always)]
+    #[must_use]
+    pub fn from_header(word: u64) -> Self {
+        Self { peers: DirectoryHeader::unpack(word).peers, leechers: word as u32 >> 16 }
+    }
+}
+
 impl Pool {
     /// Records in use; may be off by a few while others allocate.
     #[must_use]
@@ -314,7 +361,8 @@ impl Pool {
 }
 
 /// What a swarm record holds instead of the first peer's flags where a family has outgrown the
-/// record's slots: bit 63 clear, bit 62 set, then 30 bits of peers and 32 bits of partitions.
+/// record's slots: bit 63 clear, bit 62 set, then 30 bits of peers, 16 bits of leechers in a list
+/// ([`Occupancy::to_header`]), and 16 bits of partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryHeader {
     /// How many peers the family has.
@@ -342,7 +390,7 @@ impl DirectoryHeader {
     #[inline(always)]
     #[must_use]
     pub fn unpack(word: u64) -> Self {
-        Self { peers: (word >> 32) as u32 & 0x3fff_ffff, partitions: word as u32 }
+        Self { peers: (word >> 32) as u32 & 0x3fff_ffff, partitions: word as u32 & 0xffff }
     }
 
     /// Whether the record names the chunks itself ([`super::record`]).
@@ -367,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_directory_header_comes_back_and_counts_in_place() {
-        for (peers, partitions) in [(0, 0), (5, 1), (0x3fff_ffff, PARTITIONS_MAX), (1, u32::MAX)] {
+        for (peers, partitions) in [(0, 0), (5, 1), (0x3fff_ffff, PARTITIONS_MAX), (1, 0xffff)] {
             let header = DirectoryHeader { peers, partitions };
             assert_eq!(DirectoryHeader::from_word(header.to_word()), Some(header));
         }
@@ -388,6 +436,17 @@ mod tests {
             all.sort_unstable();
             assert_eq!(all, (0..32).map(|unit| unit * 128).collect::<Vec<_>>());
             assert_eq!(header, number as usize % 32 * 128, "it stands in the way of others otherwise");
+        }
+    }
+
+    #[test]
+    fn occupancies_come_back_from_both_words() {
+        for (peers, leechers) in [(0, 0), (1, 0), (1, 1), (384, 384), (256, 255), (0xffff, 0xffff)] {
+            let occupancy = Occupancy { peers, leechers };
+            assert_eq!(Occupancy::from_word(occupancy.to_word()), occupancy);
+            assert_eq!(Occupancy::from_header(occupancy.to_header()), occupancy);
+            let header = DirectoryHeader { peers, partitions: 0 };
+            assert_eq!(DirectoryHeader::from_word(occupancy.to_header()), Some(header), "{occupancy:?}");
         }
     }
 

@@ -1,19 +1,20 @@
-//! A list of peers in no order and without gaps. Chunk after chunk is full, and only the last one may
-//! have room. So a sample can be copied as it stands, a new peer goes to the end, and a peer that
-//! leaves is replaced by the last one. A peer is found by looking at all of its list.
+//! A list of peers without gaps, first leechers and then seeders, in no other order. Chunk after
+//! chunk is full, and only the last one may have room. So a sample can be copied as it stands, also
+//! one of leechers; a new peer goes to the end of its kind, and a peer that leaves is replaced by the
+//! last one of it. A peer is found by looking at all of its list.
 //!
 //! There are two kinds: a [partition](super::partition), and the [swarm record](super::record)
 //! itself as long as a family is neither small nor big.
 //!
 //! The list's lock is held wherever it is changed. Readers without the lock look at no more peers
-//! than [`List::peers`] says.
+//! than [`List::occupancy`] says.
 
 use super::{
     allocator,
     family::Family,
-    layout::Swarm,
+    layout::{Occupancy, Swarm},
     lock::Lock,
-    slot::{OCCUPIED, Slot, Slots, age},
+    slot::{LEECHER, OCCUPIED, Slot, Slots, age},
 };
 use crate::{
     codegen::{self, barrier_var},
@@ -30,19 +31,26 @@ pub trait List<F: Family> {
 
     /// The lock of the list.
     fn lock(&self) -> &Lock;
-    /// How many peers it has. They fill its chunks one after the other.
-    fn peers(&self) -> u32;
+    /// How many peers it has. They fill its chunks one after the other, first leechers and then
+    /// seeders.
+    fn occupancy(&self) -> Occupancy;
     /// Changes that. The lock is held.
-    fn set_peers(&self, peers: u32);
+    fn set_occupancy(&self, occupancy: Occupancy);
     /// Adds to the number of peers that the swarm's header counts, if that is another one.
     fn count_in_swarm(swarm: &Swarm, peers: u64);
-    /// The number of a chunk; of those that [`List::peers`] fill it is one of this list. `None` at
+    /// The number of a chunk; of those that the peers fill it is one of this list. `None` at
     /// [`List::CHUNKS`] and beyond.
     fn chunk_id(&self, index: u32) -> Option<ChunkId>;
     /// Changes that; nothing at [`List::CHUNKS`] and beyond. The lock is held.
     fn set_chunk_id(&self, index: u32, id: ChunkId);
     /// Notes that it holds a peer with these scopes. The lock is held.
     fn note_scopes(&self, scopes: u32);
+
+    /// How many peers it has.
+    #[inline(always)]
+    fn peers(&self) -> u32 {
+        self.occupancy().peers
+    }
 }
 
 /// How many chunks this many peers take.
@@ -131,18 +139,38 @@ pub(super) fn reserve_one<P: Platform, F: Family, L: List<F>>(
     Ok(())
 }
 
-/// Puts a peer behind the last one. There is a chunk for it.
+/// Puts a peer into its place: a seeder behind the last one, a leecher behind the last leecher, and
+/// the first seeder moves to the end. There is a chunk for it.
 #[inline(always)]
-pub(super) fn append<P: Platform, F: Family, L: List<F>>(
-    platform: &P,
-    list: &L,
-    key: F::Key,
-    flags: u64,
-) -> Option<()> {
-    let peers = list.peers();
-    slot::<P, F, _>(platform, list, peers)?.occupy(key, flags);
+pub(super) fn put<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L, key: F::Key, flags: u64) -> Option<()> {
+    let Occupancy { peers, leechers } = list.occupancy();
+    let is_leecher = (flags & LEECHER) / LEECHER;
+    let place = if is_leecher == 0 { peers } else { leechers };
+    let slot = |number| slot::<P, F, L>(platform, list, number);
+    if place != peers {
+        list.lock().begin_change();
+        slot(peers)?.copy(slot(place)?);
+    }
+    slot(place)?.occupy(key, flags);
     // Only now: readers without the lock look at no more peers than this says.
-    list.set_peers(peers + 1);
+    list.set_occupancy(Occupancy { peers: peers + 1, leechers: leechers + is_leecher as u32 });
+    Some(())
+}
+
+/// Moves a peer that has become a seeder or a leecher to its place: it changes places with the last
+/// leecher or with the first seeder.
+#[inline(always)]
+pub(super) fn reorder<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L, number: u32) -> Option<()> {
+    let Occupancy { peers, leechers } = list.occupancy();
+    let moved = slot::<P, F, L>(platform, list, number)?;
+    let is_leecher = moved.flags() & LEECHER != 0;
+    if is_leecher == (number < leechers) {
+        return Some(());
+    }
+    list.lock().begin_change();
+    let (border, leechers) = if is_leecher { (leechers, leechers + 1) } else { (leechers - 1, leechers - 1) };
+    moved.swap(slot::<P, F, L>(platform, list, border)?);
+    list.set_occupancy(Occupancy { peers, leechers });
     Some(())
 }
 
@@ -165,18 +193,27 @@ pub(super) fn insert<P: Platform, F: Family, L: List<F>>(
         reserve_one::<P, F, _>(cx, list, peers / F::CHUNK_SLOTS)?;
         cx.platform.event(Event::Grown);
     }
-    append::<P, F, _>(cx.platform, list, key, flags).ok_or(StoreError::Internal)
+    put::<P, F, _>(cx.platform, list, key, flags).ok_or(StoreError::Internal)
 }
 
-/// Takes the peer out of a slot: the last peer gets the slot. The change has been announced
+/// Takes the peer out of a slot: the last peer gets the slot; that of a leecher the last leecher
+/// does, and the last peer gets its. The change has been announced
 /// ([`super::lock::Lock::begin_change`]); the caller gives the chunk back that may be left empty
 /// ([`release_last`]).
 #[inline(always)]
 pub(super) fn remove<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L, number: u32) -> Option<()> {
-    let last = list.peers().wrapping_sub(1);
-    let freed = slot::<P, F, _>(platform, list, number)?;
-    freed.take(slot::<P, F, _>(platform, list, last)?);
-    list.set_peers(last);
+    let Occupancy { peers, mut leechers } = list.occupancy();
+    let last = peers.wrapping_sub(1);
+    let slot = |number| slot::<P, F, L>(platform, list, number);
+    let mut freed = slot(number)?;
+    if number < leechers {
+        leechers -= 1;
+        let last_leecher = slot(leechers)?;
+        freed.copy(last_leecher);
+        freed = last_leecher;
+    }
+    freed.take(slot(last)?);
+    list.set_occupancy(Occupancy { peers: last, leechers });
     Some(())
 }
 

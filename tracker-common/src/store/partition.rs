@@ -3,7 +3,7 @@
 use super::{
     allocator,
     family::Family,
-    layout::{DirectoryHeader, PARTITION_CHUNKS, Partition, Swarm},
+    layout::{DirectoryHeader, Occupancy, PARTITION_CHUNKS, Partition, Swarm},
     list::{List, chunks_for},
     lock::Lock,
 };
@@ -41,13 +41,13 @@ impl<F: Family> List<F> for Partition {
     }
 
     #[inline(always)]
-    fn peers(&self) -> u32 {
-        self.peers.load()
+    fn occupancy(&self) -> Occupancy {
+        Occupancy::from_word(self.occupancy.load())
     }
 
     #[inline(always)]
-    fn set_peers(&self, peers: u32) {
-        self.peers.store(peers);
+    fn set_occupancy(&self, occupancy: Occupancy) {
+        self.occupancy.store(occupancy.to_word());
     }
 
     #[inline(always)]

@@ -1,16 +1,16 @@
 //! Peers in a swarm record: the first few stand in its slots. A family that has more becomes a
 //! [list](super::list) whose chunks the record names in the words where its directory would be
-//! ([`DirectoryHeader`] with no partitions). The record's lock is that of the list.
+//! ([`Occupancy::to_header`]). The record's lock is that of the list.
 
 use super::{
     directory::{record_entry, set_record_entry},
     family::Family,
-    layout::{DirectoryHeader, RECORD_ENTRIES, Swarm},
+    layout::{Occupancy, RECORD_ENTRIES, Swarm},
     list::List,
     lock::Lock,
     slot::Slots,
 };
-use crate::{id::ChunkId, scratch::Scratch};
+use crate::{codegen::barrier_var, id::ChunkId, scratch::Scratch};
 
 /// Peers of a list that the record names.
 #[inline(always)]
@@ -28,13 +28,13 @@ impl<F: Family> List<F> for Swarm {
     }
 
     #[inline(always)]
-    fn peers(&self) -> u32 {
-        DirectoryHeader::unpack(F::header(self).load()).peers
+    fn occupancy(&self) -> Occupancy {
+        Occupancy::from_header(F::header(self).load())
     }
 
     #[inline(always)]
-    fn set_peers(&self, peers: u32) {
-        F::header(self).store(DirectoryHeader { peers, partitions: 0 }.to_word());
+    fn set_occupancy(&self, occupancy: Occupancy) {
+        F::header(self).store(occupancy.to_header());
     }
 
     #[inline(always)]
@@ -42,6 +42,9 @@ impl<F: Family> List<F> for Swarm {
 
     #[inline(always)]
     fn chunk_id(&self, index: u32) -> Option<ChunkId> {
+        // The barrier, because the compiler may know two forms of the number, check the one and use
+        // the other.
+        let index = barrier_var(u64::from(index)) as u32;
         if index < RECORD_ENTRIES { Some(ChunkId::new(record_entry::<F>(self, index))) } else { None }
     }
 

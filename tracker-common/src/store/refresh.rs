@@ -14,8 +14,10 @@ use super::{
     slot::{LEECHER, MINUTE, OCCUPIED, Slot, age, minute_bits},
 };
 use crate::{
+    id::PartitionId,
     outcome::Counter,
     platform::{Context, Platform, SwarmRef},
+    scratch::Scratch,
 };
 
 /// Refreshes a known peer of the swarm, which has just had this directory. Returns `None` if the
@@ -46,7 +48,9 @@ pub fn refresh<P: Platform, F: Family>(
         if !F::is_list(swarm.record) || !torrent.matches(swarm.record) {
             return None;
         }
-        refresh_in::<P, F, _>(cx, swarm, swarm.record, free, announce)
+        refresh_in::<P, F, _>(cx, swarm, swarm.record, free, announce)?;
+        note_place(cx.scratch, PartitionId::RECORD, free);
+        Some(())
     } else {
         let partitions = cx.scratch.as_unknown_scalar(header.partitions);
         let index = partition_of(F::hash(cx.settings, announce.peer), partitions);
@@ -59,10 +63,16 @@ pub fn refresh<P: Platform, F: Family>(
             return None;
         }
         refresh_in::<P, F, _>(cx, swarm, partition, free, announce)?;
-        cx.scratch.sampling.own_partition.store(id.stored());
-        cx.scratch.sampling.own_version.store(free.version_number());
+        note_place(cx.scratch, id, free);
         Some(())
     }
+}
+
+/// Keeps where the peer was found, for the sample that it is given.
+#[inline(always)]
+fn note_place(scratch: &Scratch, list: PartitionId, free: Free<'_>) {
+    scratch.sampling.own_partition.store(list.stored());
+    scratch.sampling.own_version.store(free.version_number());
 }
 
 /// Refreshes a peer of this list.

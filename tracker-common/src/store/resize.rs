@@ -13,13 +13,15 @@ use super::{
     allocator,
     directory::{self, is_partition_of, record_entry, set_record_entry},
     family::Family,
-    layout::{DirectoryHeader, PARTITIONS_MAX, Partition, RECORD_ENTRIES},
+    layout::{DirectoryHeader, Occupancy, PARTITIONS_MAX, Partition, RECORD_ENTRIES},
     linear_hash::{partition_of, split_source},
-    list::{List, append, remove, slot},
+    list::{List, put, remove, slot},
     partition::{capacity, release, reserve},
     record::list_capacity,
+    slot::LEECHER,
 };
 use crate::{
+    codegen::barrier_var,
     id::{ChunkId, PartitionId},
     outcome::{Event, IpVersion, StoreError},
     platform::{Context, PartitionRef, Platform, Step, SwarmRef},
@@ -79,7 +81,7 @@ impl<P: Platform, F: Family> Step<P> for Move<F> {
         let Some(into) = platform.partition(PartitionId::new((self.into - 1) as u32)) else { return false };
         // The peers behind it have been looked at already and stay, so it does not matter which of
         // them takes its slot.
-        append::<P, F, _>(platform, into, slot.key(), slot.flags()).is_some()
+        put::<P, F, _>(platform, into, slot.key(), slot.flags()).is_some()
             && remove::<P, F, _>(platform, partition, number).is_some()
     }
 }
@@ -94,7 +96,7 @@ impl<P: Platform, F: Family> Step<P> for Move<F> {
 pub(super) fn promote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
     match F::directory(swarm.record) {
         None => slots_to_list::<P, F>(cx, swarm)?,
-        Some(header) if header.is_list() => list_to_partition::<P, F>(cx, swarm, header.peers)?,
+        Some(header) if header.is_list() => list_to_partition::<P, F>(cx, swarm)?,
         Some(_) => return Ok(()),
     }
     cx.platform.event(Event::Grown);
@@ -106,22 +108,29 @@ pub(super) fn promote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmR
 fn slots_to_list<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
     let id = allocator::take::<P, F::Chunk>(cx)?;
     let Some(slots) = F::chunk(cx.platform, id) else { return Err(StoreError::Internal) };
-    for word in 0..F::RECORD_SLOTS * F::WORDS {
-        slots.word(word).store(F::record(swarm.record).word(word).load());
+    // Leechers from the first slot of the chunk on, seeders behind them, from the last one back.
+    let (mut leechers, mut others) = (0_u32, F::RECORD_SLOTS as u32);
+    for number in 0..F::RECORD_SLOTS {
+        let slot = F::record(swarm.record).slot(number);
+        let place = if slot.flags() & LEECHER == 0 {
+            others = cx.scratch.as_unknown_scalar(others.wrapping_sub(1));
+            others
+        } else {
+            leechers = cx.scratch.as_unknown_scalar(leechers + 1);
+            leechers.wrapping_sub(1)
+        };
+        slots.slot(barrier_var(u64::from(place)) as usize % F::CHUNK_SLOTS as usize).copy(slot);
     }
     swarm.record.lock.begin_change();
     set_record_entry::<F>(swarm.record, 0, id.number());
-    List::<F>::set_peers(swarm.record, F::RECORD_SLOTS as u32);
+    List::<F>::set_occupancy(swarm.record, Occupancy { peers: F::RECORD_SLOTS as u32, leechers });
     Ok(())
 }
 
-/// Moves the chunks of a record's list, which has so many peers, into a new partition.
+/// Moves the chunks of a record's list into a new partition.
 #[inline(always)]
-fn list_to_partition<P: Platform, F: Family>(
-    cx: &Context<'_, P>,
-    swarm: SwarmRef<'_>,
-    peers: u32,
-) -> Result<(), StoreError> {
+fn list_to_partition<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
+    let occupancy = List::<F>::occupancy(swarm.record);
     let first = allocator::take::<P, Partition>(cx)?;
     let result = match cx.platform.partition(first) {
         // An old number of it may be around, hence the lock.
@@ -134,7 +143,7 @@ fn list_to_partition<P: Platform, F: Family>(
                 for index in 0..RECORD_ENTRIES {
                     partition.chunks[index as usize].store(record_entry::<F>(swarm.record, index));
                 }
-                partition.peers.store(peers);
+                partition.occupancy.store(occupancy.to_word());
                 partition.lock.unlock();
                 Ok(())
             }
@@ -145,7 +154,7 @@ fn list_to_partition<P: Platform, F: Family>(
     if result.is_ok() {
         swarm.record.lock.begin_change();
         directory::set_first::<F>(swarm.record, first);
-        F::header(swarm.record).store(DirectoryHeader { peers, partitions: 1 }.to_word());
+        F::header(swarm.record).store(DirectoryHeader { peers: occupancy.peers, partitions: 1 }.to_word());
     } else {
         allocator::give_back::<P, Partition>(cx.platform, first);
     }
@@ -191,7 +200,7 @@ fn split_locked<P: Platform, F: Family>(
     source: PartitionRef<'_>,
     partitions: u32,
 ) -> Result<(), StoreError> {
-    let peers = source.record.peers.load();
+    let peers = source.record.peers();
     let mut body = Move::<F> {
         partition: u64::from(source.id.number()),
         peers: u64::from(peers),
@@ -220,11 +229,11 @@ fn split_locked<P: Platform, F: Family>(
                 target.owner.store(swarm.id.stored());
                 target.index.store(F::TAG | partitions);
                 target.add_scopes(source.record.scopes());
-                target.peers.store(0);
+                target.occupancy.store(0);
                 source.record.lock.begin_change();
                 body.into = u64::from(new.number()) + 1;
                 cx.platform.repeat(peers, &mut body);
-                release::<P, F>(cx.platform, source.id, peers, source.record.peers.load());
+                release::<P, F>(cx.platform, source.id, peers, source.record.peers());
                 F::header(swarm.record).add(DirectoryHeader::ONE_PARTITION);
             }
             target.lock.unlock();
@@ -274,7 +283,7 @@ fn merge_locked<P: Platform, F: Family>(
     target: PartitionRef<'_>,
     source: PartitionRef<'_>,
 ) -> bool {
-    let (there, moving) = (target.record.peers.load(), source.record.peers.load());
+    let (there, moving) = (target.record.peers(), source.record.peers());
     if there + moving > capacity::<F>() || reserve::<P, F>(cx, target.id, there, there + moving).is_err() {
         return false;
     }
@@ -286,11 +295,11 @@ fn merge_locked<P: Platform, F: Family>(
     F::header(swarm.record).add(DirectoryHeader::ONE_PARTITION.wrapping_neg());
     for number in 0..moving {
         if let Some(slot) = slot::<P, F, _>(cx.platform, source.record, number) {
-            let _there_is_room = append::<P, F, _>(cx.platform, target.record, slot.key(), slot.flags());
+            let _there_is_room = put::<P, F, _>(cx.platform, target.record, slot.key(), slot.flags());
         }
     }
     source.record.owner.store(0);
-    source.record.peers.store(0);
+    source.record.occupancy.store(0);
     release::<P, F>(cx.platform, source.id, moving, 0);
     true
 }
@@ -303,8 +312,8 @@ pub(super) fn partition_to_list<P: Platform, F: Family>(cx: &Context<'_, P>, swa
     if cx.platform.acquire(&partition.lock).is_err() {
         return;
     }
-    let peers = partition.peers.load();
-    let fits = is_partition_of::<F>(partition, swarm.id, 0) && peers <= list_capacity::<F>();
+    let occupancy = List::<F>::occupancy(partition);
+    let fits = is_partition_of::<F>(partition, swarm.id, 0) && occupancy.peers <= list_capacity::<F>();
     if fits {
         swarm.record.lock.begin_change();
         partition.lock.begin_change();
@@ -312,9 +321,9 @@ pub(super) fn partition_to_list<P: Platform, F: Family>(cx: &Context<'_, P>, swa
         for (index, chunk) in (0..RECORD_ENTRIES).zip(&partition.chunks) {
             set_record_entry::<F>(swarm.record, index, chunk.load());
         }
-        List::<F>::set_peers(swarm.record, peers);
+        List::<F>::set_occupancy(swarm.record, occupancy);
         partition.owner.store(0);
-        partition.peers.store(0);
+        partition.occupancy.store(0);
     }
     partition.lock.unlock();
     if fits {

@@ -175,12 +175,28 @@ impl<'m, F: SlotFormat> Slot<'m, F> {
         F::vacate(self);
     }
 
-    /// Moves what another slot holds into this one, and leaves the other one all zero.
+    /// Copies what another slot holds into this one.
     #[inline(always)]
-    pub fn take(self, other: Self) {
+    pub fn copy(self, other: Self) {
         for index in 0..F::WORDS {
             self.word(index).store(other.word(index).load());
         }
+    }
+
+    /// Exchanges what this slot and another one hold.
+    #[inline(always)]
+    pub fn swap(self, other: Self) {
+        for index in 0..F::WORDS {
+            let (here, there) = (self.word(index).load(), other.word(index).load());
+            self.word(index).store(there);
+            other.word(index).store(here);
+        }
+    }
+
+    /// Moves what another slot holds into this one, and leaves the other one all zero.
+    #[inline(always)]
+    pub fn take(self, other: Self) {
+        self.copy(other);
         for index in 0..F::WORDS {
             other.word(index).store(0);
         }

@@ -4,7 +4,10 @@ use super::{
     family::{Family, V4, V6},
     hash::TorrentKey,
     index,
+    layout::Occupancy,
+    list::List,
     membership::{Announce, PeerEvent},
+    slot::{FLAGS, LEECHER},
     upsert,
 };
 use crate::{
@@ -127,32 +130,39 @@ pub(super) fn spare(store: &HostStore, pool: usize, count: u32) {
     store.settings().pool_limits[pool].store(used(store)[pool] + count);
 }
 
+/// The peers of a list with their flags. Leechers have to stand before seeders.
+pub(super) fn members<P: Platform, F: Peers, L: List<F>>(platform: &P, list: &L) -> Vec<(F::Key, u64)> {
+    let Occupancy { peers, leechers } = list.occupancy();
+    let member = |number| {
+        let slot = super::list::slot::<P, F, L>(platform, list, number).expect("a slot");
+        assert!(slot.is_occupied(), "{number} of {peers}");
+        assert_eq!(slot.flags() & LEECHER != 0, number < leechers, "{number} of {leechers} leechers");
+        (slot.key(), slot.flags() & FLAGS)
+    };
+    (0..peers).map(member).collect()
+}
+
 /// All peers of a swarm, each with its flags and the index of its partition, which is 0 without
 /// any.
 pub(super) fn peers<P: Platform, F: Peers>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> BTreeMap<F::Key, (u64, u32)> {
     let mut found = BTreeMap::new();
-    let mut add = |slot: super::slot::Slot<'_, F>, index| {
-        assert!(slot.is_occupied());
-        let twice = found.insert(slot.key(), (slot.flags() & super::slot::FLAGS, index));
-        assert_eq!(twice, None, "{:?} is there twice", slot.key());
+    let mut add = |(peer, flags), index| {
+        let twice = found.insert(peer, (flags, index));
+        assert_eq!(twice, None, "{peer:?} is there twice");
     };
     let Some(header) = F::directory(swarm.record) else {
         let slots = (0..F::RECORD_SLOTS).map(|number| F::record(swarm.record).slot(number));
-        slots.filter(|slot| slot.is_occupied()).for_each(|slot| add(slot, 0));
+        slots.filter(|slot| slot.is_occupied()).for_each(|slot| add((slot.key(), slot.flags() & FLAGS), 0));
         return found;
     };
     if header.is_list() {
-        for number in 0..header.peers {
-            add(super::list::slot::<P, F, _>(cx.platform, swarm.record, number).expect("a slot"), 0);
-        }
+        members::<P, F, _>(cx.platform, swarm.record).into_iter().for_each(|member| add(member, 0));
     }
     for index in 0..header.partitions {
         let id = super::directory::find::<P, F>(cx.platform, swarm.record, index, header.partitions);
         let partition = cx.platform.partition(id.expect("an entry")).expect("a partition");
         assert!(super::directory::is_partition_of::<F>(partition, swarm.id, index), "partition {index}");
-        for number in 0..partition.peers.load() {
-            add(super::list::slot::<P, F, _>(cx.platform, partition, number).expect("a slot"), index);
-        }
+        members::<P, F, _>(cx.platform, partition).into_iter().for_each(|member| add(member, index));
     }
     assert_eq!(header.peers as usize, found.len(), "peers in the header");
     found

@@ -255,6 +255,10 @@ fn upsert_in_list<P: Platform, F: Family, L: List<F>>(
             };
             list::release_last::<P, F, L>(cx.platform, list);
             L::count_in_swarm(swarm.record, 1_u64.wrapping_neg());
+        } else {
+            let Some(()) = list::reorder::<P, F, L>(cx.platform, list, found) else {
+                return Err(StoreError::Internal);
+            };
         }
         return Ok(false);
     }
@@ -280,6 +284,7 @@ fn upsert_in_list<P: Platform, F: Family, L: List<F>>(
             };
             list.lock().begin_change();
             evict(cx, swarm.record, slot, announce);
+            list::reorder::<P, F, L>(cx.platform, list, oldest).ok_or(StoreError::Internal)?;
             Ok(false)
         }
         Err(error) => Err(error),

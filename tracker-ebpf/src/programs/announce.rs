@@ -35,7 +35,7 @@ pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
             let store = Program::store(N::VERSION);
             let Some(swarm) = index::find(cx, &torrent) else { return Err(packet.tail_call(store)) };
             let directory = N::directory(swarm.record);
-            prefetch::<_, N>(cx, swarm, directory);
+            prefetch::<_, N>(cx, swarm, directory, request.announce.seeder);
             let Some(()) = refresh::<_, N>(cx, swarm, directory, &torrent, &request.announce) else {
                 return Err(packet.tail_call(store));
             };

@@ -1,6 +1,7 @@
 //! The programs. `tracker` is attached to the interface; each of the others is entered by a tail
 //! call ([`tracker_common::programs::Program`]), has a stack of its own, and is looked at by the
-//! verifier once.
+//! verifier once. All of it is inlined: a tail call from within a function costs more, and LLVM leaves
+//! large functions as they are even where they are called once.
 
 mod announce;
 mod reply;
@@ -27,60 +28,70 @@ use tracker_common::{
 
 /// Where every packet begins.
 #[xdp]
+#[inline(always)]
 pub fn tracker(context: XdpContext) -> u32 {
     finish(&context, tracker::run(&Packet::new(context.ctx)))
 }
 
 /// Goes on from `tracker` with announces over IPv4.
 #[xdp]
+#[inline(always)]
 pub fn announce_v4(context: XdpContext) -> u32 {
     finish(&context, announce::run::<V4>(&Packet::new(context.ctx)))
 }
 
 /// The same for IPv6.
 #[xdp]
+#[inline(always)]
 pub fn announce_v6(context: XdpContext) -> u32 {
     finish(&context, announce::run::<V6>(&Packet::new(context.ctx)))
 }
 
 /// Goes on from `announce_v4` with all but a known peer that is still there.
 #[xdp]
+#[inline(always)]
 pub fn store_v4(context: XdpContext) -> u32 {
     finish(&context, store::run::<V4>(&Packet::new(context.ctx)))
 }
 
 /// The same for IPv6.
 #[xdp]
+#[inline(always)]
 pub fn store_v6(context: XdpContext) -> u32 {
     finish(&context, store::run::<V6>(&Packet::new(context.ctx)))
 }
 
 /// Goes on from `store_v4` with an announce that made its swarm too large for its partitions.
 #[xdp]
+#[inline(always)]
 pub fn split_v4(context: XdpContext) -> u32 {
     finish(&context, split::run::<V4>(&Packet::new(context.ctx)))
 }
 
 /// The same for IPv6.
 #[xdp]
+#[inline(always)]
 pub fn split_v6(context: XdpContext) -> u32 {
     finish(&context, split::run::<V6>(&Packet::new(context.ctx)))
 }
 
 /// Goes on when an announce over IPv4 has been stored, unless `announce_v4` replies itself.
 #[xdp]
+#[inline(always)]
 pub fn reply_v4(context: XdpContext) -> u32 {
     finish(&context, reply::run::<V4>(&Packet::new(context.ctx)))
 }
 
 /// The same for IPv6.
 #[xdp]
+#[inline(always)]
 pub fn reply_v6(context: XdpContext) -> u32 {
     finish(&context, reply::run::<V6>(&Packet::new(context.ctx)))
 }
 
 /// Goes on from `tracker` with scrapes.
 #[xdp]
+#[inline(always)]
 pub fn scrape(context: XdpContext) -> u32 {
     finish(&context, scrape::run(&Packet::new(context.ctx)))
 }

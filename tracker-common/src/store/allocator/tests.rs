@@ -123,7 +123,7 @@ fn links_of_partitions_leave_alone_what_old_numbers_lead_to() {
     partition.clear();
     assert_eq!(partition.link(), 9);
     assert!(!partition.lock.try_lock(), "the lock is not the link");
-    assert_eq!((partition.owner.load(), partition.peers.load()), (0, 0));
+    assert_eq!((partition.owner.load(), partition.peers()), (0, 0));
 }
 
 fn tags<E: Element>() {

@@ -3,7 +3,7 @@ use super::{
         family::{V4, V6},
         layout::{PARTITION_CHUNKS, Partition, RECORD_ENTRIES},
         slot::{LEECHER, minute_bits},
-        tests::{Peers, ROOMY, spare, used},
+        tests::{Peers, ROOMY, members, spare, used},
     },
     *,
 };
@@ -11,7 +11,7 @@ use crate::{
     host::{FIRST_MINUTE, HostPlatform, HostStore},
     id::{PartitionId, SwarmId},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const FLAGS: u64 = OCCUPIED | LEECHER;
 
@@ -200,13 +200,63 @@ fn eviction<F: Peers, L: Tested<F>>() {
         assert_eq!(oldest::<_, F, L>(&cx, L::of(&platform), hash), Some(expected), "{hash:#x}");
     }
     // An empty list has no chunk: the number of one that it had is somebody else's by now.
-    L::of(&platform).set_peers(0);
+    L::of(&platform).set_occupancy(Occupancy::default());
     assert_eq!(oldest::<_, F, L>(&cx, L::of(&platform), 0), None, "nobody is there");
 }
 
 #[test]
 fn the_oldest_peer_of_the_hashs_chunk_gives_way() {
     on_all!(eviction);
+}
+
+fn order<F: Peers, L: Tested<F>>() {
+    let store = HostStore::new(&ROOMY, 1);
+    let platform = store.platform(1);
+    let cx = platform.context();
+    let list = L::of(&platform);
+    let kinds = [0, LEECHER];
+    // From nothing to two chunks and back, with all that can happen to a peer of either kind:
+    // whoever is where, and whether readers have to notice.
+    let mut expected: BTreeMap<F::Key, u64> = BTreeMap::new();
+    for turn in 0..40 * F::CHUNK_SLOTS {
+        let random = turn.wrapping_mul(0x9e37_79b9) >> 8;
+        let (peer, flags) = (F::peer(random % (2 * F::CHUNK_SLOTS + 3)), OCCUPIED | kinds[random as usize / 1024 % 2]);
+        let before = list.occupancy();
+        let version = list.lock().version().expect("nobody changes it");
+        assert!(list.lock().try_lock());
+        let announced = match find::<_, F, L>(&cx, list, peer) {
+            None => {
+                assert_eq!(insert::<_, F, L>(&cx, list, peer, flags), Ok(()));
+                expected.insert(peer, flags);
+                flags & LEECHER != 0 && before.leechers < before.peers
+            }
+            Some(number) if turn % 3 != 0 => {
+                let slot = slot::<_, F, L>(&platform, list, number).expect("a slot");
+                let other_kind = (slot.flags() ^ flags) & LEECHER != 0;
+                slot.set_flags(flags);
+                assert_eq!(reorder::<_, F, L>(&platform, list, number), Some(()));
+                expected.insert(peer, flags);
+                other_kind
+            }
+            Some(number) => {
+                list.lock().begin_change();
+                remove::<_, F, L>(&platform, list, number).expect("a peer");
+                release_last::<_, F, L>(&platform, list);
+                expected.remove(&peer);
+                true
+            }
+        };
+        list.lock().unlock();
+        assert_eq!(version.still_holds(), !announced, "turn {turn}: a peer that was there has moved");
+        assert_eq!(members::<_, F, L>(&platform, list).into_iter().collect::<BTreeMap<_, _>>(), expected, "{turn}");
+    }
+    let kinds = [LEECHER, 0].map(|kind| expected.values().filter(|flags| **flags & LEECHER == kind).count());
+    assert!(kinds.iter().all(|kind| *kind > F::CHUNK_SLOTS as usize / 4), "{kinds:?} of each kind");
+}
+
+#[test]
+fn leechers_stand_before_seeders_whatever_happens() {
+    on_all!(order);
 }
 
 #[test]
@@ -271,8 +321,8 @@ fn chunk_numbers<F: Peers, L: Tested<F>>() {
         assert_eq!(list.chunk_id(index), expected, "{index}");
     }
     for peers in [0, 1, L::CHUNKS * F::CHUNK_SLOTS] {
-        list.set_peers(peers);
-        assert_eq!(list.peers(), peers);
+        list.set_occupancy(Occupancy { peers, leechers: peers / 2 });
+        assert_eq!(list.occupancy(), Occupancy { peers, leechers: peers / 2 });
         assert_eq!(list.chunk_id(0), Some(ChunkId::new(100)), "the number of peers stands elsewhere");
     }
 }

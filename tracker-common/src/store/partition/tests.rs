@@ -1,7 +1,7 @@
 use super::{
     super::{
         family::{V4, V6},
-        list::{append, insert, slot},
+        list::{insert, put, slot},
         slot::{LEECHER, OCCUPIED},
         tests::{Peers, ROOMY, spare, used},
     },
@@ -26,7 +26,7 @@ fn fill<F: Peers>(platform: &HostPlatform<'_>, peers: u32) {
 }
 
 fn keys<F: Peers>(platform: &HostPlatform<'_>) -> BTreeSet<F::Key> {
-    let slots = (0..record(platform).peers.load()).map(|number| slot::<_, F, _>(platform, record(platform), number));
+    let slots = (0..record(platform).peers()).map(|number| slot::<_, F, _>(platform, record(platform), number));
     slots.map(|slot| slot.expect("a slot").key()).collect()
 }
 
@@ -60,7 +60,7 @@ fn reserved<F: Peers>() {
         assert_eq!(keys::<F>(&platform), expected::<F>(0..from));
         if possible {
             for peer in from..to {
-                append::<_, F, _>(&platform, record(&platform), F::peer(peer), FLAGS).expect("a place");
+                put::<_, F, _>(&platform, record(&platform), F::peer(peer), FLAGS).expect("a place");
             }
             assert_eq!(keys::<F>(&platform), expected::<F>(0..to));
             release::<_, F>(&platform, ID, to, from);

@@ -174,7 +174,7 @@ fn demotion_fails<F: Peers>() {
         assert!(!held || partition.lock.try_lock());
         with(&swarm.record.lock, || partition_to_list::<_, F>(&cx, swarm));
         assert_eq!((F::directory(swarm.record), used(&store)), before, "{held} {owner}");
-        assert_eq!((partition.owner.load(), partition.peers.load()), (owner, count));
+        assert_eq!((partition.owner.load(), partition.peers()), (owner, count));
     }
 }
 

@@ -3,9 +3,11 @@
 use super::super::{
     directory,
     family::Family,
+    filter::PeerFilter,
     layout::{DirectoryHeader, PARTITION_CHUNKS},
     linear_hash::{is_unsplit, partition_of, round_size},
-    list::chunks_for,
+    list::{List, chunks_for},
+    scope::EVERYTHING,
 };
 use crate::{
     codegen::barrier_var,
@@ -76,15 +78,23 @@ pub(super) fn first_peer(scratch: &Scratch, index: u32, peers: u32) -> u32 {
 }
 
 /// Decides where the next sample of the swarm begins, if it has a directory, and has the processor
-/// bring that nearer while the requester's own peer is looked for. Each of the two is a chain of
-/// two or three accesses that wait for each other; so they wait at the same time.
+/// bring that nearer while the requester's own peer is looked for: for a seeder, leechers. Each of
+/// the two is a chain of two or three accesses that wait for each other; so they wait at the same
+/// time.
 #[inline(always)]
-pub fn prefetch<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>, directory: Option<DirectoryHeader>) {
+pub fn prefetch<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    directory: Option<DirectoryHeader>,
+    seeder: bool,
+) {
     let sampling = &cx.scratch.sampling;
     sampling.own_partition.store(0);
     let Some(header) = directory else { return };
     if header.is_list() {
         choose(cx, swarm.id, 1);
+        sampling.first_index.store(0);
+        sampling.first_partition.store(PartitionId::RECORD.number());
         return;
     }
     let partitions = cx.scratch.as_unknown_scalar(header.partitions);
@@ -98,7 +108,7 @@ pub fn prefetch<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>
         return;
     }
     let Some(partition) = cx.platform.partition(PartitionId::new(sampling.first_partition.load())) else { return };
-    let peers = partition.peers.load();
+    let peers = PeerFilter::new(!seeder, EVERYTHING).taken_of(List::<F>::occupancy(partition));
     let chunks = chunks_for::<F>(peers);
     let mut chunk = first_peer(cx.scratch, index, peers) / F::CHUNK_SLOTS;
     for _ in 0..2 {

@@ -22,9 +22,9 @@ use core::marker::PhantomData;
 /// How much is taken of a list.
 #[derive(Clone, Copy)]
 pub(super) struct Part {
-    /// How many peers the list has.
+    /// How many peers of the list may be taken, from its first one on.
     pub(super) peers: u32,
-    /// The first chunk, and after the last chunk of the list comes its first one.
+    /// The first chunk, and after the last chunk of these comes the first one of the list.
     pub(super) chunk: u32,
     /// Chunks at most.
     pub(super) count: u32,
@@ -32,37 +32,76 @@ pub(super) struct Part {
     pub(super) collected: u32,
     /// Bytes that are enough.
     pub(super) enough: u32,
+    /// Where the requester may be.
+    pub(super) own: OwnChunk,
+}
+
+/// In which chunks of a list the requester may stand: those whose index is `index` under `mask`. One
+/// comparison for all cases, as the verifier follows both ways of each with each chunk.
+#[derive(Clone, Copy)]
+pub(super) struct OwnChunk {
+    mask: u32,
+    index: u32,
+}
+
+impl OwnChunk {
+    /// In none.
+    pub(super) const NONE: Self = Self { mask: 0, index: 1 };
+
+    /// The chunk of a list with so many peers in which the excluded peer stands: if it is what the
+    /// last search has found, as it is when an announce is answered. If not, it may be any.
+    #[inline(always)]
+    pub(super) fn find<P: Platform, F: Family, L: List<F>>(cx: &Context<'_, P>, list: &L, peers: u32) -> Self {
+        let number = cx.scratch.found_slot.load();
+        let found = number < peers
+            && match list::slot::<P, F, L>(cx.platform, list, number) {
+                Some(slot) => slot.matches(F::excluded(cx.scratch)),
+                None => false,
+            };
+        Self {
+            mask: cx.scratch.as_unknown_scalar(if found { u32::MAX } else { 0 }),
+            index: cx.scratch.as_unknown_scalar(if found { number / F::CHUNK_SLOTS } else { 0 }),
+        }
+    }
+
+    /// Whether the requester may stand in this chunk.
+    #[inline(always)]
+    fn may_be(self, chunk: u32) -> bool {
+        chunk & self.mask == self.index
+    }
 }
 
 /// Copies chunks of a list, at most `at_once`, behind what is collected, and returns the bytes that
-/// are collected then. `takes_all`: without a look at the single peers.
+/// are collected then. Peers are looked at one by one only where the requester may be.
 #[inline(always)]
 pub(super) fn copy<P: Platform, F: Family, L: List<F>>(
     cx: &Context<'_, P>,
     list: &L,
     part: Part,
     at_once: u32,
-    (filter, takes_all): (PeerFilter, bool),
+    filter: PeerFilter,
 ) -> u32 {
     let scratch = cx.scratch;
-    let Part { peers, mut chunk, count, collected, enough } = part;
+    let Part { peers, mut chunk, count, collected, enough, own } = part;
     let chunks = chunks_for::<F>(peers);
     let enough = scratch.as_unknown_scalar(enough);
     let mut cursor = scratch.as_unknown_scalar(collected);
     let count = scratch.as_unknown_scalar(count);
-    for taken in 0..at_once {
+    // 64 bits wide: where two numbers of 32 bits share a word of the stack, the verifier loses sight
+    // of both, and would see no end.
+    for taken in 0..u64::from(at_once) {
         let chunks = scratch.as_unknown_scalar(chunks);
         if chunk >= chunks {
             chunk -= chunks;
         }
-        if taken >= count || cursor >= enough {
+        if taken >= u64::from(count) || cursor >= enough {
             break;
         }
         // The verifier does not follow the subtraction, nor the compiler's forms of the number.
         let at = barrier_var(u64::from(chunk)) as u32;
         let Some(slots) = list::chunk::<P, F, L>(cx.platform, list, at) else { break };
         cursor &= COLLECTED_MAX;
-        if takes_all {
+        if !own.may_be(at) {
             let left = scratch.as_unknown_scalar(peers).wrapping_sub(at * F::CHUNK_SLOTS);
             let left = if left < F::CHUNK_SLOTS { left } else { F::CHUNK_SLOTS };
             cursor = compact::copy_chunk::<F>(scratch, cursor, slots, left);
@@ -88,8 +127,11 @@ pub(super) fn collect<P: Platform, F: Family>(
 ) -> Option<()> {
     let (scratch, list) = (cx.scratch, swarm.record);
     let version = list.lock.version()?;
-    let header = F::directory(list).filter(|header| header.is_list())?;
-    let peers = scratch.as_unknown_scalar(header.peers);
+    if !F::is_list(list) {
+        return None;
+    }
+    let occupancy = List::<F>::occupancy(list);
+    let peers = scratch.as_unknown_scalar(filter.taken_of(occupancy));
     let first = first_peer(scratch, 0, peers);
     // The peers before it in its chunk are dropped if the sample overflows.
     let before = first % F::CHUNK_SLOTS;
@@ -99,8 +141,9 @@ pub(super) fn collect<P: Platform, F: Family>(
         count: chunks_for::<F>(peers),
         collected: 0,
         enough: enough + before * F::PEER_BYTES,
+        own: OwnChunk::find::<P, F, _>(cx, list, occupancy.peers),
     };
-    let cursor = copy::<P, F, _>(cx, list, part, RECORD_ENTRIES, (filter, false));
+    let cursor = copy::<P, F, _>(cx, list, part, RECORD_ENTRIES, filter);
     if !version.still_holds() {
         return None;
     }

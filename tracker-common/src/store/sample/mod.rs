@@ -10,6 +10,9 @@
 //!
 //! [`from_one_partition`] is for the program that answers most announces: no loop, and nothing of
 //! what a loop takes of the stack. [`sample`] does whatever it takes.
+//!
+//! A seeder is given leechers only. These stand first in each list, so its sample reads the lists as
+//! if there were no others.
 
 mod beginning;
 mod compact;
@@ -100,47 +103,26 @@ pub fn from_one_partition<P: Platform, F: Family>(
         return Some(Sample::EMPTY);
     }
     let (random, wanted) = &start::<P, F>(cx, wanted);
-    let (random, mut want) = (*random, wanted.count);
+    let (random, want) = (*random, wanted.count);
     if F::directory(swarm.record).is_none() {
         if wanted.filter.may_hide(swarm.record.scopes()) {
             return None;
         }
         compact::from_record::<P, F>(cx, swarm.record, wanted, random);
     }
-    if F::is_list(swarm.record) {
-        if wanted.filter.may_hide(swarm.record.scopes()) {
-            return None;
-        }
-        want = cx.scratch.as_unknown_scalar(want);
-        F::keep_excluded(cx.scratch, wanted.exclude);
-        list::collect::<P, F>(cx, swarm, want * F::PEER_BYTES, wanted.filter)?;
-        beginning::advance(cx.scratch, swarm.id);
-    }
-    if let Some(partitions) = F::partitions(swarm.record) {
+    let sample = if F::is_list(swarm.record) {
+        row::of_record::<P, F>(cx, swarm, wanted)?
+    } else if let Some(partitions) = F::partitions(swarm.record) {
         // More than an average partition has, if there are others, takes more than one.
         if partitions > 1 && want > peers_per_partition(F::VERSION) * 7 / 8 {
             return None;
         }
-        if wanted.filter.takes_seeders() {
-            let partitions = cx.scratch.as_unknown_scalar(partitions);
-            let sample = row::take::<P, F>(cx, swarm, wanted, partitions)?;
-            beginning::advance(cx.scratch, swarm.id);
-            return Some(sample);
-        }
-        want = cx.scratch.as_unknown_scalar(want);
-        let partitions = cx.scratch.as_unknown_scalar(partitions);
-        let mut walk = new_walk::<P, F>(cx, partitions, want, random, wanted);
-        let target = walk::locate::<P, F>(cx, swarm, &mut walk)?;
-        let version = target.partition.lock.version()?;
-        if wanted.filter.may_hide(target.partition.scopes())
-            || walk::read::<P, F>(cx, swarm, &mut walk, target, version)
-        {
-            return None;
-        }
-        cx.scratch.sampling.walk.collected.store(walk.collected);
-        beginning::advance(cx.scratch, swarm.id);
-    }
-    Some(compact::cut::<F>(cx.scratch, want))
+        row::of_partition::<P, F>(cx, swarm, wanted, partitions)?
+    } else {
+        return Some(compact::cut::<F>(cx.scratch, want));
+    };
+    beginning::advance(cx.scratch, swarm.id);
+    Some(sample)
 }
 
 /// Collects up to the wanted number of peers. `None` only where tries are limited

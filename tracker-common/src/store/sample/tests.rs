@@ -452,7 +452,7 @@ fn of_one_partition<P: Platform, F: Peers>(
     wanted: &Wanted<F::Key>,
 ) -> Option<u32> {
     let directory = F::directory(swarm.record);
-    prefetch::<_, F>(cx, swarm, directory);
+    prefetch::<_, F>(cx, swarm, directory, !wanted.filter.takes_seeders());
     let announce = Announce { info_hash: &torrent(0), peer: wanted.exclude, seeder: false, event: PeerEvent::None };
     // A requester that is unknown cannot be refreshed.
     let known = TorrentKey::new(cx.settings, announce.info_hash);
@@ -563,7 +563,7 @@ fn rows_of_one_partition<F: Peers>() {
             cx.scratch.found_slot.store(own);
         };
         begin();
-        let sample = row::take::<_, F>(&cx, swarm, &wanted, 1).expect("nothing changes");
+        let sample = row::of_partition::<_, F>(&cx, swarm, &wanted, 1).expect("nothing changes");
         let given = read::<F, 0>(&platform, sample);
         assert_eq!(given.len() as u32, count.min(peers - 1), "{row}");
         // Those that stand in a row, and one more for the requester.
@@ -576,10 +576,10 @@ fn rows_of_one_partition<F: Peers>() {
 
         // Where it is not the requester's own partition, nobody is left out.
         sampling.own_partition.store(id.stored() + 1);
-        let sample = row::take::<_, F>(&cx, swarm, &wanted, 1).expect("nothing changes");
+        let sample = row::of_partition::<_, F>(&cx, swarm, &wanted, 1).expect("nothing changes");
         assert_eq!(read::<F, 0>(&platform, sample), row_of(count.min(peers)), "{row}");
 
-        let others = row::take::<_, F>(&cx, swarm, &Wanted { count: peers + 1, ..wanted }, 2);
+        let others = row::of_partition::<_, F>(&cx, swarm, &Wanted { count: peers + 1, ..wanted }, 2);
         assert_eq!(others, None, "{row}: others may have more");
         for spoil in [
             &|| sampling.own_partition.store(0),
@@ -593,7 +593,7 @@ fn rows_of_one_partition<F: Peers>() {
         {
             begin();
             spoil();
-            assert_eq!(row::take::<_, F>(&cx, swarm, &wanted, 1), None, "{row}: cannot be known");
+            assert_eq!(row::of_partition::<_, F>(&cx, swarm, &wanted, 1), None, "{row}: cannot be known");
         }
     }
 }

@@ -8,11 +8,11 @@ use super::{
         filter::PeerFilter,
         layout::{PARTITION_CHUNKS, Partition},
         linear_hash::{is_unsplit, partition_of, round_size},
-        list::chunks_for,
+        list::{List, chunks_for},
         lock::Version,
     },
     beginning::{first_peer, per_partition},
-    list::{self, Part},
+    list::{self, OwnChunk, Part},
     wanted::{COLLECTED_ENOUGH, PARTITIONS_READ_MAX, chunks_at_once},
 };
 use crate::{
@@ -99,6 +99,12 @@ pub(super) fn locate<'m, P: Platform, F: Family>(
     Some(Target { partition, index, chunk_offset })
 }
 
+/// How many peers of the partition may be taken.
+#[inline(always)]
+pub(super) fn taken<F: Family>(walk: &Walk, target: Target<'_>) -> u32 {
+    PeerFilter::from_number(walk.filter).taken_of(List::<F>::occupancy(target.partition))
+}
+
 /// Reads some chunks of the partition and moves the walk on. False if that was the last step.
 #[inline(always)]
 pub(super) fn read<P: Platform, F: Family>(
@@ -108,7 +114,7 @@ pub(super) fn read<P: Platform, F: Family>(
     target: Target<'_>,
     version: Version<'_>,
 ) -> bool {
-    let chunks = chunks_for::<F>(target.partition.peers.load());
+    let chunks = chunks_for::<F>(taken::<F>(walk, target));
     cx.scratch.sampling.collected_here.store(walk.collected);
     let read = collect::<P, F>(cx, swarm.id, walk, target, version);
     // A partition that was changed while it was read is read again in the next step.
@@ -160,7 +166,9 @@ fn collect<P: Platform, F: Family>(
 ) -> u32 {
     let Target { partition, index, chunk_offset } = target;
     let scratch = cx.scratch;
-    let peers = partition.peers.load();
+    let filter = PeerFilter::from_number(walk.filter);
+    let occupancy = List::<F>::occupancy(partition);
+    let peers = filter.taken_of(occupancy);
     let chunks = chunks_for::<F>(peers);
     if chunk_offset >= chunks || !is_partition_of::<F>(partition, swarm, index) {
         return 0;
@@ -187,16 +195,19 @@ fn collect<P: Platform, F: Family>(
         // The peers before it in the chunk are dropped if the sample overflows.
         enough += first % F::CHUNK_SLOTS * F::PEER_BYTES;
     }
-    let filter = PeerFilter::from_number(walk.filter);
-    let takes_all = filter.takes_seeders() && index != walk.own_partition;
     let part = Part {
         peers,
         chunk: chunk_offset + first / F::CHUNK_SLOTS,
         count: chunks - chunk_offset,
         collected: walk.collected,
         enough,
+        own: if index == walk.own_partition {
+            OwnChunk::find::<P, F, _>(cx, partition, occupancy.peers)
+        } else {
+            OwnChunk::NONE
+        },
     };
-    let cursor = list::copy::<P, F, _>(cx, partition, part, chunks_at_once(F::VERSION), (filter, takes_all));
+    let cursor = list::copy::<P, F, _>(cx, partition, part, chunks_at_once(F::VERSION), filter);
     scratch.sampling.collected_here.store(cursor);
     1
 }
