@@ -69,6 +69,11 @@ id! {
     ChunkId;
 }
 
+impl PartitionId {
+    /// What stands for a partition where peers are in the list that the swarm record names.
+    pub const RECORD: Self = Self(u32::MAX - 1);
+}
+
 /// Bits of a swarm record's place in its bucket.
 const PLACE_BITS: u32 = 5;
 

@@ -116,9 +116,6 @@ kept_in_words! {
     }
 }
 
-/// In [`Sampling::own_list`]: the list that the swarm record names.
-pub const RECORD_LIST: u32 = u32::MAX;
-
 /// What a sample ([`crate::store::sample`]) keeps.
 #[repr(C)]
 #[derive(Default)]
@@ -139,10 +136,10 @@ pub struct Sampling {
     pub first_index: Word32,
     /// And its number.
     pub first_partition: Word32,
-    /// Number + 1 of the partition in which the requester was refreshed, or [`RECORD_LIST`], at
+    /// Number + 1 of the partition in which the requester was refreshed, at
     /// [`Scratch::found_slot`]; 0 while it was not.
-    pub own_list: Word32,
-    /// The version that this list had then ([`crate::store::lock::Version::number`]).
+    pub own_partition: Word32,
+    /// The version that this partition had then ([`crate::store::lock::Version::number`]).
     pub own_version: Word32,
     /// Which of the collected peers is returned first.
     pub first_returned: Word32,
@@ -206,7 +203,7 @@ pub struct Scratch {
     /// mark of the partition and the sample.
     pub versions: [Word; REMEMBERED_VERSIONS],
     /// Scraping: hashes of the torrents that are looked for next
-    /// ([`crate::store::hash::TorrentKey::hashes`]).
+    /// ([`crate::store::hash::TorrentKey::hash`]).
     pub hashes: [Word; HASHED],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }

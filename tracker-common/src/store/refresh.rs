@@ -14,9 +14,10 @@ use super::{
     slot::{LEECHER, MINUTE, OCCUPIED, Slot, age, minute_bits},
 };
 use crate::{
+    id::PartitionId,
     outcome::Counter,
     platform::{Context, Platform, SwarmRef},
-    scratch::RECORD_LIST,
+    scratch::Scratch,
 };
 
 /// Refreshes a known peer of the swarm, which has just had this directory. Returns `None` if the
@@ -47,8 +48,9 @@ pub fn refresh<P: Platform, F: Family>(
         if !F::is_list(swarm.record) || !torrent.matches(swarm.record) {
             return None;
         }
-        cx.scratch.sampling.own_list.store(RECORD_LIST);
-        refresh_in::<P, F, _>(cx, swarm, swarm.record, free, announce)
+        refresh_in::<P, F, _>(cx, swarm, swarm.record, free, announce)?;
+        note_place(cx.scratch, PartitionId::RECORD, free);
+        Some(())
     } else {
         let partitions = cx.scratch.as_unknown_scalar(header.partitions);
         let index = partition_of(F::hash(cx.settings, announce.peer), partitions);
@@ -60,9 +62,17 @@ pub fn refresh<P: Platform, F: Family>(
         if !is_partition_of::<F>(partition, swarm.id, index) || !torrent.matches(swarm.record) {
             return None;
         }
-        cx.scratch.sampling.own_list.store(id.stored());
-        refresh_in::<P, F, _>(cx, swarm, partition, free, announce)
+        refresh_in::<P, F, _>(cx, swarm, partition, free, announce)?;
+        note_place(cx.scratch, id, free);
+        Some(())
     }
+}
+
+/// Keeps where the peer was found, for the sample that it is given.
+#[inline(always)]
+fn note_place(scratch: &Scratch, list: PartitionId, free: Free<'_>) {
+    scratch.sampling.own_partition.store(list.stored());
+    scratch.sampling.own_version.store(free.version_number());
 }
 
 /// Refreshes a peer of this list.
@@ -74,7 +84,6 @@ fn refresh_in<P: Platform, F: Family, L: List<F>>(
     free: Free<'_>,
     announce: &Announce<'_, F::Key>,
 ) -> Option<()> {
-    cx.scratch.sampling.own_version.store(free.version_number());
     let number = cx.scratch.as_unknown_scalar(list::find::<P, F, L>(cx, list, announce.peer)?);
     refresh_slot(cx, swarm, list::slot::<P, F, L>(cx.platform, list, number)?, free, announce)
 }

@@ -32,7 +32,7 @@ fn sizes<F: Peers>() -> [(u32, u32); 5] {
 /// The partitions of torrent 0.
 fn partitions<'p>(platform: &'p HostPlatform<'_>) -> impl Iterator<Item = &'p Partition> {
     let fresh = platform.store().pools().partitions.fresh.load();
-    (0..fresh).filter_map(|number| platform.partition(crate::id::PartitionId::new(number)))
+    (0..fresh).filter_map(|number| platform.partition(PartitionId::new(number)))
 }
 
 fn known<F: Peers>() {

@@ -89,10 +89,12 @@ pub fn prefetch<P: Platform, F: Family>(
     seeder: bool,
 ) {
     let sampling = &cx.scratch.sampling;
-    sampling.own_list.store(0);
+    sampling.own_partition.store(0);
     let Some(header) = directory else { return };
     if header.is_list() {
         choose(cx, swarm.id, 1);
+        sampling.first_index.store(0);
+        sampling.first_partition.store(PartitionId::RECORD.number());
         return;
     }
     let partitions = cx.scratch.as_unknown_scalar(header.partitions);

@@ -2,11 +2,11 @@
 //!
 //! A small swarm is read from its record, a middle one from its list: whole chunks from a random
 //! peer on, and after the last the first, as from a ring. In a grown one whole chunks are taken,
-//! some from a partition, from partitions at a random stride from a random beginning. Partitions
-//! that linear hashing has yet to split hold twice as many peers as the others, and get two steps
-//! where those get one. When all have had their steps, the next pass takes other chunks. What is
-//! collected beyond the wanted number is cut off at a random end. No lock is held: chunks are
-//! dropped again if their partition's structure changed while they were read.
+//! some from a partition, from partitions at a random stride from a random beginning. Partitions that linear
+//! hashing has yet to split hold twice as many peers as the others, and get two steps where those
+//! get one. When all have had their steps, the next pass takes other chunks. What is collected
+//! beyond the wanted number is cut off at a random end. No lock is held: chunks are dropped again
+//! if their partition's structure changed while they were read.
 //!
 //! [`from_one_partition`] is for the program that answers most announces: no loop, and nothing of
 //! what a loop takes of the stack. [`sample`] does whatever it takes.
@@ -25,19 +25,16 @@ pub use beginning::prefetch;
 pub use wanted::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once};
 
 use super::{
-    directory::is_partition_of,
     family::Family,
     filter::PeerFilter,
     linear_hash::{partition_of, round_size},
     resize::peers_per_partition,
 };
 use crate::{
-    id::PartitionId,
-    platform::{Context, PartitionRef, Platform, SwarmRef},
-    scratch::{RECORD_LIST, Walk},
+    platform::{Context, Platform, SwarmRef},
+    scratch::Walk,
 };
 use core::marker::PhantomData;
-use row::Place;
 use wanted::COLLECTED_ENOUGH;
 
 /// Steps of the loop: for the partitions to read, and to look again at those that were being
@@ -106,42 +103,23 @@ pub fn from_one_partition<P: Platform, F: Family>(
         return Some(Sample::EMPTY);
     }
     let (random, wanted) = &start::<P, F>(cx, wanted);
-    let hides = wanted.filter.may_hide(swarm.record.scopes());
-    let sample = match F::directory(swarm.record) {
-        None => {
-            if hides {
-                return None;
-            }
-            compact::from_record::<P, F>(cx, swarm.record, wanted, *random);
-            return Some(compact::cut::<F>(cx.scratch, wanted.count));
+    let (random, want) = (*random, wanted.count);
+    if F::directory(swarm.record).is_none() {
+        if wanted.filter.may_hide(swarm.record.scopes()) {
+            return None;
         }
-        Some(header) if header.is_list() => {
-            let version = swarm.record.lock.version()?;
-            if hides || !F::is_list(swarm.record) {
-                return None;
-            }
-            row::take::<P, F, _>(
-                cx,
-                swarm.record,
-                Place { version, index: 0, number: RECORD_LIST, others: false },
-                wanted,
-            )?
+        compact::from_record::<P, F>(cx, swarm.record, wanted, random);
+    }
+    let sample = if F::is_list(swarm.record) {
+        row::of_record::<P, F>(cx, swarm, wanted)?
+    } else if let Some(partitions) = F::partitions(swarm.record) {
+        // More than an average partition has, if there are others, takes more than one.
+        if partitions > 1 && want > peers_per_partition(F::VERSION) * 7 / 8 {
+            return None;
         }
-        Some(header) => {
-            let others = header.partitions > 1;
-            // More than an average partition has, if there are others, takes more than one.
-            if others && wanted.count > peers_per_partition(F::VERSION) * 7 / 8 {
-                return None;
-            }
-            let sampling = &cx.scratch.sampling;
-            let PartitionRef { id, record } = cx.partition(PartitionId::new(sampling.first_partition.load()))?;
-            let version = record.lock.version()?;
-            let index = sampling.first_index.load();
-            if wanted.filter.may_hide(record.scopes()) || !is_partition_of::<F>(record, swarm.id, index) {
-                return None;
-            }
-            row::take::<P, F, _>(cx, record, Place { version, index, number: id.stored(), others }, wanted)?
-        }
+        row::of_partition::<P, F>(cx, swarm, wanted, partitions)?
+    } else {
+        return Some(compact::cut::<F>(cx.scratch, want));
     };
     beginning::advance(cx.scratch, swarm.id);
     Some(sample)

@@ -3,6 +3,7 @@
 
 use super::{
     super::{
+        directory::is_partition_of,
         family::Family,
         list::{self, List, chunks_for},
         lock::Version,
@@ -12,8 +13,8 @@ use super::{
     wanted::{COLLECTED_MAX, Sample, Wanted},
 };
 use crate::{
-    codegen::barrier_var,
-    platform::{Context, Platform},
+    id::PartitionId,
+    platform::{Context, Platform, SwarmRef},
     scratch::{PEERS_AT, Scratch},
 };
 
@@ -23,54 +24,78 @@ const GROUP: u32 = 8;
 /// Chunks that are looked into at most.
 const CHUNKS: u32 = 6;
 
-/// A list of which peers are taken.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'l> {
-    /// The list's version.
-    pub(super) version: Version<'l>,
-    /// Which partition of the swarm it is.
-    pub(super) index: u32,
-    /// The list as in [`crate::scratch::Sampling::own_list`].
-    pub(super) number: u32,
-    /// Whether the family has others.
-    pub(super) others: bool,
+/// Takes `wanted.count` peers of a swarm with so many partitions, from the first one on that was
+/// chosen ([`super::prefetch`]); behind the last one comes the first one, as in a ring. `None` if
+/// that takes more than one partition or more than [`CHUNKS`], or if the partition was changed since
+/// the requester was found in it.
+#[inline(always)]
+pub(super) fn of_partition<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    wanted: &Wanted<F::Key>,
+    partitions: u32,
+) -> Option<Sample> {
+    let sampling = &cx.scratch.sampling;
+    let partition = cx.platform.partition(PartitionId::new(sampling.first_partition.load()))?;
+    let version = partition.lock.version()?;
+    let index = sampling.first_index.load();
+    if wanted.filter.may_hide(partition.scopes()) || !is_partition_of::<F>(partition, swarm.id, index) {
+        return None;
+    }
+    // A seeder's partition has fewer leechers, as a rule.
+    if partitions > 1 && wanted.filter.taken_of(List::<F>::occupancy(partition)) < wanted.count {
+        return None;
+    }
+    let sample = take::<P, F, _>(cx, partition, version, wanted)?;
+    if sample.count < wanted.count && partitions > 1 { None } else { Some(sample) }
 }
 
-/// Takes `wanted.count` peers of a list, or all if there are fewer and no other lists, from the
-/// first one on that was chosen ([`super::prefetch`]); behind the last one comes the first one, as
-/// in a ring. For a seeder the last one is the last leecher. `None` if that takes more than one list
-/// or more than [`CHUNKS`], or if the list was changed since the requester was found in it.
+/// The same of the list that the swarm record names: all its peers, if that are not more than
+/// wanted.
 #[inline(always)]
-pub(super) fn take<P: Platform, F: Family, L: List<F>>(
+pub(super) fn of_record<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    wanted: &Wanted<F::Key>,
+) -> Option<Sample> {
+    let version = swarm.record.lock.version()?;
+    if wanted.filter.may_hide(swarm.record.scopes()) || !F::is_list(swarm.record) {
+        return None;
+    }
+    take::<P, F, _>(cx, swarm.record, version, wanted)
+}
+
+#[inline(always)]
+fn take<P: Platform, F: Family, L: List<F>>(
     cx: &Context<'_, P>,
     list: &L,
-    place: Place<'_>,
+    version: Version<'_>,
     wanted: &Wanted<F::Key>,
 ) -> Option<Sample> {
     let (scratch, sampling) = (cx.scratch, &cx.scratch.sampling);
     let peers = scratch.as_unknown_scalar(wanted.filter.taken_of(list.occupancy()));
-    if peers < wanted.count && place.others {
-        return None;
+    if peers == 0 {
+        return if version.still_holds() { Some(Sample::EMPTY) } else { None };
     }
-    let first = first_peer(scratch, place.index, peers);
+    let first = first_peer(scratch, sampling.first_index.load(), peers);
     // One more, for the requester's place.
     let more = wanted.count + 1;
     let mut count = scratch.as_unknown_scalar(if more < peers { more } else { peers });
     copy::<P, F, L>(cx, list, peers, first, count)?;
 
     let start = first % F::CHUNK_SLOTS;
-    let own = sampling.own_list.load();
+    let own = sampling.own_partition.load();
     if own == 0 {
         return None;
     }
-    if own == place.number {
-        if sampling.own_version.load() != place.version.number() {
+    if own == PartitionId::new(sampling.first_partition.load()).stored() {
+        if sampling.own_version.load() != version.number() {
             return None;
         }
         let slot = scratch.found_slot.load();
         let behind = slot.wrapping_sub(first);
         let behind = if slot < first { behind.wrapping_add(peers) } else { behind };
-        // A seeder stands behind all that are taken.
+        // A seeder is none of those that it is given.
         if slot < peers && behind < count {
             // The last one takes the requester's place. Masks that change nothing, for the verifier.
             count -= 1;
@@ -79,7 +104,7 @@ pub(super) fn take<P: Platform, F: Family, L: List<F>>(
         }
     }
     let count = if count > wanted.count { wanted.count } else { count };
-    if (count < wanted.count && place.others) || !place.version.still_holds() {
+    if !version.still_holds() {
         return None;
     }
     Some(Sample { start: PEERS_AT as u32 + start * F::PEER_BYTES, count })
@@ -103,10 +128,7 @@ fn copy<P: Platform, F: Family, L: List<F>>(
     let mut chunk = first / F::CHUNK_SLOTS;
     let mut cursor = 0;
     for _ in 0..CHUNKS {
-        if chunk >= chunks {
-            chunk = 0;
-        }
-        let at = barrier_var(u64::from(chunk)) as u32;
+        let at = scratch.as_unknown_scalar(if chunk >= chunks { 0 } else { chunk });
         let slots = list::chunk::<P, F, L>(cx.platform, list, at)?;
         let there = peers.wrapping_sub(at * F::CHUNK_SLOTS);
         let there = if there < F::CHUNK_SLOTS { there } else { F::CHUNK_SLOTS };

@@ -3,7 +3,7 @@ use super::{
         directory,
         family::{V4, V6},
         hash::TorrentKey,
-        layout::DirectoryHeader,
+        list,
         membership::{Announce, PeerEvent},
         refresh::refresh,
         scope::{EVERYTHING, HOST, LINK, PRIVATE, visible},
@@ -327,7 +327,7 @@ fn changed_meanwhile<F: Peers>() {
 
     let version = target.partition.lock.version().expect("nobody changes it");
     let header = F::header(swarm.record).load();
-    F::header(swarm.record).store(header - DirectoryHeader::ONE_PARTITION);
+    F::header(swarm.record).store(header - super::super::layout::DirectoryHeader::ONE_PARTITION);
     assert!(!walk::read::<_, F>(&cx, swarm, &mut walk, target, version), "partitions were merged");
     assert_eq!(format!("{walk:?}"), before, "what was read is dropped");
     F::header(swarm.record).store(header);
@@ -522,9 +522,8 @@ fn more_than_an_average_partition_has_is_not_looked_for_in_one() {
     from_an_average_partition::<V6>();
 }
 
-/// Peers in a row of the only partition, or of the list that the record names.
-fn rows_of_one_list<F: Peers>(partitions: u32) {
-    // (peers of the list, slot of the requester, of the peer that the sample begins with,
+fn rows_of_one_partition<F: Peers>() {
+    // (peers of the only partition, slot of the requester, of the peer that the sample begins with,
     // wanted)
     let (most, chunk) = (F::CHUNK_SLOTS * 4, F::CHUNK_SLOTS);
     for (peers, own, first, count) in [
@@ -548,14 +547,10 @@ fn rows_of_one_list<F: Peers>(partitions: u32) {
         let store = HostStore::new(&ROOMY, 1);
         let platform = store.platform(1);
         let cx = platform.context();
-        let swarm = grown::<_, F>(&cx, peers, partitions);
+        let swarm = grown::<_, F>(&cx, peers, 1);
         let id = directory::find::<_, F>(&platform, swarm.record, 0, 1).expect("the only one");
-        let (number, lock) = match partitions {
-            0 => (RECORD_LIST, &swarm.record.lock),
-            _ => (id.stored(), &cx.partition(id).expect("a partition").record.lock),
-        };
-        // They stand as they came.
-        let key = F::peer;
+        let partition = cx.partition(id).expect("a partition").record;
+        let key = |number| list::slot::<_, F, _>(&platform, partition, number).expect("a slot").key();
         let wanted = Wanted { count, filter: everybody(), exclude: key(own) };
         let sampling = &cx.scratch.sampling;
         let begin = || {
@@ -563,12 +558,12 @@ fn rows_of_one_list<F: Peers>(partitions: u32) {
             sampling.first_index.store(0);
             sampling.first_peer.store((u64::from(first) * (1 << 32)).div_ceil(u64::from(peers)) as u32);
             assert_eq!(beginning::first_peer(cx.scratch, 0, peers), first, "{row}");
-            sampling.own_list.store(number);
-            sampling.own_version.store(lock.version().expect("not changing").number());
+            sampling.own_partition.store(id.stored());
+            sampling.own_version.store(partition.lock.version().expect("not changing").number());
             cx.scratch.found_slot.store(own);
         };
         begin();
-        let sample = from_one_partition::<_, F>(&cx, swarm, &wanted).expect("nothing changes");
+        let sample = row::of_partition::<_, F>(&cx, swarm, &wanted, 1).expect("nothing changes");
         let given = read::<F, 0>(&platform, sample);
         assert_eq!(given.len() as u32, count.min(peers - 1), "{row}");
         // Those that stand in a row, and one more for the requester.
@@ -580,45 +575,33 @@ fn rows_of_one_list<F: Peers>(partitions: u32) {
         assert_eq!(given, expected, "{row}");
 
         // Where it is not the requester's own partition, nobody is left out.
-        sampling.own_list.store(number ^ 2);
-        let sample = from_one_partition::<_, F>(&cx, swarm, &wanted).expect("nothing changes");
+        sampling.own_partition.store(id.stored() + 1);
+        let sample = row::of_partition::<_, F>(&cx, swarm, &wanted, 1).expect("nothing changes");
         assert_eq!(read::<F, 0>(&platform, sample), row_of(count.min(peers)), "{row}");
 
-        let place = Place { version: lock.version().expect("not changing"), index: 0, number, others: true };
-        let others = Wanted { count: peers + 1, ..wanted };
-        let others = match partitions {
-            0 => row::take::<_, F, _>(&cx, swarm.record, place, &others),
-            _ => row::take::<_, F, _>(&cx, cx.partition(id).expect("a partition").record, place, &others),
-        };
+        let others = row::of_partition::<_, F>(&cx, swarm, &Wanted { count: peers + 1, ..wanted }, 2);
         assert_eq!(others, None, "{row}: others may have more");
         for spoil in [
-            &|| sampling.own_list.store(0),
+            &|| sampling.own_partition.store(0),
             &|| sampling.own_version.store(sampling.own_version.load().wrapping_add(4)),
-            &|| match partitions {
-                0 => F::header(swarm.record).store(DirectoryHeader { peers, partitions: 1 }.to_word()),
-                _ => sampling.first_index.store(1),
-            },
+            &|| sampling.first_index.store(1),
             &|| {
-                assert!(lock.try_lock());
-                lock.begin_change();
+                assert!(partition.lock.try_lock());
+                partition.lock.begin_change();
             },
         ] as [&dyn Fn(); 4]
         {
-            let header = F::header(swarm.record).load();
             begin();
             spoil();
-            assert_eq!(from_one_partition::<_, F>(&cx, swarm, &wanted), None, "{row}: cannot be known");
-            F::header(swarm.record).store(header);
+            assert_eq!(row::of_partition::<_, F>(&cx, swarm, &wanted, 1), None, "{row}: cannot be known");
         }
     }
 }
 
 #[test]
 fn peers_in_a_row_are_given_without_the_requester_unless_something_has_changed() {
-    for partitions in [0, 1] {
-        rows_of_one_list::<V4>(partitions);
-        rows_of_one_list::<V6>(partitions);
-    }
+    rows_of_one_partition::<V4>();
+    rows_of_one_partition::<V6>();
 }
 
 fn rows_for_seeders<F: Peers>() {
