@@ -203,7 +203,7 @@ pub struct Scratch {
     /// mark of the partition and the sample.
     pub versions: [Word; REMEMBERED_VERSIONS],
     /// Scraping: hashes of the torrents that are looked for next
-    /// ([`crate::store::hash::TorrentKey::hashes`]).
+    /// ([`crate::store::hash::TorrentKey::hash`]).
     pub hashes: [Word; HASHED],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
 }

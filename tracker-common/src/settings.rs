@@ -11,7 +11,7 @@ use crate::{
 pub const LISTENERS: usize = 32;
 
 /// How many keys the hash functions of the store need.
-pub const HASH_KEYS: usize = 18;
+pub const HASH_KEYS: usize = 12;
 
 /// The record. All zero bytes is a valid one that answers nothing.
 #[repr(C)]

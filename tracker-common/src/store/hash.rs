@@ -7,10 +7,16 @@ use crate::{codegen::is_equal, id::InfoHash, settings::Settings};
 /// The last step of a keyed multilinear hash. By itself such a hash is universal, but linear:
 /// addresses in a row become hashes in equal steps, which crowd together for an unlucky key.
 #[inline(always)]
+fn mix(sum: u64) -> u64 {
+    let once = (sum ^ sum >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    (once ^ once >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
+}
+
+/// The half of that which depends on all of the sum.
+#[inline(always)]
 #[must_use]
 pub(super) fn scramble(sum: u64) -> u32 {
-    let once = (sum ^ sum >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    ((once ^ once >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32
+    (mix(sum) >> 32) as u32
 }
 
 /// An info_hash, 4 bytes in memory order each.
@@ -28,9 +34,9 @@ fn words_of(info_hash: &InfoHash) -> [u32; 5] {
 #[repr(C, align(8))]
 pub struct TorrentKey {
     words: [u32; 5],
-    home: u32,
     buckets: u32,
-    tag: u32,
+    /// The home bucket follows from the upper half, tag and likely place from the lower.
+    hash: u64,
 }
 
 impl TorrentKey {
@@ -40,28 +46,27 @@ impl TorrentKey {
     pub fn new(settings: &Settings, info_hash: &InfoHash) -> Self {
         let keys = &settings.hash_keys;
         let words = words_of(info_hash);
-        let mut home = keys[0].load();
-        let mut tag = keys[6].load();
+        let mut sum = keys[0].load();
         for i in 0..5 {
-            home = home.wrapping_add(keys[1 + i].load().wrapping_mul(u64::from(words[i])));
-            tag = tag.wrapping_add(keys[7 + i].load().wrapping_mul(u64::from(words[i])));
+            sum = sum.wrapping_add(keys[1 + i].load().wrapping_mul(u64::from(words[i])));
         }
-        Self { words, home: scramble(home), buckets: settings.index_buckets.load(), tag: scramble(tag) }
+        let mixed = mix(sum);
+        // The lower bits of a product depend on fewer of the factors.
+        Self { words, buckets: settings.index_buckets.load(), hash: mixed ^ mixed >> 32 }
     }
 
-    /// The key of an info_hash that was hashed before ([`TorrentKey::hashes`]).
+    /// The key of an info_hash that was hashed before ([`TorrentKey::hash`]).
     #[inline(always)]
     #[must_use]
-    pub fn from_hashes(settings: &Settings, info_hash: &InfoHash, hashes: u64) -> Self {
-        let buckets = settings.index_buckets.load();
-        Self { words: words_of(info_hash), home: hashes as u32, buckets, tag: (hashes >> 32) as u32 }
+    pub fn from_hash(settings: &Settings, info_hash: &InfoHash, hash: u64) -> Self {
+        Self { words: words_of(info_hash), buckets: settings.index_buckets.load(), hash }
     }
 
     /// All that [`TorrentKey::new`] has computed.
     #[inline(always)]
     #[must_use]
-    pub fn hashes(&self) -> u64 {
-        u64::from(self.tag) << 32 | u64::from(self.home)
+    pub fn hash(&self) -> u64 {
+        self.hash
     }
 
     /// The info_hash, 4 bytes in memory order each.
@@ -74,18 +79,14 @@ impl TorrentKey {
     /// follow any: full buckets do not crowd together, and the table can be nearly full.
     #[inline(always)]
     pub(super) fn bucket(&self, probe: u32) -> u32 {
-        let hash = if probe == 0 {
-            self.home
-        } else {
-            scramble(u64::from(self.home) << 32 | u64::from(self.tag ^ probe.wrapping_mul(0x9e37_79b9)))
-        };
-        ((u64::from(hash) * u64::from(self.buckets)) >> 32) as u32
+        let hash = if probe == 0 { self.hash } else { mix(self.hash ^ u64::from(probe.wrapping_mul(0x9e37_79b9))) };
+        (((hash >> 32) * u64::from(self.buckets)) >> 32) as u32
     }
 
     /// What stands in the bucket for the torrent; 16 bits, not 0.
     #[inline(always)]
     pub(super) fn tag(&self) -> u64 {
-        let tag = u64::from(self.tag) & 0xffff;
+        let tag = self.hash >> 16 & 0xffff;
         tag | is_equal(tag, 0)
     }
 
@@ -93,7 +94,7 @@ impl TorrentKey {
     /// [`BUCKET_SWARMS`].
     #[inline(always)]
     pub(super) fn likely_place(&self) -> u32 {
-        (((self.tag >> 16) * BUCKET_SWARMS as u32) >> 16) + 1
+        (((self.hash & 0xffff) * BUCKET_SWARMS as u64) >> 16) as u32 + 1
     }
 
     /// Whether the record is in use and belongs to this torrent.
@@ -136,7 +137,7 @@ mod tests {
                 assert!(key.tag() != 0 && key.tag() <= 0xffff);
                 let buckets: BTreeSet<_> = (0..64).map(|probe| key.bucket(probe)).collect();
                 assert!(buckets.len() >= 8 && buckets.last() < Some(&10), "{buckets:?}");
-                let again = TorrentKey::from_hashes(&settings, &info_hash, key.hashes());
+                let again = TorrentKey::from_hash(&settings, &info_hash, key.hash());
                 assert_eq!((again.bucket(0), again.bucket(9)), (key.bucket(0), key.bucket(9)));
                 assert_eq!((again.tag(), again.words()), (key.tag(), key.words()));
             }
@@ -148,8 +149,8 @@ mod tests {
 
     #[test]
     fn a_tag_is_never_that_of_a_free_record() {
-        for (hash, tag) in [(0, 1), (1, 1), (0xffff, 0xffff), (0xabcd_0000, 1), (0xabcd_0002, 2)] {
-            let key = TorrentKey { words: [0; 5], home: 0, buckets: 1, tag: hash };
+        for (hash, tag) in [(0, 1), (0x1_0000, 1), (0xffff_0000, 0xffff), (0xabcd, 1), (0x2_abcd, 2), (1 << 32, 1)] {
+            let key = TorrentKey { words: [0; 5], buckets: 1, hash };
             assert_eq!(key.tag(), tag, "{hash:#x}");
         }
     }

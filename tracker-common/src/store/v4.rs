@@ -119,10 +119,10 @@ impl Family for V4 {
     #[inline(always)]
     fn hash(settings: &Settings, key: u64) -> u32 {
         let keys = &settings.hash_keys;
-        let sum = keys[12]
+        let sum = keys[6]
             .load()
-            .wrapping_add(keys[13].load().wrapping_mul(key & 0xffff_ffff))
-            .wrapping_add(keys[14].load().wrapping_mul((key >> 32) & 0xffff));
+            .wrapping_add(keys[7].load().wrapping_mul(key & 0xffff_ffff))
+            .wrapping_add(keys[8].load().wrapping_mul((key >> 32) & 0xffff));
         scramble(sum)
     }
 }

@@ -146,13 +146,13 @@ impl Family for V6 {
     #[inline(always)]
     fn hash(settings: &Settings, key: [u64; 3]) -> u32 {
         let keys = &settings.hash_keys;
-        let sum = keys[12]
+        let sum = keys[6]
             .load()
-            .wrapping_add(keys[13].load().wrapping_mul(key[0] & 0xffff_ffff))
-            .wrapping_add(keys[14].load().wrapping_mul(key[0] >> 32))
-            .wrapping_add(keys[15].load().wrapping_mul(key[1] & 0xffff_ffff))
-            .wrapping_add(keys[16].load().wrapping_mul(key[1] >> 32))
-            .wrapping_add(keys[17].load().wrapping_mul(key[2] & PORT));
+            .wrapping_add(keys[7].load().wrapping_mul(key[0] & 0xffff_ffff))
+            .wrapping_add(keys[8].load().wrapping_mul(key[0] >> 32))
+            .wrapping_add(keys[9].load().wrapping_mul(key[1] & 0xffff_ffff))
+            .wrapping_add(keys[10].load().wrapping_mul(key[1] >> 32))
+            .wrapping_add(keys[11].load().wrapping_mul(key[2] & PORT));
         scramble(sum)
     }
 }
