@@ -39,10 +39,13 @@ struct Population {
 
 impl Population {
     /// `peers` leechers, spread evenly over `torrents`.
-    fn new(torrents: u32, peers: u32) -> Self {
+    fn new(torrents: u32, peers: u32, huge_pages: bool) -> Self {
         let capacity =
             Capacity { torrents: u64::from(torrents.max(16)), peers_v4: u64::from(peers.max(1000)), peers_v6: 0 };
         let store = Arc::new(Store::anonymous(&Sizes::new(&capacity).expect("a possible size")).expect("memory"));
+        if huge_pages {
+            store.advise_huge_pages().expect("a kernel that has them");
+        }
         configure(store.settings());
         let population = Self { handle: store.handle(CounterSet::Udp), torrents, peers, turn: Cell::new(0) };
         for peer in 0..peers {
@@ -118,13 +121,18 @@ fn datagrams(criterion: &mut Criterion) {
     let mut connect = [0; 16];
     connect[..8].copy_from_slice(&PROTOCOL_ID.to_be_bytes());
     connect[8..12].copy_from_slice(&ACTION_CONNECT.to_be_bytes());
-    let population = Population::new(1, 1000);
+    let population = Population::new(1, 1000, false);
     group.bench_function("connect", |bencher| bencher.iter(|| answer(&population, &connect, 7)));
 
-    for (name, torrents, peers) in
-        [("small", 100_000, 400_000), ("swarm-1k", 1, 1_000), ("swarm-64k", 1, 65_536), ("swarm-1m", 1, 1_000_000)]
-    {
-        let population = Population::new(torrents, peers);
+    for (name, torrents, peers, huge_pages) in [
+        ("small", 100_000, 400_000, false),
+        ("small-huge-pages", 100_000, 400_000, true),
+        ("swarm-1k", 1, 1_000, false),
+        ("swarm-64k", 1, 65_536, false),
+        ("swarm-1m", 1, 1_000_000, false),
+        ("swarm-1m-huge-pages", 1, 1_000_000, true),
+    ] {
+        let population = Population::new(torrents, peers, huge_pages);
         for want in [0, WANT] {
             group.bench_function(format!("announce/{name}/{want}"), |bencher| {
                 bencher.iter_batched_ref(

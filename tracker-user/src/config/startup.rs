@@ -32,6 +32,8 @@ pub struct Startup {
     pub http_threads: usize,
     /// Room for torrents and peers.
     pub capacity: Capacity,
+    /// Whether a store in ordinary memory is to have pages of 2 MiB.
+    pub huge_pages: bool,
     /// Where the connection key is kept.
     pub state_dir: Option<PathBuf>,
 }
@@ -54,6 +56,7 @@ impl Startup {
             udp_threads: number("udp-threads", listening.udp_threads, cores, 1..=1024)? as usize,
             http_threads: number("http-threads", listening.http_threads, cores, 1..=1024)? as usize,
             capacity: capacity(memory)?,
+            huge_pages: memory.huge_pages == Some(Switch::On),
             state_dir: state.state_dir.clone().or_else(systemd_state_directory),
         })
     }
@@ -78,7 +81,7 @@ fn interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<Vec<String>> {
     Ok(unique)
 }
 
-/// Capacity with their defaults. The defaults take 79 MiB: they suit a small virtual machine, and
+/// Capacity with their defaults. The defaults take 72 MiB: they suit a small virtual machine, and
 /// the tracker of a small community never gets near them.
 ///
 /// # Errors

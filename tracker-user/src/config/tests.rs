@@ -72,6 +72,7 @@ fn wrong_options_are_refused_with_a_reason() {
         ("--xdp-mode fast", "auto, native, generic, off"),
         ("--full-scrape maybe", "it can be on or off"),
         ("--force=maybe", "it can be on or off"),
+        ("--huge-pages=maybe", "it can be on or off"),
         ("--udp localhost:6969", "numeric address, such as 0.0.0.0:6969"),
         ("--udp 6969", "such as"),
         ("--udp off --udp 127.0.0.1:1", "udp has off and addresses besides"),
@@ -94,7 +95,7 @@ fn parse_file(text: &str) -> anyhow::Result<Configuration> {
 #[test]
 fn file_takes_what_the_command_line_takes() {
     type Row = (&'static str, fn(&Configuration) -> bool);
-    let rows: [Row; 24] = [
+    let rows: [Row; 27] = [
         ("max-torrents = 1000", |made| made.startup.capacity.torrents == 1000),
         ("max-torrents = \"2M\"", |made| made.startup.capacity.torrents == 2_000_000),
         ("max-torrents = 1_000_000", |made| made.startup.capacity.torrents == 1_000_000),
@@ -114,6 +115,9 @@ fn file_takes_what_the_command_line_takes() {
         ("force = true", |made| made.startup.force),
         ("force = \"on\"", |made| made.startup.force),
         ("force = false", |made| !made.startup.force),
+        ("huge-pages = true", |made| made.startup.huge_pages),
+        ("huge-pages = \"on\"", |made| made.startup.huge_pages),
+        ("huge-pages = \"off\"", |made| !made.startup.huge_pages),
         ("xdp-mode = \"off\"", |made| made.startup.xdp_mode == XdpMode::Off),
         ("xdp-mode = \"Off\"", |made| made.startup.xdp_mode == XdpMode::Off),
         ("udp = \"off\"", |made| made.startup.udp.is_empty()),
@@ -130,7 +134,7 @@ fn file_takes_what_the_command_line_takes() {
 
 #[test]
 fn wrong_files_are_refused_with_line_and_remedy() {
-    let rows: [(&str, &[&str]); 26] = [
+    let rows: [(&str, &[&str]); 27] = [
         ("interval = 600\nintervall = 700\n", &["line 2", "intervall", "is interval meant?"]),
         ("max_torrents = 5", &["line 1", "is max-torrents meant?"]),
         ("MaxPeers = 5", &["line 1", "is max-peers meant?"]),
@@ -149,6 +153,7 @@ fn wrong_files_are_refused_with_line_and_remedy() {
         ("\nmax-peers = 0", &["line 2", "max-peers is 0; it can be 1 to"]),
         ("interval = 1800\n\npeer-timeout = 1900", &["line 3", "peers would be forgotten"]),
         ("full-scrape = \"maybe\"", &["line 1", "full-scrape", "it can be on or off"]),
+        ("max-torrents = 5\nhuge-pages = \"2M\"", &["line 2", "huge-pages", "it can be on or off"]),
         ("xdp-mode = \"nativ\"", &["line 1", "it can be auto, native, generic, off"]),
         ("xdp-mode = true", &["line 1", "it can be auto, native, generic, off"]),
         ("udp = 6969", &["line 1", "0.0.0.0:6969"]),
@@ -185,6 +190,9 @@ fn line_of_the_file_is_not_blamed_for_the_command_line() {
 #[test]
 fn switches_need_no_value() {
     assert!(parse("--force --interface eth0").expect("valid").startup.force);
+    assert!(parse("--huge-pages").expect("valid").startup.huge_pages);
+    assert!(!parse("--huge-pages=off").expect("valid").startup.huge_pages);
+    assert!(!parse("").expect("valid").startup.huge_pages, "it is off by default");
     assert!(!parse("--force=off").expect("valid").startup.force);
     assert!(!parse("--full-scrape off").expect("valid").live.full_scrape.enabled);
 }

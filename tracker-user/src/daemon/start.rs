@@ -10,7 +10,7 @@ use crate::{
     http,
     service::Services,
     statistics::{Sampler, Statistics},
-    store::{Store, clock::Clock, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
+    store::{Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
     udp,
     xdp::{self, Watch},
 };
@@ -36,8 +36,13 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     let interfaces = xdp::status::LatestStatus::default();
     let kernel = xdp::load(&startup.interfaces, startup.xdp_mode, &sizes, &interfaces)?;
     let (store, counters, loaded) = match kernel {
-        Some(xdp::Kernel { store, counters, loaded }) => (store, Some(counters), Some(Arc::new(loaded))),
-        None => (anonymous(&sizes)?, None, None),
+        Some(xdp::Kernel { store, counters, loaded }) => {
+            if startup.huge_pages {
+                huge_pages::say_that_maps_have_none();
+            }
+            (store, Some(counters), Some(Arc::new(loaded)))
+        }
+        None => (anonymous(&sizes, startup.huge_pages)?, None, None),
     };
     let store = Arc::new(store);
     keys::set(&store, startup.state_dir.as_deref())?;
@@ -75,9 +80,13 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
 }
 
 /// The store in ordinary memory.
-fn anonymous(sizes: &Sizes) -> anyhow::Result<Store> {
+fn anonymous(sizes: &Sizes, huge_pages: bool) -> anyhow::Result<Store> {
     xdp::memory_limit::warn_of_overcommitment(sizes);
-    Store::anonymous(sizes)
+    let store = Store::anonymous(sizes)?;
+    if huge_pages {
+        huge_pages::ask(&store);
+    }
+    Ok(store)
 }
 
 fn watch_options(startup: &Startup, listen: &[SocketAddr], status: xdp::status::LatestStatus) -> xdp::watch::Options {

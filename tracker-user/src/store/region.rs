@@ -1,7 +1,7 @@
 //! Memory of the store: arrays of elements, in maps of the XDP program or in ordinary memory of
 //! this process.
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::{io, marker::PhantomData, ops::Deref, os::fd::BorrowedFd, ptr::NonNull};
 use tracker_common::{
     settings::Settings,
@@ -33,7 +33,7 @@ pub(super) struct Region<T> {
     start: NonNull<T>,
     count: u32,
     /// What `start` points into; unmapped when this is dropped, which no reference outlives.
-    _mapping: MmapRaw,
+    mapping: MmapRaw,
     element: PhantomData<T>,
 }
 
@@ -57,7 +57,12 @@ impl<T: Element> Region<T> {
             None => options.no_reserve_swap().map_anon()?.into(),
         };
         let start = NonNull::new(mapping.as_mut_ptr().cast()).ok_or_else(|| io::Error::other("it is at address 0"))?;
-        Ok(Self { start, count, _mapping: mapping, element: PhantomData })
+        Ok(Self { start, count, mapping, element: PhantomData })
+    }
+
+    /// Asks for pages of 2 MiB where memory is still to be taken. For ordinary memory only.
+    pub fn advise_huge_pages(&self) -> io::Result<()> {
+        self.mapping.advise(Advice::HugePage)
     }
 
     /// Bytes of `count` elements.
@@ -101,5 +106,29 @@ impl Deref for SharedSettings {
 
     fn deref(&self) -> &Settings {
         self.0.first()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_zero_and_kept_apart_with_and_without_huge_pages() {
+        // More than two huge pages, so that there is one wherever the region begins.
+        let count = (6 << 20) / size_of::<Bucket>() as u32;
+        for huge in [false, true] {
+            let region: Region<Bucket> = Region::new(None, count).expect("6 MiB");
+            if huge && let Err(error) = region.advise_huge_pages() {
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "a kernel without huge pages: {error}");
+            }
+            let tags = |number| &region.get(number).expect("in range").header(number).tags[7];
+            assert!((0..count).all(|number| tags(number).load() == 0));
+            for number in 0..count {
+                tags(number).store(u64::from(number) + 1);
+            }
+            assert!((0..count).all(|number| tags(number).load() == u64::from(number) + 1));
+            assert!(region.get(count).is_none());
+        }
     }
 }
