@@ -44,7 +44,7 @@ impl<P: Platform> Step<P> for Group {
     fn step(&mut self, platform: &P, turn: u32) -> bool {
         let Ok(cx) = Context::new(platform) else { return false };
         // The mask changes nothing, but the verifier wants to see it.
-        let first = turn as usize * AT_ONCE & 127;
+        let first = (turn as usize * AT_ONCE) & 127;
         let count = self.count as usize;
         for (number, hash) in (first..).zip(&cx.scratch.hashes) {
             if number >= count {
