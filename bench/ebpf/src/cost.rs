@@ -33,7 +33,7 @@ pub fn function(ctx: &XdpContext) -> u32 {
     let mut value = ctx.ingress_ifindex() as u64;
     let mut turn = 0;
     while turn < COST_CALLS {
-        value = step(value.wrapping_add(turn as u64));
+        value = step(value.wrapping_add(u64::from(turn)));
         turn += 1;
     }
     if value == 1 { xdp_action::XDP_ABORTED } else { xdp_action::XDP_TX }

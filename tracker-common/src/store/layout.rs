@@ -43,7 +43,7 @@ pub struct Bucket {
 #[derive(Default)]
 pub struct BucketHeader {
     /// Tags of 16 bits, the first one in the lowest bits of the first word; 0 for a free record
-    /// ([`super::bucket`]).
+    /// (`store/bucket.rs`).
     pub tags: [Word; TAG_WORDS],
     /// Held while a torrent whose home this bucket is gets stored or removed.
     pub lock: Lock,
