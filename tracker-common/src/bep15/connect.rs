@@ -58,7 +58,7 @@ pub fn error(scratch: &Scratch, reason: Reason, transaction_id: [u8; 4], version
     let padded = match reason {
         Reason::Request(RequestReason::PortZero) => const { padded(RequestReason::PortZero.message()) },
         Reason::Store(_) => const { padded(StoreError::TorrentsFull.message()) },
-        _ => const { padded(RequestReason::ConnectionIdWrong.message()) },
+        Reason::Frame(_) | Reason::Request(_) => const { padded(RequestReason::ConnectionIdWrong.message()) },
     };
     scratch.put(AT as usize, ACTION_ERROR.to_be_bytes());
     scratch.put(AT as usize + 4, transaction_id);
@@ -79,4 +79,24 @@ const fn padded(text: Option<&str>) -> [u64; TEXT_MAX / 8] {
         i += 1;
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{HostSizes, HostStore};
+
+    const NOTHING: HostSizes = HostSizes { index_buckets: 1, swarms: 1, partitions: 0, chunks_v4: 0, chunks_v6: 0 };
+
+    #[test]
+    fn clients_are_told_the_text_of_each_reason_that_has_one() {
+        let store = HostStore::new(&NOTHING, 1);
+        let platform = store.platform(1);
+        for reason in Reason::all() {
+            let reply = error(platform.context().scratch, reason, *b"tran", IpVersion::V4);
+            let told = reply.map(|reply| platform.bytes(reply.start, reply.length).expect("a reply"));
+            let expected = reason.message().map(|text| [&[0, 0, 0, 3], &b"tran"[..], text.as_bytes()].concat());
+            assert_eq!(told, expected, "{reason:?}");
+        }
+    }
 }
