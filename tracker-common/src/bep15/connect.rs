@@ -6,7 +6,7 @@ use super::{
     wire::{ACTION_CONNECT, ACTION_ERROR, CONNECT_LEN, PROTOCOL_ID, RequestHeader},
 };
 use crate::{
-    outcome::{Event, IpVersion, Reason, RequestReason},
+    outcome::{Event, IpVersion, Reason, RequestReason, StoreError},
     scratch::Scratch,
     settings::Settings,
 };
@@ -52,19 +52,51 @@ pub fn answer(
 /// The longest one has 30 bytes, fewer than any request that can cause it ([`super::datagram`]).
 #[inline(always)]
 pub fn error(scratch: &Scratch, reason: Reason, transaction_id: [u8; 4], version: IpVersion) -> Option<Reply> {
-    // Constant lengths for the verifier: a text is written in words and cut.
+    // Constant lengths for the verifier: a text is written in words and cut. Constant words,
+    // because a text that is copied is copied byte by byte.
     let text = reason.message()?;
-    let mut padded = [0_u8; TEXT_MAX];
-    let mut i = 0;
-    while i < TEXT_MAX {
-        padded[i] = if i < text.len() { text.as_bytes()[i] } else { 0 };
-        i += 1;
-    }
+    let padded = match reason {
+        Reason::Request(RequestReason::PortZero) => const { padded(RequestReason::PortZero.message()) },
+        Reason::Store(_) => const { padded(StoreError::TorrentsFull.message()) },
+        Reason::Frame(_) | Reason::Request(_) => const { padded(RequestReason::ConnectionIdWrong.message()) },
+    };
     scratch.put(AT as usize, ACTION_ERROR.to_be_bytes());
     scratch.put(AT as usize + 4, transaction_id);
-    scratch.put(AT as usize + 8, padded);
+    scratch.put(AT as usize + 8, padded.map(u64::to_le));
     Some(Reply { start: AT, length: 8 + text.len() as u32, peers: 0, event: Event::error(version) })
 }
 
 /// The longest error text, in bytes.
 pub const TEXT_MAX: usize = 24;
+
+/// An error text in little-endian words, zeros behind it.
+const fn padded(text: Option<&str>) -> [u64; TEXT_MAX / 8] {
+    let Some(text) = text else { return [0; TEXT_MAX / 8] };
+    let mut words = [0; TEXT_MAX / 8];
+    let mut i = 0;
+    while i < text.len() {
+        words[i / 8] |= (text.as_bytes()[i] as u64) << (i % 8 * 8);
+        i += 1;
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{HostSizes, HostStore};
+
+    const NOTHING: HostSizes = HostSizes { index_buckets: 1, swarms: 1, partitions: 0, chunks_v4: 0, chunks_v6: 0 };
+
+    #[test]
+    fn clients_are_told_the_text_of_each_reason_that_has_one() {
+        let store = HostStore::new(&NOTHING, 1);
+        let platform = store.platform(1);
+        for reason in Reason::all() {
+            let reply = error(platform.context().scratch, reason, *b"tran", IpVersion::V4);
+            let told = reply.map(|reply| platform.bytes(reply.start, reply.length).expect("a reply"));
+            let expected = reason.message().map(|text| [&[0, 0, 0, 3], &b"tran"[..], text.as_bytes()].concat());
+            assert_eq!(told, expected, "{reason:?}");
+        }
+    }
+}

@@ -84,8 +84,10 @@ fn refresh_in<P: Platform, F: Family, L: List<F>>(
     free: Free<'_>,
     announce: &Announce<'_, F::Key>,
 ) -> Option<()> {
-    let number = cx.scratch.as_unknown_scalar(list::find::<P, F, L>(cx, list, announce.peer)?);
-    refresh_slot(cx, swarm, list::slot::<P, F, L>(cx.platform, list, number)?, free, announce)
+    let number = cx.scratch.as_unknown_scalar(list::find_likely::<P, F, L>(cx, list, announce.peer)?);
+    let slot = list::slot::<P, F, L>(cx.platform, list, number)?;
+    // A peer behind another that resembles it is found by whoever takes over.
+    if slot.matches(announce.peer) { refresh_slot(cx, swarm, slot, free, announce) } else { None }
 }
 
 /// Sets the minute of a known peer, if nothing else about it changes. `free` is the lock of its

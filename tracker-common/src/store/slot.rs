@@ -66,6 +66,9 @@ pub trait SlotFormat: Copy + 'static {
     fn key(slot: Slot<'_, Self>) -> Self::Key;
     /// Whether the slot holds this peer.
     fn matches(slot: Slot<'_, Self>, key: Self::Key) -> bool;
+    /// Whether the slot looks as if it held this peer: true if it does, and quickly found to be
+    /// false for nearly all others.
+    fn resembles(slot: Slot<'_, Self>, key: Self::Key) -> bool;
     /// The flags word.
     fn flags_word(slot: Slot<'_, Self>) -> &Word;
     /// Puts a peer into a slot whose flags say that it is free or may be overwritten.
@@ -133,6 +136,14 @@ impl<'m, F: SlotFormat> Slot<'m, F> {
     #[must_use]
     pub fn matches(self, key: F::Key) -> bool {
         F::matches(self, key)
+    }
+
+    /// Whether the slot looks as if it held this peer, whom it may turn out not to
+    /// [match](Slot::matches).
+    #[inline(always)]
+    #[must_use]
+    pub fn resembles(self, key: F::Key) -> bool {
+        F::resembles(self, key)
     }
 
     /// The flags word, whose lower bits may be part of the peer's identity.

@@ -35,6 +35,12 @@ impl SlotFormat for V4 {
     }
 
     #[inline(always)]
+    fn resembles(slot: Slot<'_, Self>, key: u64) -> bool {
+        // Half of the address and the port.
+        slot.word(0).load_middle() == (key >> 16) as u32
+    }
+
+    #[inline(always)]
     fn flags_word(slot: Slot<'_, Self>) -> &Word {
         slot.word(0)
     }

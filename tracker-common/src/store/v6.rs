@@ -42,6 +42,12 @@ impl SlotFormat for V6 {
     }
 
     #[inline(always)]
+    fn resembles(slot: Slot<'_, Self>, key: [u64; 3]) -> bool {
+        // The half of the address that few share; ports, because some do.
+        slot.word(1).load() == key[1] && (slot.word(2).load() ^ key[2]) << (64 - PORT.count_ones()) == 0
+    }
+
+    #[inline(always)]
     fn flags_word(slot: Slot<'_, Self>) -> &Word {
         slot.word(2)
     }

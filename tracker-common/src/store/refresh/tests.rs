@@ -119,6 +119,27 @@ fn whatever_is_more_than_a_new_minute_is_refused_and_changes_nothing() {
     refused::<V6>();
 }
 
+/// `disguise` makes another peer of one that resembles it.
+fn behind_one_that_resembles_it<F: Peers>(disguise: fn(F::Key) -> F::Key) {
+    let store = HostStore::new(&ROOMY, 1);
+    let platform = store.platform(1);
+    let cx = platform.context();
+    let swarm = grown::<_, F>(&cx, 40, 0);
+    store.settings().minute.store(FIRST_MINUTE + 3);
+    let first = list::slot::<_, F, _>(&platform, swarm.record, 0).expect("a list");
+    first.occupy(disguise(F::peer(7)), first.flags());
+    let before = peers::<_, F>(&cx, swarm);
+    assert!(!refreshed::<F>(&platform, swarm, 7, (false, PeerEvent::None)));
+    assert_eq!(peers::<_, F>(&cx, swarm), before);
+    assert!(refreshed::<F>(&platform, swarm, 8, (false, PeerEvent::None)), "others are");
+}
+
+#[test]
+fn a_peer_behind_one_that_resembles_it_is_left_to_the_store() {
+    behind_one_that_resembles_it::<V4>(|key| key ^ 0x0101);
+    behind_one_that_resembles_it::<V6>(|[first, second, third]| [first ^ 1 << 40, second, third]);
+}
+
 fn places<F: Peers>() {
     /// Something that happens to the swarm or to its only partition.
     type Change = fn(&Partition, SwarmRef<'_>);

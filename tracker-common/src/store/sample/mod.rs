@@ -41,22 +41,19 @@ use wanted::COLLECTED_ENOUGH;
 /// changed.
 const STEPS: u32 = 8 * PARTITIONS_READ_MAX;
 
-/// Prepares the scratch space, and returns a random number and what is wanted. To the verifier
-/// there is one way on from here, however the wanted number and the filter came about.
+/// Prepares the scratch space, and returns what is wanted. To the verifier there is one way on from
+/// here, however the wanted number and the filter came about.
 #[inline(always)]
-fn start<P: Platform, F: Family>(cx: &Context<'_, P>, wanted: &Wanted<F::Key>) -> (u32, Wanted<F::Key>) {
-    let random = cx.random();
+fn start<P: Platform, F: Family>(cx: &Context<'_, P>, wanted: &Wanted<F::Key>) -> Wanted<F::Key> {
     let sampling = &cx.scratch.sampling;
-    sampling.random.store(random);
     sampling.walk.collected.store(0);
     sampling.hides.store(0);
     let count = if wanted.count > F::NUMWANT_LIMIT { F::NUMWANT_LIMIT } else { wanted.count };
-    let wanted = Wanted {
+    Wanted {
         count: cx.scratch.as_unknown_scalar(count),
         filter: PeerFilter::from_number(cx.scratch.as_unknown_scalar(wanted.filter.number())),
         exclude: wanted.exclude,
-    };
-    (random, wanted)
+    }
 }
 
 /// The walk over the partitions of a swarm in which a sample with this random number begins at
@@ -102,13 +99,13 @@ pub fn from_one_partition<P: Platform, F: Family>(
     if wanted.count == 0 {
         return Some(Sample::EMPTY);
     }
-    let (random, wanted) = &start::<P, F>(cx, wanted);
-    let (random, want) = (*random, wanted.count);
+    let wanted = &start::<P, F>(cx, wanted);
+    let want = wanted.count;
     if F::directory(swarm.record).is_none() {
         if wanted.filter.may_hide(swarm.record.scopes()) {
             return None;
         }
-        compact::from_record::<P, F>(cx, swarm.record, wanted, random);
+        compact::from_record::<P, F>(cx, swarm.record, wanted, cx.random());
     }
     let sample = if F::is_list(swarm.record) {
         row::of_record::<P, F>(cx, swarm, wanted)?
@@ -136,9 +133,10 @@ pub fn sample<P: Platform, F: Family>(
     if wanted.count == 0 {
         return Some(Sample::EMPTY);
     }
-    let (random, wanted) = &start::<P, F>(cx, wanted);
-    let (random, mut want) = (*random, wanted.count);
+    let wanted = &start::<P, F>(cx, wanted);
+    let (random, mut want) = (cx.random(), wanted.count);
     let sampling = &cx.scratch.sampling;
+    sampling.random.store(random);
     if F::directory(swarm.record).is_none() {
         if wanted.filter.may_hide(swarm.record.scopes()) {
             sampling.hides.store(1);

@@ -103,3 +103,20 @@ fn every_part_of_a_peer_changes_its_hash() {
     }
     assert_ne!(V4::hash(HostStore::new(&ROOMY, 2).settings(), peer), hash(peer), "another key");
 }
+
+#[test]
+fn a_slot_resembles_its_peer_and_those_with_the_same_half_of_the_address_and_port() {
+    let word = Word::default();
+    let slot = Slots::<V4>::new(core::slice::from_ref(&word)).slot(0);
+    slot.occupy(V4::key([1, 2, 3, 4], 5), OCCUPIED | LEECHER | MINUTE);
+    for (address, port, resembles, matches) in [
+        ([1, 2, 3, 4], 5, true, true),
+        ([9, 9, 3, 4], 5, true, false),
+        ([1, 2, 9, 4], 5, false, false),
+        ([1, 2, 3, 9], 5, false, false),
+        ([1, 2, 3, 4], 9, false, false),
+    ] {
+        let key = V4::key(address, port);
+        assert_eq!((slot.resembles(key), slot.matches(key)), (resembles, matches), "{address:?} {port}");
+    }
+}
