@@ -35,7 +35,7 @@ use core::marker::PhantomData;
 #[must_use]
 pub const fn peers_per_partition(version: IpVersion) -> u32 {
     match version {
-        IpVersion::V4 => 80,
+        IpVersion::V4 => 128,
         IpVersion::V6 => 64,
     }
 }
