@@ -63,7 +63,8 @@ impl Peers for V4 {
 
     fn near_peer(nearness: u32, number: u32) -> u64 {
         let network = [[9, 9], [192, 168], [169, 254], [127, 0]][nearness as usize];
-        V4::key([network[0], network[1], (number >> 8) as u8, number as u8], 6881)
+        // Another third byte for each: a refresh leaves peers that resemble another to the store.
+        V4::key([network[0], network[1], (number >> 8) as u8 | (nearness << 4) as u8, number as u8], 6881)
     }
 
     fn read(compact: &[u8]) -> u64 {

@@ -43,8 +43,12 @@ impl SlotFormat for V6 {
 
     #[inline(always)]
     fn resembles(slot: Slot<'_, Self>, key: [u64; 3]) -> bool {
-        // The half of the address that few share; ports, because some do.
-        slot.word(1).load() == key[1] && (slot.word(2).load() ^ key[2]) << (64 - PORT.count_ones()) == 0
+        // First the half of the address that most differ in. All of it, because servers have the
+        // same half, as ::1 and ::2, and the same port. The barrier keeps that to one branch.
+        slot.word(1).load() == key[1] && {
+            let port = (slot.word(2).load() ^ key[2]) << (64 - PORT.count_ones());
+            barrier_var((slot.word(0).load() ^ key[0]) | port) == 0
+        }
     }
 
     #[inline(always)]

@@ -119,8 +119,8 @@ fn whatever_is_more_than_a_new_minute_is_refused_and_changes_nothing() {
     refused::<V6>();
 }
 
-/// `disguise` makes another peer of one that resembles it.
-fn behind_one_that_resembles_it<F: Peers>(disguise: fn(F::Key) -> F::Key) {
+/// `disguise` makes another peer of one; whether the one behind it is refreshed all the same.
+fn behind_another<F: Peers>(disguise: fn(F::Key) -> F::Key, expected: bool) {
     let store = HostStore::new(&ROOMY, 1);
     let platform = store.platform(1);
     let cx = platform.context();
@@ -129,15 +129,19 @@ fn behind_one_that_resembles_it<F: Peers>(disguise: fn(F::Key) -> F::Key) {
     let first = list::slot::<_, F, _>(&platform, swarm.record, 0).expect("a list");
     first.occupy(disguise(F::peer(7)), first.flags());
     let before = peers::<_, F>(&cx, swarm);
-    assert!(!refreshed::<F>(&platform, swarm, 7, (false, PeerEvent::None)));
-    assert_eq!(peers::<_, F>(&cx, swarm), before);
+    assert_eq!(refreshed::<F>(&platform, swarm, 7, (false, PeerEvent::None)), expected);
+    assert_eq!(peers::<_, F>(&cx, swarm) != before, expected);
     assert!(refreshed::<F>(&platform, swarm, 8, (false, PeerEvent::None)), "others are");
 }
 
 #[test]
 fn a_peer_behind_one_that_resembles_it_is_left_to_the_store() {
-    behind_one_that_resembles_it::<V4>(|key| key ^ 0x0101);
-    behind_one_that_resembles_it::<V6>(|[first, second, third]| [first ^ 1 << 40, second, third]);
+    behind_another::<V4>(|key| key ^ 0x0101, false);
+    behind_another::<V4>(|key| key ^ 0x01_0000, true);
+    behind_another::<V4>(|key| key ^ 1 << 47, true);
+    behind_another::<V6>(|[first, second, third]| [first ^ 1 << 40, second, third], true);
+    behind_another::<V6>(|[first, second, third]| [first, second ^ 1, third], true);
+    behind_another::<V6>(|[first, second, third]| [first, second, third ^ 1], true);
 }
 
 fn places<F: Peers>() {
