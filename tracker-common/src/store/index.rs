@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How many buckets, the home bucket included, a torrent may be in. If 15 of 16 records are in use,
-/// half of the buckets are full, and of four billion torrents one is left without a place.
+/// half of the buckets are full, and of some hundred million torrents one is left without a place.
 pub const PROBES: u32 = 32;
 
 /// The index when it is filled to the limit: torrents per bucket, of 31 records.
