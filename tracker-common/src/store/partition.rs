@@ -80,7 +80,7 @@ struct Exchange<F> {
     partition: u64,
     /// Index of the first chunk.
     first: u64,
-    /// Not 0: takes, and counts them in [`Scratch::chunks_taken`].
+    /// Not 0: takes, and counts them in [`crate::scratch::Scratch::chunks_taken`].
     take: u64,
     family: PhantomData<F>,
 }
