@@ -35,17 +35,26 @@ pub fn is_equal(one: u64, other: u64) -> u64 {
     is_nonzero(one ^ other) ^ 1
 }
 
-/// Has the processor bring all cache lines of `place` nearer, without waiting for it. Where there is
-/// no instruction for that nothing is done.
+/// Has the processor bring all cache lines of `place` nearer, without waiting for it. BPF has no
+/// instruction for that: there a byte of each line is loaded, and the processor goes on as far as it
+/// looks ahead. Elsewhere nothing is done.
 #[inline(always)]
 pub fn prefetch<T>(place: &T) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "bpf", target_arch = "x86_64"))]
     for line in (0..size_of::<T>()).step_by(64) {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let byte = (&raw const *place).cast::<i8>().wrapping_add(line);
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: inside `place`, which is a valid reference.
+        unsafe {
+            byte.read_volatile();
+        }
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: the instruction has no effect that a program could notice, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *place).cast::<i8>().wrapping_add(line)) };
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(byte);
+        }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(any(target_arch = "bpf", target_arch = "x86_64")))]
     let _ = place;
 }
 

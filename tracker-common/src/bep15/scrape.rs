@@ -28,12 +28,10 @@ pub fn hashes(length: usize) -> u32 {
     if count > SCRAPE_MAX as u32 { SCRAPE_MAX as u32 } else { count }
 }
 
-/// Looks up so many torrents in one turn of the loop. Each takes a wait for memory, and so they wait
-/// together.
-const AT_ONCE: usize = HASHED;
+const _: () = assert!(SCRAPE_MAX < 128 && 128_usize.is_multiple_of(HASHED));
 
-const _: () = assert!(SCRAPE_MAX < 128 && 128_usize.is_multiple_of(AT_ONCE));
-
+/// Looks up [`HASHED`] torrents in one turn of the loop. Each takes a wait for memory, and so they
+/// wait together.
 struct Group {
     /// How many there are. All fields have 8 bytes, as those of all loop bodies.
     count: u64,
@@ -44,7 +42,7 @@ impl<P: Platform> Step<P> for Group {
     fn step(&mut self, platform: &P, turn: u32) -> bool {
         let Ok(cx) = Context::new(platform) else { return false };
         // The mask changes nothing, but the verifier wants to see it.
-        let first = (turn as usize * AT_ONCE) & 127;
+        let first = (turn as usize * HASHED) & 127;
         let count = self.count as usize;
         for (number, hash) in (first..).zip(&cx.scratch.hashes) {
             if number >= count {
@@ -52,7 +50,7 @@ impl<P: Platform> Step<P> for Group {
             }
             let Some(info_hash) = info_hash(cx.scratch, number) else { return false };
             let torrent = TorrentKey::new(cx.settings, &info_hash);
-            index::touch(platform, &torrent);
+            index::prefetch(platform, &torrent);
             hash.store(torrent.hash());
         }
         for (number, hash) in (first..).zip(&cx.scratch.hashes) {
@@ -92,7 +90,7 @@ pub fn answer<P: Platform>(
     }
     cx.scratch.put(AT as usize, ACTION_SCRAPE.to_be_bytes());
     cx.scratch.put(AT as usize + 4, request.transaction_id);
-    cx.platform.repeat(count.div_ceil(AT_ONCE as u32), &mut Group { count: u64::from(count) });
+    cx.platform.repeat(count.div_ceil(HASHED as u32), &mut Group { count: u64::from(count) });
     Ok(Reply {
         start: AT,
         length: REPLY_HEADER_LEN as u32 + count * SCRAPE_ENTRY_LEN as u32,

@@ -68,9 +68,7 @@ impl<'m> Search<'m> {
     pub fn peers<P: Platform, F: Family>(&self, cx: &Context<'m, P>) {
         match (self.partition, self.swarm) {
             (Some(partition), _) => list::prefetch::<P, F, _>(cx.platform, partition),
-            (None, Some(swarm)) if F::is_list(swarm) => {
-                list::prefetch::<P, F, _>(cx.platform, swarm);
-            }
+            (None, Some(swarm)) if F::is_list(swarm) => list::prefetch::<P, F, _>(cx.platform, swarm),
             _ => {}
         }
     }

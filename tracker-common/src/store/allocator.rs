@@ -1,5 +1,5 @@
-//! Allocation of partitions and chunks: a counter of records never used yet, and a
-//! list of records given back.
+//! Allocation of partitions and chunks: a counter of records never used yet, and a list of records
+//! given back.
 //!
 //! The list is a Treiber stack. Its head carries a tag that changes with every removal, so that a
 //! head seen before somebody else took the record and gave it back is not mistaken for the same

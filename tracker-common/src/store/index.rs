@@ -1,10 +1,10 @@
 //! The swarm index: from info_hash to swarm record.
 //!
 //! A bucket is a page of memory with 31 swarm records and a tag of 16 bits for each. A torrent's
-//! home bucket, its tag and its likely place in a bucket come from keyed multilinear hashes
-//! (strongly universal). Tags take two bytes per torrent and stay in the processor's caches where
-//! records do not; and most torrents are at their likely place, so that both can be asked for at
-//! once ([`touch`]). So finding a torrent takes one page and about one wait for memory.
+//! home bucket, its tag and its likely place in a bucket come from a keyed multilinear hash. Tags
+//! take two bytes per torrent and stay in the processor's caches where records do not; and most
+//! torrents are at their likely place, so that both can be asked for at once ([`prefetch`]). So
+//! finding a torrent takes one page and about one wait for memory.
 //!
 //! If the home bucket is full the torrent goes to another, any of all, and every full bucket on the
 //! way counts it in [`BucketHeader::passed`]: a search ends at the first bucket that no torrent has
@@ -54,23 +54,12 @@ fn header<P: Platform>(platform: &P, number: u32) -> Option<&BucketHeader> {
 
 /// Has the processor bring nearer what a search for the torrent looks at first.
 #[inline(always)]
-pub fn touch<P: Platform>(platform: &P, torrent: &TorrentKey) {
-    let number = torrent.bucket(0);
-    let Some(bucket) = platform.bucket(number) else { return };
-    let _brought_nearer = bucket.header(number).tags[0].load();
-    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
-        let _brought_nearer = record.active.load();
-    }
-}
-
-/// As [`touch`], without waiting for any of it.
-#[inline(always)]
-pub(super) fn prefetch<P: Platform>(platform: &P, torrent: &TorrentKey) {
+pub fn prefetch<P: Platform>(platform: &P, torrent: &TorrentKey) {
     let number = torrent.bucket(0);
     let Some(bucket) = platform.bucket(number) else { return };
     codegen::prefetch(&bucket.header(number).tags);
     if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
-        codegen::prefetch(record);
+        codegen::prefetch(&record.active);
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     slot::{LEECHER, OCCUPIED, Slot, Slots, age},
 };
 use crate::{
-    codegen::{self, barrier_var},
+    codegen::barrier_var,
     id::ChunkId,
     outcome::{Event, StoreError},
     platform::{Context, Platform},
@@ -75,7 +75,7 @@ pub(super) fn chunk<'m, P: Platform, F: Family, L: List<F>>(
 pub(super) fn prefetch<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L) {
     for index in 0..chunks_for::<F>(list.peers()).min(L::CHUNKS) {
         if let Some(slots) = chunk::<P, F, _>(platform, list, index) {
-            slots.words().iter().step_by(8).for_each(codegen::prefetch);
+            slots.prefetch();
         }
     }
 }

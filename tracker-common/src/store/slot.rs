@@ -12,7 +12,7 @@
 //! same third word before and after reading the address has read one peer, not two halves.
 
 use super::filter::PeerFilter;
-use crate::{scratch::Scratch, word::Word};
+use crate::{codegen, scratch::Scratch, word::Word};
 use core::marker::PhantomData;
 
 /// The slot holds a peer.
@@ -250,6 +250,14 @@ impl<'m, F: SlotFormat> Slots<'m, F> {
     #[must_use]
     pub fn words(self) -> &'m [Word] {
         self.words
+    }
+
+    /// Brings the slots nearer.
+    #[inline(always)]
+    pub(super) fn prefetch(self) {
+        for line in (0..self.words.len()).step_by(8) {
+            codegen::prefetch(self.word(line));
+        }
     }
 
     /// A word, of which the caller has made sure that there is one of that number.

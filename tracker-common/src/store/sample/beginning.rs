@@ -4,14 +4,13 @@ use super::super::{
     directory,
     family::Family,
     filter::PeerFilter,
-    layout::{DirectoryHeader, PARTITION_CHUNKS},
+    layout::DirectoryHeader,
     linear_hash::{is_unsplit, partition_of, round_size},
-    list::{List, chunks_for},
+    list::{self, List, chunks_for},
     scope::EVERYTHING,
 };
 use crate::{
-    codegen::barrier_var,
-    id::{ChunkId, PartitionId, SwarmId},
+    id::{PartitionId, SwarmId},
     platform::{Context, Platform, SwarmRef},
     scratch::{SAMPLE_COUNTERS, Scratch},
     word::Word32,
@@ -112,14 +111,8 @@ pub fn prefetch<P: Platform, F: Family>(
     let chunks = chunks_for::<F>(peers);
     let mut chunk = first_peer(cx.scratch, index, peers) / F::CHUNK_SLOTS;
     for _ in 0..2 {
-        let at = barrier_var(u64::from(chunk)) as usize;
-        if at >= PARTITION_CHUNKS as usize {
-            return;
-        }
-        let Some(slots) = F::chunk(cx.platform, ChunkId::new(partition.chunks[at].load())) else { return };
-        for line in (0..slots.words().len()).step_by(8) {
-            let _brought_nearer = slots.word(line).load();
-        }
+        let Some(slots) = list::chunk::<P, F, _>(cx.platform, partition, chunk) else { return };
+        slots.prefetch();
         chunk = if chunk + 1 >= chunks { 0 } else { chunk + 1 };
     }
 }

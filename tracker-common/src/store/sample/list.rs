@@ -119,7 +119,7 @@ pub(super) fn copy<P: Platform, F: Family, L: List<F>>(
 /// first ([`super::beginning`]), until that are `enough` bytes or all. `None` if it changes
 /// meanwhile or is none.
 #[inline(always)]
-pub(super) fn collect<P: Platform, F: Family>(
+fn collect<P: Platform, F: Family>(
     cx: &Context<'_, P>,
     swarm: SwarmRef<'_>,
     enough: u32,

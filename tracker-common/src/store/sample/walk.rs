@@ -101,7 +101,7 @@ pub(super) fn locate<'m, P: Platform, F: Family>(
 
 /// How many peers of the partition may be taken.
 #[inline(always)]
-pub(super) fn taken<F: Family>(walk: &Walk, target: Target<'_>) -> u32 {
+fn taken<F: Family>(walk: &Walk, target: Target<'_>) -> u32 {
     PeerFilter::from_number(walk.filter).taken_of(List::<F>::occupancy(target.partition))
 }
 
