@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     codegen::barrier_var,
-    id::{ChunkId, PartitionId},
+    id::{ChunkId, PartitionId, SwarmId},
     outcome::{Event, IpVersion, StoreError},
     platform::{Context, PartitionRef, Platform, Step, SwarmRef},
 };
@@ -127,6 +127,16 @@ fn slots_to_list<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_
     Ok(())
 }
 
+/// Makes a free partition the one with this index of the swarm, and notes the scopes of the peers
+/// that it is going to hold. Its lock is held.
+#[inline(always)]
+fn begin_partition<F: Family>(partition: &Partition, swarm: SwarmId, index: u32, scopes: u32) {
+    partition.lock.begin_change();
+    partition.owner.store(swarm.stored());
+    partition.index.store(F::TAG | index);
+    partition.add_scopes(scopes);
+}
+
 /// Moves the chunks of a record's list into a new partition.
 #[inline(always)]
 fn list_to_partition<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
@@ -136,10 +146,7 @@ fn list_to_partition<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRe
         // An old number of it may be around, hence the lock.
         Some(partition) => match cx.platform.acquire(&partition.lock) {
             Ok(()) => {
-                partition.lock.begin_change();
-                partition.owner.store(swarm.id.stored());
-                partition.index.store(F::TAG);
-                partition.add_scopes(swarm.record.scopes());
+                begin_partition::<F>(partition, swarm.id, 0, swarm.record.scopes());
                 for index in 0..RECORD_ENTRIES {
                     partition.chunks[index as usize].store(record_entry::<F>(swarm.record, index));
                 }
@@ -225,10 +232,7 @@ fn split_locked<P: Platform, F: Family>(
                 }
             }
             if result.is_ok() {
-                target.lock.begin_change();
-                target.owner.store(swarm.id.stored());
-                target.index.store(F::TAG | partitions);
-                target.add_scopes(source.record.scopes());
+                begin_partition::<F>(target, swarm.id, partitions, source.record.scopes());
                 target.occupancy.store(0);
                 source.record.lock.begin_change();
                 body.into = u64::from(new.number()) + 1;
