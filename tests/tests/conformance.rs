@@ -18,7 +18,8 @@ use tracker_tests::{
 };
 
 /// Enough for all rows.
-const SIZES: Sizes = Sizes { index_buckets: 128, swarms: 2000, partitions: 1000, chunks_v4: 4000, chunks_v6: 4000 };
+const SIZES: Sizes =
+    Sizes { index_buckets: 128, swarms: 2000, partitions: 1000, chunks_v4: 4000, chunks_v6: 4000, access_buckets: 16 };
 
 /// The answers to the rows that hold on every backend, by the rows' names.
 type Answers = BTreeMap<String, String>;
@@ -98,7 +99,7 @@ fn full(backend: &mut dyn Backend) {
 
 #[test]
 fn full_tracker_refuses_torrents_and_replaces_peers() {
-    let sizes = Sizes { index_buckets: 16, swarms: 1, partitions: 4, chunks_v4: 3, chunks_v6: 3 };
+    let sizes = Sizes { index_buckets: 16, swarms: 1, partitions: 4, chunks_v4: 3, chunks_v6: 3, access_buckets: 1 };
     full(&mut Host::new(&sizes));
     full(&mut XdpProgram::load(&sizes).expect("the XDP program is loaded"));
 }

@@ -10,6 +10,7 @@
 extern crate std;
 
 use crate::{
+    admission::table::AccessBucket,
     id::{ChunkId, PartitionId},
     outcome::{COUNTERS, Counter, Event, StoreError},
     platform::{ColdPath, Context, Platform, Step},
@@ -25,6 +26,9 @@ use std::{boxed::Box, vec::Vec};
 
 /// The minute that a new store's clock shows.
 pub const FIRST_MINUTE: u32 = 10_000;
+
+/// Buckets of the table of listed torrents.
+const ACCESS_BUCKETS: u32 = 16;
 
 /// How many records of each kind a store has.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +48,7 @@ pub struct HostSizes {
 /// Types of which all zero bytes are a valid value.
 trait Zeroed {}
 
+impl Zeroed for AccessBucket {}
 impl Zeroed for Bucket {}
 impl Zeroed for ChunkV4 {}
 impl Zeroed for ChunkV6 {}
@@ -63,6 +68,7 @@ pub struct HostStore {
     partitions: Box<[Partition]>,
     chunks_v4: Box<[ChunkV4]>,
     chunks_v6: Box<[ChunkV6]>,
+    access: Box<[AccessBucket]>,
 }
 
 impl HostStore {
@@ -72,7 +78,7 @@ impl HostStore {
     pub fn new(sizes: &HostSizes, seed: u64) -> Self {
         let settings = Settings::default();
         let mut state = seed;
-        for key in settings.hash_keys.iter().chain(&settings.connection_key) {
+        for key in settings.hash_keys.iter().chain(&settings.connection_key).chain(&settings.access_key) {
             // SplitMix64.
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut word = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -81,6 +87,7 @@ impl HostStore {
         }
         settings.minute.store(FIRST_MINUTE);
         settings.index_buckets.store(sizes.index_buckets);
+        settings.access_buckets.store(ACCESS_BUCKETS);
         let limits = [sizes.swarms, sizes.partitions, sizes.chunks_v4, sizes.chunks_v6];
         for (limit, size) in settings.pool_limits.iter().zip(limits) {
             limit.store(size);
@@ -92,6 +99,7 @@ impl HostStore {
             partitions: zeroed(sizes.partitions),
             chunks_v4: zeroed(sizes.chunks_v4),
             chunks_v6: zeroed(sizes.chunks_v6),
+            access: zeroed(ACCESS_BUCKETS),
         }
     }
 
@@ -193,6 +201,10 @@ impl<const TRIES: u32> Platform for HostPlatform<'_, TRIES> {
 
     fn settings(&self) -> Option<&Settings> {
         Some(&self.store.settings)
+    }
+
+    fn access_bucket(&self, number: u32) -> Option<&AccessBucket> {
+        self.store.access.get(number as usize)
     }
 
     fn scratch(&self) -> Option<&Scratch> {

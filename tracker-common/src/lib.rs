@@ -18,6 +18,7 @@
 //! | [`net`] | headers and checksums below BEP 15 |
 //! | [`store::layout`], [`store::lock`] | the store's records |
 //! | [`platform`] | what the kernel and the daemon each have to provide |
+//! | [`admission`] | which torrents may be stored |
 //! | [`store`] | the swarm store's algorithms |
 //! | [`bep15`] | connect, announce, scrape: from request to reply |
 //! | [`trace`] | what the XDP program tells of a single packet during a trace |
@@ -30,6 +31,7 @@
     expect(internal_features, reason = "BPF has no compare-and-swap in core::sync::atomic")
 )]
 
+pub mod admission;
 pub mod bep15;
 pub mod codegen;
 #[cfg(not(target_arch = "bpf"))]

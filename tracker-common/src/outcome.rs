@@ -186,6 +186,8 @@ labelled! {
     StoreError from ((FrameReason::ALL.len() + RequestReason::ALL.len()) as u8) {
         TorrentsFull = "torrents_full", "new torrent, but the configured number of torrents is reached";
         MemoryFull = "memory_full", "new peer, but no memory and nobody to evict";
+        Denied = "denied", "torrent that is on the list of those denied";
+        NotAllowed = "not_allowed", "torrent that is not on the list of those allowed";
         Contended = "contended", "somebody else held what this request needs";
         Internal = "internal", "a map element that has to be there was not";
     }
@@ -296,6 +298,7 @@ impl StoreError {
     pub const fn message(self) -> Option<&'static str> {
         match self {
             Self::TorrentsFull | Self::MemoryFull => Some("Tracker is full"),
+            Self::Denied | Self::NotAllowed => Some("Torrent is not allowed"),
             Self::Contended | Self::Internal => None,
         }
     }
@@ -330,11 +333,15 @@ impl StoreError {
     pub const fn unpack(packed: u64) -> Result<u32, Self> {
         const TORRENTS_FULL: u64 = StoreError::TorrentsFull.packed();
         const MEMORY_FULL: u64 = StoreError::MemoryFull.packed();
+        const DENIED: u64 = StoreError::Denied.packed();
+        const NOT_ALLOWED: u64 = StoreError::NotAllowed.packed();
         const CONTENDED: u64 = StoreError::Contended.packed();
         const INTERNAL: u64 = StoreError::Internal.packed();
         match packed {
             TORRENTS_FULL => Err(Self::TorrentsFull),
             MEMORY_FULL => Err(Self::MemoryFull),
+            DENIED => Err(Self::Denied),
+            NOT_ALLOWED => Err(Self::NotAllowed),
             CONTENDED => Err(Self::Contended),
             INTERNAL => Err(Self::Internal),
             value => Ok(value as u32),

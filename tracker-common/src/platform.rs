@@ -2,6 +2,7 @@
 //! how it is handed down.
 
 use crate::{
+    admission::table::AccessBucket,
     id::{ChunkId, PartitionId, SwarmId},
     outcome::{Counter, Event, IpVersion, Reason, StoreError},
     scratch::Scratch,
@@ -57,6 +58,8 @@ pub trait Platform: Sized {
     fn chunk_v4(&self, id: ChunkId) -> Option<&ChunkV4>;
     /// A chunk of IPv6 peers.
     fn chunk_v6(&self, id: ChunkId) -> Option<&ChunkV6>;
+    /// A bucket of the table of listed torrents.
+    fn access_bucket(&self, number: u32) -> Option<&AccessBucket>;
     /// A random number; need not be hard to guess. `scratch` is this platform's.
     fn random(&self, scratch: &Scratch) -> u32;
     /// Adds to a counter.

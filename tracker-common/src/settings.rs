@@ -63,6 +63,12 @@ pub struct Settings {
     pub traces_lost: Word32,
     /// The process that traces.
     pub tracer: Word32,
+    /// Which lists of torrents are in force: the sum of their [`crate::admission::List::bit`].
+    pub access_lists: Word32,
+    /// Buckets of the table of listed torrents.
+    pub access_buckets: Word32,
+    /// Key of the fingerprints in that table (SipHash-2-4). Changing it loses the table's contents.
+    pub access_key: [Word; 2],
     /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest),
     /// with the MTU in bytes above them, cut to 16 bits.
     pub interfaces: [[Word; 2]; LISTENERS],

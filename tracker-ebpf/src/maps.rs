@@ -5,6 +5,7 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray, ProgramArray, RingBuf},
 };
 use tracker_common::{
+    admission::table::AccessBucket,
     outcome::COUNTERS as COUNTER_COUNT,
     programs::Program,
     scratch::Scratch,
@@ -31,6 +32,8 @@ pub(crate) static PARTITIONS: Array<Partition> = Array::with_max_entries(16, MMA
 pub(crate) static CHUNKS_V4: Array<ChunkV4> = Array::with_max_entries(16, MMAPABLE);
 #[map]
 pub(crate) static CHUNKS_V6: Array<ChunkV6> = Array::with_max_entries(16, MMAPABLE);
+#[map]
+pub(crate) static ACCESS: Array<AccessBucket> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]

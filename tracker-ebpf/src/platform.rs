@@ -3,7 +3,7 @@
 use crate::{
     cold,
     kernel::Kernel,
-    maps::{CHUNKS_V4, CHUNKS_V6, INDEX, PARTITIONS, POOLS, SCRATCH, SETTINGS},
+    maps::{ACCESS, CHUNKS_V4, CHUNKS_V6, INDEX, PARTITIONS, POOLS, SCRATCH, SETTINGS},
 };
 use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_loop},
@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use tracker_common::{
+    admission::table::AccessBucket,
     codegen::barrier_var,
     id::{ChunkId, PartitionId},
     outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason, StoreError},
@@ -74,6 +75,11 @@ impl Platform for Kernel {
     #[inline(always)]
     fn chunk_v6(&self, id: ChunkId) -> Option<&ChunkV6> {
         shared(&CHUNKS_V6, id.number())
+    }
+
+    #[inline(always)]
+    fn access_bucket(&self, number: u32) -> Option<&AccessBucket> {
+        shared(&ACCESS, number)
     }
 
     /// A Weyl sequence, mixed. The helper costs as much as some hundred instructions, so it is

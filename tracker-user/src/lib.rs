@@ -11,6 +11,7 @@
 //! | [`text`] | what people read: numbers with their words, bytes with units, what commands print |
 //! | [`service`] | work in threads of its own, and how it is told to end |
 //! | [`store`] | the swarm store: memory, sizes, clock, keys, removal of what has expired |
+//! | [`admission`] | which torrents are served: lists from files |
 //! | [`xdp`] | the XDP program in the kernel: loading, attaching, destinations, interfaces |
 //! | [`listen`] | listening addresses, and what to do when one cannot be listened on |
 //! | [`udp`] | UDP sockets |
@@ -23,6 +24,7 @@
 //! | [`command`] | the command line |
 
 pub mod admin;
+pub mod admission;
 pub mod command;
 pub mod config;
 pub mod daemon;

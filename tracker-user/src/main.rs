@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Run(given) => return command::run::run(given),
         Command::Config => return output::print(&config::template::text()),
         Command::Check(options) => command::check::check(&options).map(|text| output::print(&text)),
+        Command::Migrate(options) => command::migrate::migrate(&options).map(|text| output::print(&text)),
         Command::Sizes(options) => command::sizes::describe(&options).map(|text| output::print(&text)),
         Command::Trace(options) => trace::run(&options),
         Command::Version => return output::print(&format!("tracker {}\n", env!("CARGO_PKG_VERSION"))),

@@ -6,6 +6,7 @@ use super::{
     index, resize,
 };
 use crate::{
+    admission,
     id::{InfoHash, SwarmId},
     outcome::{IpVersion, StoreError},
     platform::{ColdPath, Context, Platform},
@@ -15,7 +16,8 @@ use crate::{
 /// Does the work here. What the number means is said at [`ColdPath`].
 ///
 /// # Errors
-/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`], [`StoreError::Contended`].
+/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`], [`StoreError::Contended`], and those of
+/// [`admission::check`].
 #[inline(always)]
 pub fn run<P: Platform>(work: ColdPath, platform: &P) -> Result<u32, StoreError> {
     let cx = &Context::new(platform)?;
@@ -31,6 +33,7 @@ pub fn run<P: Platform>(work: ColdPath, platform: &P) -> Result<u32, StoreError>
 #[inline(always)]
 fn create_torrent<P: Platform>(cx: &Context<'_, P>) -> Result<u32, StoreError> {
     let Some(info_hash) = cx.scratch.get::<InfoHash>(HASHES_AT) else { return Err(StoreError::Internal) };
+    admission::check(cx, &info_hash)?;
     index::create(cx, &TorrentKey::new(cx.settings, &info_hash)).map(SwarmId::number)
 }
 

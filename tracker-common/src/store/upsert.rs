@@ -51,7 +51,8 @@ pub fn announce<'m, P: Platform, F: Family>(
 /// Stores an announce, whatever it says. The result is that of [`announce()`].
 ///
 /// # Errors
-/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`]; [`StoreError::Contended`] only where
+/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`], those of [`crate::admission::check`];
+/// [`StoreError::Contended`] only where
 /// tries are limited.
 #[inline(always)]
 pub fn upsert<P: Platform, F: Family>(

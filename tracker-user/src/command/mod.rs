@@ -4,16 +4,23 @@
 //! |---|---|
 //! | [`run`] | `tracker run`: signals and log first, then the daemon |
 //! | [`check`] | `tracker check`: a configuration file without a tracker |
+//! | [`migrate`] | `tracker migrate`: another tracker's configuration as one of ours |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
 //! | [`crate::trace`] | `tracker trace` |
 
 pub mod check;
+pub mod migrate;
 pub mod run;
 pub mod sizes;
 
-use crate::{config::Given, trace::TraceOptions};
+use crate::{
+    config::{Given, migrate::opentracker},
+    text::output,
+    trace::TraceOptions,
+};
 use check::CheckOptions;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
+use migrate::MigrateOptions;
 use sizes::SizeOptions;
 use std::ffi::OsString;
 
@@ -32,6 +39,8 @@ Examples:
           interval = \"30m\"
   tracker config > /etc/tracker.toml; tracker check /etc/tracker.toml
       A file with all options to begin with; whether it is right.
+  tracker run -f /etc/opentracker/opentracker.conf --interface eth0
+      opentracker's configuration (its letters -i -p -P -w -b are taken, too), and XDP besides.
   tracker sizes --max-torrents 2M --max-peers 10M
       How much memory that would take.
   sudo tracker trace --source 192.0.2.7
@@ -69,6 +78,12 @@ impl CommandLine {
             .mut_subcommand("run", numbers)
             .mut_subcommand("sizes", numbers)
             .mut_subcommand("trace", numbers);
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        let (arguments, theirs) = opentracker::letters(arguments)
+            .map_err(|error| clap::Error::raw(ErrorKind::InvalidValue, format!("{error:#}\n")))?;
+        for item in &theirs {
+            output::complain(&format!("tracker: {item}\n"));
+        }
         Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 }
@@ -84,6 +99,8 @@ pub enum Command {
     Config,
     /// Say whether a configuration file is right, and if not what is wrong and where
     Check(CheckOptions),
+    /// Print the configuration file that says what one of opentracker or aquatic says
+    Migrate(MigrateOptions),
     /// Print the layout of the store and the memory it takes
     Sizes(SizeOptions),
     /// Show single packets as the XDP program of the running tracker sees them

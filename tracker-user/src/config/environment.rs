@@ -33,7 +33,7 @@ pub fn apply(options: &mut Options, origin: &mut Origin, variables: &[Variable])
     for (variable, value) in variables {
         let Some(name) = variable.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
         let key = name.to_lowercase().replace('_', "-");
-        if key == "config" || value.is_empty() {
+        if key.ends_with("config") || value.is_empty() {
             continue;
         }
         let Some((argument, option)) = file::option(&command, &key) else {

@@ -2,7 +2,10 @@
 //! given to the same parser as on the command line, so both take the same values and give the same
 //! errors. For the file, the error has the line as well.
 
-use super::options::Options;
+use super::{
+    migrate::{self, Meaning},
+    options::Options,
+};
 use anyhow::Context as _;
 use clap::{
     Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _,
@@ -66,6 +69,30 @@ pub fn read(path: &Path) -> anyhow::Result<(Options, Origin)> {
     parse(&text, path)
 }
 
+/// Reads the options of a file of opentracker's, and logs what it means here.
+///
+/// # Errors
+/// When it cannot be read, or has a line that opentracker would not understand.
+pub fn read_opentracker(path: &Path) -> anyhow::Result<(Options, Origin)> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read the configuration file {}", path.display()))?;
+    let items = migrate::opentracker::read(&text)
+        .with_context(|| format!("opentracker's configuration file {} is wrong", path.display()))?;
+    for item in &items {
+        match item.meaning {
+            Meaning::Nothing(_) => tracing::warn!("{item}"),
+            Meaning::Options(_) | Meaning::Same(_) => tracing::info!("{item}"),
+        }
+    }
+    let (mut options, command) = (Options::default(), command());
+    let mut origin = Origin { file: path.to_owned(), lines: BTreeMap::new() };
+    for (name, values, line) in migrate::options(&items) {
+        set(&mut options, &command, name, &values).map_err(anyhow::Error::msg).with_context(|| place(path, line))?;
+        origin.lines.insert(name.to_owned(), line);
+    }
+    Ok((options, origin))
+}
+
 pub(super) fn parse(text: &str, path: &Path) -> anyhow::Result<(Options, Origin)> {
     let table: BTreeMap<String, Spanned<Value>> =
         toml::from_str(text).with_context(|| format!("the configuration file {} is no TOML", path.display()))?;
@@ -115,7 +142,7 @@ pub(super) fn set(options: &mut Options, command: &Command, name: &str, texts: &
 
 /// Adds the option `key` with its value. Returns its name, or says what is wrong.
 fn add(options: &mut Options, command: &Command, key: &str, value: &Value) -> Result<String, String> {
-    if key == "config" {
+    if ["config", "opentracker-config"].contains(&key) {
         return Err("a file cannot name another one".into());
     }
     let Some((argument, name)) = option(command, key) else { return Err(unknown(command, key, value)) };
@@ -175,7 +202,7 @@ pub(super) fn nearest<'c>(command: &'c Command, key: &str) -> Option<&'c str> {
     let all = command.get_arguments().flat_map(|argument| names(argument).zip(iter::repeat(argument.get_long())));
     let alike = all.filter_map(|(name, shown)| Some((strsim::jaro_winkler(&written, name), shown?)));
     let (likeness, name) =
-        alike.filter(|(_, name)| *name != "config").max_by(|one, other| one.0.total_cmp(&other.0))?;
+        alike.filter(|(_, name)| !name.ends_with("config")).max_by(|one, other| one.0.total_cmp(&other.0))?;
     (likeness > ALIKE).then_some(name)
 }
 

@@ -8,6 +8,7 @@ use super::{
     value::Switch,
 };
 use crate::{
+    admission,
     http::{self, tracker::FullScrapeLimits},
     store::sweep::{LONGEST_PEER_TIMEOUT, Timeouts},
 };
@@ -31,6 +32,8 @@ pub struct Live {
     pub http: http::Limits,
     /// What they may take of full scrapes.
     pub full_scrape: FullScrapeLimits,
+    /// Where it is said which torrents are served.
+    pub lists: admission::Files,
 }
 
 /// What the reply to an announce says.
@@ -89,7 +92,12 @@ impl Live {
     /// The first option that is out of range or does not go with the others.
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
         let announces = Announces::new(&options.swarms)?;
+        let files = |paths: &Option<Vec<_>>| paths.clone().unwrap_or_default();
         Ok(Self {
+            lists: admission::Files {
+                allow: files(&options.access.allow_list),
+                deny: files(&options.access.deny_list),
+            },
             timeouts: timeouts(&options.swarms, &announces)?,
             announces,
             http: http_limits(&options.listening)?,
@@ -104,7 +112,7 @@ impl Live {
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         // Complete, but for what no option sets: a new field does not compile before it is here.
-        let Self { announces, timeouts, http, full_scrape } = self;
+        let Self { announces, timeouts, http, full_scrape, lists } = self;
         let Announces { interval, interval_jitter, default_numwant, max_numwant_v4, max_numwant_v6, give_local_peers } =
             announces;
         let Timeouts { peer, torrent, torrent_completed } = timeouts;
@@ -122,10 +130,12 @@ impl Live {
             ("http-connections", http.connections != other.http.connections),
             ("http-idle-timeout", http.idle_timeout != other.http.idle_timeout),
             ("full-scrape", full_scrape.enabled != other.full_scrape.enabled),
+            ("allow-list", lists.allow != other.lists.allow),
+            ("deny-list", lists.deny != other.lists.deny),
         ])
     }
 
-    /// Publishes the values. It can be called again at any time: the new values hold from then on.
+    /// Publishes the values, but for the lists ([`admission::Lists::apply`]). It can be called again at any time: the new values hold from then on.
     pub fn apply(&self, settings: &Settings, handles: &Handles) {
         self.announces.apply(settings);
         handles.timeouts.store(Arc::new(self.timeouts));

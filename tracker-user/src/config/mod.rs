@@ -9,6 +9,7 @@
 //! | [`value`] | how numbers, times, switches and addresses are written |
 //! | `file` | the configuration file |
 //! | `environment` | options in environment variables |
+//! | [`migrate`] | configurations of other trackers |
 //! | [`template`] | the configuration file with all options and their defaults, to begin with |
 //! | [`startup`] | what is decided at the start: interfaces, sockets, sizes |
 //! | [`live`] | what can change while the tracker runs: intervals, limits, timeouts |
@@ -17,6 +18,7 @@ mod environment;
 mod file;
 mod invalid;
 pub mod live;
+pub mod migrate;
 pub mod options;
 pub mod startup;
 pub mod template;
@@ -55,9 +57,11 @@ impl Configuration {
 
     /// The same with these environment variables.
     fn read_with(given: Given, variables: &[Variable]) -> anyhow::Result<Self> {
-        let (mut options, mut origin) = match file_of(&given, variables) {
-            Some(path) => file::read(&path)?,
-            None => Default::default(),
+        let (mut options, mut origin) = match (file_of(&given, variables), &given.options.opentracker_config) {
+            (Some(_), Some(_)) => anyhow::bail!("--config and --opentracker-config are two files; give one of them"),
+            (Some(path), None) => file::read(&path)?,
+            (None, Some(path)) => file::read_opentracker(path)?,
+            (None, None) => Default::default(),
         };
         environment::apply(&mut options, &mut origin, variables)?;
         options.update_from_arg_matches(&given.matches)?;
@@ -86,7 +90,8 @@ impl Configuration {
 /// The file that is read for these options, if one is.
 #[must_use]
 pub fn file(given: &Given) -> Option<PathBuf> {
-    file_of(given, &std::env::vars_os().collect::<Vec<_>>())
+    let opentracker = given.options.opentracker_config.clone();
+    opentracker.or_else(|| file_of(given, &std::env::vars_os().collect::<Vec<_>>()))
 }
 
 fn file_of(given: &Given, variables: &[Variable]) -> Option<PathBuf> {

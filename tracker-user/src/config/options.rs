@@ -17,6 +17,10 @@ pub struct Options {
     /// wins
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Read opentracker's configuration file instead. What it means here, and what has no
+    /// counterpart, is logged
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub opentracker_config: Option<PathBuf>,
     #[command(flatten)]
     pub xdp: XdpOptions,
     #[command(flatten)]
@@ -25,6 +29,8 @@ pub struct Options {
     pub memory: MemoryOptions,
     #[command(flatten)]
     pub swarms: SwarmOptions,
+    #[command(flatten)]
+    pub access: AccessOptions,
     #[command(flatten)]
     pub state: StateOptions,
 }
@@ -153,6 +159,19 @@ pub struct SwarmOptions {
     /// The same over IPv6, where 1280 is what every link has to carry [default: 1280]
     #[arg(long, value_name = "BYTES", value_parser = count)]
     pub path_mtu_v6: Option<u64>,
+}
+
+/// Who may use the tracker for what.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Access")]
+pub struct AccessOptions {
+    /// Serve only the torrents in this file: an info_hash in hexadecimal per line. May be given
+    /// several times. Read again on SIGHUP [default: all torrents are served]
+    #[arg(long, value_name = "FILE")]
+    pub allow_list: Option<Vec<PathBuf>>,
+    /// Do not serve the torrents in this file; likewise
+    #[arg(long, value_name = "FILE")]
+    pub deny_list: Option<Vec<PathBuf>>,
 }
 
 /// What outlives the process.

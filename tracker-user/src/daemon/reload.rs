@@ -2,14 +2,17 @@
 //! named, and a configuration that is wrong changes nothing.
 
 use super::file_limit::raise_file_limit;
-use crate::config::{
-    self, Configuration, Given, Startup,
-    live::{Handles, Live},
+use crate::{
+    admission::Lists,
+    config::{
+        self, Configuration, Given, Startup,
+        live::{Handles, Live},
+    },
+    store::Handle,
 };
 use anyhow::{Context as _, bail};
 use std::fs;
 use tracing::{info, warn};
-use tracker_common::settings::Settings;
 
 /// The command line, which may name a file, and is read again with it.
 pub struct Reload(Given);
@@ -34,8 +37,14 @@ impl Reload {
 
     /// Reads the configuration and publishes what is new in it. Returns what holds now.
     #[must_use]
-    pub fn apply(&self, startup: &Startup, live: Live, settings: &Settings, handles: &Handles) -> Live {
-        let new = match self.read() {
+    pub fn apply(&self, startup: &Startup, live: Live, remover: &Handle, handles: &Handles) -> Live {
+        // Lists may have changed although the names of their files have not.
+        let read = || -> anyhow::Result<Configuration> {
+            let new = self.read()?;
+            Lists::read(&new.live.lists)?.apply(remover, true)?;
+            Ok(new)
+        };
+        let new = match read() {
             Ok(new) => new,
             Err(error) => {
                 warn!("the configuration is not changed: {error:#}");
@@ -48,7 +57,7 @@ impl Reload {
         }
         let changed = live.differences(&new.live);
         raise_file_limit(new.live.http.connections);
-        new.live.apply(settings, handles);
+        new.live.apply(remover.store().settings(), handles);
         if changed.is_empty() {
             info!("the configuration is in force, and as it was");
         } else {

@@ -13,11 +13,12 @@ use super::{
     warnings::Warnings,
 };
 use crate::{
+    admission::Lists,
     config::{Configuration, Startup, live::Handles},
     http,
     service::Services,
     statistics::{Sampler, Statistics},
-    store::{Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
+    store::{CounterSet, Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
     udp,
     xdp::{self, Watch},
 };
@@ -39,7 +40,9 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
 
+    let lists = Lists::read(&live.lists)?;
     let sizes = Sizes::new(&startup.capacity)?;
+    let sizes = lists.room().map_or(Ok(sizes), |room| sizes.with_listed(room))?;
     let interfaces = xdp::status::LatestStatus::default();
     let kernel = xdp::load(&startup.interfaces, startup.xdp_mode, &sizes, &interfaces)?;
     let (store, counters, loaded) = match kernel {
@@ -55,6 +58,10 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
     keys::set(&store, startup.state_dir.as_deref())?;
     let handles = Handles::default();
     live.apply(store.settings(), &handles);
+    // What lists refuse is removed as if it had expired.
+    let remover = store.handle(CounterSet::Expiry);
+    lists.apply(&remover, false)?;
+    drop(lists);
     let totals = Arc::new(LatestTotals::default());
     let statistics = Arc::new(Statistics::new(store.clone(), totals.clone(), counters, interfaces.clone()));
 
@@ -81,7 +88,7 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
 
     let mut live = live.clone();
     while signals.wait() == Asked::Reload {
-        live = reload.apply(startup, live, store.settings(), &handles);
+        live = reload.apply(startup, live, &remover, &handles);
     }
     drop(xdp_services);
     drop(services);

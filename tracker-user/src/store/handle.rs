@@ -3,6 +3,7 @@
 use super::{Store, counters::ThreadCounters};
 use std::{cell::Cell, sync::Arc};
 use tracker_common::{
+    admission::table::AccessBucket,
     id::{ChunkId, PartitionId},
     outcome::{Counter, StoreError},
     platform::{ColdPath, Context, Platform, Step},
@@ -103,6 +104,11 @@ impl Platform for Handle {
     }
 
     #[inline(always)]
+    fn access_bucket(&self, number: u32) -> Option<&AccessBucket> {
+        self.store.access_bucket(number)
+    }
+
+    #[inline(always)]
     fn scratch(&self) -> Option<&Scratch> {
         Some(&self.scratch)
     }
@@ -153,7 +159,8 @@ mod tests {
     use tracker_common::id::SwarmId;
 
     fn store() -> Arc<Store> {
-        let sizes = Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4 };
+        let sizes =
+            Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4, access_buckets: 1 };
         Arc::new(Store::anonymous(&sizes).expect("a few pages"))
     }
 

@@ -1,4 +1,4 @@
-//! The swarm store as the daemon's threads see it: six regions of memory, each an array of
+//! The swarm store as the daemon's threads see it: seven regions of memory, each an array of
 //! elements, that are either the XDP program's maps or ordinary memory of this process. The
 //! algorithms of [`tracker_common::store`] run on both alike.
 //!
@@ -42,6 +42,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tracker_common::{
+    admission::table::AccessBucket,
     outcome::COUNTERS,
     settings::Settings,
     store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
@@ -55,6 +56,7 @@ pub struct Store {
     partitions: Region<Partition>,
     chunks_v4: Region<ChunkV4>,
     chunks_v6: Region<ChunkV6>,
+    access: Region<AccessBucket>,
     sizes: Sizes,
     counters: Mutex<Vec<(CounterSet, Arc<ThreadCounters>)>>,
 }
@@ -106,11 +108,13 @@ impl Store {
             partitions: region(&map, "PARTITIONS", sizes.partitions)?,
             chunks_v4: region(&map, "CHUNKS_V4", sizes.chunks_v4)?,
             chunks_v6: region(&map, "CHUNKS_V6", sizes.chunks_v6)?,
+            access: region(&map, "ACCESS", sizes.access_buckets)?,
             sizes: *sizes,
             counters: Mutex::default(),
         };
         let settings = store.settings();
         settings.index_buckets.store(sizes.index_buckets);
+        settings.access_buckets.store(sizes.access_buckets);
         for (limit, size) in
             settings.pool_limits.iter().zip([sizes.swarms, sizes.partitions, sizes.chunks_v4, sizes.chunks_v6])
         {
@@ -141,6 +145,12 @@ impl Store {
     #[must_use]
     pub fn bucket(&self, number: u32) -> Option<&Bucket> {
         self.index.get(number)
+    }
+
+    /// A bucket of the table of listed torrents; `None` if there is none of that number.
+    #[must_use]
+    pub fn access_bucket(&self, number: u32) -> Option<&AccessBucket> {
+        self.access.get(number)
     }
 
     /// A handle for one thread, which counts in `set`.
@@ -175,7 +185,8 @@ mod tests {
     };
 
     fn store() -> Arc<Store> {
-        let sizes = Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4 };
+        let sizes =
+            Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4, access_buckets: 1 };
         Arc::new(Store::anonymous(&sizes).expect("a few pages"))
     }
 

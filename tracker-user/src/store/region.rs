@@ -4,6 +4,7 @@
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::{io, marker::PhantomData, ops::Deref, os::fd::BorrowedFd, ptr::NonNull};
 use tracker_common::{
+    admission::table::AccessBucket,
     settings::Settings,
     store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
 };
@@ -15,6 +16,8 @@ use tracker_common::{
 /// and processes at once ([`tracker_common::word`]).
 pub(super) unsafe trait Element: Sync {}
 
+// SAFETY: made of words only; all zeros are a table without entries.
+unsafe impl Element for AccessBucket {}
 // SAFETY: made of words only; the types' own documentation says that all zero bytes are valid.
 unsafe impl Element for Settings {}
 // SAFETY: as above.

@@ -9,6 +9,7 @@ use crate::text::{human_bytes, plural};
 use anyhow::{Context as _, ensure};
 use std::fmt;
 use tracker_common::{
+    admission::table::{AccessBucket, buckets_for},
     outcome::IpVersion,
     settings::Settings,
     store::{
@@ -108,6 +109,8 @@ pub struct Sizes {
     pub chunks_v4: u32,
     /// Chunks of IPv6 peers.
     pub chunks_v6: u32,
+    /// Buckets of the table of listed torrents.
+    pub access_buckets: u32,
 }
 
 /// One map of the store.
@@ -156,12 +159,25 @@ impl Sizes {
             partitions: number("partitions", v4.partitions + v6.partitions + 16)?,
             chunks_v4: number("IPv4 chunks", v4.chunks + v4.nodes + v6.nodes + 16)?,
             chunks_v6: number("IPv6 chunks", v6.chunks + 16)?,
+            // There is always one, so that there is a map.
+            access_buckets: 1,
         })
+    }
+
+    /// The same with room for so many listed torrents.
+    ///
+    /// # Errors
+    /// When the table would need more than 2^31 elements.
+    pub fn with_listed(self, torrents: u64) -> anyhow::Result<Self> {
+        let access_buckets = u32::try_from(buckets_for(torrents)).ok().filter(|count| *count <= 1 << 31);
+        let access_buckets =
+            access_buckets.with_context(|| format!("there is no room for {torrents} listed torrents"))?;
+        Ok(Self { access_buckets, ..self })
     }
 
     /// The maps of the store with their sizes.
     #[must_use]
-    pub fn regions(&self) -> [RegionSize; 6] {
+    pub fn regions(&self) -> [RegionSize; 7] {
         let region = |name, holds, count, element_bytes| RegionSize { name, holds, count, element_bytes };
         [
             region("SETTINGS", "clock, keys, limits", 1, size_of::<Settings>()),
@@ -170,6 +186,7 @@ impl Sizes {
             region("PARTITIONS", "parts of grown swarms", self.partitions, size_of::<Partition>()),
             region("CHUNKS_V4", "further IPv4 peers", self.chunks_v4, size_of::<ChunkV4>()),
             region("CHUNKS_V6", "further IPv6 peers", self.chunks_v6, size_of::<ChunkV6>()),
+            region("ACCESS", "listed torrents", self.access_buckets, size_of::<AccessBucket>()),
         ]
     }
 

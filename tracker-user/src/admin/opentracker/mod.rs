@@ -114,6 +114,8 @@ impl Figures {
             Reason::Request(RequestReason::PortZero),
             Reason::Store(StoreError::TorrentsFull),
             Reason::Store(StoreError::MemoryFull),
+            Reason::Store(StoreError::Denied),
+            Reason::Store(StoreError::NotAllowed),
         ]
         .map(refused)
         .iter()

@@ -33,6 +33,7 @@ labelled! {
         FullScrapeBusy = "full_scrape_busy", "Other full scrapes are under way", Retry::Minutes(1);
         FullScrapeRepeated = "full_scrape_repeated", "A full scrape to your address is still under way",
             Retry::Minutes(1);
+        NotAllowed = "not_allowed", "Torrent is not allowed", Retry::Never;
         TrackerFull = "tracker_full", "Tracker is full", Retry::Minutes(30);
         Internal = "internal", "The tracker could not handle this request", Retry::Minutes(5);
     }
@@ -52,6 +53,7 @@ impl Failure {
     pub const fn of_store(error: StoreError) -> Self {
         match error {
             StoreError::TorrentsFull | StoreError::MemoryFull => Failure::TrackerFull,
+            StoreError::Denied | StoreError::NotAllowed => Failure::NotAllowed,
             StoreError::Contended | StoreError::Internal => Failure::Internal,
         }
     }

@@ -24,6 +24,9 @@ pub fn set(store: &Store, state_dir: Option<&Path>) -> anyhow::Result<()> {
         // Odd: a multiplier that loses no information.
         key.store(getrandom::u64().context("the system gives no random numbers")? | 1);
     }
+    for key in &settings.access_key {
+        key.store(getrandom::u64().context("the system gives no random numbers")?);
+    }
     let key = match state_dir {
         Some(directory) => kept::key_in(directory)?,
         None => fresh()?,

@@ -1,0 +1,179 @@
+//! Which torrents the tracker serves: lists read from files, in a table that the XDP program and all
+//! threads look into when a torrent is to be stored ([`tracker_common::admission`]).
+//!
+//! A list that has changed is entered while announces go on: first what is new on it, then what is
+//! gone. Afterwards the torrents that are no longer allowed are removed with their peers.
+
+mod file;
+
+use crate::store::{Handle, Store};
+use anyhow::ensure;
+use std::{
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+use tracing::info;
+use tracker_common::{
+    admission::{List, check, fingerprint, table},
+    id::{InfoHash, SwarmId},
+    platform::Platform as _,
+    store::{index, layout::SWARM_ALIVE, sweep},
+};
+
+/// How long after a change of the table nobody acts on what it was before. An XDP program takes
+/// microseconds from looking into it to storing a torrent; a thread may be put to sleep in between.
+const SETTLED: Duration = Duration::from_millis(20);
+
+/// Room for this many listed torrents at least, if there are lists.
+const LEAST_ROOM: u64 = 16_384;
+
+/// Files with lists. Several of a kind are one list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Only torrents in these are served; without any file, all are.
+    pub allow: Vec<PathBuf>,
+    /// Torrents in these are not served.
+    pub deny: Vec<PathBuf>,
+}
+
+/// The lists as they are in the files.
+#[derive(Debug)]
+pub struct Lists {
+    allow: Option<Vec<InfoHash>>,
+    deny: Option<Vec<InfoHash>>,
+}
+
+impl Lists {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When one cannot be read or has a line that is no torrent.
+    pub fn read(files: &Files) -> anyhow::Result<Self> {
+        Ok(Self { allow: list(&files.allow)?, deny: list(&files.deny)? })
+    }
+
+    fn of(&self, list: List) -> Option<&[InfoHash]> {
+        match list {
+            List::Allow => self.allow.as_deref(),
+            List::Deny => self.deny.as_deref(),
+        }
+    }
+
+    /// How many listed torrents there should be room for: half more than there are, so that lists
+    /// can grow, in steps, so that it is the same after a restart.
+    #[must_use]
+    pub fn room(&self) -> Option<u64> {
+        let lists = List::ALL.iter().filter_map(|list| self.of(*list));
+        let listed = lists.map(|list| list.len() as u64).reduce(|one, other| one + other)?;
+        Some((listed + listed / 2).max(LEAST_ROOM).next_power_of_two())
+    }
+
+    /// Puts the lists in force. Torrents that are already stored are looked at if `stored` says so.
+    ///
+    /// # Errors
+    /// When the table has no room for them. What was in force before is, then.
+    pub fn apply(&self, handle: &Handle, stored: bool) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        let settings = handle.store().settings();
+        let mut wanted: Vec<u64> = Vec::new();
+        let mut in_force = 0;
+        for list in List::ALL {
+            let Some(torrents) = self.of(list) else { continue };
+            in_force |= list.bit();
+            wanted.extend(torrents.iter().map(|info_hash| fingerprint(settings, list, info_hash)));
+        }
+        if in_force == 0 && settings.access_lists.load() == 0 {
+            return Ok(());
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        enter(handle.store(), &wanted)?;
+        settings.access_lists.store(in_force);
+        let removed = if stored { remove_refused(handle) } else { 0 };
+        let count = |list| self.of(list).map_or("no".to_owned(), |torrents| torrents.len().to_string());
+        info!(
+            "lists are in force: {} torrents allowed, {} denied; {removed} removed; {} ms",
+            count(List::Allow).replace("no", "all"),
+            count(List::Deny),
+            begin.elapsed().as_millis()
+        );
+        Ok(())
+    }
+}
+
+/// What is in these files; `None` if there are none.
+fn list(files: &[PathBuf]) -> anyhow::Result<Option<Vec<InfoHash>>> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut torrents = Vec::new();
+    for path in files {
+        file::read(path, &mut torrents)?;
+    }
+    Ok(Some(torrents))
+}
+
+/// Makes the table hold these fingerprints, which are sorted. What was there before stays until all
+/// are entered.
+fn enter(store: &Store, wanted: &[u64]) -> anyhow::Result<()> {
+    let count = store.sizes().access_buckets;
+    let is_new = |fingerprint: &u64| {
+        !table::buckets(*fingerprint, count)
+            .into_iter()
+            .filter_map(|number| store.access_bucket(number))
+            .any(|bucket| bucket.contains(*fingerprint))
+    };
+    let new: Vec<u64> = wanted.iter().copied().filter(is_new).collect();
+    let retain = |wanted: &dyn Fn(u64) -> bool| {
+        for bucket in (0..count).filter_map(|number| store.access_bucket(number)) {
+            bucket.retain(wanted);
+        }
+    };
+    if !new.iter().all(|fingerprint| table::insert(|number| store.access_bucket(number), count, *fingerprint)) {
+        // Back to what it was: what is new now was not there before.
+        retain(&|fingerprint| new.binary_search(&fingerprint).is_err());
+        let room = u64::from(count - 1) * u64::from(table::LOAD);
+        ensure!(
+            false,
+            "{} listed torrents are more than there is room for, {room}: that takes a restart, which makes room",
+            wanted.len()
+        );
+    }
+    retain(&|fingerprint| wanted.binary_search(&fingerprint).is_ok());
+    Ok(())
+}
+
+/// Removes the torrents that the lists in force do not allow, with all their peers.
+fn remove_refused(handle: &Handle) -> u64 {
+    let mut removed = 0;
+    for _ in 0..2 {
+        let mut from = 0;
+        while let Some(swarm) = index::next(|number| handle.bucket(number), from) {
+            from = swarm.id.number() + 1;
+            let alive = swarm.record.active.load() & SWARM_ALIVE != 0;
+            if alive && check(&handle.context(), &swarm.record.info_hash()).is_err() {
+                removed += remove(handle, swarm.id);
+            }
+        }
+        // Whoever looked into the table before the change may have stored a torrent since.
+        thread::sleep(SETTLED);
+    }
+    removed
+}
+
+/// Removes a torrent. Returns how many, as a new peer may come in between.
+fn remove(handle: &Handle, swarm: SwarmId) -> u64 {
+    let ages = sweep::Ages { peer_timeout: 0, idle: 0, idle_completed: 0 };
+    let batch = sweep::Batch { first: swarm.number(), end: swarm.number() + 1, ages };
+    for _ in 0..100 {
+        let report = sweep::sweep(&handle.context(), &batch, |_, _| {});
+        if report.torrents == 0 {
+            return report.removed;
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests;
