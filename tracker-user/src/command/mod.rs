@@ -4,12 +4,15 @@
 //! |---|---|
 //! | [`run`] | `tracker run`: signals and log first, then the daemon |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
+//! | [`check_store`] | `tracker check-store`: whether the store of a running tracker hangs together |
 //! | [`crate::trace`] | `tracker trace` |
 
+pub mod check_store;
 pub mod run;
 pub mod sizes;
 
 use crate::{config::Given, trace::TraceOptions};
+use check_store::CheckOptions;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use sizes::SizeOptions;
 use std::ffi::OsString;
@@ -31,6 +34,8 @@ Examples:
       How much memory that would take.
   sudo tracker trace --source 192.0.2.7
       What the XDP program of the running tracker makes of that client's packets.
+  sudo tracker check-store
+      Whether all that the running tracker's XDP program has stored hangs together.
 
 Numbers may be written as 10k, 1.5M or 1_000_000, times as 1800, 90s, 30m, 1h30m or 2d.
 Announce URLs are udp://HOST:6969/announce and http://HOST:6969/announce; http://HOST:6969/stats shows how it is going.
@@ -63,7 +68,8 @@ impl CommandLine {
         let command = Self::command()
             .mut_subcommand("run", numbers)
             .mut_subcommand("sizes", numbers)
-            .mut_subcommand("trace", numbers);
+            .mut_subcommand("trace", numbers)
+            .mut_subcommand("check-store", numbers);
         Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
     }
 }
@@ -79,6 +85,8 @@ pub enum Command {
     Sizes(SizeOptions),
     /// Show single packets as the XDP program of the running tracker sees them
     Trace(TraceOptions),
+    /// Check whether the store of the running tracker hangs together
+    CheckStore(CheckOptions),
     /// Print the version
     Version,
 }
