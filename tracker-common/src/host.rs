@@ -255,6 +255,8 @@ impl<const TRIES: u32> Platform for HostPlatform<'_, TRIES> {
     }
 
     fn pause(&self, tries: u32) {
+        #[cfg(interleaved)]
+        seam::wait();
         // Whoever holds the lock may be waiting for this very core.
         if tries < 100 {
             core::hint::spin_loop();

@@ -9,6 +9,11 @@
 //! that target; all operations here that return something are therefore `AcqRel`.
 
 use core::cell::UnsafeCell;
+#[cfg(not(any(target_arch = "bpf", interleaved)))]
+use core::sync::atomic;
+// The same names, for a model checker (interleavings/).
+#[cfg(interleaved)]
+use seam as atomic;
 
 macro_rules! word {
     ($(#[$doc:meta])* $name:ident, $int:ty, $atomic:ident) => {
@@ -38,7 +43,7 @@ macro_rules! word {
                 // SAFETY: `self` is a valid reference, hence aligned and readable.
                 return unsafe { core::ptr::read_volatile(self.0.get()) };
                 #[cfg(not(target_arch = "bpf"))]
-                return self.atomic().load(core::sync::atomic::Ordering::Acquire);
+                return self.atomic().load(atomic::Ordering::Acquire);
             }
 
             /// Writes the word; earlier writes are visible to a reader of the new value.
@@ -50,7 +55,7 @@ macro_rules! word {
                     core::ptr::write_volatile(self.0.get(), value)
                 };
                 #[cfg(not(target_arch = "bpf"))]
-                self.atomic().store(value, core::sync::atomic::Ordering::Release);
+                self.atomic().store(value, atomic::Ordering::Release);
             }
 
             /// Adds `value` (wrapping) without asking for the result: the cheap form.
@@ -66,7 +71,7 @@ macro_rules! word {
                     );
                 }
                 #[cfg(not(target_arch = "bpf"))]
-                self.atomic().fetch_add(value, core::sync::atomic::Ordering::AcqRel);
+                self.atomic().fetch_add(value, atomic::Ordering::AcqRel);
             }
 
             /// Adds `value` (wrapping) and returns what was there before.
@@ -81,7 +86,7 @@ macro_rules! word {
                     )
                 };
                 #[cfg(not(target_arch = "bpf"))]
-                return self.atomic().fetch_add(value, core::sync::atomic::Ordering::AcqRel);
+                return self.atomic().fetch_add(value, atomic::Ordering::AcqRel);
             }
 
             /// Puts `new` in place of `old`; false, and nothing is changed, if something else was
@@ -104,17 +109,17 @@ macro_rules! word {
                     .compare_exchange(
                         old,
                         new,
-                        core::sync::atomic::Ordering::AcqRel,
-                        core::sync::atomic::Ordering::Acquire,
+                        atomic::Ordering::AcqRel,
+                        atomic::Ordering::Acquire,
                     )
                     .is_ok();
             }
 
             #[cfg(not(target_arch = "bpf"))]
             #[inline(always)]
-            fn atomic(&self) -> &core::sync::atomic::$atomic {
+            fn atomic(&self) -> &atomic::$atomic {
                 // SAFETY: same size and alignment, and all accesses are atomic.
-                unsafe { core::sync::atomic::$atomic::from_ptr(self.0.get()) }
+                unsafe { atomic::$atomic::from_ptr(self.0.get()) }
             }
         }
     };
@@ -157,8 +162,8 @@ struct Middle(u32);
 /// is such a barrier, also in BPF.
 #[inline(always)]
 pub fn replaced() {
-    #[cfg(not(any(target_arch = "bpf", target_arch = "x86_64")))]
-    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+    #[cfg(any(interleaved, not(any(target_arch = "bpf", target_arch = "x86_64"))))]
+    atomic::fence(atomic::Ordering::SeqCst);
 }
 
 /// Keeps the loads before it from moving behind the loads after it: what a reader needs between
@@ -169,5 +174,5 @@ pub fn replaced() {
 #[inline(always)]
 pub fn loads_done() {
     #[cfg(not(target_arch = "bpf"))]
-    core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+    atomic::fence(atomic::Ordering::Acquire);
 }

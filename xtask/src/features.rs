@@ -11,7 +11,11 @@ const BUILDS: [(&str, &[&str], &str); 4] = [
     ("cargo xtask", &["--package", "xtask"], "normal,build"),
     ("the benchmark", &["--package", "tracker-bench"], "normal,build"),
     ("the daemon", &["--package", "tracker"], "normal,build"),
-    ("the tests", &["--workspace", "--exclude", "tracker-ebpf"], "normal,build,dev"),
+    (
+        "the tests",
+        &["--workspace", "--exclude", "tracker-ebpf", "--exclude", "interleavings", "--exclude", "seam"],
+        "normal,build,dev",
+    ),
 ];
 
 /// The features of each package. A package that is there for programs of the build as well has

@@ -21,6 +21,7 @@ mod needs;
 mod object_file;
 mod record;
 mod run;
+mod soak;
 mod source_hash;
 mod test;
 mod toolchain;
@@ -54,6 +55,9 @@ enum Task {
     /// Run the tracker in a playground that touches no real interface (root), or with the options
     /// given
     Run(run::Options),
+    /// Run the daemon with XDP under mixed load, with churn, junk and restarts, and account for every
+    /// packet (root)
+    Soak(soak::Options),
     /// Load the XDP program into this machine's kernel and print what the verifier says about it
     Verify(verify::Options),
     /// Run all tests, in-kernel and network tests included (root)
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Task::ClippyEbpf(options) => clippy_ebpf::run(&options),
         Task::Kernels(options) => kernels::run(&options),
         Task::Run(options) => run::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Verify(options) => verify::run(&options),
         Task::Test(options) => test::run(&options),
     };

@@ -15,6 +15,9 @@ use crate::{
 /// The variable by which tests find the daemon's binary.
 const DAEMON_VARIABLE: &str = "TRACKER_DAEMON";
 
+/// The package that runs the store by model checkers.
+const INTERLEAVINGS: &str = "interleavings";
+
 /// What tests run besides the tracker itself.
 const NEEDS: [Package; 4] = [
     needs::NAMESPACES,
@@ -49,11 +52,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     command::run(command::cargo().args(["build", "--release", "--package", "tracker"]))?;
     let mut cargo = command::cargo();
     cargo
-        .args(["test", "--workspace", "--exclude", "tracker-ebpf", "--release", "--no-fail-fast"])
+        .args(["test", "--workspace", "--exclude", "tracker-ebpf", "--exclude", INTERLEAVINGS, "--exclude", "seam"])
+        .args(["--release", "--no-fail-fast"])
         .args(&options.filter)
         .env(workspace::OBJECT_VARIABLE, object)
         .env(DAEMON_VARIABLE, workspace::target_dir().join("release/tracker"));
-    command::run(&mut cargo)
+    let tests = command::run(&mut cargo);
+    // By themselves: what the model checkers depend on has features that the daemon does not want.
+    let mut interleavings = command::cargo();
+    interleavings.args(["test", "--package", INTERLEAVINGS, "--release"]).args(&options.filter);
+    tests.and(command::run(&mut interleavings))
 }
 
 /// Whether the tests load an object that is built for them: in CI, unless the caller names one.

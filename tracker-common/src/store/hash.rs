@@ -78,14 +78,16 @@ impl TorrentKey {
     /// The bucket that is looked into after so many others; 0 for the home bucket. Any of all may
     /// follow any: full buckets do not crowd together, and the table can be nearly full.
     #[inline(always)]
-    pub(super) fn bucket(&self, probe: u32) -> u32 {
+    #[must_use]
+    pub fn bucket(&self, probe: u32) -> u32 {
         let hash = if probe == 0 { self.hash } else { mix(self.hash ^ u64::from(probe.wrapping_mul(0x9e37_79b9))) };
         (((hash >> 32) * u64::from(self.buckets)) >> 32) as u32
     }
 
     /// What stands in the bucket for the torrent; 16 bits, not 0.
     #[inline(always)]
-    pub(super) fn tag(&self) -> u64 {
+    #[must_use]
+    pub fn tag(&self) -> u64 {
         let tag = self.hash >> 16 & 0xffff;
         tag | is_equal(tag, 0)
     }

@@ -6,9 +6,11 @@
 //! | [`check`] | `tracker check`: a configuration file without a tracker |
 //! | [`migrate`] | `tracker migrate`: another tracker's configuration as one of ours |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
+//! | [`check_store`] | `tracker check-store`: whether the store of a running tracker hangs together |
 //! | [`crate::trace`] | `tracker trace` |
 
 pub mod check;
+pub mod check_store;
 pub mod migrate;
 pub mod run;
 pub mod sizes;
@@ -45,6 +47,8 @@ Examples:
       How much memory that would take.
   sudo tracker trace --source 192.0.2.7
       What the XDP program of the running tracker makes of that client's packets.
+  sudo tracker check-store
+      Whether all that the running tracker's XDP program has stored hangs together.
 
 Numbers may be written as 10k, 1.5M or 1_000_000, times as 1800, 90s, 30m, 1h30m or 2d.
 Announce URLs are udp://HOST:6969/announce and http://HOST:6969/announce; http://HOST:6969/stats shows how it is going.
@@ -77,7 +81,8 @@ impl CommandLine {
         let command = Self::command()
             .mut_subcommand("run", numbers)
             .mut_subcommand("sizes", numbers)
-            .mut_subcommand("trace", numbers);
+            .mut_subcommand("trace", numbers)
+            .mut_subcommand("check-store", numbers);
         let arguments = arguments.into_iter().map(Into::into).collect();
         let (arguments, theirs) = opentracker::letters(arguments)
             .map_err(|error| clap::Error::raw(ErrorKind::InvalidValue, format!("{error:#}\n")))?;
@@ -105,6 +110,8 @@ pub enum Command {
     Sizes(SizeOptions),
     /// Show single packets as the XDP program of the running tracker sees them
     Trace(TraceOptions),
+    /// Check whether the store of the running tracker hangs together
+    CheckStore(check_store::CheckOptions),
     /// Print the version
     Version,
 }

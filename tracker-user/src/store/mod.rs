@@ -10,19 +10,25 @@
 //! |---|---|
 //! | `region` | the memory of the arrays |
 //! | `handle` | a thread's access to it |
+//! | `observe` | the store of another process |
 //! | `counters` | what threads count |
 //! | [`sizes`] | how many map elements the limits need, and their memory |
 //! | [`huge_pages`] | pages of 2 MiB for it, and why there are none |
 //! | [`keys`] | hash keys, and the connection id key that survives a restart |
 //! | [`clock`] | the clock of the store |
+//! | [`check`] | whether everything in it hangs together |
 //! | [`sweep`] | removal of what has expired |
 //! | [`totals`] | what a sweep counts |
 
+pub mod check;
+#[cfg(test)]
+mod check_tests;
 pub mod clock;
 mod counters;
 mod handle;
 pub mod huge_pages;
 pub mod keys;
+mod observe;
 mod region;
 pub mod sizes;
 pub mod sweep;
@@ -30,6 +36,7 @@ pub mod totals;
 
 pub use counters::{CounterSet, Counters};
 pub use handle::Handle;
+pub use observe::StoreMap;
 pub use region::SharedSettings;
 
 use anyhow::Context as _;

@@ -48,17 +48,27 @@ unsafe impl<T: Element> Sync for Region<T> {}
 impl<T: Element> Region<T> {
     /// Maps `count` elements: of the map behind `map`, or of fresh zero memory.
     pub fn new(map: Option<BorrowedFd<'_>>, count: u32) -> io::Result<Self> {
+        let mut options = MmapOptions::new();
+        options.len(Self::length(count));
+        Self::mapped(count, || match map {
+            Some(map) => options.map_raw(&map),
+            // Pages come into being when they are first written: a big limit costs nothing before
+            // it is used.
+            None => Ok(options.no_reserve_swap().map_anon()?.into()),
+        })
+    }
+
+    /// Maps the map behind `map`, which has `count` elements, for reading only. Writing to an
+    /// element ends the process.
+    pub fn read_only(map: BorrowedFd<'_>, count: u32) -> io::Result<Self> {
+        Self::mapped(count, || MmapOptions::new().len(Self::length(count)).map_raw_read_only(&map))
+    }
+
+    fn mapped(count: u32, map: impl FnOnce() -> io::Result<MmapRaw>) -> io::Result<Self> {
         if count == 0 {
             return Err(io::Error::other("it has no elements"));
         }
-        let mut options = MmapOptions::new();
-        options.len(Self::length(count));
-        let mapping = match map {
-            Some(map) => options.map_raw(&map)?,
-            // Pages come into being when they are first written: a big limit costs nothing before
-            // it is used.
-            None => options.no_reserve_swap().map_anon()?.into(),
-        };
+        let mapping = map()?;
         let start = NonNull::new(mapping.as_mut_ptr().cast()).ok_or_else(|| io::Error::other("it is at address 0"))?;
         Ok(Self { start, count, mapping, element: PhantomData })
     }

@@ -6,7 +6,7 @@ use aya::{
     maps::{Map, MapData, MapInfo, RingBuf},
     programs::{ProgramInfo, loaded_programs},
 };
-use std::{net::SocketAddr, os::fd::AsFd as _, time::SystemTime};
+use std::{collections::BTreeMap, net::SocketAddr, os::fd::AsFd as _, time::SystemTime};
 use tracker_common::settings::Settings;
 
 /// `BPF_PROG_TYPE_XDP` of linux/bpf.h.
@@ -63,7 +63,7 @@ pub fn running_tracker(wanted: Option<u32>) -> anyhow::Result<RunningTracker> {
             "there is no tracker's XDP program with the number {wanted} here; without --program the one that runs is taken"
         ),
         (None, None, None) => bail!(
-            "no tracker with XDP runs here: nothing to trace. What sockets answer is not traced; `tracker run --interface \
+            "no tracker with XDP runs here. Without it nothing can be traced or checked; `tracker run --interface \
              NAME` has XDP answer, and its log says whether it does"
         ),
     }
@@ -99,6 +99,26 @@ fn open(program: &ProgramInfo) -> anyhow::Result<Option<RunningTracker>> {
     let file = settings.fd().map_err(|error| explain(error.into(), "open the tracker's settings"))?;
     let settings = SharedSettings::new(file.as_fd()).context("cannot map the tracker's settings into memory")?;
     Ok(Some(RunningTracker { program: program.id(), settings, ring, loaded: program.loaded_at() }))
+}
+
+/// The maps of the program with this number, by name.
+///
+/// # Errors
+/// When they cannot be opened.
+pub fn maps_of(program: u32) -> anyhow::Result<BTreeMap<String, MapInfo>> {
+    let what = "open the maps of the tracker's XDP program";
+    let mut maps = BTreeMap::new();
+    for found in loaded_programs() {
+        let Ok(found) = found else { continue };
+        if found.id() != program {
+            continue;
+        }
+        for id in found.map_ids().map_err(|error| explain(error.into(), what))?.unwrap_or_default() {
+            let map = MapInfo::from_id(id).map_err(|error| explain(error.into(), what))?;
+            maps.insert(String::from_utf8_lossy(map.name()).into_owned(), map);
+        }
+    }
+    Ok(maps)
 }
 
 /// One of several.

@@ -9,6 +9,7 @@ mod find;
 mod line;
 mod options;
 
+pub use find::{maps_of, running_tracker};
 pub use options::TraceOptions;
 
 use crate::text::output;
@@ -58,7 +59,7 @@ const UNRELATED: [Reason; 3] =
 /// When there is no tracker to trace, or it ends.
 pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
     let signals = signals()?;
-    let found = find::running_tracker(options.program)?;
+    let found = running_tracker(options.program)?;
     let claim = Claim::take(&found.settings, wanted(&options.reason))?;
     let mut ring = found.ring;
     // Records from before were for another process.
