@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, with what the in-kernel and network tests need.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, process};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -15,9 +15,14 @@ use crate::{
 /// The variable by which tests find the daemon's binary.
 const DAEMON_VARIABLE: &str = "TRACKER_DAEMON";
 
+/// A library that tells a program another time.
+pub const WALL_CLOCK: Package =
+    Package { name: "faketime", probe: Probe::Program("faketime"), reason: "a wall clock that jumps" };
+
 /// What tests run besides the tracker itself.
-const NEEDS: [Package; 4] = [
+const NEEDS: [Package; 5] = [
     needs::NAMESPACES,
+    WALL_CLOCK,
     Package { name: "aria2", probe: Probe::Program("aria2c"), reason: "a real client" },
     Package { name: "transmission-cli", probe: Probe::Program("transmission-cli"), reason: "a real client" },
     Package {
@@ -36,24 +41,32 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let mut cargo = prepare("the tests", &NEEDS, options.install)?;
+    cargo
+        .args(["test", "--workspace", "--exclude", "tracker-ebpf", "--release", "--no-fail-fast"])
+        .args(&options.filter);
+    command::run(&mut cargo)
+}
+
+/// Provides what tests need, builds the daemon, and returns a `cargo` whose tests find both.
+///
+/// # Errors
+/// When something is missing or does not build.
+pub fn prepare(purpose: &str, needs: &[Package], install: InstallOptions) -> anyhow::Result<process::Command> {
     ensure!(
         debian::is_root(),
         "the tests load eBPF programs and create network namespaces: run this as root, for example with \
          `sudo --preserve-env=PATH,HOME cargo xtask test` (`cargo test` alone runs what needs no privileges)"
     );
     let toolchain: &[Other<'_>] = if builds_object() { &[&toolchain::missing] } else { &[] };
-    needs::provide("the tests", &NEEDS, toolchain, options.install)?;
+    needs::provide(purpose, needs, toolchain, install)?;
     let object = object_to_test()?;
 
     // `cargo test` builds a package's binaries only for that package's own tests.
     command::run(command::cargo().args(["build", "--release", "--package", "tracker"]))?;
     let mut cargo = command::cargo();
-    cargo
-        .args(["test", "--workspace", "--exclude", "tracker-ebpf", "--release", "--no-fail-fast"])
-        .args(&options.filter)
-        .env(workspace::OBJECT_VARIABLE, object)
-        .env(DAEMON_VARIABLE, workspace::target_dir().join("release/tracker"));
-    command::run(&mut cargo)
+    cargo.env(workspace::OBJECT_VARIABLE, object).env(DAEMON_VARIABLE, workspace::target_dir().join("release/tracker"));
+    Ok(cargo)
 }
 
 /// Whether the tests load an object that is built for them: in CI, unless the caller names one.
