@@ -17,6 +17,7 @@
 //! | [`supervised`] | child processes: started, waited for, ended, and what they print |
 //! | [`tracker`] | the daemon as a child process |
 //! | [`client`] | UDP and HTTP clients |
+//! | [`control_group`] | control groups with little memory |
 //! | [`bencode`] | what HTTP replies are written in |
 //! | [`command`] | other programs, with errors that say what was run |
 //! | [`interrupt`] | what signals do to a program that has to clear away before it ends |
@@ -35,6 +36,7 @@ pub mod bpf;
 pub mod cards;
 pub mod client;
 pub mod command;
+pub mod control_group;
 pub mod decision_table;
 pub mod interrupt;
 pub mod namespace;

@@ -3,11 +3,8 @@
 //! answered.
 
 use std::{
-    fs,
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
     process,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -16,6 +13,7 @@ use std::{
 use tracker::xdp::{bpf_link, netlink, offload};
 use tracker_tests::{
     client::{UdpClient, http_get},
+    control_group::ControlGroup,
     namespace::{End, Namespace, connect},
     pass,
     tracker::{Metrics, Tracker},
@@ -582,69 +580,20 @@ fn set_receive_vlan(interface: &str, on: bool) {
     tracker_tests::namespace::ethtool(interface, SET_FLAGS, flags).expect("ethtool");
 }
 
-/// A control group with a limit of memory, below that of this process; removed on drop.
-struct Group(PathBuf);
-
-impl Group {
-    fn new(limit: u64) -> Self {
-        let own = fs::read_to_string("/proc/self/cgroup").expect("control groups");
-        let version_1 = own.lines().find_map(|line| line.split_once(":memory:").map(|(_, path)| path));
-        let (parent, file) = match version_1 {
-            Some(path) => {
-                (Path::new("/sys/fs/cgroup/memory").join(path.trim_start_matches('/')), "memory.limit_in_bytes")
-            }
-            // A group of version 2 that has processes gives no limits to those below it, except the
-            // first one.
-            None => (PathBuf::from("/sys/fs/cgroup"), "memory.max"),
-        };
-        let group = parent.join(format!("tracker-test-{}", process::id()));
-        fs::create_dir(&group).expect("a control group can be made");
-        let group = Self(group);
-        fs::write(group.0.join(file), limit.to_string()).expect("memory is controlled");
-        group
-    }
-
-    fn start(&self, hosts: &Hosts, options: &[&str]) -> anyhow::Result<Tracker> {
-        let processes = self.0.join("cgroup.procs");
-        Tracker::start_in(&hosts.server, options, |command| {
-            let path = std::ffi::CString::new(processes.to_str().expect("UTF-8")).expect("no zero");
-            // SAFETY: between fork and exec only system calls are made, on memory that the child
-            // has a copy of.
-            unsafe {
-                command.pre_exec(move || {
-                    let file = libc::open(path.as_ptr(), libc::O_WRONLY);
-                    let written = libc::write(file, c"0".as_ptr().cast(), 1);
-                    libc::close(file);
-                    if written == 1 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-                });
-            }
-        })
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // The last process may be on its way out.
-        let deadline = Instant::now() + PATIENCE;
-        while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
 #[test]
 fn control_group_without_room_for_the_maps_is_said_and_not_died_of() {
     // 250 MiB of maps.
     let options = ["--interface", SERVER, "--max-torrents", "1000000", "--max-peers", "3000000"];
     let hosts = Hosts::connected();
     let _pass = hosts.pass(CLIENT);
-    let group = Group::new(100 << 20);
+    let group = ControlGroup::new(100 << 20).expect("a control group can be made");
+    let start = |options: &[&str]| Tracker::start_in(&hosts.server, options, |command| group.join(command));
     let forced = [&options[..], &["--xdp-mode", "native"]].concat();
-    let error = format!("{:#}", group.start(&hosts, &forced).expect_err("there is no room"));
+    let error = format!("{:#}", start(&forced).expect_err("there is no room"));
     for part in ["control group", "100.0 MiB", "--max-torrents", "--xdp-mode off", "exit status: 1"] {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }
-    let tracker = group.start(&hosts, &options).expect("goes on without XDP");
+    let tracker = start(&options).expect("goes on without XDP");
     until("the log line", || tracker.log().contains("no XDP, UDP is answered by sockets only"));
     until("the log line", || tracker.log().contains("before it is full"));
     assert!(hosts.shows(&tracker, SERVER, "off"));
@@ -652,7 +601,7 @@ fn control_group_without_room_for_the_maps_is_said_and_not_died_of() {
     tracker.stop().expect("ends on SIGTERM");
     // Smaller ones have room, in the same group.
     let small = ["--interface", SERVER, "--max-torrents", "1000", "--max-peers", "1000"];
-    let tracker = group.start(&hosts, &small).expect("there is room");
+    let tracker = start(&small).expect("there is room");
     hosts.await_mode(&tracker, SERVER, "native");
     assert!(!tracker.log().contains("control group"), "{}", tracker.log());
 }

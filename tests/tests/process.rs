@@ -16,6 +16,7 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 use tracker_tests::{namespace::Namespace, tracker::binary};
 
@@ -36,9 +37,10 @@ fn open(path: &str, write: bool) -> (Stderr, Kept) {
 #[test]
 fn standard_error_that_cannot_be_written_stops_nothing() {
     type Row = (&'static str, fn() -> (Stderr, Kept));
-    let rows: [Row; 9] = [
+    let rows: [Row; 10] = [
         ("a pipe whose reader is gone", || (Stderr::To(pipe().1.into()), None)),
         ("closed", || (Stderr::Redirected("2>&-"), None)),
+        ("closed, as the other two are", || (Stderr::Redirected("<&- >&- 2>&-"), None)),
         ("/dev/full", || open("/dev/full", true)),
         ("opened for reading", || open("/dev/null", false)),
         ("a full pipe that does not block", || full_pipe(true)),
@@ -103,7 +105,7 @@ fn lost_lines_are_counted_and_told_when_somebody_reads_again() {
     daemon.signal(libc::SIGUSR2);
     daemon.wait_until_it_answers("nobody reads");
     // The two lines are given up some time after they were to be written.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     let reader = open();
     set_nonblocking(&reader, false);
     daemon.read(reader.into());
@@ -111,6 +113,33 @@ fn lost_lines_are_counted_and_told_when_somebody_reads_again() {
     daemon.signal(libc::SIGUSR1);
     daemon.wait_for_line("SIGUSR1");
     assert!(daemon.log().contains("Broken pipe"), "the reason is told: {}", daemon.log());
+}
+
+#[test]
+fn log_on_a_full_disk_goes_on_when_there_is_room_again() {
+    let namespace = Namespace::new().expect("a namespace");
+    let directory = Directory::new("full");
+    let at = directory.0.to_str().expect("UTF-8");
+    let script =
+        format!("D={at}; mount -t tmpfs -o size=64k none $D; exec 2>$D/log; head -c 100000 /dev/zero >$D/full || true");
+    let mut daemon = Daemon::start_after(&namespace, &script, Stderr::To(Stdio::null()), &["run"]);
+    daemon.wait_until_it_answers("a full disk");
+    daemon.signal(libc::SIGUSR1);
+    daemon.wait_until_it_answers("a full disk");
+    let log = daemon.path(&directory.0.join("log"));
+    let read = || fs::read_to_string(&log).expect("the log");
+    assert!(!read().contains("SIGUSR1"), "the disk is not full");
+    fs::remove_file(daemon.path(&directory.0.join("full"))).expect("the file that filled it");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !read().contains("SIGUSR2") {
+        assert!(Instant::now() < deadline, "nothing is written: {}", read());
+        daemon.signal(libc::SIGUSR2);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let told = read();
+    assert!(told.contains("log lines were lost here") && told.contains("No space left"), "{told}");
+    daemon.signal(libc::SIGTERM);
+    assert!(daemon.wait().success());
 }
 
 #[test]

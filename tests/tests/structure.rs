@@ -13,6 +13,8 @@ mod floors;
 mod sizes;
 #[path = "structure/source.rs"]
 mod source;
+#[path = "structure/unsafe_code.rs"]
+mod unsafe_code;
 
 use floors::Floors;
 use sizes::TooLong;
@@ -87,6 +89,64 @@ fn files_and_signatures_are_short() {
         TOO_LONG.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect();
     let wrong = sizes::compare(&too_long(), &exceptions);
     assert!(wrong.is_empty(), "see tests/tests/structure/too_long.txt:\n{}", wrong.join("\n"));
+}
+
+/// Each has its reason beside it, which clippy asks for (`undocumented_unsafe_blocks`); this is for
+/// whoever reviews them, and for whoever adds one to think twice.
+#[test]
+fn unsafe_code_is_where_the_documentation_says() {
+    let root = workspace::root();
+    let files = SOURCES.iter().chain(&["tests/src"]).flat_map(|directory| sizes::files(&root, directory));
+    let count = |file: String| {
+        let text = fs::read_to_string(root.join(&file)).expect("a file");
+        let number = unsafe_code::count(&file, &text).expect("a source file");
+        (file, number)
+    };
+    let files: Vec<_> = files.map(count).collect();
+    let table = unsafe_code::table(&fs::read_to_string(root.join("docs/security.md")).expect("the document"));
+    assert!(table.len() > 10, "{} rows", table.len());
+    let wrong = unsafe_code::compare(&table, &files);
+    assert!(wrong.is_empty(), "see the table in docs/security.md:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_is_counted_and_compared() {
+    let rows = [
+        ("", 0),
+        ("// unsafe { }\n/// unsafe\nfn f() { \"unsafe\"; }", 0),
+        ("fn f() { unsafe { g() } }", 1),
+        ("fn f() { unsafe { g(unsafe { h() }) } }", 2),
+        ("unsafe fn f() {}", 1),
+        ("struct S; unsafe impl Sync for S {}", 1),
+        ("struct S; impl S { unsafe fn f(&self) {} }", 1),
+        ("unsafe trait T {}", 1),
+        ("unsafe extern \"C\" { fn f(); }", 1),
+        ("#[unsafe(no_mangle)] fn f() {}", 1),
+        ("macro_rules! m { () => { unsafe { f() } }; }", 1),
+        ("fn f() { println!(\"{}\", unsafe { g() }); }", 1),
+        ("#[cfg(test)] mod tests { fn f() { unsafe { g() } } }", 0),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(unsafe_code::count("file.rs", text), Ok(expected), "{text}");
+    }
+    let table = unsafe_code::table(
+        "| where | how often | why |\n|---|---|---|\n| `a/b.rs` | 2 | because |\n| `c` | 3 | because |\n| `d` | 1 | |\n",
+    );
+    assert_eq!(table.len(), 2, "a row without a reason is none");
+    // (files, what is wrong)
+    let rows: [(&[(&str, usize)], usize); 6] = [
+        (&[("a/b.rs", 2), ("c/d.rs", 1), ("c/e/f.rs", 2), ("g.rs", 0)], 0),
+        (&[("a/b.rs", 3), ("c/d.rs", 3)], 1),
+        (&[("a/b.rs", 1), ("c/d.rs", 3)], 1),
+        (&[("a/b.rs", 2), ("c/d.rs", 3), ("g.rs", 1)], 1),
+        (&[("a/b.rs", 2), ("cd/e.rs", 3)], 2),
+        (&[], 2),
+    ];
+    for (files, expected) in rows {
+        let files: Vec<_> = files.iter().map(|(file, number)| ((*file).to_owned(), *number)).collect();
+        let wrong = unsafe_code::compare(&table, &files);
+        assert_eq!(wrong.len(), expected, "{files:?}: {wrong:?}");
+    }
 }
 
 /// A package of these files.

@@ -16,6 +16,7 @@ mod ebpf_cargo;
 mod ebpf_package;
 #[cfg(test)]
 mod features;
+mod hostile;
 mod kernels;
 mod needs;
 mod object_file;
@@ -50,6 +51,8 @@ enum Task {
     BuildEbpf(build_ebpf::Options),
     /// Run clippy on the eBPF programs for their real target
     ClippyEbpf(clippy_ebpf::Options),
+    /// Attack the tracker for several minutes, and count who is still served (root)
+    Hostile(hostile::Options),
     /// Run the XDP program on Debian's kernels, in virtual machines
     Kernels(kernels::Options),
     /// Run the tracker in a playground that touches no real interface (root), or with the options
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::BuildEbpf(options) => build_ebpf::run(&options),
         Task::ClippyEbpf(options) => clippy_ebpf::run(&options),
+        Task::Hostile(options) => hostile::run(&options),
         Task::Kernels(options) => kernels::run(&options),
         Task::Run(options) => run::run(&options),
         Task::Soak(options) => soak::run(&options),

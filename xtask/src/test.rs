@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, with what the in-kernel and network tests need.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, process};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -18,9 +18,14 @@ const DAEMON_VARIABLE: &str = "TRACKER_DAEMON";
 /// The package that runs the store by model checkers.
 const INTERLEAVINGS: &str = "interleavings";
 
+/// A library that tells a program another time.
+pub const WALL_CLOCK: Package =
+    Package { name: "faketime", probe: Probe::Program("faketime"), reason: "a wall clock that jumps" };
+
 /// What tests run besides the tracker itself.
-const NEEDS: [Package; 4] = [
+const NEEDS: [Package; 5] = [
     needs::NAMESPACES,
+    WALL_CLOCK,
     Package { name: "aria2", probe: Probe::Program("aria2c"), reason: "a real client" },
     Package { name: "transmission-cli", probe: Probe::Program("transmission-cli"), reason: "a real client" },
     Package {
@@ -39,29 +44,37 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let mut cargo = prepare("the tests", &NEEDS, options.install)?;
+    cargo
+        .args(["test", "--workspace", "--exclude", "tracker-ebpf", "--exclude", INTERLEAVINGS, "--exclude", "seam"])
+        .args(["--release", "--no-fail-fast"])
+        .args(&options.filter);
+    let tests = command::run(&mut cargo);
+    // By themselves: what the model checkers depend on has features that the daemon does not want.
+    let mut interleavings = command::cargo();
+    interleavings.args(["test", "--package", INTERLEAVINGS, "--release"]).args(&options.filter);
+    tests.and(command::run(&mut interleavings))
+}
+
+/// Provides what tests need, builds the daemon, and returns a `cargo` whose tests find both.
+///
+/// # Errors
+/// When something is missing or does not build.
+pub fn prepare(purpose: &str, needs: &[Package], install: InstallOptions) -> anyhow::Result<process::Command> {
     ensure!(
         debian::is_root(),
         "the tests load eBPF programs and create network namespaces: run this as root, for example with \
          `sudo --preserve-env=PATH,HOME cargo xtask test` (`cargo test` alone runs what needs no privileges)"
     );
     let toolchain: &[Other<'_>] = if builds_object() { &[&toolchain::missing] } else { &[] };
-    needs::provide("the tests", &NEEDS, toolchain, options.install)?;
+    needs::provide(purpose, needs, toolchain, install)?;
     let object = object_to_test()?;
 
     // `cargo test` builds a package's binaries only for that package's own tests.
     command::run(command::cargo().args(["build", "--release", "--package", "tracker"]))?;
     let mut cargo = command::cargo();
-    cargo
-        .args(["test", "--workspace", "--exclude", "tracker-ebpf", "--exclude", INTERLEAVINGS, "--exclude", "seam"])
-        .args(["--release", "--no-fail-fast"])
-        .args(&options.filter)
-        .env(workspace::OBJECT_VARIABLE, object)
-        .env(DAEMON_VARIABLE, workspace::target_dir().join("release/tracker"));
-    let tests = command::run(&mut cargo);
-    // By themselves: what the model checkers depend on has features that the daemon does not want.
-    let mut interleavings = command::cargo();
-    interleavings.args(["test", "--package", INTERLEAVINGS, "--release"]).args(&options.filter);
-    tests.and(command::run(&mut interleavings))
+    cargo.env(workspace::OBJECT_VARIABLE, object).env(DAEMON_VARIABLE, workspace::target_dir().join("release/tracker"));
+    Ok(cargo)
 }
 
 /// Whether the tests load an object that is built for them: in CI, unless the caller names one.

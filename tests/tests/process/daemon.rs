@@ -93,6 +93,11 @@ impl<'a> Daemon<'a> {
         self.child.signal(signal).expect("it takes a signal");
     }
 
+    /// A path as the daemon sees it, in its own mount namespace.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     /// Waits for its end, and for all that it has said.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait(PATIENCE).expect("the tracker ends")

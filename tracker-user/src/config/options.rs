@@ -78,8 +78,8 @@ pub struct ListeningOptions {
     /// Threads that answer HTTP [default: one per core]
     #[arg(long, value_name = "N", value_parser = count)]
     pub http_threads: Option<u64>,
-    /// HTTP connections that stay open; when there are more, the one idle for longest makes room
-    /// [default: 4096]
+    /// HTTP connections that stay open; when there are more, the one idle for longest makes room,
+    /// or the oldest one of the client that has most [default: 4096]
     #[arg(long, value_name = "N", value_parser = count)]
     pub http_connections: Option<u64>,
     /// Seconds that an HTTP connection may be idle between two requests [default: 30]. A request

@@ -57,6 +57,7 @@ impl From<io::Error> for End {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.state.held.borrow_mut().set(self.key, 0);
+        self.state.shares.borrow_mut().leave(self.key);
         self.state.deadlines.borrow_mut().leave(self.key);
         self.state.counters.count(HttpEvent::Ended);
     }
@@ -66,6 +67,7 @@ impl Connection {
     /// Takes a connection over; there is room for it among the others.
     pub fn new(state: Rc<ThreadState>, stream: TcpStream, client: Client, buffers: Buffers) -> Self {
         let key = state.deadlines.borrow_mut().enter(Wait::Reading, state.now());
+        state.shares.borrow_mut().enter(key, client.source);
         Self { state, stream, client, key, buffers }
     }
 

@@ -7,6 +7,7 @@ use super::{
     held_memory::HeldMemory,
     request::LONGEST,
     responder::{Next, Responder},
+    shares::Shares,
     socket_buffers,
 };
 use bytes::{Buf as _, Bytes};
@@ -63,6 +64,8 @@ pub struct ThreadState {
     pub responders: Vec<RefCell<Responder>>,
     /// The open connections, by what they wait for.
     pub deadlines: RefCell<Deadlines>,
+    /// How many of them each client has.
+    pub shares: RefCell<Shares>,
     /// What they hold in memory.
     pub held: RefCell<HeldMemory>,
     /// What the engine counts.
@@ -82,6 +85,7 @@ impl ThreadState {
         Self {
             responders: responders.into_iter().map(RefCell::new).collect(),
             deadlines: RefCell::default(),
+            shares: RefCell::default(),
             held: RefCell::new(HeldMemory::new(held_limit)),
             counters,
             receive_space: RefCell::new(vec![0; RECEIVE_BYTES].into()),

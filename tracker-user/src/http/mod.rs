@@ -13,6 +13,7 @@
 //! | [`io`] | receives, answers and sends; what the connections of a thread share |
 //! | [`limits`] | what clients may take |
 //! | [`deadlines`] | how long connections may wait |
+//! | [`shares`] | who makes room when no more connections may be open |
 //! | [`held_memory`], [`socket_buffers`] | how much memory they and the kernel may hold |
 //! | [`responder`] | from received bytes to the bytes to send |
 //! | [`request`], [`target`], [`response`] | HTTP itself |
@@ -40,6 +41,7 @@ pub mod proxy;
 pub mod request;
 pub mod responder;
 pub mod response;
+pub mod shares;
 pub mod site;
 pub mod socket_buffers;
 pub mod target;

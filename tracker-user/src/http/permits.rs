@@ -59,8 +59,9 @@ impl Drop for Permit {
     }
 }
 
-/// What stands for all addresses of a client.
-fn client(source: IpAddr) -> IpAddr {
+/// What stands for all addresses of a client. `source` must not be an IPv4-mapped address.
+#[must_use]
+pub fn client(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(_) => source,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> NETWORK_BITS << NETWORK_BITS).into(),

@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use socket2::{SockRef, Socket};
 use std::{
     io::{self, ErrorKind},
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -184,15 +184,30 @@ impl Worker {
         oldest.is_some()
     }
 
-    /// Ends the connection that is worth least: the one idle for longest, or, if none is, the one
-    /// whose request has been arriving for longest. False if there is neither.
-    fn evict(&self) -> bool {
-        let evicted =
-            [Wait::Idle, Wait::Reading].iter().any(|&wait| self.end_oldest(wait, u64::MAX, EndReason::Eviction));
+    /// Ends the connection that is worth least, for one of `newcomer`, as far as that is known: the
+    /// one idle for longest; or, if none is, the oldest of the client that has most of them,
+    /// whatever it waits for; or, if the newcomer has as many, the one whose request has been
+    /// arriving for longest. False if there is none of these.
+    fn evict(&self, newcomer: Option<IpAddr>) -> bool {
+        let evicted = self.end_oldest(Wait::Idle, u64::MAX, EndReason::Eviction)
+            || self.end_of_most(newcomer)
+            || self.end_oldest(Wait::Reading, u64::MAX, EndReason::Eviction);
         if evicted {
             self.state.counters.count(HttpEvent::Evicted);
         }
         evicted
+    }
+
+    /// Ends the oldest connection of the client that has most, if that has more than the newcomer.
+    fn end_of_most(&self, newcomer: Option<IpAddr>) -> bool {
+        let (mut shares, mut deadlines) = (self.state.shares.borrow_mut(), self.state.deadlines.borrow_mut());
+        while let Some(key) = shares.pop_for(newcomer) {
+            if !deadlines.is_ending(key) {
+                deadlines.end(key, EndReason::Eviction);
+                return true;
+            }
+        }
+        false
     }
 
     /// Accepts connections until the task is aborted.
@@ -220,7 +235,7 @@ impl Worker {
                                 "cannot accept an HTTP connection: {error}; raise the limit of open files (ulimit -n, LimitNOFILE=) or lower --http-connections"
                             );
                         }
-                        if self.evict() {
+                        if self.evict(None) {
                             // The evicted one closes itself, and leaves a descriptor for the next.
                             tokio::task::yield_now().await;
                         } else {
@@ -262,8 +277,8 @@ impl Worker {
     fn keep(&self, socket: Socket, client: Client, buffers: Buffers) -> bool {
         // How many connections this thread may keep open.
         let max_connections = (self.shared.limits.load().connections / self.shared.threads).max(1);
-        if self.state.deadlines.borrow().waiting() >= max_connections && !self.evict() {
-            // All others are being sent to. A client that has had its reply can do without the
+        if self.state.deadlines.borrow().waiting() >= max_connections && !self.evict(Some(client.source)) {
+            // All others are being sent to, and nobody has more of them. A client that has had its reply can do without the
             // connection.
             if !buffers.answered {
                 self.state.counters.count(HttpEvent::Refused);

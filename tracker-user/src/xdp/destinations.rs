@@ -9,7 +9,10 @@ use super::{
     netlink::{self, Interface, LocalAddress},
     offload,
 };
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, SocketAddr},
+};
 use tracker_common::{
     settings::{LISTENERS, Settings},
     store::family::{V4, V6},
@@ -63,10 +66,11 @@ impl Destinations {
         let on_untagged = |index: u32| untagged.iter().any(|(vlan, _)| vlan.index == index);
 
         let mut listeners = Vec::new();
+        let mut known = HashSet::new();
         let mut absent = Vec::new();
         let mut add = |address: IpAddr, port: u16| {
             let listener = SocketAddr::new(address, port);
-            if !listeners.contains(&listener) {
+            if known.insert(listener) {
                 listeners.push(listener);
             }
         };
@@ -158,8 +162,10 @@ impl Destinations {
 
     /// Logs what is new compared with `before`.
     pub fn log_changes(&self, before: &Self) {
-        if self.listeners != before.listeners {
-            tracing::info!("XDP answers for {}", list(&self.listeners));
+        let (answered, surplus) = self.divided();
+        let (answered_before, surplus_before) = before.divided();
+        if answered != answered_before {
+            tracing::info!("XDP answers for {}", list(&answered));
         }
         for listener in self.absent.iter().filter(|listener| !before.absent.contains(listener)) {
             tracing::info!("XDP does not answer for {listener} yet: this host does not have the address, or not yet");
@@ -175,18 +181,27 @@ impl Destinations {
                 "{lower} leaves the VLAN tags on, or no longer has to: nothing keeps XDP from {vlan} any more"
             );
         }
-        for family in [SocketAddr::is_ipv4, SocketAddr::is_ipv6] {
-            let surplus = |served: &Self| -> Vec<_> {
-                served.listeners.iter().filter(|listener| family(listener)).skip(LISTENERS).copied().collect()
+        // There may be thousands, and one of them may come and go again and again.
+        if let (Some(first), true) = (surplus.first(), surplus_before.is_empty()) {
+            let more = match surplus.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
             };
-            let known = surplus(before);
-            for listener in surplus(self).iter().filter(|listener| !known.contains(listener)) {
-                tracing::warn!(
-                    "XDP answers for {LISTENERS} addresses of a family at most: requests to {listener} go to the sockets; \
-                     name the most important addresses with --udp"
-                );
-            }
+            tracing::warn!(
+                "XDP answers for {LISTENERS} addresses of a family at most: requests to {first}{more} go to the sockets; \
+                 name the most important addresses with --udp"
+            );
         }
+    }
+
+    /// The listeners that there is room for in the settings record, and the others.
+    fn divided(&self) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+        let (mut v4, mut v6) = (0, 0);
+        self.listeners.iter().partition(|listener| {
+            let count = if listener.is_ipv4() { &mut v4 } else { &mut v6 };
+            *count += 1;
+            *count <= LISTENERS
+        })
     }
 }
 
@@ -349,7 +364,11 @@ mod tests {
     fn surplus_addresses_are_left_out() {
         let settings = Settings::default();
         let listeners = (0..40u8).map(|i| SocketAddr::from(([10, 0, 0, i], 1))).collect();
-        Destinations { listeners, ..Destinations::default() }.store(&settings);
+        let destinations = Destinations { listeners, ..Destinations::default() };
+        destinations.store(&settings);
         assert_eq!(settings.listener_v4_count.load() as usize, LISTENERS);
+        let (answered, surplus) = destinations.divided();
+        assert_eq!((answered.len(), surplus.len()), (LISTENERS, 8));
+        assert!(surplus[0] == SocketAddr::from(([10, 0, 0, LISTENERS as u8], 1)), "{surplus:?}");
     }
 }

@@ -36,6 +36,13 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 /// The shortest time from one reconciliation to the next: changes come in bursts.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long to wait after the kernel could not be asked: descriptors may be short, or interfaces
+/// come and go faster than they can be listed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The shortest time between two warnings of that.
+const SHORTEST_WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What the operator wants.
 pub struct Options {
     /// Names of the interfaces for the XDP program.
@@ -109,9 +116,12 @@ impl Service for Watch {
             "cannot make a pipe to follow network interfaces: XDP is taken off them, and sockets answer UDP",
         )?;
         let mut reconciled = Instant::now();
+        // Whether something has changed since then, and how long it has to wait.
         let mut changed = false;
+        let mut rest = SHORTEST_INTERVAL;
+        let mut warned: Option<Instant> = None;
         loop {
-            let limit = if changed { SHORTEST_INTERVAL.saturating_sub(reconciled.elapsed()) } else { CHECK_INTERVAL };
+            let limit = if changed { rest.saturating_sub(reconciled.elapsed()) } else { CHECK_INTERVAL };
             match self.notifications.wait(&stop, limit) {
                 Woken::Stop => return Ok(()),
                 Woken::Change => changed = true,
@@ -119,15 +129,21 @@ impl Service for Watch {
             }
             let now = Instant::now();
             let since = now - reconciled;
-            if since < SHORTEST_INTERVAL {
+            if since < rest {
                 continue;
             }
             if changed || since >= RECONCILE_INTERVAL || self.interfaces.needs_reconcile(now) {
-                if let Err(error) = self.reconcile() {
-                    tracing::warn!("cannot follow the network interfaces: {error:#}");
-                }
+                let result = self.reconcile();
                 reconciled = Instant::now();
-                changed = false;
+                // What could not be found out is still to be.
+                changed = result.is_err();
+                rest = if changed { RETRY_INTERVAL } else { SHORTEST_INTERVAL };
+                if let Err(error) = result
+                    && warned.is_none_or(|warned| warned.elapsed() >= SHORTEST_WARNING_INTERVAL)
+                {
+                    warned = Some(reconciled);
+                    tracing::warn!("cannot follow the network interfaces, and tries again: {error:#}");
+                }
             }
         }
     }

@@ -73,6 +73,42 @@ fn the_longest_idle_connection_makes_room() {
 }
 
 #[test]
+fn who_has_most_connections_makes_room_for_others() {
+    let limits = Limits { connections: 4, ..Limits::default() };
+    let server = Server::start(Ipv4Addr::LOCALHOST.into(), store(10), limits);
+    // All of them wait for their client to take what it has asked for, and none is idle.
+    let taker = |_| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        // So that the kernel takes next to nothing for it.
+        socket.set_recv_buffer_size(1).expect("a socket");
+        socket.connect(&server.address.into()).expect("the server listens");
+        let mut client = Client::with(socket.into());
+        client.send("GET /metrics HTTP/1.1\r\n\r\n".repeat(100).as_bytes());
+        client
+    };
+    let _takers: Vec<Client> = (0..4).map(taker).collect();
+    server.until("they are not accepted", |server| server.counted(HttpEvent::Accepted) == 4);
+    thread::sleep(Duration::from_millis(50));
+    // The same client gets no more of them.
+    let mut refused = server.connect();
+    refused.send(b"GET /sta");
+    assert_eq!(refused.response().status, 503);
+    assert_eq!((server.counted(HttpEvent::Evicted), server.counted(HttpEvent::Refused)), (0, 1));
+    // Others do, also where their requests come in pieces.
+    let mut others = Vec::new();
+    for (number, evicted) in [(2, 1), (3, 2)] {
+        let mut other = server.connect_from([127, 0, 0, number]);
+        other.send(b"GET /stats?mode=ver");
+        server.until("nobody makes room", |server| server.counted(HttpEvent::Evicted) == evicted);
+        other.send(b"sion HTTP/1.1\r\n\r\n");
+        assert_eq!(other.response().status, 200);
+        // It stays, idle, and is the first to go.
+        others.push(other);
+    }
+    assert_eq!(server.counted(HttpEvent::Refused), 1);
+}
+
+#[test]
 fn a_slow_request_makes_room_and_a_reply_under_way_does_not() {
     let server = Server::start(
         Ipv4Addr::LOCALHOST.into(),
