@@ -3,14 +3,17 @@
 //! | module | does |
 //! |---|---|
 //! | [`run`] | `tracker run`: signals and log first, then the daemon |
+//! | [`detach`] | `tracker detach`: takes down what is pinned |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
 //! | [`crate::trace`] | `tracker trace` |
 
+pub mod detach;
 pub mod run;
 pub mod sizes;
 
 use crate::{config::Given, trace::TraceOptions};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use detach::DetachOptions;
 use sizes::SizeOptions;
 use std::ffi::OsString;
 
@@ -75,6 +78,8 @@ pub enum Command {
     /// Run the tracker until SIGTERM or SIGINT
     #[command(after_help = EXAMPLES)]
     Run(Given),
+    /// Take down what a tracker has left pinned: XDP stops answering, and all swarms are gone
+    Detach(DetachOptions),
     /// Print the layout of the store and the memory it takes
     Sizes(SizeOptions),
     /// Show single packets as the XDP program of the running tracker sees them

@@ -12,11 +12,11 @@ use crate::{
     statistics::{Sampler, Statistics},
     store::{Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
     udp,
-    xdp::{self, Watch},
+    xdp::{self, Loaded, Watch, pins::Directory},
 };
 use anyhow::ensure;
 use std::{net::SocketAddr, sync::Arc};
-use tracing::info;
+use tracing::{info, warn};
 
 /// Runs the tracker until SIGTERM or SIGINT.
 ///
@@ -34,8 +34,8 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
 
     let sizes = Sizes::new(&startup.capacity)?;
     let interfaces = xdp::status::LatestStatus::default();
-    let kernel = xdp::load(&startup.interfaces, startup.xdp_mode, &sizes, &interfaces)?;
-    let (store, counters, loaded) = match kernel {
+    let wish = xdp::Wish { names: &startup.interfaces, mode: startup.xdp_mode, sizes: &sizes, pins: &startup.pins };
+    let (store, counters, loaded) = match xdp::load(&wish, &interfaces)? {
         Some(xdp::Kernel { store, counters, loaded }) => {
             if startup.huge_pages {
                 huge_pages::say_that_maps_have_none();
@@ -72,11 +72,29 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     http::serve(bindings, handles.http, statistics.http.engine.clone(), &mut services)?;
     log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
+    if let Some(loaded) = &loaded {
+        loaded.settle();
+    }
     signals.wait();
     drop(xdp_services);
+    if let Some(pins) = loaded.as_deref().and_then(Loaded::pins) {
+        end_pins(pins, startup.detach_on_stop);
+    }
     drop(services);
     info!("stopped");
     Ok(())
+}
+
+/// What becomes of the pins when the tracker is stopped.
+fn end_pins(pins: &Directory, detach: bool) {
+    let path = pins.path().display();
+    if !detach {
+        info!(
+            "XDP goes on answering without this process, until a tracker takes over or `tracker detach --pin-path {path}`"
+        );
+    } else if let Err(error) = pins.take_down() {
+        warn!("cannot take down what is pinned in {path}: {error:#}");
+    }
 }
 
 /// The store in ordinary memory.
@@ -95,6 +113,7 @@ fn watch_options(startup: &Startup, listen: &[SocketAddr], status: xdp::status::
         mode: startup.xdp_mode,
         force: startup.force,
         listen: listen.to_vec(),
+        detach_on_stop: startup.detach_on_stop,
         status,
     }
 }
