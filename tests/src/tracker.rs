@@ -82,6 +82,14 @@ impl Tracker {
         Metrics::parse(&client::http_get(Some(namespace), HTTP, "/metrics")?.text()?)
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is gone already; with what it printed.
+    pub fn signal(&self, signal: libc::c_int) -> Result<()> {
+        self.0.signal(signal)
+    }
+
     /// Kills it.
     ///
     /// # Errors

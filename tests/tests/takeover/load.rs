@@ -160,7 +160,7 @@ impl Client {
         let (counts, peers) = &mut self.torrents[torrent as usize];
         let after = match event {
             Event::Stopped => None,
-            _ => Some(left == 0),
+            Event::None | Event::Completed | Event::Started => Some(left == 0),
         };
         for (kind, by) in [(before, u32::MAX), (after, 1)] {
             match kind {

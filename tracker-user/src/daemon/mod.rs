@@ -5,12 +5,14 @@
 //! | [`start`] | the order in which everything is started and stopped |
 //! | `startup_log` | what the log says of it |
 //! | `file_limit` | how many files may be open |
+//! | [`handover`] | the listening sockets on their way to the next process |
 //! | [`sites`] | which site answers on which HTTP listener |
 //! | [`signals`] | what signals do |
 //! | [`log`], [`panics`] | lines on their way to standard error, whatever that is |
 //! | [`warnings`] | what goes wrong while everything seems to run, said once a minute |
 
 mod file_limit;
+pub mod handover;
 pub mod log;
 pub mod panics;
 pub mod signals;

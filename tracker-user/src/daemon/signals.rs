@@ -1,5 +1,5 @@
-//! Signals. SIGTERM and SIGINT stop the tracker. Signals that have no meaning here, but would end a
-//! process by default, are logged and ignored.
+//! Signals. SIGTERM and SIGINT stop the tracker, SIGUSR2 has another one take its place. Signals
+//! that have no meaning here, but would end a process by default, are logged and ignored.
 //!
 //! All of them are blocked in all threads from the start, and one thread waits for them, so none
 //! can come too early. SIGQUIT and the signals of faults keep their meaning: they end the process
@@ -24,11 +24,22 @@ use tracing::{info, warn};
 /// What stops the tracker.
 const STOPPING: [(libc::c_int, &str); 2] = [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT")];
 
+/// What has another one take its place.
+const REPLACING: (libc::c_int, &str) = (libc::SIGUSR2, "SIGUSR2");
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// The end.
+    Stop,
+    /// The program at this one's path in this one's place.
+    Replace,
+}
+
 /// Signals without a meaning here. By default they would end the process.
-const MEANINGLESS: [(libc::c_int, &str); 9] = [
+const MEANINGLESS: [(libc::c_int, &str); 8] = [
     (libc::SIGHUP, "SIGHUP"),
     (libc::SIGUSR1, "SIGUSR1"),
-    (libc::SIGUSR2, "SIGUSR2"),
     (libc::SIGALRM, "SIGALRM"),
     (libc::SIGVTALRM, "SIGVTALRM"),
     (libc::SIGPROF, "SIGPROF"),
@@ -50,7 +61,7 @@ pub struct Blocked(libc::sigset_t);
 /// The signals of this process; a thread waits for them.
 pub struct Signals {
     phase: Arc<AtomicU8>,
-    stop: Receiver<()>,
+    wishes: Receiver<Wish>,
 }
 
 impl Blocked {
@@ -65,7 +76,9 @@ impl Blocked {
             libc::sigemptyset(set.as_mut_ptr());
             let mut set = set.assume_init();
             let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
-            for signal in STOPPING.iter().chain(&MEANINGLESS).map(|(signal, _)| *signal).chain(real_time) {
+            for signal in
+                STOPPING.iter().chain(&MEANINGLESS).chain([&REPLACING]).map(|(signal, _)| *signal).chain(real_time)
+            {
                 libc::sigaddset(&raw mut set, signal);
             }
             (set, libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()))
@@ -86,30 +99,31 @@ impl Blocked {
     /// When no thread can be started.
     pub fn watch(self, log: Log) -> anyhow::Result<Signals> {
         let phase = Arc::new(AtomicU8::new(phase::STARTING));
-        let (sender, stop) = mpsc::channel();
-        let watcher = Watcher { set: self.0, phase: phase.clone(), stop: sender, log };
+        let (sender, wishes) = mpsc::channel();
+        let watcher = Watcher { set: self.0, phase: phase.clone(), wishes: sender, log };
         let run = move || watcher.run();
         thread::Builder::new()
             .name("signals".into())
             .spawn(run)
             .context("cannot start the thread that waits for signals")?;
-        Ok(Signals { phase, stop })
+        Ok(Signals { phase, wishes })
     }
 }
 
 impl Signals {
-    /// Waits for a signal to stop.
-    pub fn wait(&self) {
+    /// Waits for a signal that asks for something.
+    #[must_use]
+    pub fn wait(&self) -> Wish {
         self.phase.store(phase::RUNNING, Ordering::SeqCst);
         // An error would mean that the other thread has ended, which it never does.
-        let _ = self.stop.recv();
+        self.wishes.recv().unwrap_or(Wish::Stop)
     }
 }
 
 struct Watcher {
     set: libc::sigset_t,
     phase: Arc<AtomicU8>,
-    stop: Sender<()>,
+    wishes: Sender<Wish>,
     log: Log,
 }
 
@@ -135,8 +149,19 @@ impl Watcher {
             };
             match STOPPING.iter().find(|(stopping, _)| *stopping == signal) {
                 Some((_, name)) => self.stop(name, &sender),
+                None if signal == REPLACING.0 => self.replace(&sender),
                 None => info!("{}{sender}: ignored, it means nothing here (SIGTERM stops the tracker)", name(signal)),
             }
+        }
+    }
+
+    fn replace(&self, sender: &str) {
+        let name = REPLACING.1;
+        if self.phase.load(Ordering::SeqCst) == phase::RUNNING {
+            info!("{name}{sender}: another tracker is to take the place of this one");
+            let _ = self.wishes.send(Wish::Replace);
+        } else {
+            info!("{name}{sender}: ignored, as the tracker is starting or stopping");
         }
     }
 
@@ -150,7 +175,7 @@ impl Watcher {
             }
             phase::RUNNING => {
                 info!("{name}{sender}: stopping");
-                let _ = self.stop.send(());
+                let _ = self.wishes.send(Wish::Stop);
             }
             _ => info!("{name}{sender}: already stopping"),
         }
@@ -180,7 +205,7 @@ mod tests {
 
     #[test]
     fn faults_and_job_control_are_left_alone() {
-        let ours: Vec<_> = STOPPING.iter().chain(&MEANINGLESS).map(|(signal, _)| *signal).collect();
+        let ours: Vec<_> = STOPPING.iter().chain(&MEANINGLESS).chain([&REPLACING]).map(|(signal, _)| *signal).collect();
         for signal in [libc::SIGQUIT, libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT, libc::SIGTSTP, libc::SIGCHLD] {
             assert!(!ours.contains(&signal), "{signal}");
         }

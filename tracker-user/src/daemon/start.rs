@@ -4,10 +4,18 @@
 //! touched by then. The XDP program is attached when the store is ready. Interfaces that are not
 //! there yet are no obstacle: [`Watch`] attaches to them when they come.
 
-use super::{file_limit::raise_file_limit, signals::Signals, sites, startup_log::log_startup, warnings::Warnings};
+use super::{
+    file_limit::raise_file_limit,
+    handover::{self, Handover},
+    signals::{Signals, Wish},
+    sites,
+    startup_log::log_startup,
+    warnings::Warnings,
+};
 use crate::{
     config::{Configuration, Startup, live::Handles},
     http,
+    listen::Inherited,
     service::Services,
     statistics::{Sampler, Statistics},
     store::{Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
@@ -18,16 +26,19 @@ use anyhow::ensure;
 use std::{net::SocketAddr, sync::Arc};
 use tracing::{info, warn};
 
-/// Runs the tracker until SIGTERM or SIGINT.
+/// Runs the tracker until SIGTERM or SIGINT. On SIGUSR2 it returns what makes way for the next one.
 ///
 /// # Errors
 /// When a part cannot be started. Everything that was started before is stopped then.
-pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<()> {
+pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<Option<Handover>> {
     let Configuration { startup, live } = configuration;
     ensure!(!startup.udp.is_empty() || !startup.http.is_empty(), "nothing to do: --udp and --http are both off");
     raise_file_limit(live.http.connections);
-    let udp = udp::bind_all(&startup.udp, startup.udp_threads)?;
-    let http = http::bind_all(&startup.http, startup.http_threads)?;
+    let mut inherited = Inherited::of_this_process()?;
+    let udp = udp::bind_all(&startup.udp, startup.udp_threads, &mut inherited)?;
+    let http = http::bind_all(&startup.http, startup.http_threads, &mut inherited)?;
+    let handover = Handover::new(&udp, &http)?;
+    let closed = handover::close(inherited);
     let missing = missing(&udp, &http);
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
@@ -53,6 +64,7 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
 
     // Dropped in reverse order: when XDP ends, the sockets still answer what the program would have
     // answered.
+    let mut http_services = Services::default();
     let mut services = Services::default();
     let mut xdp_services = Services::default();
     services.spawn(Clock::new(store.clone()))?;
@@ -69,20 +81,31 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
         listener.serve(&store, &mut services)?;
     }
     let bindings = sites::shared(http, &store, handles.full_scrape, &statistics);
-    http::serve(bindings, handles.http, statistics.http.engine.clone(), &mut services)?;
+    http::serve(bindings, handles.http, statistics.http.engine.clone(), &mut http_services)?;
     log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
     if let Some(loaded) = &loaded {
         loaded.settle();
     }
-    signals.wait();
+    handover.tell_systemd(&closed);
+    let replaced = loop {
+        match signals.wait() {
+            Wish::Stop => break false,
+            Wish::Replace => match handover.try_out() {
+                Ok(()) => break true,
+                Err(error) => warn!("this tracker goes on, as no other can take its place: {error:#}"),
+            },
+        }
+    };
     drop(xdp_services);
     if let Some(pins) = loaded.as_deref().and_then(Loaded::pins) {
-        end_pins(pins, startup.detach_on_stop);
+        end_pins(pins, startup.detach_on_stop && !replaced);
     }
+    // HTTP last: UDP threads may take some time to notice, and XDP answers meanwhile.
     drop(services);
+    drop(http_services);
     info!("stopped");
-    Ok(())
+    Ok(replaced.then_some(handover))
 }
 
 /// What becomes of the pins when the tracker is stopped.
@@ -113,7 +136,6 @@ fn watch_options(startup: &Startup, listen: &[SocketAddr], status: xdp::status::
         mode: startup.xdp_mode,
         force: startup.force,
         listen: listen.to_vec(),
-        detach_on_stop: startup.detach_on_stop,
         status,
     }
 }

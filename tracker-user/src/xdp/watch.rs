@@ -46,22 +46,19 @@ pub struct Options {
     pub force: bool,
     /// Where UDP is listened for.
     pub listen: Vec<SocketAddr>,
-    /// Whether the program is taken off at the end, although it is pinned.
-    pub detach_on_stop: bool,
     /// What the statistics show.
     pub status: status::LatestStatus,
 }
 
 /// The XDP program on its interfaces, and what it takes to keep it there. When this is dropped,
-/// also at the end of [`Service::run`], the program is taken off all interfaces, unless it is pinned
-/// and to stay.
+/// the program is taken off all interfaces; the end of [`Service::run`] leaves it where it is
+/// pinned.
 pub struct Watch {
     notifications: Notifications,
     interfaces: Interfaces,
     store: Arc<Store>,
     listen: Vec<SocketAddr>,
     destinations: Destinations,
-    detach_on_stop: bool,
     status: status::LatestStatus,
 }
 
@@ -74,19 +71,12 @@ impl Watch {
     pub fn attach(loaded: Arc<Loaded>, store: Arc<Store>, options: Options) -> anyhow::Result<Self> {
         // Subscribed first, so that no change is missed.
         let notifications = Notifications::subscribe()?;
-        let Options { names, mode, force, listen, detach_on_stop, status } = options;
+        let Options { names, mode, force, listen, status } = options;
         let mut interfaces = Interfaces::new(loaded, Permission { mode, force }, &names);
         let all = netlink::interfaces()?;
         interfaces.attach_first(&all, Instant::now())?;
-        let mut watch = Self {
-            notifications,
-            interfaces,
-            store,
-            listen,
-            destinations: Destinations::default(),
-            detach_on_stop,
-            status,
-        };
+        let mut watch =
+            Self { notifications, interfaces, store, listen, destinations: Destinations::default(), status };
         watch.publish(&all)?;
         Ok(watch)
     }
@@ -125,9 +115,7 @@ impl Service for Watch {
             let limit = if changed { SHORTEST_INTERVAL.saturating_sub(reconciled.elapsed()) } else { CHECK_INTERVAL };
             match self.notifications.wait(&stop, limit) {
                 Woken::Stop => {
-                    if !self.detach_on_stop {
-                        self.interfaces.leave();
-                    }
+                    self.interfaces.leave();
                     return Ok(());
                 }
                 Woken::Change => changed = true,
