@@ -4,14 +4,17 @@
 //! |---|---|
 //! | [`run`] | `tracker run`: signals and log first, then the daemon |
 //! | [`detach`] | `tracker detach`: takes down what is pinned |
+//! | [`check`] | `tracker check`: a configuration file without a tracker |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
 //! | [`crate::trace`] | `tracker trace` |
 
+pub mod check;
 pub mod detach;
 pub mod run;
 pub mod sizes;
 
 use crate::{config::Given, trace::TraceOptions};
+use check::CheckOptions;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use detach::DetachOptions;
 use sizes::SizeOptions;
@@ -30,6 +33,8 @@ Examples:
           max-torrents = \"2M\"
           max-peers = 10_000_000
           interval = \"30m\"
+  tracker config > /etc/tracker.toml; tracker check /etc/tracker.toml
+      A file with all options to begin with; whether it is right.
   tracker sizes --max-torrents 2M --max-peers 10M
       How much memory that would take.
   sudo tracker trace --source 192.0.2.7
@@ -80,6 +85,10 @@ pub enum Command {
     Run(Given),
     /// Take down what a tracker has left pinned: XDP stops answering, and all swarms are gone
     Detach(DetachOptions),
+    /// Print a configuration file with every option, its explanation and its default
+    Config,
+    /// Say whether a configuration file is right, and if not what is wrong and where
+    Check(CheckOptions),
     /// Print the layout of the store and the memory it takes
     Sizes(SizeOptions),
     /// Show single packets as the XDP program of the running tracker sees them

@@ -6,14 +6,13 @@ use crate::{http, listen::Inherited, udp};
 use anyhow::{Context as _, bail, ensure};
 use sd_notify::NotifyState;
 use std::{
-    env,
-    io::{self, Read as _},
+    env, io,
     net::SocketAddr,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
         unix::process::CommandExt as _,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -75,37 +74,19 @@ impl Handover {
         }
     }
 
-    /// Makes sure that there is a program to become.
+    /// Makes sure that there is a program to become, and that it can read the configuration file, if
+    /// there is one.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub(super) fn try_out(&self) -> anyhow::Result<()> {
+    /// When it cannot be started, or finds something wrong; with what it says.
+    pub(super) fn try_out(&self, file: Option<&Path>) -> anyhow::Result<()> {
         let program = self.program.as_ref().context("the path of this program is not known")?;
-        let mut command = Command::new(program);
-        command.arg("version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        let deadline = Instant::now() + TRIAL_TIMEOUT;
-        let status = loop {
-            match child.try_wait().context("cannot wait for it")? {
-                Some(status) => break status,
-                None if Instant::now() > deadline => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    bail!("{} version does not end", program.display());
-                }
-                None => thread::sleep(Duration::from_millis(5)),
-            }
-        };
-        let mut said = String::new();
-        if let Some(output) = &mut child.stdout {
-            let _ = output.read_to_string(&mut said);
+        let version = try_command(Command::new(program).arg("version"))?;
+        ensure!(version.starts_with("tracker "), "{} is no tracker", program.display());
+        if let Some(file) = file {
+            try_command(Command::new(program).arg("check").arg(file))?;
         }
-        ensure!(
-            status.success() && said.starts_with("tracker "),
-            "{} is no tracker: `version` ended with {status}",
-            program.display()
-        );
-        info!("making way for {} of {}", said.trim(), program.display());
+        info!("making way for {} of {}", version.trim(), program.display());
         Ok(())
     }
 
@@ -124,6 +105,29 @@ impl Handover {
         unsafe { command.pre_exec(move || put_in_place(&files)) };
         anyhow::Error::from(command.exec()).context(format!("cannot become {}", program.display()))
     }
+}
+
+/// Runs a command to its end, and returns what it printed.
+fn try_command(command: &mut Command) -> anyhow::Result<String> {
+    let line = format!("{command:?}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start {line}"))?;
+    let deadline = Instant::now() + TRIAL_TIMEOUT;
+    let status = loop {
+        match child.try_wait().with_context(|| format!("cannot wait for {line}"))? {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("{line} does not end");
+            }
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    // It prints a line or two, which the pipes have room for.
+    let output = child.wait_with_output().with_context(|| format!("cannot read what {line} says"))?;
+    ensure!(status.success(), "{line} ended with {status}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Gives the files the numbers from [`FIRST`] on, and has them stay open. Whatever has these numbers

@@ -7,6 +7,7 @@
 //! | `file_limit` | how many files may be open |
 //! | [`handover`] | the listening sockets on their way to the next process |
 //! | [`sites`] | which site answers on which HTTP listener |
+//! | [`reload`] | the configuration read again |
 //! | [`signals`] | what signals do |
 //! | [`log`], [`panics`] | lines on their way to standard error, whatever that is |
 //! | [`warnings`] | what goes wrong while everything seems to run, said once a minute |
@@ -15,6 +16,7 @@ mod file_limit;
 pub mod handover;
 pub mod log;
 pub mod panics;
+pub mod reload;
 pub mod signals;
 pub mod sites;
 pub mod start;

@@ -1,5 +1,6 @@
-//! Signals. SIGTERM and SIGINT stop the tracker, SIGUSR2 has another one take its place. Signals
-//! that have no meaning here, but would end a process by default, are logged and ignored.
+//! Signals. SIGTERM and SIGINT stop the tracker, SIGHUP has it read its configuration again, SIGUSR2
+//! has another one take its place. Signals that have no meaning here, but would end a process by
+//! default, are logged and ignored.
 //!
 //! All of them are blocked in all threads from the start, and one thread waits for them, so none
 //! can come too early. SIGQUIT and the signals of faults keep their meaning: they end the process
@@ -27,18 +28,8 @@ const STOPPING: [(libc::c_int, &str); 2] = [(libc::SIGTERM, "SIGTERM"), (libc::S
 /// What has another one take its place.
 const REPLACING: (libc::c_int, &str) = (libc::SIGUSR2, "SIGUSR2");
 
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// The end.
-    Stop,
-    /// The program at this one's path in this one's place.
-    Replace,
-}
-
 /// Signals without a meaning here. By default they would end the process.
-const MEANINGLESS: [(libc::c_int, &str); 8] = [
-    (libc::SIGHUP, "SIGHUP"),
+const MEANINGLESS: [(libc::c_int, &str); 7] = [
     (libc::SIGUSR1, "SIGUSR1"),
     (libc::SIGALRM, "SIGALRM"),
     (libc::SIGVTALRM, "SIGVTALRM"),
@@ -47,6 +38,17 @@ const MEANINGLESS: [(libc::c_int, &str); 8] = [
     (libc::SIGPWR, "SIGPWR"),
     (libc::SIGSTKFLT, "SIGSTKFLT"),
 ];
+
+/// What the tracker is asked to do by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To stop.
+    Stop,
+    /// To read its configuration again.
+    Reload,
+    /// To let the program at its path take its place.
+    Replace,
+}
 
 /// How far the tracker is when a signal is to stop it.
 mod phase {
@@ -61,7 +63,7 @@ pub struct Blocked(libc::sigset_t);
 /// The signals of this process; a thread waits for them.
 pub struct Signals {
     phase: Arc<AtomicU8>,
-    wishes: Receiver<Wish>,
+    asked: Receiver<Asked>,
 }
 
 impl Blocked {
@@ -76,8 +78,12 @@ impl Blocked {
             libc::sigemptyset(set.as_mut_ptr());
             let mut set = set.assume_init();
             let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
-            for signal in
-                STOPPING.iter().chain(&MEANINGLESS).chain([&REPLACING]).map(|(signal, _)| *signal).chain(real_time)
+            for signal in STOPPING
+                .iter()
+                .chain(&MEANINGLESS)
+                .map(|(signal, _)| *signal)
+                .chain(real_time)
+                .chain([libc::SIGHUP, REPLACING.0])
             {
                 libc::sigaddset(&raw mut set, signal);
             }
@@ -99,31 +105,30 @@ impl Blocked {
     /// When no thread can be started.
     pub fn watch(self, log: Log) -> anyhow::Result<Signals> {
         let phase = Arc::new(AtomicU8::new(phase::STARTING));
-        let (sender, wishes) = mpsc::channel();
-        let watcher = Watcher { set: self.0, phase: phase.clone(), wishes: sender, log };
+        let (sender, asked) = mpsc::channel();
+        let watcher = Watcher { set: self.0, phase: phase.clone(), ask: sender, log };
         let run = move || watcher.run();
         thread::Builder::new()
             .name("signals".into())
             .spawn(run)
             .context("cannot start the thread that waits for signals")?;
-        Ok(Signals { phase, wishes })
+        Ok(Signals { phase, asked })
     }
 }
 
 impl Signals {
-    /// Waits for a signal that asks for something.
-    #[must_use]
-    pub fn wait(&self) -> Wish {
-        self.phase.store(phase::RUNNING, Ordering::SeqCst);
+    /// Waits for a signal that asks for something. One that came during the start is not lost.
+    pub fn wait(&self) -> Asked {
+        let _ = self.phase.compare_exchange(phase::STARTING, phase::RUNNING, Ordering::SeqCst, Ordering::SeqCst);
         // An error would mean that the other thread has ended, which it never does.
-        self.wishes.recv().unwrap_or(Wish::Stop)
+        self.asked.recv().unwrap_or(Asked::Stop)
     }
 }
 
 struct Watcher {
     set: libc::sigset_t,
     phase: Arc<AtomicU8>,
-    wishes: Sender<Wish>,
+    ask: Sender<Asked>,
     log: Log,
 }
 
@@ -149,6 +154,10 @@ impl Watcher {
             };
             match STOPPING.iter().find(|(stopping, _)| *stopping == signal) {
                 Some((_, name)) => self.stop(name, &sender),
+                None if signal == libc::SIGHUP => {
+                    info!("SIGHUP{sender}: reading the configuration again");
+                    let _ = self.ask.send(Asked::Reload);
+                }
                 None if signal == REPLACING.0 => self.replace(&sender),
                 None => info!("{}{sender}: ignored, it means nothing here (SIGTERM stops the tracker)", name(signal)),
             }
@@ -159,7 +168,7 @@ impl Watcher {
         let name = REPLACING.1;
         if self.phase.load(Ordering::SeqCst) == phase::RUNNING {
             info!("{name}{sender}: another tracker is to take the place of this one");
-            let _ = self.wishes.send(Wish::Replace);
+            let _ = self.ask.send(Asked::Replace);
         } else {
             info!("{name}{sender}: ignored, as the tracker is starting or stopping");
         }
@@ -175,7 +184,7 @@ impl Watcher {
             }
             phase::RUNNING => {
                 info!("{name}{sender}: stopping");
-                let _ = self.wishes.send(Wish::Stop);
+                let _ = self.ask.send(Asked::Stop);
             }
             _ => info!("{name}{sender}: already stopping"),
         }
@@ -196,8 +205,7 @@ mod tests {
 
     #[test]
     fn every_signal_has_its_usual_name() {
-        let rows =
-            [(1, "SIGHUP"), (10, "SIGUSR1"), (30, "SIGPWR"), (34, "SIGRTMIN+0"), (libc::SIGRTMAX(), "SIGRTMIN+30")];
+        let rows = [(10, "SIGUSR1"), (30, "SIGPWR"), (34, "SIGRTMIN+0"), (libc::SIGRTMAX(), "SIGRTMIN+30")];
         for (signal, expected) in rows {
             assert_eq!(name(signal), expected);
         }

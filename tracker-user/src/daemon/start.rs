@@ -7,7 +7,8 @@
 use super::{
     file_limit::raise_file_limit,
     handover::{self, Handover},
-    signals::{Signals, Wish},
+    reload::Reload,
+    signals::{Asked, Signals},
     sites,
     startup_log::log_startup,
     warnings::Warnings,
@@ -26,11 +27,12 @@ use anyhow::ensure;
 use std::{net::SocketAddr, sync::Arc};
 use tracing::{info, warn};
 
-/// Runs the tracker until SIGTERM or SIGINT. On SIGUSR2 it returns what makes way for the next one.
+/// Runs the tracker until SIGTERM or SIGINT. With each SIGHUP the configuration is read again. On
+/// SIGUSR2 it returns what makes way for the next one.
 ///
 /// # Errors
 /// When a part cannot be started. Everything that was started before is stopped then.
-pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<Option<Handover>> {
+pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) -> anyhow::Result<Option<Handover>> {
     let Configuration { startup, live } = configuration;
     ensure!(!startup.udp.is_empty() || !startup.http.is_empty(), "nothing to do: --udp and --http are both off");
     raise_file_limit(live.http.connections);
@@ -72,7 +74,7 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<O
         let options = watch_options(startup, &udp_addresses, interfaces);
         xdp_services.spawn(Watch::attach(loaded.clone(), store.clone(), options)?)?;
     }
-    services.spawn(Sweeper::new(&store, handles.timeouts, totals))?;
+    services.spawn(Sweeper::new(&store, handles.timeouts.clone(), totals))?;
     services.spawn(Sampler(statistics.clone()))?;
     services.spawn(Warnings::new(statistics.clone(), missing))?;
     udp::warn_of_small_buffers(&udp);
@@ -80,18 +82,20 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<O
         listener.watch(&statistics.udp_drops);
         listener.serve(&store, &mut services)?;
     }
-    let bindings = sites::shared(http, &store, handles.full_scrape, &statistics);
-    http::serve(bindings, handles.http, statistics.http.engine.clone(), &mut http_services)?;
+    let bindings = sites::shared(http, &store, handles.full_scrape.clone(), &statistics);
+    http::serve(bindings, handles.http.clone(), statistics.http.engine.clone(), &mut http_services)?;
     log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
     if let Some(loaded) = &loaded {
         loaded.settle();
     }
     handover.tell_systemd(&closed);
+    let mut live = live.clone();
     let replaced = loop {
         match signals.wait() {
-            Wish::Stop => break false,
-            Wish::Replace => match handover.try_out() {
+            Asked::Stop => break false,
+            Asked::Reload => live = reload.apply(startup, live, store.settings(), &handles),
+            Asked::Replace => match handover.try_out(reload.file().as_deref()) {
                 Ok(()) => break true,
                 Err(error) => warn!("this tracker goes on, as no other can take its place: {error:#}"),
             },

@@ -349,7 +349,7 @@ mod tests {
         // Of the networks for documentation (RFC 5737, RFC 3849).
         for (address, missing) in [("203.0.113.1", true), ("2001:db8::1", true), ("127.0.0.1", false)] {
             for bind in [bind_all::<Udp>, bind_all::<Http>] {
-                let bound = bind(&endpoints(&[address], 0), 2).expect(address);
+                let bound = bind(&endpoints(&[address], 0), 2, &mut Inherited::default()).expect(address);
                 assert_eq!((bound[0].missing, bound[0].sockets.len()), (missing, 2), "{address}");
             }
         }
