@@ -251,7 +251,7 @@ fn spawn(mut command: Command, core: usize, log: PathBuf) -> anyhow::Result<Supe
 
 fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, testbed: &Testbed, plan: &BenchPlan) {
     let (v4, v6) = (Family::V4.tracker_address(), Family::V6.tracker_address());
-    command.args(["run", "--xdp-mode", mode]);
+    command.args(["run", "--pin-path", "off", "--xdp-mode", mode]);
     if mode != "off" {
         command.args(["--interface", &testbed.tracker_interface]);
     }

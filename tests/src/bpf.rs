@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use std::{
+    ffi::CStr,
     io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
@@ -12,6 +13,15 @@ pub(crate) const PROG_LOAD: libc::c_int = 5;
 pub(crate) const LINK_CREATE: libc::c_int = 28;
 /// `BPF_PROG_TEST_RUN`
 const PROG_TEST_RUN: libc::c_int = 10;
+
+/// `BPF_MAP_LOOKUP_ELEM`
+const MAP_LOOKUP: libc::c_int = 1;
+/// `BPF_MAP_UPDATE_ELEM`
+const MAP_UPDATE: libc::c_int = 2;
+/// `BPF_OBJ_GET`
+const OBJ_GET: libc::c_int = 7;
+/// `BPF_OBJ_GET_INFO_BY_FD`
+const INFO: libc::c_int = 15;
 
 /// Room for the longest frame that a program makes.
 const FRAME_MAX: usize = 4096;
@@ -51,6 +61,84 @@ pub fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> Result<(u32, Vec<u8>)>
     check(unsafe { call(PROG_TEST_RUN, &mut attributes) }).context("BPF_PROG_TEST_RUN")?;
     out.truncate(attributes.data_size_out as usize);
     Ok((attributes.retval, out))
+}
+
+/// What there is in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// A map.
+    Map,
+    /// A program.
+    Program,
+    /// A link.
+    Link,
+}
+
+/// What is pinned at `path`.
+///
+/// # Errors
+/// When nothing is.
+pub fn object(path: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: the attributes are those of the command; the path outlives the call.
+    unsafe { open(OBJ_GET, [path.as_ptr().expose_provenance() as u64, 0]) }
+}
+
+/// The kernel's number of an object.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn number(file: &OwnedFd, object: Object) -> Result<u32> {
+    let mut information = [0_u32; 16];
+    let length = size_of_val(&information) as u64;
+    let mut attributes = [file.as_raw_fd() as u64 | length << 32, information.as_mut_ptr().expose_provenance() as u64];
+    // SAFETY: the attributes are those of the command; `information`, of which the length is given,
+    // outlives it.
+    check(unsafe { call(INFO, &mut attributes) }).with_context(|| format!("cannot ask for a {object:?}"))?;
+    Ok(information[1])
+}
+
+/// Whether the kernel still has an object of this number.
+#[must_use]
+pub fn exists((object, number): (Object, u32)) -> bool {
+    // `BPF_MAP_GET_FD_BY_ID`, `BPF_PROG_GET_FD_BY_ID`, `BPF_LINK_GET_FD_BY_ID`
+    let command = match object {
+        Object::Map => 14,
+        Object::Program => 13,
+        Object::Link => 30,
+    };
+    // SAFETY: the attributes are those of the command and hold no pointer.
+    unsafe { open(command, [u64::from(number)]) }.is_ok()
+}
+
+/// Reads the first element of an array of elements of `N` bytes.
+///
+/// # Errors
+/// When the file is no such map.
+pub fn first_element<const N: usize>(map: &OwnedFd) -> Result<[u8; N]> {
+    let (key, mut value) = (0_u32, [0; N]);
+    let mut attributes = element(map, &key, &mut value);
+    // SAFETY: the attributes are those of the command; key and value outlive it. That a value is of
+    // `N` bytes is promised by the caller's choice of the map.
+    check(unsafe { call(MAP_LOOKUP, &mut attributes) }).context("cannot read an element")?;
+    Ok(value)
+}
+
+/// Writes it.
+///
+/// # Errors
+/// As for [`first_element`].
+pub fn set_first_element<const N: usize>(map: &OwnedFd, mut value: [u8; N]) -> Result<()> {
+    let key = 0_u32;
+    let mut attributes = element(map, &key, &mut value);
+    // SAFETY: as for `first_element`.
+    check(unsafe { call(MAP_UPDATE, &mut attributes) }).context("cannot write an element")?;
+    Ok(())
+}
+
+/// Map, key, value and no flags, as `BPF_MAP_LOOKUP_ELEM` and `BPF_MAP_UPDATE_ELEM` take them.
+fn element<const N: usize>(map: &OwnedFd, key: &u32, value: &mut [u8; N]) -> [u64; 4] {
+    let value = value.as_mut_ptr().expose_provenance() as u64;
+    [map.as_raw_fd() as u64, std::ptr::from_ref(key).expose_provenance() as u64, value, 0]
 }
 
 /// The system call, for commands that return a file descriptor.

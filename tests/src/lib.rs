@@ -11,7 +11,8 @@
 //! | [`decision_table`] | the table of decisions: packet in, expected outcome, counter, store before and after |
 //! | [`namespace`] | network namespaces and the veth pairs between them |
 //! | [`cards`] | the pairs of network cards that the guests of `cargo xtask kernels` have |
-//! | [`bpf`] | `bpf(2)`: test runs of XDP programs |
+//! | [`bpf`] | `bpf(2)`: test runs of XDP programs; maps and programs by number |
+//! | [`bpffs`] | BPF file systems, for what trackers pin |
 //! | [`pass`] | the XDP program that the far end of a veth pair needs |
 //! | [`raw`] | sockets that send and receive whole frames |
 //! | [`supervised`] | child processes: started, waited for, ended, and what they print |
@@ -33,6 +34,7 @@ mod output;
 pub mod bencode;
 pub mod bep15;
 pub mod bpf;
+pub mod bpffs;
 pub mod cards;
 pub mod client;
 pub mod command;

@@ -32,7 +32,7 @@ pub struct Tracker(Supervised);
 
 impl Tracker {
     /// Starts `tracker run` with the options given, and waits until it answers HTTP on its default
-    /// port.
+    /// port. Unless an option says where, it pins nothing.
     ///
     /// # Errors
     /// When it ends or does not answer within half a minute; with what it printed.
@@ -47,6 +47,9 @@ impl Tracker {
     pub fn start_in(namespace: &Namespace, options: &[&str], prepare: impl FnOnce(&mut Command)) -> Result<Self> {
         let mut command = namespace.command(binary()?);
         command.arg("run").args(options);
+        if !options.contains(&"--pin-path") {
+            command.args(["--pin-path", "off"]);
+        }
         prepare(&mut command);
         let mut child = Supervised::start(command, Printing::Kept, Ending::after(patience(PATIENCE)))?;
         child
@@ -85,6 +88,24 @@ impl Tracker {
     /// When it is not there or not in Prometheus' text format.
     pub fn metrics(&self, namespace: &Namespace) -> Result<Metrics> {
         Metrics::parse(&client::http_get(Some(namespace), HTTP, "/metrics")?.text()?)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it is gone already; with what it printed.
+    pub fn signal(&self, signal: libc::c_int) -> Result<()> {
+        self.0.signal(signal)
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    /// When it is gone already; with what it printed.
+    pub fn kill(mut self) -> Result<String> {
+        self.0.signal(libc::SIGKILL).context("the tracker is to be killed")?;
+        self.0.wait(patience(PATIENCE))?;
+        Ok(self.log())
     }
 
     /// Sends it SIGTERM and waits for its end.

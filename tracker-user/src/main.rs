@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Check(options) => command::check::check(&options).map(|text| output::print(&text)),
         Command::Migrate(options) => command::migrate::migrate(&options).map(|text| output::print(&text)),
         Command::Sizes(options) => command::sizes::describe(&options).map(|text| output::print(&text)),
+        Command::Detach(options) => command::detach::detach(&options).map(|text| output::print(&text)),
         Command::Trace(options) => trace::run(&options),
         Command::CheckStore(options) => return command::check_store::run(&options),
         Command::Version => return output::print(&format!("tracker {}\n", env!("CARGO_PKG_VERSION"))),

@@ -73,7 +73,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if in_playground {
         return play(&tracker);
     }
-    let error = Command::new(&tracker).arg("run").args(&options.options).exec();
+    let mut command = Command::new(&tracker);
+    command.arg("run").args(&options.options);
+    if !options.options.iter().any(|option| option.starts_with("--pin-path")) {
+        // Nothing is to be left behind.
+        command.args(["--pin-path", "off"]);
+    }
+    let error = command.exec();
     Err(error).with_context(|| format!("cannot start {}", tracker.display()))
 }
 
@@ -85,7 +91,7 @@ fn play(tracker: &Path) -> anyhow::Result<()> {
     let playground = Playground::new()?;
 
     let mut command = playground.namespace.command(tracker);
-    command.args(["run", "--interface", TRACKER_INTERFACE, "--xdp-mode", "native"]);
+    command.args(["run", "--interface", TRACKER_INTERFACE, "--xdp-mode", "native", "--pin-path", "off"]);
     let log = env::var("RUST_LOG").ok().filter(|wanted| !wanted.is_empty()).unwrap_or_else(|| "info".to_owned());
     command.env("RUST_LOG", format!("{log},{NO_URLS}"));
     let mut tracker = Supervised::start(command, Printing::Inherited, Ending::after(PATIENCE))?;

@@ -7,6 +7,12 @@ use crate::{
     word::{Word, Word32},
 };
 
+/// The version of what the store's maps mean: of these records, of slots, and of
+/// [`Settings`](crate::settings::Settings). It changes with every change that another program could
+/// not work with: the pinned store of a daemon that was replaced is taken over only if its version
+/// is this one.
+pub const LAYOUT_VERSION: u32 = 1;
+
 /// Swarm records of an index bucket.
 pub const BUCKET_SWARMS: usize = 31;
 

@@ -3,6 +3,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`run`] | `tracker run`: signals and log first, then the daemon |
+//! | [`detach`] | `tracker detach`: takes down what is pinned |
 //! | [`check`] | `tracker check`: a configuration file without a tracker |
 //! | [`migrate`] | `tracker migrate`: another tracker's configuration as one of ours |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
@@ -11,6 +12,7 @@
 
 pub mod check;
 pub mod check_store;
+pub mod detach;
 pub mod migrate;
 pub mod run;
 pub mod sizes;
@@ -22,6 +24,7 @@ use crate::{
 };
 use check::CheckOptions;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
+use detach::DetachOptions;
 use migrate::MigrateOptions;
 use sizes::SizeOptions;
 use std::ffi::OsString;
@@ -100,6 +103,8 @@ pub enum Command {
     /// Run the tracker until SIGTERM or SIGINT
     #[command(after_help = EXAMPLES)]
     Run(Given),
+    /// Take down what a tracker has left pinned: XDP stops answering, and all swarms are gone
+    Detach(DetachOptions),
     /// Print a configuration file with every option, its explanation and its default
     Config,
     /// Say whether a configuration file is right, and if not what is wrong and where

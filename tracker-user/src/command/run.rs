@@ -30,7 +30,13 @@ pub fn run(given: Given) -> ExitCode {
     let result = Configuration::read(given.clone())
         .and_then(|configuration| start::run(&configuration, &Reload::new(given), &signals));
     let code = match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(next)) => {
+            log.settle(LAST_LINES);
+            let error = next.become_next();
+            output::complain(&format!("tracker: {error:#}\n"));
+            return ExitCode::FAILURE;
+        }
         Err(error) => {
             log.line(format!("tracker: {error:#}\n").into_bytes());
             ExitCode::FAILURE

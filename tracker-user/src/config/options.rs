@@ -51,6 +51,15 @@ pub struct XdpOptions {
     /// [default: off]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub force: Option<Switch>,
+    /// Pin the XDP program, its maps and its links in this directory of a BPF file system, so that
+    /// XDP goes on answering when the tracker is stopped or killed, and the next tracker goes on with
+    /// its swarms; `off` for not at all [default: /sys/fs/bpf/tracker, if that is possible]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub pin_path: Option<PathBuf>,
+    /// On SIGTERM and SIGINT take down what is pinned, as `tracker detach` does, instead of leaving
+    /// it to the next tracker: on or off [default: off]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub detach_on_stop: Option<Switch>,
 }
 
 /// Sockets, and what HTTP clients may take.

@@ -6,7 +6,11 @@ use super::{
     options::{MemoryOptions, Options},
     value::{DEFAULT_PORT, Listen, Switch},
 };
-use crate::{listen::Endpoint, store::sizes::Capacity, xdp::XdpMode};
+use crate::{
+    listen::Endpoint,
+    store::sizes::Capacity,
+    xdp::{XdpMode, pins},
+};
 use anyhow::ensure;
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -22,6 +26,10 @@ pub struct Startup {
     pub xdp_mode: XdpMode,
     /// Whether to take the place of other XDP programs.
     pub force: bool,
+    /// Where it is pinned.
+    pub pins: pins::Wanted,
+    /// Whether what is pinned is taken down on a signal to stop.
+    pub detach_on_stop: bool,
     /// UDP addresses.
     pub udp: Vec<Endpoint>,
     /// HTTP addresses.
@@ -51,6 +59,8 @@ impl Startup {
             interfaces: interfaces(xdp.interface.as_deref().unwrap_or_default(), xdp_mode)?,
             xdp_mode,
             force: xdp.force == Some(Switch::On),
+            pins: pin_path(xdp.pin_path.as_deref())?,
+            detach_on_stop: xdp.detach_on_stop == Some(Switch::On),
             udp: endpoints("udp", listening.udp.as_deref())?,
             http: endpoints("http", listening.http.as_deref())?,
             udp_threads: number("udp-threads", listening.udp_threads, cores, 1..=1024)? as usize,
@@ -69,6 +79,8 @@ impl Startup {
             interfaces,
             xdp_mode,
             force,
+            pins,
+            detach_on_stop,
             udp,
             http,
             udp_threads,
@@ -81,6 +93,8 @@ impl Startup {
             ("interface", *interfaces != other.interfaces),
             ("xdp-mode", *xdp_mode != other.xdp_mode),
             ("force", *force != other.force),
+            ("pin-path", *pins != other.pins),
+            ("detach-on-stop", *detach_on_stop != other.detach_on_stop),
             ("udp", *udp != other.udp),
             ("http", *http != other.http),
             ("udp-threads", *udp_threads != other.udp_threads),
@@ -97,6 +111,23 @@ impl Startup {
 /// Names of options that two configurations differ in.
 pub(super) fn names<const N: usize>(rows: [(&'static str, bool); N]) -> Vec<&'static str> {
     rows.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}
+
+/// Where to pin. The path may be that of no file system yet, which is found out when it is needed.
+fn pin_path(path: Option<&Path>) -> anyhow::Result<pins::Wanted> {
+    match path {
+        None => Ok(pins::Wanted::IfPossible),
+        Some(path) if path == "off" => Ok(pins::Wanted::Off),
+        Some(path) if path.is_absolute() => Ok(pins::Wanted::At(path.to_owned())),
+        Some(path) => invalid(
+            "pin-path",
+            format!(
+                "is {}; it can be off, or a path that begins with /, such as {}",
+                path.display(),
+                pins::DEFAULT_PATH
+            ),
+        ),
+    }
 }
 
 /// Each interface once.

@@ -5,7 +5,7 @@ use crate::{
     command::{Command, CommandLine},
     listen::Endpoint,
     store::{sizes::Capacity, sweep::Timeouts},
-    xdp::XdpMode,
+    xdp::{XdpMode, pins::Wanted},
 };
 use std::{fs, path::Path};
 use tracker_common::settings::Settings;
@@ -29,6 +29,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(configuration.startup.http, configuration.startup.udp);
     assert!(configuration.live.full_scrape.enabled);
     assert_eq!(configuration.live, Live::default());
+    assert_eq!((configuration.startup.pins, configuration.startup.detach_on_stop), (Wanted::IfPossible, false));
 }
 
 #[test]
@@ -69,6 +70,8 @@ fn wrong_options_are_refused_with_a_reason() {
         ("--http-threads 1k --http-connections 0", "http-connections is 0"),
         ("--http-idle-timeout 2h", "http-idle-timeout is 7200; it can be 1 to 3600"),
         ("--xdp-mode native", "--interface"),
+        ("--pin-path tracker", "pin-path is tracker; it can be off, or a path that begins with /"),
+        ("--detach-on-stop=maybe", "it can be on or off"),
         ("--xdp-mode fast", "auto, native, generic, off"),
         ("--full-scrape maybe", "it can be on or off"),
         ("--force=maybe", "it can be on or off"),
@@ -95,7 +98,7 @@ fn parse_file(text: &str) -> anyhow::Result<Configuration> {
 #[test]
 fn file_takes_what_the_command_line_takes() {
     type Row = (&'static str, fn(&Configuration) -> bool);
-    let rows: [Row; 27] = [
+    let rows: [Row; 31] = [
         ("max-torrents = 1000", |made| made.startup.capacity.torrents == 1000),
         ("max-torrents = \"2M\"", |made| made.startup.capacity.torrents == 2_000_000),
         ("max-torrents = 1_000_000", |made| made.startup.capacity.torrents == 1_000_000),
@@ -118,6 +121,10 @@ fn file_takes_what_the_command_line_takes() {
         ("huge-pages = true", |made| made.startup.huge_pages),
         ("huge-pages = \"on\"", |made| made.startup.huge_pages),
         ("huge-pages = \"off\"", |made| !made.startup.huge_pages),
+        ("pin-path = \"off\"", |made| made.startup.pins == Wanted::Off),
+        ("pin-path = \"/sys/fs/bpf/x\"", |made| made.startup.pins == Wanted::At("/sys/fs/bpf/x".into())),
+        ("detach-on-stop = true", |made| made.startup.detach_on_stop),
+        ("detach-on-stop = \"off\"", |made| !made.startup.detach_on_stop),
         ("xdp-mode = \"off\"", |made| made.startup.xdp_mode == XdpMode::Off),
         ("xdp-mode = \"Off\"", |made| made.startup.xdp_mode == XdpMode::Off),
         ("udp = \"off\"", |made| made.startup.udp.is_empty()),

@@ -5,6 +5,7 @@
 //! | [`start`] | the order in which everything is started and stopped |
 //! | `startup_log` | what the log says of it |
 //! | `file_limit` | how many files may be open |
+//! | [`handover`] | the listening sockets on their way to the next process |
 //! | [`sites`] | which site answers on which HTTP listener |
 //! | [`reload`] | the configuration read again |
 //! | [`signals`] | what signals do |
@@ -12,6 +13,7 @@
 //! | [`warnings`] | what goes wrong while everything seems to run, said once a minute |
 
 mod file_limit;
+pub mod handover;
 pub mod log;
 pub mod panics;
 pub mod reload;

@@ -11,7 +11,7 @@ use crate::{
     store::Handle,
 };
 use anyhow::{Context as _, bail};
-use std::fs;
+use std::{fs, path::PathBuf};
 use tracing::{info, warn};
 
 /// The command line, which may name a file, and is read again with it.
@@ -22,6 +22,12 @@ impl Reload {
     #[must_use]
     pub fn new(given: Given) -> Self {
         Self(given)
+    }
+
+    /// The file that is read.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        config::file(&self.0)
     }
 
     fn read(&self) -> anyhow::Result<Configuration> {

@@ -1,5 +1,6 @@
-//! Signals. SIGTERM and SIGINT stop the tracker, SIGHUP has it read its configuration again. Signals
-//! that have no meaning here, but would end a process by default, are logged and ignored.
+//! Signals. SIGTERM and SIGINT stop the tracker, SIGHUP has it read its configuration again, SIGUSR2
+//! has another one take its place. Signals that have no meaning here, but would end a process by
+//! default, are logged and ignored.
 //!
 //! All of them are blocked in all threads from the start, and one thread waits for them, so none
 //! can come too early. SIGQUIT and the signals of faults keep their meaning: they end the process
@@ -24,10 +25,12 @@ use tracing::{info, warn};
 /// What stops the tracker.
 const STOPPING: [(libc::c_int, &str); 2] = [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT")];
 
+/// What has another one take its place.
+const REPLACING: (libc::c_int, &str) = (libc::SIGUSR2, "SIGUSR2");
+
 /// Signals without a meaning here. By default they would end the process.
-const MEANINGLESS: [(libc::c_int, &str); 8] = [
+const MEANINGLESS: [(libc::c_int, &str); 7] = [
     (libc::SIGUSR1, "SIGUSR1"),
-    (libc::SIGUSR2, "SIGUSR2"),
     (libc::SIGALRM, "SIGALRM"),
     (libc::SIGVTALRM, "SIGVTALRM"),
     (libc::SIGPROF, "SIGPROF"),
@@ -43,6 +46,8 @@ pub enum Asked {
     Stop,
     /// To read its configuration again.
     Reload,
+    /// To let the program at its path take its place.
+    Replace,
 }
 
 /// How far the tracker is when a signal is to stop it.
@@ -73,8 +78,12 @@ impl Blocked {
             libc::sigemptyset(set.as_mut_ptr());
             let mut set = set.assume_init();
             let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
-            for signal in
-                STOPPING.iter().chain(&MEANINGLESS).map(|(signal, _)| *signal).chain(real_time).chain([libc::SIGHUP])
+            for signal in STOPPING
+                .iter()
+                .chain(&MEANINGLESS)
+                .map(|(signal, _)| *signal)
+                .chain(real_time)
+                .chain([libc::SIGHUP, REPLACING.0])
             {
                 libc::sigaddset(&raw mut set, signal);
             }
@@ -149,8 +158,19 @@ impl Watcher {
                     info!("SIGHUP{sender}: reading the configuration again");
                     let _ = self.ask.send(Asked::Reload);
                 }
+                None if signal == REPLACING.0 => self.replace(&sender),
                 None => info!("{}{sender}: ignored, it means nothing here (SIGTERM stops the tracker)", name(signal)),
             }
+        }
+    }
+
+    fn replace(&self, sender: &str) {
+        let name = REPLACING.1;
+        if self.phase.load(Ordering::SeqCst) == phase::RUNNING {
+            info!("{name}{sender}: another tracker is to take the place of this one");
+            let _ = self.ask.send(Asked::Replace);
+        } else {
+            info!("{name}{sender}: ignored, as the tracker is starting or stopping");
         }
     }
 
@@ -185,8 +205,7 @@ mod tests {
 
     #[test]
     fn every_signal_has_its_usual_name() {
-        let rows =
-            [(10, "SIGUSR1"), (12, "SIGUSR2"), (30, "SIGPWR"), (34, "SIGRTMIN+0"), (libc::SIGRTMAX(), "SIGRTMIN+30")];
+        let rows = [(10, "SIGUSR1"), (30, "SIGPWR"), (34, "SIGRTMIN+0"), (libc::SIGRTMAX(), "SIGRTMIN+30")];
         for (signal, expected) in rows {
             assert_eq!(name(signal), expected);
         }
@@ -194,7 +213,7 @@ mod tests {
 
     #[test]
     fn faults_and_job_control_are_left_alone() {
-        let ours: Vec<_> = STOPPING.iter().chain(&MEANINGLESS).map(|(signal, _)| *signal).collect();
+        let ours: Vec<_> = STOPPING.iter().chain(&MEANINGLESS).chain([&REPLACING]).map(|(signal, _)| *signal).collect();
         for signal in [libc::SIGQUIT, libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT, libc::SIGTSTP, libc::SIGCHLD] {
             assert!(!ours.contains(&signal), "{signal}");
         }

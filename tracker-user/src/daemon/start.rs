@@ -6,6 +6,7 @@
 
 use super::{
     file_limit::raise_file_limit,
+    handover::{self, Handover},
     reload::Reload,
     signals::{Asked, Signals},
     sites,
@@ -16,26 +17,31 @@ use crate::{
     admission::Lists,
     config::{Configuration, Startup, live::Handles},
     http,
+    listen::Inherited,
     service::Services,
     statistics::{Sampler, Statistics},
     store::{CounterSet, Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
     udp,
-    xdp::{self, Watch},
+    xdp::{self, Loaded, Watch, pins::Directory},
 };
 use anyhow::ensure;
 use std::{net::SocketAddr, sync::Arc};
-use tracing::info;
+use tracing::{info, warn};
 
-/// Runs the tracker until SIGTERM or SIGINT. With each SIGHUP the configuration is read again.
+/// Runs the tracker until SIGTERM or SIGINT. With each SIGHUP the configuration is read again. On
+/// SIGUSR2 it returns what makes way for the next one.
 ///
 /// # Errors
 /// When a part cannot be started. Everything that was started before is stopped then.
-pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) -> anyhow::Result<()> {
+pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) -> anyhow::Result<Option<Handover>> {
     let Configuration { startup, live } = configuration;
     ensure!(!startup.udp.is_empty() || !startup.http.is_empty(), "nothing to do: --udp and --http are both off");
     raise_file_limit(live.http.connections);
-    let udp = udp::bind_all(&startup.udp, startup.udp_threads)?;
-    let http = http::bind_all(&startup.http, startup.http_threads)?;
+    let mut inherited = Inherited::of_this_process()?;
+    let udp = udp::bind_all(&startup.udp, startup.udp_threads, &mut inherited)?;
+    let http = http::bind_all(&startup.http, startup.http_threads, &mut inherited)?;
+    let handover = Handover::new(&udp, &http)?;
+    let closed = handover::close(inherited);
     let missing = missing(&udp, &http);
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
     let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
@@ -44,8 +50,8 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
     let sizes = Sizes::new(&startup.capacity)?;
     let sizes = lists.room().map_or(Ok(sizes), |room| sizes.with_listed(room))?;
     let interfaces = xdp::status::LatestStatus::default();
-    let kernel = xdp::load(&startup.interfaces, startup.xdp_mode, &sizes, &interfaces)?;
-    let (store, counters, loaded) = match kernel {
+    let wish = xdp::Wish { names: &startup.interfaces, mode: startup.xdp_mode, sizes: &sizes, pins: &startup.pins };
+    let (store, counters, loaded) = match xdp::load(&wish, &interfaces)? {
         Some(xdp::Kernel { store, counters, loaded }) => {
             if startup.huge_pages {
                 huge_pages::say_that_maps_have_none();
@@ -60,13 +66,14 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
     live.apply(store.settings(), &handles);
     // What lists refuse is removed as if it had expired.
     let remover = store.handle(CounterSet::Expiry);
-    lists.apply(&remover, false)?;
+    lists.apply(&remover, store.pools().swarms.used.load() != 0)?;
     drop(lists);
     let totals = Arc::new(LatestTotals::default());
     let statistics = Arc::new(Statistics::new(store.clone(), totals.clone(), counters, interfaces.clone()));
 
     // Dropped in reverse order: when XDP ends, the sockets still answer what the program would have
     // answered.
+    let mut http_services = Services::default();
     let mut services = Services::default();
     let mut xdp_services = Services::default();
     services.spawn(Clock::new(store.clone()))?;
@@ -83,17 +90,45 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
         listener.serve(&store, &mut services)?;
     }
     let bindings = sites::shared(http, &store, handles.full_scrape.clone(), &statistics);
-    http::serve(bindings, handles.http.clone(), statistics.http.engine.clone(), &mut services)?;
+    http::serve(bindings, handles.http.clone(), statistics.http.engine.clone(), &mut http_services)?;
     log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
-    let mut live = live.clone();
-    while signals.wait() == Asked::Reload {
-        live = reload.apply(startup, live, &remover, &handles);
+    if let Some(loaded) = &loaded {
+        loaded.settle();
     }
+    handover.tell_systemd(&closed);
+    let mut live = live.clone();
+    let replaced = loop {
+        match signals.wait() {
+            Asked::Stop => break false,
+            Asked::Reload => live = reload.apply(startup, live, &remover, &handles),
+            Asked::Replace => match handover.try_out(reload.file().as_deref()) {
+                Ok(()) => break true,
+                Err(error) => warn!("this tracker goes on, as no other can take its place: {error:#}"),
+            },
+        }
+    };
     drop(xdp_services);
+    if let Some(pins) = loaded.as_deref().and_then(Loaded::pins) {
+        end_pins(pins, startup.detach_on_stop && !replaced);
+    }
+    // HTTP last: UDP threads may take some time to notice, and XDP answers meanwhile.
     drop(services);
+    drop(http_services);
     info!("stopped");
-    Ok(())
+    Ok(replaced.then_some(handover))
+}
+
+/// What becomes of the pins when the tracker is stopped.
+fn end_pins(pins: &Directory, detach: bool) {
+    let path = pins.path().display();
+    if !detach {
+        info!(
+            "XDP goes on answering without this process, until a tracker takes over or `tracker detach --pin-path {path}`"
+        );
+    } else if let Err(error) = pins.take_down() {
+        warn!("cannot take down what is pinned in {path}: {error:#}");
+    }
 }
 
 /// The store in ordinary memory.

@@ -35,9 +35,10 @@ pub(super) fn log_startup(
         regions.join(", ")
     );
     if let Some(loaded) = loaded {
+        let load_time = loaded.load_time.map(|time| format!("loaded in {} ms", time.as_millis()));
         info!(
-            "XDP program: loaded in {} ms{}",
-            loaded.load_time.as_millis(),
+            "XDP program: {}{}",
+            load_time.as_deref().unwrap_or("there already"),
             loaded.verified_instructions.map_or_else(String::new, |count| format!(", {count} instructions verified"))
         );
     }

@@ -1,12 +1,13 @@
 //! Listening sockets of the HTTP threads.
 
 use super::socket_buffers;
-use crate::listen::{self, Bound, Endpoint, Transport, socket_option};
+use crate::listen::{self, Bound, Endpoint, Inherited, Transport, socket_option};
 use anyhow::Context as _;
 use socket2::{Protocol, Socket, Type};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::{AsFd, BorrowedFd},
 };
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -25,18 +26,25 @@ pub struct Listener {
     pub(super) sockets: Vec<TcpListener>,
 }
 
+impl Listener {
+    /// The sockets as files.
+    pub fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(AsFd::as_fd)
+    }
+}
+
 /// Listens on all endpoints with a socket for each of `threads` threads; the kernel spreads the
 /// clients over them.
 ///
 /// # Errors
 /// As for [`listen::bind_all`].
-pub fn bind_all(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Listener>> {
+pub fn bind_all(endpoints: &[Endpoint], threads: usize, inherited: &mut Inherited) -> anyhow::Result<Vec<Listener>> {
     let listener = |bound: Bound| Listener {
         address: bound.address,
         missing: bound.missing,
         sockets: bound.sockets.into_iter().map(Into::into).collect(),
     };
-    Ok(listen::bind_all::<Http>(endpoints, threads)?.into_iter().map(listener).collect())
+    Ok(listen::bind_all::<Http>(endpoints, threads, inherited)?.into_iter().map(listener).collect())
 }
 
 /// The same for one address.
@@ -44,7 +52,7 @@ pub fn bind_all(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Li
 /// # Errors
 /// As for [`listen::bind_all`].
 pub fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
-    let bound = bind_all(&[Endpoint { address, optional: false }], threads)?;
+    let bound = bind_all(&[Endpoint { address, optional: false }], threads, &mut Inherited::default())?;
     bound.into_iter().next().with_context(|| format!("HTTP {address} was not bound"))
 }
 

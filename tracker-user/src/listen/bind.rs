@@ -7,7 +7,7 @@
 //! tracker, so wildcards come first: the process that has the wildcard has the port, and named
 //! addresses of the same port join it.
 
-use super::{Endpoint, address, explain, is_family_missing};
+use super::{Endpoint, Inherited, address, explain, is_family_missing};
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -65,19 +65,24 @@ enum Others {
     Ours,
 }
 
-/// Binds every endpoint with `threads` sockets. Equal ones are bound once. An optional one may be
-/// missing.
+/// Binds every endpoint with `threads` sockets, or more if more are inherited. Equal ones are bound
+/// once. An optional one may be missing.
 ///
 /// # Errors
 /// When an address is taken, not one that can be listened on, or not allowed.
-pub fn bind_all<T: Transport>(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Bound>> {
-    bind_all_within::<T>(endpoints, threads, BIND_TIMEOUT)
+pub fn bind_all<T: Transport>(
+    endpoints: &[Endpoint],
+    threads: usize,
+    inherited: &mut Inherited,
+) -> anyhow::Result<Vec<Bound>> {
+    bind_all_within::<T>(endpoints, threads, inherited, BIND_TIMEOUT)
 }
 
 /// The same; a port that is taken is tried for as long as `timeout`.
 fn bind_all_within<T: Transport>(
     endpoints: &[Endpoint],
     threads: usize,
+    inherited: &mut Inherited,
     timeout: Duration,
 ) -> anyhow::Result<Vec<Bound>> {
     let endpoints = distinct::<T>(endpoints)?;
@@ -94,6 +99,11 @@ fn bind_all_within<T: Transport>(
             let joins = bound.iter().flatten().any(|one| one.address.ip().is_unspecified() && same_port(one.address));
             let shared = endpoints.iter().filter(|other| same_port(other.address)).count() > 1;
             let others = if joins { Others::Ours } else { Others::None };
+            let sockets = inherited.take(T::TYPE, wanted);
+            if !sockets.is_empty() {
+                bound[number] = Some(go_on::<T>(wanted, sockets, threads.max(1), shared)?);
+                continue;
+            }
             match bind::<T>(wanted, threads.max(1), others, shared, timeout) {
                 Ok(one) => bound[number] = Some(one),
                 Err(error) if endpoint.optional && is_family_missing(&error) => {
@@ -151,6 +161,32 @@ fn bind<T: Transport>(
     for _ in 1..threads {
         sockets.push(open::<T>(address, true).map_err(in_vain)?.0);
     }
+    Ok(Bound { address, sockets, missing })
+}
+
+/// Goes on with sockets that listen already. `shared`: as for [`bind`].
+fn go_on<T: Transport>(
+    address: SocketAddr,
+    mut sockets: Vec<Socket>,
+    threads: usize,
+    shared: bool,
+) -> anyhow::Result<Bound> {
+    let in_vain = |error| explain(error, T::NAME, address);
+    let (inherited, shared) = (sockets.len(), shared || sockets.len() > 1 || threads > 1);
+    for socket in &sockets {
+        socket.set_reuse_port(shared).map_err(in_vain)?;
+        T::prepare(socket, address).and_then(|()| T::begin(socket)).map_err(in_vain)?;
+    }
+    for _ in inherited..threads {
+        let more = match open::<T>(address, true) {
+            // Another user's, such as of systemd: the threads share it.
+            Err(error) if error.kind() == ErrorKind::AddrInUse => sockets[0].try_clone(),
+            other => other.map(|(socket, _)| socket),
+        };
+        sockets.push(more.map_err(in_vain)?);
+    }
+    let missing = !address.ip().is_unspecified() && !address::is_there(address);
+    tracing::info!("{} {address}: goes on with {inherited} of {} sockets that listened before", T::NAME, sockets.len());
     Ok(Bound { address, sockets, missing })
 }
 
@@ -239,7 +275,7 @@ mod tests {
         threads: usize,
     ) -> (Result<Vec<IpAddr>, String>, Vec<Socket>) {
         let bind = if http { bind_all_within::<Http> } else { bind_all_within::<Udp> };
-        match bind(&endpoints(addresses, port), threads, Duration::from_millis(10)) {
+        match bind(&endpoints(addresses, port), threads, &mut Inherited::default(), Duration::from_millis(10)) {
             Ok(bound) => {
                 let addresses = bound.iter().map(|one| one.address.ip()).collect();
                 (Ok(addresses), bound.into_iter().flat_map(|one| one.sockets).collect())
@@ -313,7 +349,7 @@ mod tests {
         // Of the networks for documentation (RFC 5737, RFC 3849).
         for (address, missing) in [("203.0.113.1", true), ("2001:db8::1", true), ("127.0.0.1", false)] {
             for bind in [bind_all::<Udp>, bind_all::<Http>] {
-                let bound = bind(&endpoints(&[address], 0), 2).expect(address);
+                let bound = bind(&endpoints(&[address], 0), 2, &mut Inherited::default()).expect(address);
                 assert_eq!((bound[0].missing, bound[0].sockets.len()), (missing, 2), "{address}");
             }
         }
@@ -323,12 +359,12 @@ mod tests {
     fn taken_port_is_tried_again_until_it_is_free() {
         for bind in [bind_all::<Udp>, bind_all::<Http>] {
             let endpoints = endpoints(&["127.0.0.1"], free_port());
-            let first = bind(&endpoints, 2).expect("free");
+            let first = bind(&endpoints, 2, &mut Inherited::default()).expect("free");
             let holder = thread::spawn(move || {
                 thread::sleep(BIND_TIMEOUT / 4);
                 drop(first);
             });
-            bind(&endpoints, 2).expect("free by now");
+            bind(&endpoints, 2, &mut Inherited::default()).expect("free by now");
             holder.join().expect("no panic");
         }
     }

@@ -1,11 +1,14 @@
 //! Listening addresses: which there can be ([`address`]), how their sockets are bound
-//! ([`bind_all`]), options of sockets, and what to do when one cannot be listened on.
+//! ([`bind_all`]) or taken over ([`Inherited`]), options of sockets, and what to do when one cannot
+//! be listened on.
 
 pub mod address;
 mod bind;
+mod inherited;
 pub mod socket_option;
 
 pub use bind::{Bound, Transport, bind_all};
+pub use inherited::Inherited;
 
 use anyhow::anyhow;
 use std::{

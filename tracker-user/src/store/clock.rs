@@ -41,6 +41,8 @@ impl Clock {
     pub fn new(store: Arc<Store>) -> Self {
         // A wall clock before 1970 is broken; an hour of it keeps both words from being 0.
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(3600, |time| time.as_secs().max(3600));
+        // That of a store that was taken over never goes back: peers would be from the future.
+        let epoch = epoch.max(store.settings().second.load().into());
         let clock = Self { store, start: Instant::now(), epoch };
         clock.tick();
         clock

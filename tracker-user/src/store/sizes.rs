@@ -21,6 +21,9 @@ use tracker_common::{
     },
 };
 
+/// The maps of the store, by their names; [`Sizes::regions`] has their sizes.
+pub const STORE_MAPS: [&str; 6] = ["SETTINGS", "POOLS", "INDEX", "PARTITIONS", "CHUNKS_V4", "CHUNKS_V6"];
+
 /// Torrents per index bucket when the limit is reached.
 const TORRENTS_PER_BUCKET: u64 = index::TORRENTS_PER_BUCKET as u64;
 
@@ -341,6 +344,12 @@ mod tests {
             upsert::announce::<_, V4>(&handle.context(), &Announce { info_hash, peer, seeder, event }).map(|_| ())
         };
         done.expect("stored");
+    }
+
+    #[test]
+    fn regions_have_the_names_of_the_maps() {
+        let sizes = Sizes::new(&Capacity { torrents: 1, peers_v4: 1, peers_v6: 0 }).expect("small");
+        assert_eq!(sizes.regions().map(|region| region.name), STORE_MAPS);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod shorten;
 mod socket;
 
 use crate::{
-    listen::{self, Bound, Endpoint},
+    listen::{self, Bound, Endpoint, Inherited},
     service::{Service, Services, Shutdown},
     store::{CounterSet, Handle, Store},
     text::human_bytes,
@@ -58,19 +58,19 @@ pub struct Listener {
 ///
 /// # Errors
 /// As for [`listen::bind_all`].
-pub fn bind_all(endpoints: &[Endpoint], threads: usize) -> anyhow::Result<Vec<Listener>> {
+pub fn bind_all(endpoints: &[Endpoint], threads: usize, inherited: &mut Inherited) -> anyhow::Result<Vec<Listener>> {
     let listener = |bound: Bound| Listener {
         address: bound.address,
         missing: bound.missing,
         sockets: bound.sockets.into_iter().map(|socket| Arc::new(socket.into())).collect(),
     };
-    Ok(listen::bind_all::<Udp>(endpoints, threads)?.into_iter().map(listener).collect())
+    Ok(listen::bind_all::<Udp>(endpoints, threads, inherited)?.into_iter().map(listener).collect())
 }
 
 /// The same for one address.
 #[cfg(test)]
 pub(crate) fn bind(address: SocketAddr, threads: usize) -> anyhow::Result<Listener> {
-    let bound = bind_all(&[Endpoint { address, optional: false }], threads)?;
+    let bound = bind_all(&[Endpoint { address, optional: false }], threads, &mut Inherited::default())?;
     bound.into_iter().next().with_context(|| format!("UDP {address} was not bound"))
 }
 

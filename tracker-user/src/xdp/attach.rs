@@ -8,7 +8,7 @@ use super::{
     program::Loaded,
     refusal::{Refusal, describe},
 };
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 /// The program on an interface; drop takes it off.
 #[derive(Debug)]
@@ -93,7 +93,12 @@ pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permiss
     }
     for &mode in modes {
         match attach_in(loaded, interface, mode) {
-            Ok(link) => {
+            Ok(mut link) => {
+                if let Some(pins) = loaded.pins() {
+                    let path = pins.free_link();
+                    link.pin(&path)
+                        .with_context(|| format!("cannot pin the BPF link of {name} as {}", path.display()))?;
+                }
                 let mode = confirm(loaded, interface)?;
                 if mode != AttachedMode::Generic {
                     reasons.extend(other_end.warning(name));
@@ -113,6 +118,26 @@ pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permiss
         }
         XdpMode::Generic => bail!("{reason}. --xdp-mode off answers through sockets"),
     }
+}
+
+/// Goes on with a program that a daemon before this one has attached, if the mode is one that may be.
+pub(super) fn adopt(
+    loaded: &Loaded,
+    interface: &Interface,
+    mut link: Link,
+    permission: Permission,
+) -> Option<Attachment> {
+    let mode = interface.xdp.iter().find(|attached| attached.program == loaded.id)?.mode;
+    let other_end = OtherEnd::of(interface);
+    let fits = match permission.mode {
+        XdpMode::Auto => mode == AttachedMode::Generic || !other_end.loses_replies(),
+        XdpMode::Native => mode == AttachedMode::Native,
+        XdpMode::Generic => mode == AttachedMode::Generic,
+        XdpMode::Off => false,
+    };
+    link.own();
+    let note = if mode == AttachedMode::Generic { None } else { other_end.warning(&interface.name) };
+    fits.then_some(Attachment { link, mode, note, other_end })
 }
 
 fn attach_in(loaded: &Loaded, interface: &Interface, mode: AttachedMode) -> Result<Link, Refusal> {

@@ -9,7 +9,7 @@
 
 use super::{
     XdpMode,
-    attach::{Attachment, Attempt, Permission, attach, foreign},
+    attach::{Attachment, Attempt, Permission, adopt, attach, foreign},
     back_off::BackOff,
     netlink::{self, AttachedMode, Interface},
     other_end::OtherEnd,
@@ -66,14 +66,50 @@ impl Interfaces {
     /// When an interface that is there does not take the program, and the mode asked for says that
     /// it must.
     pub fn attach_first(&mut self, all: &[Interface], now: Instant) -> anyhow::Result<()> {
+        self.adopt(all, now);
         let assigned = self.assign(all);
         for (slot, interface) in self.slots.iter_mut().zip(&assigned) {
             match interface {
+                Some(_) if slot.attached().is_some() => {}
                 Some(interface) => slot.attach(&self.loaded, self.permission, interface, now)?,
                 None => warn!("{}", missing(&slot.wanted, all)),
             }
         }
         Ok(())
+    }
+
+    /// Goes on where a daemon before this one has attached the program, and takes it off where it is
+    /// not wanted any more.
+    fn adopt(&mut self, all: &[Interface], now: Instant) {
+        for mut link in self.loaded.inherited_links() {
+            link.own();
+            let Ok(index) = link.interface() else { continue };
+            let interface = all.iter().find(|interface| interface.index == index);
+            let slot = self.slots.iter_mut().find(|slot| {
+                slot.attached().is_none() && interface.is_some_and(|interface| interface.name == slot.wanted)
+            });
+            let (Some(interface), Some(slot)) = (interface, slot) else {
+                let name = interface.map_or_else(|| format!("number {index}"), |interface| interface.name.clone());
+                info!("XDP is taken off the interface {name}, which is not among those to answer on");
+                continue;
+            };
+            match adopt(&self.loaded, interface, link, self.permission) {
+                Some(attachment) => {
+                    info!("{}: XDP has answered UDP and goes on, in {} mode", interface.name, attachment.mode.label());
+                    slot.state = State::On { interface: interface.clone(), attachment, since: now };
+                }
+                None => info!("{}: XDP is attached anew, in the mode asked for", interface.name),
+            }
+        }
+    }
+
+    /// Has the program stay on the interfaces, as far as it is pinned there.
+    pub fn leave(&mut self) {
+        for slot in &mut self.slots {
+            if let State::On { attachment, .. } = &mut slot.state {
+                attachment.link.leave();
+            }
+        }
     }
 
     /// Brings the program to where it should be, given all interfaces that there are.

@@ -1,14 +1,18 @@
 //! The start of XDP: waits for an interface, loads the program, and makes the store of its maps.
 
 use super::{
-    KernelCounters, Loaded, Program, XdpMode, attach, check_system,
+    KernelCounters, Loaded, Program, XdpMode, attach, check_system, memory_limit,
     netlink::{self, Interface},
+    object::{Source, object},
+    pins::{self, Cleared, Contents, Directory, identity::Identity},
+    program::Pinning,
     status::{InterfaceStatus, LatestStatus},
+    take_over::take_over,
 };
 use crate::store::{Store, sizes::Sizes};
 use anyhow::bail;
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -28,17 +32,41 @@ pub struct Kernel {
     pub loaded: Loaded,
 }
 
-/// Loads the XDP program for the interfaces of these names. `None` if it is not wanted, or in mode
-/// auto, if it is not possible: `status` says why.
+/// What is to be loaded.
+pub struct Wish<'a> {
+    /// Names of the interfaces that it is for.
+    pub names: &'a [String],
+    /// Where it is to run there.
+    pub mode: XdpMode,
+    /// How large the store is.
+    pub sizes: &'a Sizes,
+    /// Where it is pinned.
+    pub pins: &'a pins::Wanted,
+}
+
+/// Loads the XDP program, or takes over the one that is pinned. `None` if it is not wanted, or in
+/// mode auto, if it is not possible: `status` says why.
 ///
 /// # Errors
-/// When it is not possible in another mode.
-pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, status: &LatestStatus) -> anyhow::Result<Option<Kernel>> {
+/// When it is not possible in another mode; and in every mode, when something is pinned that cannot
+/// be taken over: it answers clients, who would have two trackers.
+pub fn load(wish: &Wish<'_>, status: &LatestStatus) -> anyhow::Result<Option<Kernel>> {
+    let Wish { names, mode, sizes, pins } = *wish;
     if mode == XdpMode::Off || names.is_empty() {
         return Ok(None);
     }
     wait_for_interfaces(names, mode)?;
-    match load_program(sizes) {
+    let loaded = match check_system() {
+        Err(error) => Err(error),
+        Ok(()) => match find_pins(pins)? {
+            Some((directory, Contents::Complete(identity))) => {
+                return take_over(directory, &identity, sizes).map(Some);
+            }
+            Some((directory, Contents::Incomplete)) => load_pinned(sizes, directory),
+            None => load_program(sizes),
+        },
+    };
+    match loaded {
         Ok(kernel) => Ok(Some(kernel)),
         Err(error) if mode == XdpMode::Auto => {
             tracing::warn!("no XDP, UDP is answered by sockets only: {error:#}");
@@ -51,9 +79,34 @@ pub fn load(names: &[String], mode: XdpMode, sizes: &Sizes, status: &LatestStatu
     }
 }
 
+/// The directory for pins, if there is to be one, and what is in it. What a daemon has left that was
+/// killed too early is removed.
+fn find_pins(wanted: &pins::Wanted) -> anyhow::Result<Option<(Directory, Contents)>> {
+    let Some(directory) = wanted.open()? else { return Ok(None) };
+    let contents = directory.contents()?;
+    if matches!(contents, Contents::Incomplete) && directory.clear()? != Cleared::default() {
+        tracing::info!(
+            "removed pins from {} that a tracker left behind which was ended while it made them",
+            directory.path().display()
+        );
+    }
+    Ok(Some((directory, contents)))
+}
+
 fn load_program(sizes: &Sizes) -> anyhow::Result<Kernel> {
-    check_system()?;
     let mut program = Program::load(sizes)?;
+    Ok(Kernel { store: program.store(sizes)?, counters: program.counters()?, loaded: program.keep() })
+}
+
+/// The same, and pins it. What was pinned is removed again unless the start succeeds
+/// ([`Loaded::settle`]).
+fn load_pinned(sizes: &Sizes, directory: Directory) -> anyhow::Result<Kernel> {
+    let (pinning, object) = (Pinning::new(directory), object()?);
+    memory_limit::check(sizes)?;
+    pinning.provisional.store(true, Ordering::Relaxed);
+    let mut program = Program::load_from(Source { object: &object, sizes, pinned: &[] })?;
+    pinning.directory.pin_all(&mut program.ebpf, &Identity::new(&object))?;
+    program.loaded.pinning = Some(pinning);
     Ok(Kernel { store: program.store(sizes)?, counters: program.counters()?, loaded: program.keep() })
 }
 

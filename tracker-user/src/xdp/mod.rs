@@ -12,6 +12,8 @@
 //! | `mode` | where the program may run |
 //! | [`status`] | how it runs on the interfaces, for people |
 //! | `back_off` | when to try again |
+//! | [`pins`] | what holds the program, its maps and its links when no process does |
+//! | `take_over` | a store and programs that are pinned already |
 //! | [`bpf_link`] | what holds a program on an interface; taking others off (`--force`) |
 //! | [`destinations`] | which addresses and interfaces the program answers for |
 //! | [`offload`] | what the network card does before the program sees a packet |
@@ -32,13 +34,15 @@ mod notifications;
 pub mod object;
 pub mod offload;
 mod other_end;
+pub mod pins;
 pub mod program;
 mod refusal;
 pub mod status;
 pub mod system;
+mod take_over;
 pub mod watch;
 
-pub use load::{Kernel, load};
+pub use load::{Kernel, Wish, load};
 pub use mode::XdpMode;
 pub use program::{KernelCounters, Loaded, Program};
 pub use system::check_system;

@@ -7,7 +7,11 @@ use super::system::os_error;
 use crate::{store::sizes::Sizes, text::human_bytes};
 use anyhow::{Context as _, anyhow};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel, programs::Xdp};
-use std::{borrow::Cow, env, fs, path::Path};
+use std::{
+    borrow::Cow,
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 /// The environment variable that names another object to be loaded instead of the embedded one: for
 /// trying out a change of the XDP program, and for tests.
@@ -28,13 +32,28 @@ pub fn object() -> anyhow::Result<Cow<'static, [u8]>> {
     Ok(Cow::Owned(object))
 }
 
-/// Makes the maps; the program is not loaded yet.
-pub(super) fn open(object: &[u8], sizes: &Sizes, log: VerifierLogLevel) -> anyhow::Result<Ebpf> {
+/// What is loaded.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// The object.
+    pub object: &'a [u8],
+    /// Sizes of the store's maps.
+    pub sizes: &'a Sizes,
+    /// Maps that are there already, by their names, and where they are pinned.
+    pub pinned: &'a [(&'static str, PathBuf)],
+}
+
+/// Makes the maps that are not there yet; the program is not loaded yet.
+pub(super) fn open(source: Source<'_>, log: VerifierLogLevel) -> anyhow::Result<Ebpf> {
+    let Source { object, sizes, pinned } = source;
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(log);
     let regions = sizes.regions();
     for region in &regions {
         loader.map_max_entries(region.name, region.count);
+    }
+    for (name, path) in pinned {
+        loader.map_pin_path(name, path.as_path());
     }
     let ebpf = loader.load(object).map_err(|error| {
         let advice = match os_error(&error) {

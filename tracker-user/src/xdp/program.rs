@@ -1,8 +1,10 @@
 //! Makes the maps and loads the XDP program.
 
 use super::{
+    bpf_link::Link,
     memory_limit,
-    object::{object, open, program},
+    object::{Source, object, open, program},
+    pins::Directory,
     refusal::explain_refusal,
 };
 use crate::store::{Counters, Store, sizes::Sizes};
@@ -10,45 +12,85 @@ use anyhow::{Context as _, bail};
 use aya::{
     Ebpf, VerifierLogLevel,
     maps::{Map, MapData, PerCpuArray, ProgramArray},
-    programs::{ProgramFd, ProgramInfo},
+    programs::ProgramInfo,
 };
 use std::{
     iter,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tracker_common::{outcome::COUNTERS, programs::Program as TailCalled};
 
 /// The name in the object of the program that packets come to.
-const PROGRAM: &str = "tracker";
+pub(super) const PROGRAM: &str = "tracker";
 
 /// The map of the programs that it continues in.
 const PROGRAMS: &str = "PROGRAMS";
+
+/// The map of the counters.
+pub(super) const COUNTERS_MAP: &str = "COUNTERS";
+
+/// The maps that are no part of the store, and belong to one set of programs.
+pub(super) const OWN_MAPS: [&str; 4] = [PROGRAMS, "SCRATCH", COUNTERS_MAP, "TRACE"];
+
+/// The names of all programs in the object, the one that packets come to first.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    iter::once(PROGRAM).chain(TailCalled::ALL.iter().map(|program| program.name()))
+}
 
 /// Reads what the XDP program has counted, on all cores together.
 pub type KernelCounters = Box<dyn Fn() -> anyhow::Result<Counters> + Send + Sync>;
 
 /// The XDP program in the kernel, with what was needed to load it.
 pub struct Program {
-    ebpf: Ebpf,
-    loaded: Loaded,
+    pub(super) ebpf: Ebpf,
+    pub(super) loaded: Loaded,
 }
 
 /// The XDP program in the kernel, ready to be attached. It is unloaded when this is dropped and it
-/// is attached to nothing.
+/// is attached to nothing, unless it is pinned.
 pub struct Loaded {
-    entry: ProgramFd,
+    entry: OwnedFd,
     /// The kernel's number of the program that packets come to.
     pub id: u32,
-    /// Held open, because the kernel empties the map when its last holder closes it.
-    _programs: ProgramArray<MapData>,
-    /// Held open although the programs keep them: so the kernel shows their memory with this
-    /// process (`/proc/PID/fdinfo`).
-    maps: Vec<Map>,
+    /// Held open: the kernel empties the map of the programs when its last holder closes it, and
+    /// shows the memory of the others with this process (`/proc/PID/fdinfo`).
+    pub(super) maps: Vec<Map>,
     /// Instructions that the verifier has followed, if the kernel says it.
     pub verified_instructions: Option<u32>,
-    /// How long the kernel took to verify and translate the program.
-    pub load_time: Duration,
+    /// How long the kernel took to verify and translate the program; `None` if it was there already.
+    pub load_time: Option<Duration>,
+    pub(super) pinning: Option<Pinning>,
+}
+
+/// Where a program is pinned.
+pub(super) struct Pinning {
+    pub directory: Directory,
+    /// Links that were there already, until they are adopted.
+    pub links: Mutex<Vec<Link>>,
+    /// Whether everything is taken down on drop, because the start that has made it failed.
+    pub provisional: AtomicBool,
+}
+
+impl Pinning {
+    /// In a directory, without links.
+    pub fn new(directory: Directory) -> Self {
+        Self { directory, links: Mutex::default(), provisional: AtomicBool::new(false) }
+    }
+}
+
+impl Drop for Pinning {
+    fn drop(&mut self) {
+        if *self.provisional.get_mut()
+            && let Err(error) = self.directory.take_down()
+        {
+            tracing::warn!("what was pinned is still there: {error:#}");
+        }
+    }
 }
 
 impl Loaded {
@@ -56,6 +98,30 @@ impl Loaded {
     #[must_use]
     pub fn entry(&self) -> BorrowedFd<'_> {
         self.entry.as_fd()
+    }
+
+    /// The program `entry`, with what it needs.
+    pub(super) fn new(entry: OwnedFd, id: u32, maps: Vec<Map>) -> Self {
+        Self { entry, id, maps, verified_instructions: None, load_time: None, pinning: None }
+    }
+
+    /// Where it is pinned.
+    #[must_use]
+    pub fn pins(&self) -> Option<&Directory> {
+        self.pinning.as_ref().map(|pinning| &pinning.directory)
+    }
+
+    /// The start has succeeded: what was pinned stays when this process ends.
+    pub fn settle(&self) {
+        if let Some(pinning) = &self.pinning {
+            pinning.provisional.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The links that were there before this process.
+    pub(super) fn inherited_links(&self) -> Vec<Link> {
+        let Some(pinning) = &self.pinning else { return Vec::new() };
+        std::mem::take(&mut *pinning.links.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -67,27 +133,31 @@ impl Program {
     /// log is kept in a file that the error names.
     pub fn load(sizes: &Sizes) -> anyhow::Result<Self> {
         memory_limit::check(sizes)?;
-        let object = object()?;
+        Self::load_from(Source { object: &object()?, sizes, pinned: &[] })
+    }
+
+    /// The same from a given object, with maps that are there already.
+    pub(super) fn load_from(source: Source<'_>) -> anyhow::Result<Self> {
         // The log of a big program takes the verifier and the loader many times as long as the
         // verification itself.
         let begin = Instant::now();
-        let mut ebpf = open(&object, sizes, VerifierLogLevel::STATS)?;
+        let mut ebpf = open(source, VerifierLogLevel::STATS)?;
         let mut verified_instructions = Some(0);
-        for name in iter::once(PROGRAM).chain(TailCalled::ALL.iter().map(|program| program.name())) {
+        for name in names() {
             if let Err(error) = program(&mut ebpf, name)?.load() {
                 drop(ebpf);
-                return Err(explain_refusal(&object, sizes, name, error));
+                return Err(explain_refusal(source, name, error));
             }
             let information = information(&mut ebpf, name)?;
             verified_instructions =
                 verified_instructions.zip(information.verified_instruction_count()).map(|(sum, one)| sum + one);
         }
         let load_time = begin.elapsed();
-        let map = ebpf.take_map(PROGRAMS).with_context(|| format!("the eBPF object has no map {PROGRAMS}"))?;
-        let mut programs: ProgramArray<MapData> =
-            map.try_into().with_context(|| format!("the eBPF object's map {PROGRAMS} holds no programs"))?;
         for (place, name) in TailCalled::ALL.iter().map(|program| (*program as u32, program.name())) {
             let file = program(&mut ebpf, name)?.fd()?.try_clone()?;
+            let map = ebpf.map_mut(PROGRAMS).with_context(|| format!("the eBPF object has no map {PROGRAMS}"))?;
+            let mut programs: ProgramArray<&mut MapData> =
+                map.try_into().with_context(|| format!("the eBPF object's map {PROGRAMS} holds no programs"))?;
             programs
                 .set(place, &file, 0)
                 .with_context(|| format!("cannot put the XDP program {name} where {PROGRAM} goes on in it"))?;
@@ -99,14 +169,10 @@ impl Program {
                  set net.core.bpf_jit_enable to 1 (sysctl)"
             );
         }
-        let loaded = Loaded {
-            entry: program(&mut ebpf, PROGRAM)?.fd()?.try_clone()?,
-            id: information.id(),
-            _programs: programs,
-            maps: Vec::new(),
-            verified_instructions,
-            load_time,
-        };
+        let entry = program(&mut ebpf, PROGRAM)?.fd()?.as_fd().try_clone_to_owned()?;
+        let mut loaded = Loaded::new(entry, information.id(), Vec::new());
+        loaded.verified_instructions = verified_instructions;
+        loaded.load_time = Some(load_time);
         Ok(Self { ebpf, loaded })
     }
 
@@ -127,19 +193,8 @@ impl Program {
     /// # Errors
     /// When the object has no such map.
     pub fn counters(&mut self) -> anyhow::Result<KernelCounters> {
-        let map = self.ebpf.take_map("COUNTERS").context("the eBPF object has no map COUNTERS")?;
-        let map: PerCpuArray<MapData, Counters> =
-            map.try_into().context("the eBPF object's map COUNTERS is not what this daemon expects")?;
-        Ok(Box::new(move || {
-            let cores = map.get(&0, 0).context("cannot read the XDP program's counters")?;
-            let mut sum = [0; COUNTERS];
-            for core in cores.iter() {
-                for (sum, counter) in sum.iter_mut().zip(core) {
-                    *sum += counter;
-                }
-            }
-            Ok(sum)
-        }))
+        let map = self.ebpf.take_map(COUNTERS_MAP).context("the eBPF object has no map COUNTERS")?;
+        counters(map)
     }
 
     /// Keeps what holds the program in the kernel, and frees what was needed to load it: above all
@@ -159,6 +214,22 @@ impl Program {
         }
         loaded
     }
+}
+
+/// A reader of the counters in a map.
+pub(super) fn counters(map: Map) -> anyhow::Result<KernelCounters> {
+    let map: PerCpuArray<MapData, Counters> =
+        map.try_into().context("the eBPF object's map COUNTERS is not what this daemon expects")?;
+    Ok(Box::new(move || {
+        let cores = map.get(&0, 0).context("cannot read the XDP program's counters")?;
+        let mut sum = [0; COUNTERS];
+        for core in cores.iter() {
+            for (sum, counter) in sum.iter_mut().zip(core) {
+                *sum += counter;
+            }
+        }
+        Ok(sum)
+    }))
 }
 
 fn information(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<ProgramInfo> {

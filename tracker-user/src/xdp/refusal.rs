@@ -2,10 +2,9 @@
 
 use super::{
     netlink::{AttachedMode, AttachedProgram, Interface},
-    object::{open, program},
+    object::{Source, open, program},
     system::{kernel_release, os_error},
 };
-use crate::store::sizes::Sizes;
 use anyhow::{anyhow, bail};
 use aya::{
     VerifierLogLevel,
@@ -69,7 +68,7 @@ pub(super) fn describe(programs: &[AttachedProgram]) -> String {
 }
 
 /// Loads once more with the verifier's log, and puts that into a file.
-pub(super) fn explain_refusal(object: &[u8], sizes: &Sizes, name: &str, error: ProgramError) -> anyhow::Error {
+pub(super) fn explain_refusal(source: Source<'_>, name: &str, error: ProgramError) -> anyhow::Error {
     if os_error(&error) == Some(libc::EPERM) {
         return anyhow!(error).context(
             "the kernel does not let this process load the XDP program: in a container the privileges have to be those of \
@@ -77,14 +76,13 @@ pub(super) fn explain_refusal(object: &[u8], sizes: &Sizes, name: &str, error: P
         );
     }
     // At this level, only the log of the refused path is left at the end.
-    let log =
-        open(object, sizes, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).and_then(|mut ebpf| {
-            match program(&mut ebpf, name)?.load() {
-                Err(ProgramError::LoadError { verifier_log, .. }) => keep_log(&verifier_log.to_string()),
-                Err(error) => Err(error.into()),
-                Ok(()) => bail!("the second attempt, which was to show why, succeeded"),
-            }
-        });
+    let log = open(source, VerifierLogLevel::DEBUG | VerifierLogLevel::STATS).and_then(|mut ebpf| {
+        match program(&mut ebpf, name)?.load() {
+            Err(ProgramError::LoadError { verifier_log, .. }) => keep_log(&verifier_log.to_string()),
+            Err(error) => Err(error.into()),
+            Ok(()) => bail!("the second attempt, which was to show why, succeeded"),
+        }
+    });
     let said = verdict(&error);
     let context = match log {
         Ok(path) => format!(

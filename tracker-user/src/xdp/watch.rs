@@ -58,7 +58,8 @@ pub struct Options {
 }
 
 /// The XDP program on its interfaces, and what it takes to keep it there. When this is dropped,
-/// also at the end of [`Service::run`], the program is taken off all interfaces.
+/// the program is taken off all interfaces; the end of [`Service::run`] leaves it where it is
+/// pinned.
 pub struct Watch {
     notifications: Notifications,
     interfaces: Interfaces,
@@ -123,7 +124,10 @@ impl Service for Watch {
         loop {
             let limit = if changed { rest.saturating_sub(reconciled.elapsed()) } else { CHECK_INTERVAL };
             match self.notifications.wait(&stop, limit) {
-                Woken::Stop => return Ok(()),
+                Woken::Stop => {
+                    self.interfaces.leave();
+                    return Ok(());
+                }
                 Woken::Change => changed = true,
                 Woken::Time => (),
             }

@@ -1,6 +1,6 @@
 //! Keys in the settings record: of the store's hash functions, fresh at every start, and of the
 //! connection ids, kept in the state directory so that clients need not connect anew after a
-//! restart.
+//! restart. A store that was taken over has its keys: with others nothing in it would be found.
 
 mod kept;
 
@@ -20,9 +20,10 @@ type Key = [u8; KEY_BYTES];
 /// When the system has no randomness.
 pub fn set(store: &Store, state_dir: Option<&Path>) -> anyhow::Result<()> {
     let settings = store.settings();
-    for key in &settings.hash_keys {
-        // Odd: a multiplier that loses no information.
-        key.store(getrandom::u64().context("the system gives no random numbers")? | 1);
+    // Written last, so where it is all others are as well.
+    let last = &settings.hash_keys[0];
+    if last.load() != 0 {
+        return Ok(());
     }
     for key in &settings.access_key {
         key.store(getrandom::u64().context("the system gives no random numbers")?);
@@ -34,6 +35,10 @@ pub fn set(store: &Store, state_dir: Option<&Path>) -> anyhow::Result<()> {
     let (low, high) = key.split_at(KEY_BYTES / 2);
     for (word, half) in settings.connection_key.iter().zip([low, high]) {
         word.store(u64::from_le_bytes(half.try_into()?));
+    }
+    for key in settings.hash_keys.iter().rev() {
+        // Odd: a multiplier that loses no information.
+        key.store(getrandom::u64().context("the system gives no random numbers")? | 1);
     }
     Ok(())
 }
@@ -56,6 +61,26 @@ fn is_degenerate(key: &Key) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_keeps_the_keys_that_it_has() {
+        let sizes =
+            crate::store::sizes::Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4 };
+        let store = Store::anonymous(&sizes).expect("a few pages");
+        let keys = || {
+            let settings = store.settings();
+            settings.hash_keys.iter().chain(&settings.connection_key).map(|key| key.load()).collect::<Vec<_>>()
+        };
+        set(&store, None).expect("random numbers");
+        let first = keys();
+        assert!(first.iter().all(|key| *key != 0));
+        set(&store, None).expect("random numbers");
+        assert_eq!(keys(), first);
+        // As if the process had been killed while it wrote them.
+        store.settings().hash_keys[0].store(0);
+        set(&store, None).expect("random numbers");
+        assert!(keys().iter().zip(&first).all(|(key, before)| key != before));
+    }
 
     #[test]
     fn keys_that_can_be_guessed_are_known() {

@@ -1,0 +1,174 @@
+//! Handing the listening sockets to the tracker that comes after this one: on SIGUSR2 this process
+//! becomes the program that is at its path by then, and keeps the sockets open meanwhile; and
+//! systemd, if it is told to, keeps them from the end of one process to the start of the next.
+
+use crate::{http, listen::Inherited, udp};
+use anyhow::{Context as _, bail, ensure};
+use sd_notify::NotifyState;
+use std::{
+    env, io,
+    net::SocketAddr,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+        unix::process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tracing::{debug, info};
+
+/// The number of the first file that is handed over.
+const FIRST: RawFd = 3;
+
+/// How long the program that is to come may take to say its version.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The sockets, held beside those who serve them.
+pub struct Handover {
+    sockets: Vec<(String, OwnedFd)>,
+    /// Found out at the start: when the file is replaced, the kernel says something else.
+    program: Option<PathBuf>,
+}
+
+impl Handover {
+    /// Of all listening sockets.
+    ///
+    /// # Errors
+    /// When the process may open no more files.
+    pub(super) fn new(udp: &[udp::Listener], http: &[http::Listener]) -> anyhow::Result<Self> {
+        let mut sockets = Vec::new();
+        let mut hold = |is_udp, address: &SocketAddr, socket: io::Result<OwnedFd>| -> anyhow::Result<()> {
+            let socket = socket.context("cannot hold a listening socket for the next tracker (ulimit -n)")?;
+            sockets.push((name(is_udp, address), socket));
+            Ok(())
+        };
+        for listener in udp {
+            for socket in &listener.sockets {
+                hold(true, &listener.address, socket.as_fd().try_clone_to_owned())?;
+            }
+        }
+        for listener in http {
+            for socket in listener.files() {
+                hold(false, &listener.address, socket.try_clone_to_owned())?;
+            }
+        }
+        Ok(Self { sockets, program: env::current_exe().ok() })
+    }
+
+    /// Has systemd keep the sockets, if it is there and is told to, and forget those that were not
+    /// wanted any more. Says that the start is done.
+    pub(super) fn tell_systemd(&self, closed: &[(bool, SocketAddr)]) {
+        let told = || -> io::Result<()> {
+            for (is_udp, address) in closed {
+                sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(*is_udp, address))])?;
+            }
+            for (name, socket) in &self.sockets {
+                sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[socket.as_fd()])?;
+            }
+            sd_notify::notify(&[NotifyState::Ready])
+        };
+        if let Err(error) = told() {
+            debug!("cannot tell systemd: {error}");
+        }
+    }
+
+    /// Makes sure that there is a program to become, and that it can read the configuration file, if
+    /// there is one.
+    ///
+    /// # Errors
+    /// When it cannot be started, or finds something wrong; with what it says.
+    pub(super) fn try_out(&self, file: Option<&Path>) -> anyhow::Result<()> {
+        let program = self.program.as_ref().context("the path of this program is not known")?;
+        let version = try_command(Command::new(program).arg("version"))?;
+        ensure!(version.starts_with("tracker "), "{} is no tracker", program.display());
+        if let Some(file) = file {
+            try_command(Command::new(program).arg("check").arg(file))?;
+        }
+        info!("making way for {} of {}", version.trim(), program.display());
+        Ok(())
+    }
+
+    /// Becomes the program at this one's path, with the same arguments. Returns only if that fails.
+    #[must_use]
+    pub fn become_next(self) -> anyhow::Error {
+        let Some(program) = self.program else { return anyhow::anyhow!("the path of this program is not known") };
+        let mut command = Command::new(&program);
+        command.args(env::args_os().skip(1));
+        command.env("LISTEN_PID", std::process::id().to_string());
+        command.env("LISTEN_FDS", self.sockets.len().to_string());
+        command.env_remove("LISTEN_FDNAMES");
+        let files: Vec<RawFd> = self.sockets.iter().map(|(_, socket)| socket.as_raw_fd()).collect();
+        // SAFETY: the closure runs in this very process, as `exec` does not fork, and only makes
+        // system calls.
+        unsafe { command.pre_exec(move || put_in_place(&files)) };
+        anyhow::Error::from(command.exec()).context(format!("cannot become {}", program.display()))
+    }
+}
+
+/// Runs a command to its end, and returns what it printed.
+fn try_command(command: &mut Command) -> anyhow::Result<String> {
+    let line = format!("{command:?}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start {line}"))?;
+    let deadline = Instant::now() + TRIAL_TIMEOUT;
+    let status = loop {
+        match child.try_wait().with_context(|| format!("cannot wait for {line}"))? {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("{line} does not end");
+            }
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    // It prints a line or two, which the pipes have room for.
+    let output = child.wait_with_output().with_context(|| format!("cannot read what {line} says"))?;
+    ensure!(status.success(), "{line} ended with {status}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Gives the files the numbers from [`FIRST`] on, and has them stay open. Whatever has these numbers
+/// is closed; nothing of this process is used any more.
+fn put_in_place(files: &[RawFd]) -> io::Result<()> {
+    let beyond = FIRST + files.len() as RawFd;
+    let check = |result: RawFd| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
+    let mut moved = Vec::new();
+    for file in files {
+        // SAFETY: takes no pointer.
+        moved.push(check(unsafe { libc::fcntl(*file, libc::F_DUPFD_CLOEXEC, beyond) })?);
+    }
+    for (number, file) in (FIRST..).zip(moved) {
+        // SAFETY: takes no pointer. The numbers are not those of `moved`, which are above.
+        check(unsafe { libc::dup2(file, number) })?;
+    }
+    Ok(())
+}
+
+/// Closes what nobody has taken, and says so.
+pub(super) fn close(inherited: Inherited) -> Vec<(bool, SocketAddr)> {
+    let closed = inherited.close();
+    for (is_udp, address) in &closed {
+        info!("{} {address} is not listened on any more", if *is_udp { "UDP" } else { "HTTP" });
+    }
+    closed
+}
+
+/// The name of an address for systemd, which allows no colon.
+fn name(is_udp: bool, address: &SocketAddr) -> String {
+    format!("{}-{address}", if is_udp { "udp" } else { "http" }).replace(':', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_no_colons_and_are_of_one_address() {
+        let name = |is_udp, address: &str| name(is_udp, &address.parse().expect("an address"));
+        assert_eq!(name(true, "0.0.0.0:6969"), "udp-0.0.0.0_6969");
+        assert_eq!(name(false, "[2001:db8::1]:80"), "http-[2001_db8__1]_80");
+    }
+}

@@ -1,0 +1,69 @@
+//! Pins: names in a directory of a BPF file system, which hold maps, programs and links when no
+//! process does. So XDP goes on answering when the daemon is stopped, killed or replaced, and the
+//! next daemon takes the store over.
+//!
+//! | name | what it is |
+//! |---|---|
+//! | `SETTINGS`, `POOLS`, `INDEX`, … | the store: maps by their names |
+//! | `programs_…/` | a set of programs, by the hash of their object, with the maps that are theirs alone: the table of tail calls, scratch space, counters, traces |
+//! | `IDENTITY` | a map of one record ([`identity`]): which layout the store has, and which set is the one in use |
+//! | `link_…` | what holds the program on an interface |
+//! | `next/` | a store of other sizes with its programs, while it is made ([`super::resize`]) |
+//!
+//! `IDENTITY` is pinned last and removed first: where it is, store and set are complete. A daemon may
+//! be killed between any two steps, so whatever it leaves is either that, or without `IDENTITY` and
+//! of no use to anybody.
+//!
+//! The directory is locked (`flock`) by the daemon that works with it.
+
+mod clear;
+mod directory;
+pub mod identity;
+mod write;
+
+pub use clear::Cleared;
+pub use directory::{Contents, Directory, Failure};
+
+use std::path::{Path, PathBuf};
+
+/// Where the pins are, if nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/sys/fs/bpf/tracker";
+
+/// What the operator wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// Pins in [`DEFAULT_PATH`], if that is possible.
+    #[default]
+    IfPossible,
+    /// Pins in this directory, or no start.
+    At(PathBuf),
+    /// No pins: XDP ends with the process.
+    Off,
+}
+
+impl Wanted {
+    /// The directory, made if it is missing, and locked. `None` if there are to be no pins, or if
+    /// they are not possible and nobody has asked for them.
+    ///
+    /// # Errors
+    /// When another process works with it, when it is not ours, and when it was asked for and cannot
+    /// be used.
+    pub fn open(&self) -> anyhow::Result<Option<Directory>> {
+        let path = match self {
+            Self::Off => return Ok(None),
+            Self::IfPossible => Path::new(DEFAULT_PATH),
+            Self::At(path) => path,
+        };
+        match Directory::open(path) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Failure::Unusable(error)) if *self == Self::IfPossible => {
+                tracing::warn!(
+                    "XDP ends with this process, and a restart forgets all swarms, because nothing can be pinned: {error:#}. \
+                     --pin-path off says that this is meant"
+                );
+                Ok(None)
+            }
+            Err(Failure::Unusable(error) | Failure::Refused(error)) => Err(error),
+        }
+    }
+}
