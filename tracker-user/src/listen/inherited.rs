@@ -32,7 +32,7 @@ impl Inherited {
             match (socket.r#type(), socket.local_addr().ok().and_then(|address| address.as_socket())) {
                 (Ok(kind), Some(address)) => inherited.push((kind, address::canonical(address), socket)),
                 (Ok(_) | Err(_), _) => {
-                    tracing::warn!("a file that LISTEN_FDS speaks of is no internet socket: it is closed")
+                    tracing::warn!("a file that LISTEN_FDS speaks of is no internet socket: it is closed");
                 }
             }
         }

@@ -123,8 +123,17 @@ impl Destinations {
     }
 
     /// Writes this into the settings record, up to the number of entries there is room for. A
-    /// reader in the middle of it may pass a packet on to the sockets, which answer it.
+    /// reader in the middle of it may pass a packet on to the sockets, which answer it; so nothing is
+    /// written if all of it is there, as in a store that was taken over.
     pub fn store(&self, settings: &Settings) {
+        let there = Settings::default();
+        self.write(&there);
+        if !same(settings, &there) {
+            self.write(settings);
+        }
+    }
+
+    fn write(&self, settings: &Settings) {
         // The counts are set to 0 first and raised last, so that all entries below them are valid.
         settings.interface_count.store(0);
         for ((index, mac, mtu), words) in self.interfaces.iter().zip(&settings.interfaces) {
@@ -203,6 +212,25 @@ impl Destinations {
             *count <= LISTENERS
         })
     }
+}
+
+/// Whether two records have the same interfaces and listeners.
+fn same(one: &Settings, other: &Settings) -> bool {
+    let counts = |of: &Settings| {
+        [&of.interface_count, &of.listener_v4_count, &of.listener_v6_count].map(|count| count.load() as usize)
+    };
+    let [interfaces, v4, v6] = counts(one);
+    let pairs = |of: &Settings| {
+        of.interfaces.iter().take(interfaces).map(|words| words.each_ref().map(|word| word.load())).collect::<Vec<_>>()
+    };
+    let v4_of = |of: &Settings| of.listeners_v4.iter().take(v4).map(|word| word.load()).collect::<Vec<_>>();
+    let v6_of = |of: &Settings| {
+        of.listeners_v6.iter().take(v6).map(|words| words.each_ref().map(|word| word.load())).collect::<Vec<_>>()
+    };
+    counts(one) == counts(other)
+        && pairs(one) == pairs(other)
+        && v4_of(one) == v4_of(other)
+        && v6_of(one) == v6_of(other)
 }
 
 fn is_link_local(address: IpAddr) -> bool {
@@ -370,5 +398,36 @@ mod tests {
         let (answered, surplus) = destinations.divided();
         assert_eq!((answered.len(), surplus.len()), (LISTENERS, 8));
         assert!(surplus[0] == SocketAddr::from(([10, 0, 0, LISTENERS as u8], 1)), "{surplus:?}");
+    }
+
+    #[test]
+    fn records_are_the_same_only_if_all_that_counts_is() {
+        let destinations = Destinations {
+            interfaces: vec![(2, [2; 6], 1500), (3, [3; 6], 1500)],
+            listeners: ["10.0.0.2:80", "10.0.0.3:80", "[2001:db8::2]:80"]
+                .map(|one| one.parse().expect("an address"))
+                .into(),
+            ..Destinations::default()
+        };
+        let stored = |destinations: &Destinations| {
+            let settings = Settings::default();
+            destinations.store(&settings);
+            settings
+        };
+        let settings = stored(&destinations);
+        settings.interfaces[2][0].store(7);
+        assert!(same(&settings, &stored(&destinations)), "what is beyond the count does not count");
+        let changes: [fn(&mut Destinations); 5] = [
+            |changed| drop(changed.interfaces.pop()),
+            |changed| changed.interfaces[1].2 = 1400,
+            |changed| drop(changed.listeners.pop()),
+            |changed| changed.listeners[1].set_port(81),
+            |changed| changed.listeners[2].set_port(81),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut changed = destinations.clone();
+            change(&mut changed);
+            assert!(!same(&settings, &stored(&changed)), "change {number}");
+        }
     }
 }

@@ -53,6 +53,7 @@ pub struct Wish<'a> {
 pub fn load(wish: &Wish<'_>, status: &LatestStatus) -> anyhow::Result<Option<Kernel>> {
     let Wish { names, mode, sizes, pins } = *wish;
     if mode == XdpMode::Off || names.is_empty() {
+        pins.warn_of_others();
         return Ok(None);
     }
     wait_for_interfaces(names, mode)?;

@@ -31,7 +31,7 @@ impl Directory {
         entries.sort_by_key(|(_, entry)| match entry {
             Entry::Link => 0,
             Entry::Identity => 1,
-            Entry::Next | Entry::Set | Entry::Store | Entry::Foreign => 2,
+            Entry::Set | Entry::Store | Entry::Foreign => 2,
         });
         let mut cleared = Cleared::default();
         for (path, entry) in entries {
@@ -45,7 +45,7 @@ impl Directory {
                     remove(&path)?;
                     cleared.objects += 1;
                 }
-                Entry::Set | Entry::Next => cleared.objects += remove_all(&path)?,
+                Entry::Set => cleared.objects += remove_all(&path)?,
                 Entry::Foreign => cleared.left.push(path),
             }
         }
@@ -63,10 +63,9 @@ impl Directory {
         Ok(cleared)
     }
 
-    /// What is neither the store, nor the set of programs at `used`, nor a link.
+    /// The sets of programs but for the one at `used`.
     pub(in crate::xdp) fn others(&self, used: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let is_other = |(path, entry): &(PathBuf, Entry)| match entry {
-            Entry::Next => true,
             Entry::Set => path != used,
             Entry::Store | Entry::Identity | Entry::Link | Entry::Foreign => false,
         };

@@ -20,16 +20,13 @@ const BPF_FILE_SYSTEM: i64 = 0xcafe_4a11;
 
 /// How long to wait for another process that works with the directory: one that was just stopped or
 /// killed may take some milliseconds to end.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the names of links begin with; a number follows.
 const LINK: &str = "link_";
 
 /// What the names of sets of programs begin with; the object's hash follows.
 const SET: &str = "programs_";
-
-/// A store of other sizes, while it is made.
-const NEXT: &str = "next";
 
 /// Why there are no pins.
 #[derive(Debug)]
@@ -64,7 +61,6 @@ pub(super) enum Entry {
     Set,
     Identity,
     Link,
-    Next,
     Foreign,
 }
 
@@ -72,7 +68,6 @@ impl Entry {
     pub(super) fn of(name: &OsStr) -> Self {
         match name.to_str() {
             Some(identity::NAME) => Self::Identity,
-            Some(NEXT) => Self::Next,
             Some(name) if STORE_MAPS.contains(&name) => Self::Store,
             Some(name) if name.starts_with(SET) => Self::Set,
             Some(name) if name.strip_prefix(LINK).is_some_and(|number| number.parse::<u32>().is_ok()) => Self::Link,
@@ -290,7 +285,6 @@ mod tests {
             ("programs_0123", Entry::Set),
             ("link_0", Entry::Link),
             ("link_17", Entry::Link),
-            ("next", Entry::Next),
             ("link_", Entry::Foreign),
             ("link_x", Entry::Foreign),
             ("SCRATCH", Entry::Foreign),

@@ -8,7 +8,6 @@
 //! | `programs_…/` | a set of programs, by the hash of their object, with the maps that are theirs alone: the table of tail calls, scratch space, counters, traces |
 //! | `IDENTITY` | a map of one record ([`identity`]): which layout the store has, and which set is the one in use |
 //! | `link_…` | what holds the program on an interface |
-//! | `next/` | a store of other sizes with its programs, while it is made ([`super::resize`]) |
 //!
 //! `IDENTITY` is pinned last and removed first: where it is, store and set are complete. A daemon may
 //! be killed between any two steps, so whatever it leaves is either that, or without `IDENTITY` and
@@ -42,6 +41,21 @@ pub enum Wanted {
 }
 
 impl Wanted {
+    /// Warns if a tracker before this one has left XDP answering, when this one is to do without.
+    pub fn warn_of_others(&self) {
+        let path = match self {
+            Self::Off | Self::IfPossible => Path::new(DEFAULT_PATH),
+            Self::At(path) => path,
+        };
+        if path.join(identity::NAME).exists() {
+            tracing::warn!(
+                "a tracker has left XDP answering with swarms of its own, which this one does not take over, as it is to do \
+                 without XDP; `tracker detach --pin-path {}` ends it",
+                path.display()
+            );
+        }
+    }
+
     /// The directory, made if it is missing, and locked. `None` if there are to be no pins, or if
     /// they are not possible and nobody has asked for them.
     ///
