@@ -4,7 +4,7 @@ use crate::{store::SharedSettings, text::plural, xdp::os_error};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use aya::{
     maps::{Map, MapData, MapInfo, RingBuf},
-    programs::{ProgramInfo, loaded_programs},
+    programs::{ProgramError, ProgramInfo, loaded_programs},
 };
 use std::{collections::BTreeMap, net::SocketAddr, os::fd::AsFd as _, time::SystemTime};
 use tracker_common::settings::Settings;
@@ -101,24 +101,33 @@ fn open(program: &ProgramInfo) -> anyhow::Result<Option<RunningTracker>> {
     Ok(Some(RunningTracker { program: program.id(), settings, ring, loaded: program.loaded_at() }))
 }
 
-/// The maps of the program with this number, by name.
+/// The maps of the tracker whose program has this number, by name: those of all programs that use
+/// the same settings, as each program has only the maps that it needs itself.
 ///
 /// # Errors
 /// When they cannot be opened.
 pub fn maps_of(program: u32) -> anyhow::Result<BTreeMap<String, MapInfo>> {
     let what = "open the maps of the tracker's XDP program";
-    let mut maps = BTreeMap::new();
+    let mut programs = Vec::new();
+    let mut settings = None;
     for found in loaded_programs() {
-        let Ok(found) = found else { continue };
-        if found.id() != program {
-            continue;
+        // It may be gone since it was listed.
+        let Ok((found, maps)) = found.and_then(|found| Ok((found.id(), maps_by_id(&found)?))) else { continue };
+        if found == program {
+            settings = maps.iter().find(|(_, map)| map.name() == b"SETTINGS").map(|(id, _)| *id);
         }
-        for id in found.map_ids().map_err(|error| explain(error.into(), what))?.unwrap_or_default() {
-            let map = MapInfo::from_id(id).map_err(|error| explain(error.into(), what))?;
-            maps.insert(String::from_utf8_lossy(map.name()).into_owned(), map);
-        }
+        programs.push(maps);
     }
-    Ok(maps)
+    let settings = settings.with_context(|| format!("cannot {what}: XDP program {program} is gone"))?;
+    let of_tracker = programs.into_iter().filter(|maps| maps.contains_key(&settings)).flatten();
+    Ok(of_tracker.map(|(_, map)| (String::from_utf8_lossy(map.name()).into_owned(), map)).collect())
+}
+
+/// The maps that a program uses.
+fn maps_by_id(program: &ProgramInfo) -> Result<BTreeMap<u32, MapInfo>, ProgramError> {
+    // Of other programs' maps there may be some that are gone, or not ours to open.
+    let ids = program.map_ids()?.unwrap_or_default();
+    Ok(ids.into_iter().filter_map(|id| Some((id, MapInfo::from_id(id).ok()?))).collect())
 }
 
 /// One of several.
