@@ -74,14 +74,6 @@ impl Tracker {
         self.0.id()
     }
 
-    /// Sends it a signal.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn signal(&self, signal: libc::c_int) -> Result<()> {
-        self.0.signal(signal)
-    }
-
     /// Reads `/metrics`.
     ///
     /// # Errors

@@ -68,8 +68,7 @@ fn refusal(client: &UdpClient, torrent: InfoHash) -> Option<String> {
 /// Has the daemon read its lists again, and waits until it says so.
 fn reload(tracker: &Tracker, said: &str) {
     let before = tracker.log().len();
-    // SAFETY: takes no pointers; the process is a child that has not been waited for.
-    assert_eq!(unsafe { libc::kill(tracker.process() as libc::pid_t, libc::SIGHUP) }, 0);
+    tracker.signal(libc::SIGHUP).expect("it runs");
     let deadline = Instant::now() + Duration::from_secs(30);
     while !tracker.log()[before..].contains(said) {
         assert!(Instant::now() < deadline, "{said:?} is not said:\n{}", tracker.log());

@@ -43,7 +43,8 @@ use tracker_tests::{
 };
 
 /// Room for all, so that nobody gives way.
-const SIZES: Sizes = Sizes { index_buckets: 8, swarms: 200, partitions: 400, chunks_v4: 4000, chunks_v6: 4000 };
+const SIZES: Sizes =
+    Sizes { index_buckets: 8, swarms: 200, partitions: 400, chunks_v4: 4000, chunks_v6: 4000, access_buckets: 1 };
 
 /// Threads of each kind.
 const THREADS: u8 = 2;

@@ -50,13 +50,16 @@ impl Store {
         let (partitions, partition_count) = region(&map, "PARTITIONS")?;
         let (chunks_v4, chunk_count_v4) = region(&map, "CHUNKS_V4")?;
         let (chunks_v6, chunk_count_v6) = region(&map, "CHUNKS_V6")?;
+        let (access, access_buckets) = region(&map, "ACCESS")?;
         let sizes = Sizes {
             index_buckets,
             swarms: settings.first().pool_limits[0].load(),
             partitions: partition_count,
             chunks_v4: chunk_count_v4,
             chunks_v6: chunk_count_v6,
+            access_buckets,
         };
-        Ok(Self { settings, pools, index, partitions, chunks_v4, chunks_v6, sizes, counters: Mutex::default() })
+        let counters = Mutex::default();
+        Ok(Self { settings, pools, index, partitions, chunks_v4, chunks_v6, access, sizes, counters })
     }
 }

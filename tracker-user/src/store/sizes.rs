@@ -22,8 +22,7 @@ use tracker_common::{
 };
 
 /// The maps of the store, by their names; [`Sizes::regions`] has their sizes.
-pub const STORE_MAPS: [&str; 7] =
-    ["SETTINGS", "POOLS", "INDEX", "PARTITIONS", "CHUNKS_V4", "CHUNKS_V6", "ACCESS"];
+pub const STORE_MAPS: [&str; 7] = ["SETTINGS", "POOLS", "INDEX", "PARTITIONS", "CHUNKS_V4", "CHUNKS_V6", "ACCESS"];
 
 /// Torrents per index bucket when the limit is reached.
 const TORRENTS_PER_BUCKET: u64 = index::TORRENTS_PER_BUCKET as u64;

@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn a_store_keeps_the_keys_that_it_has() {
-        let sizes =
-            crate::store::sizes::Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4 };
+        let capacity = crate::store::sizes::Capacity { torrents: 3, peers_v4: 9, peers_v6: 9 };
+        let sizes = crate::store::sizes::Sizes::new(&capacity).expect("small");
         let store = Store::anonymous(&sizes).expect("a few pages");
         let keys = || {
             let settings = store.settings();
