@@ -252,22 +252,42 @@ impl<P: Platform> Step<P> for Placing<'_> {
     }
 }
 
-/// Takes a torrent out of the index. The caller holds the swarm's lock, has seen that the swarm is
-/// empty, and lets go of the lock afterwards. A home bucket's lock is waited for while the swarm's
+/// Takes back that a torrent has passed the buckets in front of the one that it is in.
+struct Leaving<'t> {
+    torrent: &'t TorrentKey,
+    /// The bucket that it is in.
+    number: u64,
+}
+
+impl<P: Platform> Step<P> for Leaving<'_> {
+    #[inline(always)]
+    fn step(&mut self, platform: &P, turn: u32) -> bool {
+        let number = self.torrent.bucket(turn);
+        if u64::from(number) == self.number {
+            return false;
+        }
+        if let Some(bucket) = header(platform, number) {
+            bucket.passed.add(u32::MAX);
+        }
+        true
+    }
+}
+
+/// Takes a torrent out of the index. The caller holds the swarm's lock, has seen that the swarm may
+/// go, and lets go of the lock afterwards. A home bucket's lock is waited for while the swarm's
 /// is held: whoever holds a bucket's lock waits for free records only, and this one is in use.
 ///
 /// # Errors
 /// [`StoreError::Contended`] only where tries are limited.
+#[inline(always)]
 pub fn remove<P: Platform>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
     let torrent = TorrentKey::new(cx.settings, &swarm.record.info_hash());
-    let bucket = |probe| header(cx.platform, torrent.bucket(probe));
-    let (Some(home), Some(pools)) = (bucket(0), cx.platform.pools()) else { return Err(StoreError::Internal) };
+    let (Some(home), Some(pools)) = (header(cx.platform, torrent.bucket(0)), cx.platform.pools()) else {
+        return Err(StoreError::Internal);
+    };
     cx.platform.acquire(&home.lock)?;
     let (number, _) = swarm.id.place();
-    let passed = (0..PROBES).take_while(|&probe| torrent.bucket(probe) != number);
-    for bucket in passed.filter_map(bucket) {
-        bucket.passed.add(u32::MAX);
-    }
+    cx.platform.repeat(PROBES, &mut Leaving { torrent: &torrent, number: u64::from(number) });
     // Before the record's place may be claimed, and before the torrent may be stored anew.
     swarm.record.lock.begin_change();
     swarm.record.active.store(0);

@@ -128,7 +128,7 @@ fn finish(context: &XdpContext, outcome: Result<(), Reason>) -> u32 {
         // Told to the client with an error text. They come here only from a scrape of nothing,
         // which the error would be longer than.
         Reason::Request(RequestReason::ConnectionIdWrong | RequestReason::PortZero)
-        | Reason::Store(StoreError::TorrentsFull | StoreError::MemoryFull) => XDP_DROP,
+        | Reason::Store(StoreError::TorrentsFull | StoreError::MemoryFull | StoreError::AddressBusy) => XDP_DROP,
     };
     if let Some(settings) = kernel.settings() {
         trace::packet(settings, &Packet::new(context.ctx), Counter::Reason(reason), action, FrameStart::Packet);

@@ -114,6 +114,7 @@ impl Figures {
             Reason::Request(RequestReason::PortZero),
             Reason::Store(StoreError::TorrentsFull),
             Reason::Store(StoreError::MemoryFull),
+            Reason::Store(StoreError::AddressBusy),
         ]
         .map(refused)
         .iter()

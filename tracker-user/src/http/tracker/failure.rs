@@ -34,6 +34,7 @@ labelled! {
         FullScrapeRepeated = "full_scrape_repeated", "A full scrape to your address is still under way",
             Retry::Minutes(1);
         TrackerFull = "tracker_full", "Tracker is full", Retry::Minutes(30);
+        AddressBusy = "address_busy", "Nearly full, slow down", Retry::Minutes(5);
         Internal = "internal", "The tracker could not handle this request", Retry::Minutes(5);
     }
 }
@@ -52,6 +53,7 @@ impl Failure {
     pub const fn of_store(error: StoreError) -> Self {
         match error {
             StoreError::TorrentsFull | StoreError::MemoryFull => Failure::TrackerFull,
+            StoreError::AddressBusy => Failure::AddressBusy,
             StoreError::Contended | StoreError::Internal => Failure::Internal,
         }
     }
