@@ -1,6 +1,6 @@
 //! Which torrent gives way to a new one when there are as many as there may be.
 //!
-//! A few buckets are looked through, and of the torrents there the one that is worth least goes
+//! Some places of some buckets are looked at, and of the torrents there the one that is worth least goes
 //! ([`Worth`]): first those without peers, even if downloads were completed, and the oldest of them;
 //! then those all of whose peers are in one network that one user may have all of
 //! ([`super::slot::SlotFormat::network`]). A torrent with peers of several networks never goes.
@@ -15,7 +15,7 @@ use super::{
     family::{Family, V4, V6},
     hash::mix,
     index,
-    layout::{SWARM_ALIVE, SWARM_SETTLED, Swarm, unpack_counts},
+    layout::{BUCKET_SWARMS, SWARM_ALIVE, SWARM_SETTLED, Swarm, unpack_counts},
     list::{self, List},
     slot::{OCCUPIED, SlotFormat as _},
 };
@@ -26,14 +26,16 @@ use crate::{
     scratch::{SEEN_AT, Scratch},
 };
 
-/// Buckets that are looked through.
-const BUCKETS: u32 = 4;
+/// Buckets that are looked into.
+const BUCKETS: u32 = 16;
 
-/// Places of a bucket.
-const PLACES: u32 = super::layout::BUCKET_SWARMS as u32;
+/// Places of each that are looked at.
+const PLACES: u32 = 8;
 
 /// Counters of networks, one byte each, behind what is [seen](SEEN_AT) of the torrents, a word each.
-const NETWORKS: usize = 256;
+/// Each network has two of them, by either half of its hash, and the lower one counts: it is rare
+/// that both are also an attacker's.
+const NETWORKS: usize = 2 * 256;
 
 /// Where these counters are.
 const NETWORKS_AT: usize = SEEN_AT + (BUCKETS * PLACES) as usize * 8;
@@ -83,7 +85,7 @@ fn alike<P: Platform, F: Family>(platform: &P, swarm: &Swarm) -> Option<Alike> {
 /// What a torrent is worth, the higher the less: the top 2 bits say whether it goes at all, and
 /// before all that have peers; bits from [`OTHERS`] on, how many others of its network there are;
 /// [`ADDRESS`], whether its peers have one address; [`FRESH`], whether it was never announced again;
-/// then 16 bits of minutes since the last announce; and the lowest 8 are a hash of the network.
+/// then 16 bits of minutes since the last announce; and the lowest 16 are a hash of the network.
 type Worth = u64;
 
 /// Peers of several networks, or many: it stays.
@@ -91,9 +93,9 @@ const STAYS: Worth = 0;
 /// Its peers are of one network.
 const NETWORK: Worth = 1 << 62;
 /// They are even of one address.
-const ADDRESS: Worth = 1 << 40;
+const ADDRESS: Worth = 1 << 41;
 /// It was not announced to in another minute than that in which it was stored.
-const FRESH: Worth = 1 << 24;
+const FRESH: Worth = 1 << 40;
 /// It has no peers.
 const EMPTY: Worth = 3 << 62;
 
@@ -108,7 +110,7 @@ fn worth<P: Platform>(cx: &Context<'_, P>, swarm: &Swarm) -> Worth {
     if active & SWARM_ALIVE == 0 || seeders + leechers > FEW {
         return STAYS;
     }
-    let idle = u64::from(swarm.idle_minutes(cx.minute()) & 0xffff) << 8;
+    let idle = u64::from(swarm.idle_minutes(cx.minute()) & 0xffff) << 16;
     let (Some(v4), Some(v6)) = (alike::<P, V4>(cx.platform, swarm), alike::<P, V6>(cx.platform, swarm)) else {
         return STAYS;
     };
@@ -122,21 +124,22 @@ fn worth<P: Platform>(cx: &Context<'_, P>, swarm: &Swarm) -> Worth {
     let address = if v4.different | v6.different | both == 0 { ADDRESS } else { 0 };
     let network = if v4.any == 0 { V6::network(v6.common) } else { V4::network(v4.common) };
     let fresh = if active & SWARM_SETTLED == 0 { FRESH } else { 0 };
-    NETWORK | address | fresh | idle | mix(network.wrapping_mul(cx.settings.hash_keys[1].load() | 1)) >> 56
+    NETWORK | address | fresh | idle | mix(network.wrapping_mul(cx.settings.hash_keys[1].load() | 1)) >> 48
 }
 
-/// The place of the counter of a network.
+/// The places of the counters of a network.
 #[inline(always)]
-fn counter_at(worth: Worth) -> usize {
-    NETWORKS_AT + (worth as usize & (NETWORKS - 1))
+fn counters_at(worth: Worth) -> [usize; 2] {
+    [NETWORKS_AT + (worth as usize & 0xff), NETWORKS_AT + 256 + (worth as usize >> 8 & 0xff)]
 }
 
 /// The torrent that is looked at in this turn.
 #[inline(always)]
 fn seen_at<P: Platform>(cx: &Context<'_, P>, turn: u32) -> SwarmId {
-    let random = u64::from(cx.scratch.eviction.random.load()) << 32 | u64::from(turn / PLACES);
-    let buckets = u64::from(cx.settings.index_buckets.load());
-    SwarmId::at((((mix(random) >> 32) * buckets) >> 32) as u32, turn % PLACES + 1)
+    let hash = mix(u64::from(cx.scratch.eviction.random.load()) << 32 | u64::from(turn / PLACES));
+    let bucket = ((hash >> 32) * u64::from(cx.settings.index_buckets.load())) >> 32;
+    let place = ((hash as u32 & 0xffff) + turn % PLACES) % BUCKET_SWARMS as u32 + 1;
+    SwarmId::at(bucket as u32, place)
 }
 
 /// Looks at the torrents of some buckets and counts their networks.
@@ -150,9 +153,9 @@ impl<P: Platform> Step<P> for See {
         let worth = worth(&cx, swarm.record);
         cx.scratch.put(SEEN_AT + turn as usize * 8, worth);
         if worth != STAYS && worth < EMPTY {
-            let at = counter_at(worth);
-            let count: u8 = cx.scratch.get(at).unwrap_or(0);
-            cx.scratch.put(at, count + 1);
+            for at in counters_at(worth) {
+                cx.scratch.put(at, cx.scratch.get(at).unwrap_or(0_u8) + 1);
+            }
         }
         true
     }
@@ -170,8 +173,8 @@ impl<P: Platform> Step<P> for Choose {
             return true;
         }
         if worth < EMPTY {
-            let count = u64::from(scratch.get::<u8>(counter_at(worth)).unwrap_or(0));
-            worth |= (count / USUAL) << OTHERS;
+            let [one, other] = counters_at(worth).map(|at| u64::from(scratch.get(at).unwrap_or(0_u8)));
+            worth |= (if one < other { one } else { other } / USUAL) << OTHERS;
         }
         if worth > scratch.eviction.candidate.load() {
             scratch.eviction.candidate.store(worth);

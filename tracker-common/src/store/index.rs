@@ -121,20 +121,22 @@ pub fn counts<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Counts 
     if torrent.matches(swarm.record) { counts } else { Counts::default() }
 }
 
-/// The first record in use, or just being taken, from this number on; `bucket` gives the buckets.
-/// For the daemon, which goes through all of them: pages without torrents cost a look at their
-/// tags.
-pub fn next<'m>(bucket: impl Fn(u32) -> Option<&'m Bucket>, from: u32) -> Option<SwarmRef<'m>> {
+/// The first record in use, or just being taken, from this number on and before `end`; `bucket`
+/// gives the buckets. For the daemon, which goes through all of them: pages without torrents cost a
+/// look at their tags, so of an index that is nearly empty only so much is asked for at once.
+pub fn next<'m>(bucket: impl Fn(u32) -> Option<&'m Bucket>, from: u32, end: u32) -> Option<SwarmRef<'m>> {
     let (mut number, mut place) = SwarmId::new(from).place();
-    loop {
+    while SwarmId::at(number, place).number() < end {
         let bucket = bucket(number)?;
         let places = bucket.header(number).places() & (u32::MAX << place);
         if places != 0 {
             place = places.trailing_zeros();
-            return Some(SwarmRef { id: SwarmId::at(number, place), record: bucket.swarm(number, place)? });
+            let id = SwarmId::at(number, place);
+            return if id.number() < end { Some(SwarmRef { id, record: bucket.swarm(number, place)? }) } else { None };
         }
         (number, place) = (number + 1, 0);
     }
+    None
 }
 
 /// Stores a new torrent and returns its swarm; or the one it has, if another thread was faster.

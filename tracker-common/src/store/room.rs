@@ -40,8 +40,8 @@ pub(super) fn for_peer<P: Platform, F: Family>(cx: &Context<'_, P>, peer: F::Key
 
 /// Whether there are as many chunks as a split needs. If not, there is one more next time.
 #[inline(always)]
-pub(super) fn for_split<P: Platform, F: Family>(cx: &Context<'_, P>, peer: F::Key, chunks: u32) -> bool {
-    if allocator::has_spare::<P, F::Chunk>(cx, chunks) {
+pub(super) fn for_split<P: Platform, F: Family>(cx: &Context<'_, P>, peer: F::Key) -> bool {
+    if allocator::has_spare::<P, F::Chunk>(cx, SPARE) {
         return true;
     }
     note_requester::<P, F>(cx, peer);
@@ -81,5 +81,6 @@ pub(super) fn claim_chunk<P: Platform, F: Family>(cx: &Context<'_, P>) -> Result
     Ok(0)
 }
 
-/// Chunks that are kept free, so that swarms can split.
-const SPARE: u32 = 4;
+/// Chunks that are kept free: half of a full partition and the directory nodes, so that swarms can
+/// split.
+const SPARE: u32 = super::layout::PARTITION_CHUNKS / 2 + 2;

@@ -93,10 +93,7 @@ pub fn sweep<P: Platform>(cx: &Context<'_, P>, batch: &Batch, mut visit: impl Fn
     let sweep = Sweep { cx, ages: &batch.ages, minute: cx.minute() };
     let mut report = SweepReport::default();
     let mut from = batch.first;
-    while let Some(swarm) = index::next(|number| cx.platform.bucket(number), from) {
-        if swarm.id.number() >= batch.end {
-            break;
-        }
+    while let Some(swarm) = index::next(|number| cx.platform.bucket(number), from, batch.end) {
         from = swarm.id.number() + 1;
         if swarm.record.active.load() & SWARM_ALIVE == 0 {
             continue;

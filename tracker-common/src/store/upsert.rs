@@ -28,9 +28,6 @@ use crate::{
     scratch::HASHES_AT,
 };
 
-/// Chunks that are taken to split a partition, and a directory node, as a rule.
-const SPLIT_CHUNKS: u32 = 4;
-
 /// Stores an announce by [`refresh`], or else by [`upsert`]. Returns the swarm; `None` if the peer
 /// stopped in a torrent that is not stored, which does not create it.
 ///
@@ -255,7 +252,7 @@ fn upsert_in_partitions<P: Platform, F: Family>(
         && has_outgrown::<F>(now)
         // At the memory limit a split would fail after some of its work, for every new peer. Until
         // there is enough, each makes room for one chunk.
-        && room::for_split::<P, F>(cx, announce.peer, SPLIT_CHUNKS)
+        && room::for_split::<P, F>(cx, announce.peer)
         && allocator::has_spare::<P, Partition>(cx, 1)
     {
         // Failure is no error: the swarm goes on with the partitions it has, and the next new peer

@@ -46,6 +46,10 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     };
     let store = Arc::new(store);
     keys::set(&store, startup.state_dir.as_deref())?;
+    if live.announces.max_peers_per_address != 0 {
+        // Only of a store that is empty still.
+        store.settings().keep_addresses_together();
+    }
     let handles = Handles::default();
     live.apply(store.settings(), &handles);
     let totals = Arc::new(LatestTotals::default());
