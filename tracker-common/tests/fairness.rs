@@ -293,9 +293,10 @@ impl<'s> World<'s> {
 
 /// Who attacks, and how.
 fn attacks() -> impl Iterator<Item = (Attacker, Manner)> {
-    let manners = [Manner::Leecher, Manner::Seeder, Manner::Completed, Manner::StartAndStop];
     let attackers = [Attacker::Address, Attacker::Addresses, Attacker::Subnet, Attacker::Site];
-    attackers.into_iter().flat_map(move |attacker| manners.map(|manner| (attacker, manner)))
+    let manners = [Manner::Seeder, Manner::Completed, Manner::StartAndStop];
+    let of_one = manners.map(|manner| (Attacker::Address, manner));
+    attackers.map(|attacker| (attacker, Manner::Leecher)).into_iter().chain(of_one)
 }
 
 #[test]
@@ -430,6 +431,35 @@ fn peers_of_one_address_compete_with_each_other_only() {
                 assert_eq!(world.platform.events(Event::Evicted), 0);
                 world.check(&format!("limit {limit}, beside {others}, IPv6: {v6}"));
             }
+        }
+    }
+}
+
+/// A list that has become empty has no chunk that could be given back once more.
+#[test]
+fn torrents_of_all_shapes_give_their_memory_back_when_they_give_way() {
+    for v6 in [false, true] {
+        for (peers, stopping) in [(1, 0), (1, 1), (2, 1), (5, 5), (6, 0), (6, 6), (7, 3), (16, 0), (16, 16)] {
+            let sizes = HostSizes { index_buckets: 1, swarms: 1, partitions: 0, chunks_v4: 100, chunks_v6: 100 };
+            let store = HostStore::new(&sizes, 8);
+            let world = World::new(&store, v6);
+            store.settings().max_peers_per_address.store(0);
+            let attacker = if v6 { Attacker::Subnet } else { Attacker::Address };
+            let peer = |port: u32| attacker.peer(port, port as u16);
+            for port in 1..=peers {
+                world.announce(&torrent(1, 1), peer(port), false, PeerEvent::Started).expect("room");
+            }
+            for port in 1..=stopping {
+                world.announce(&torrent(1, 1), peer(port), false, PeerEvent::Stopped).expect("known");
+            }
+            world.announce(&torrent(1, 2), user(1, v6), true, PeerEvent::Started).expect("the other gives way");
+            let pools = store.pools();
+            // What was given back twice is fewer than none.
+            let used = [&pools.chunks_v4, &pools.chunks_v6]
+                .map(|pool| i64::from(pool.fresh.load()) - i64::from(pool.free.load()));
+            assert_eq!(used, [0, 0], "{stopping} of {peers} had stopped, IPv6: {v6}");
+            assert_eq!(world.counts(&torrent(1, 1)), Counts::default());
+            world.check_counts();
         }
     }
 }

@@ -252,6 +252,3 @@ pub(super) fn evict<P: Platform, F: Family>(cx: &Context<'_, P>) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

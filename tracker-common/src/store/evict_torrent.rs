@@ -15,7 +15,7 @@ use super::{
     family::{Family, V4, V6},
     hash::mix,
     index,
-    layout::{BUCKET_SWARMS, SWARM_ALIVE, SWARM_SETTLED, Swarm, unpack_counts},
+    layout::{BUCKET_SWARMS, DirectoryHeader, SWARM_ALIVE, SWARM_SETTLED, Swarm, unpack_counts},
     list::{self, List},
     slot::{OCCUPIED, SlotFormat as _},
 };
@@ -63,7 +63,11 @@ struct Alike {
 fn alike<P: Platform, F: Family>(platform: &P, swarm: &Swarm) -> Option<Alike> {
     let (slots, count) = match F::directory(swarm) {
         None => (F::record(swarm), F::RECORD_SLOTS),
-        Some(header) if header.is_list() && List::<F>::peers(swarm) <= F::CHUNK_SLOTS => {
+        Some(header) if header.is_list() && header.peers <= F::CHUNK_SLOTS => {
+            // An empty list has no chunk any more.
+            if header.peers == 0 {
+                return Some(Alike { any: 0, common: 0, different: 0 });
+            }
             (list::chunk::<P, F, Swarm>(platform, swarm, 0)?, F::CHUNK_SLOTS as usize)
         }
         Some(_) => return None,
@@ -234,7 +238,8 @@ fn drop_peers<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) 
             }
             (peers, None)
         }
-        Some(_) => (u64::from(List::<F>::peers(swarm.record)), List::<F>::chunk_id(swarm.record, 0)),
+        Some(DirectoryHeader { peers: 0, .. }) => (0, None),
+        Some(DirectoryHeader { peers, .. }) => (u64::from(peers), List::<F>::chunk_id(swarm.record, 0)),
     };
     for word in F::record(swarm.record).words() {
         word.store(0);
@@ -244,6 +249,3 @@ fn drop_peers<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) 
     }
     cx.platform.count(Counter::Event(Event::peer_removed(F::VERSION)), peers);
 }
-
-#[cfg(test)]
-mod tests;
