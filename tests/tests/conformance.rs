@@ -91,11 +91,16 @@ fn full(backend: &mut dyn Backend) {
             panic!("no reply to a scrape")
         };
         announce.num_want = 74;
-        let Reply::Announce { leechers, peers, .. } = runner.ask(host(MANY), announce.bytes()).expect("answered") else {
+        let Reply::Announce { leechers, peers, .. } = runner.ask(host(MANY), announce.bytes()).expect("answered")
+        else {
             panic!("no reply to an announce")
         };
         assert_eq!(torrents, [Counts { leechers, ..Counts::default() }, Counts::default()]);
-        assert!((3..MANY.into()).contains(&leechers) && !peers.is_empty(), "{leechers} peers, {} of them given", peers.len());
+        assert!(
+            (3..MANY.into()).contains(&leechers) && !peers.is_empty(),
+            "{leechers} peers, {} of them given",
+            peers.len()
+        );
     }
     let counters = runner.counters();
     assert!(counters["peer_evicted"] > 0 && counters["torrents_full"] == 2, "{counters:?}");
