@@ -7,7 +7,7 @@
 //!
 //! All peers of an address are in one list ([`Settings::keep_addresses_together`]), so that it is
 //! enough to look there. A search for a peer ends at the first one of its address
-//! ([`super::list::find_neighbour`]): the peer itself nearly always. Only if it is another one, all
+//! (`list::find_neighbour`): the peer itself nearly always. Only if it is another one, all
 //! of them are looked at.
 //!
 //! [`Settings::max_peers_per_address`]: crate::settings::Settings::max_peers_per_address

@@ -5,7 +5,7 @@
 //! are probably gone; and all but one of those that have one address, or, if nothing like that is
 //! found, that are in one network that one user may have all of
 //! ([`super::slot::SlotFormat::network`]). Nobody else is evicted here; if nothing is found, the
-//! oldest peer of a newcomer's own swarm gives way ([`super::list::oldest`]).
+//! oldest peer of a newcomer's own swarm gives way (`list::oldest`).
 //!
 //! Locks of the newcomer's own swarm or partition may be held, so others are tried once and never
 //! waited for.

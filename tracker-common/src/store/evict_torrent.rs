@@ -1,7 +1,7 @@
 //! Which torrent gives way to a new one when there are as many as there may be.
 //!
 //! Some places of some buckets are looked at, and of the torrents there the one that is worth least goes
-//! ([`Worth`]): first those without peers, even if downloads were completed, and the oldest of them;
+//! (`Worth`): first those without peers, even if downloads were completed, and the oldest of them;
 //! then those all of whose peers are in one network that one user may have all of
 //! ([`super::slot::SlotFormat::network`]). A torrent with peers of several networks never goes.
 //!

@@ -28,7 +28,7 @@ use crate::{
 pub trait List<F: Family> {
     /// Most chunks of a list.
     const CHUNKS: u32;
-    /// Whether few peers can be kept in slots instead ([`super::resize::list_to_slots`]).
+    /// Whether few peers can be kept in slots instead (`resize::list_to_slots`).
     const HAS_SLOTS: bool;
 
     /// The lock of the list.

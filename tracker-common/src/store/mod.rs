@@ -14,15 +14,15 @@
 //! Writers hold the [`lock`] of the record or partition they change; readers hold nothing.
 //! `docs/architecture.md` has the rules and why they hold.
 
-mod admit;
+pub mod admit;
 pub mod ahead;
 pub mod allocator;
 mod bucket;
 pub mod cold;
 pub mod crowd;
 pub mod directory;
-mod evict_chunk;
-mod evict_torrent;
+pub mod evict_chunk;
+pub mod evict_torrent;
 pub mod family;
 pub mod filter;
 pub mod hash;
@@ -36,7 +36,7 @@ pub mod partition;
 pub mod record;
 pub mod refresh;
 pub mod resize;
-mod room;
+pub mod room;
 pub mod sample;
 pub mod scope;
 pub mod slot;
