@@ -267,6 +267,8 @@ fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, tes
         Family::V6 => (0, peers),
     };
     command.args(["--max-peers", &v4.max(LEAST_PEERS).to_string(), "--max-peers-v6", &v6.max(LEAST_PEERS).to_string()]);
+    // The generator has few addresses.
+    command.args(["--max-peers-per-address", "0"]);
     command.args(&plan.tracker_options);
 }
 

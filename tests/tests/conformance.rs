@@ -2,6 +2,8 @@
 //! answers, to the rows as well as to whatever else may come.
 
 mod backends;
+#[path = "conformance/fairness.rs"]
+mod fairness;
 
 use backends::{Backend, Outcome, Runner, host::Host, sockets::Sockets, xdp::XdpProgram};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -66,32 +68,40 @@ fn all_backends_give_the_same_answers() {
     }
 }
 
+/// More peers than there is room for, and not so many of one IPv6 /64 that they are refused.
+const MANY: u16 = 105;
+
 /// A tracker with room for one torrent and very few peers.
 fn full(backend: &mut dyn Backend) {
     let mut runner = Runner::new(backend);
     for family in Family::BOTH {
         let host = |number| SocketAddr::new(family.host(number), 40_000);
         let mut announce = Announce::new([7; 20], 1);
-        for number in 2..=200 {
+        for number in 2..=MANY {
             announce.connection_id = runner.connect(host(number)).expect("connected");
             let reply = runner.ask(host(number), announce.bytes()).expect("answered");
             assert!(matches!(reply, Reply::Announce { .. }), "{reply:?}");
         }
         let other = Announce { info_hash: [8; 20], ..announce.clone() };
-        let reply = runner.ask(host(200), other.bytes()).expect("answered");
+        let reply = runner.ask(host(MANY), other.bytes()).expect("answered");
         assert_eq!(reply, Reply::Error { transaction: 0, message: "Tracker is full".to_owned() });
 
         // Those that came last are there, and counted exactly.
         let scrape = bep15::scrape(announce.connection_id, 0, &[announce.info_hash, other.info_hash]);
-        let Reply::Scrape { torrents, .. } = runner.ask(host(200), scrape).expect("answered") else {
+        let Reply::Scrape { torrents, .. } = runner.ask(host(MANY), scrape).expect("answered") else {
             panic!("no reply to a scrape")
         };
         announce.num_want = 74;
-        let Reply::Announce { leechers, peers, .. } = runner.ask(host(200), announce.bytes()).expect("answered") else {
+        let Reply::Announce { leechers, peers, .. } = runner.ask(host(MANY), announce.bytes()).expect("answered")
+        else {
             panic!("no reply to an announce")
         };
         assert_eq!(torrents, [Counts { leechers, ..Counts::default() }, Counts::default()]);
-        assert!((3..200).contains(&leechers) && !peers.is_empty(), "{leechers} peers, {} of them given", peers.len());
+        assert!(
+            (3..MANY.into()).contains(&leechers) && !peers.is_empty(),
+            "{leechers} peers, {} of them given",
+            peers.len()
+        );
     }
     let counters = runner.counters();
     assert!(counters["peer_evicted"] > 0 && counters["torrents_full"] == 2, "{counters:?}");

@@ -119,8 +119,18 @@ impl Row {
 /// Starts the tracker on the links of `rows`, fills it, and asks over each. Prints a row of the
 /// table for each that has answered, and gives what each was given, or what went wrong.
 fn run(server: &Namespace, asked: &str, rows: &[&Row]) -> Vec<Result<Given, String>> {
-    let mut options =
-        vec!["--xdp-mode", asked, "--max-torrents", "1000", "--max-peers", "10000", "--path-mtu-v6", "1400"];
+    let mut options = vec![
+        "--xdp-mode",
+        asked,
+        "--max-torrents",
+        "1000",
+        "--max-peers",
+        "10000",
+        "--path-mtu-v6",
+        "1400",
+        "--max-peers-per-address",
+        "0",
+    ];
     for row in rows {
         options.extend(["--interface", row.link.server_interface.as_str()]);
     }

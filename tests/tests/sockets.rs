@@ -31,7 +31,7 @@ fn turn() -> MutexGuard<'static, ()> {
 
 /// Starts a tracker without XDP; `options` are separated by spaces.
 fn start(namespace: &Namespace, options: &str) -> anyhow::Result<Tracker> {
-    let small = ["--xdp-mode", "off", "--max-torrents", "1000", "--max-peers", "10000"];
+    let small = ["--xdp-mode", "off", "--max-torrents", "1000", "--max-peers", "10000", "--max-peers-per-address", "0"];
     let options: Vec<&str> = small.into_iter().chain(options.split_whitespace()).collect();
     Tracker::start(namespace, &options)
 }
@@ -425,18 +425,33 @@ fn full_tracker_warns_once_a_minute_and_counts() {
     let host = Namespace::new().expect("a namespace");
     let tracker = Tracker::start(
         &host,
-        &["--xdp-mode", "off", "--max-torrents", "2", "--max-peers", "64", "--udp", "127.0.0.1:7010"],
+        &[
+            "--xdp-mode",
+            "off",
+            "--max-torrents",
+            "2",
+            "--max-peers",
+            "64",
+            "--max-peers-per-address",
+            "0",
+            "--udp",
+            "127.0.0.1:7010",
+        ],
     )
     .expect("it starts");
     let mut one = UdpClient::connected(&host, address("127.0.0.1:0"), address("127.0.0.1:7010")).expect("an id");
-    let mut refused = 0;
-    for number in 1..=40 {
-        refused += u64::from(one.announce(&Announce::new(torrent(number), 1)).is_err());
+    let mut other = UdpClient::connected(&host, address("127.1.0.1:0"), address("127.0.0.1:7010")).expect("an id");
+    // Torrents of two users do not give way.
+    for number in 1..=2 {
+        for client in [&mut one, &mut other] {
+            client.announce(&Announce::new(torrent(number), 1)).expect("there is room");
+        }
     }
-    assert!(refused > 0, "room for two torrents was enough for 40");
-    let known = (1..=40).find(|number| one.announce(&Announce::new(torrent(*number), 1)).is_ok()).expect("one of 40");
-    for port in 1..=2000 {
-        one.announce(&Announce { num_want: 0, ..Announce::new(torrent(known), port) }).expect("answered");
+    let refused = (3..=40).filter(|number| one.announce(&Announce::new(torrent(*number), 1)).is_err()).count() as u64;
+    assert_eq!(refused, 38, "room for two torrents was enough for others");
+    // Of so many from one address some are refused.
+    for port in 2..=2000 {
+        drop(one.announce(&Announce { num_want: 0, ..Announce::new(torrent(1), port) }));
     }
     let lines = |part: &str| tracker.log().matches(part).count();
     wait_for("the warnings", || lines("for new torrents") > 0 && lines("were evicted") > 0);
@@ -445,7 +460,7 @@ fn full_tracker_warns_once_a_minute_and_counts() {
     assert!(metrics.sum("tracker_peers_evicted_total", &[]) > 0.0);
     // More of the same in the same minute is not worth another line.
     for port in 3000..=4000 {
-        one.announce(&Announce { num_want: 0, ..Announce::new(torrent(known), port) }).expect("answered");
+        drop(one.announce(&Announce { num_want: 0, ..Announce::new(torrent(1), port) }));
     }
     for number in 100..=140 {
         drop(one.announce(&Announce::new(torrent(number), 1)));

@@ -40,7 +40,16 @@ impl Site {
     fn new() -> Self {
         let turn = turn();
         let pair = Pair::new().expect("two namespaces");
-        let options = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", "native", "--max-torrents", "1000"];
+        let options = [
+            "--interface",
+            Pair::SERVER_INTERFACE,
+            "--xdp-mode",
+            "native",
+            "--max-torrents",
+            "1000",
+            "--max-peers-per-address",
+            "0",
+        ];
         let tracker = Tracker::start(&pair.server, &options).expect("the tracker runs");
         let link = pair.server.ip(&format!("-d link show {}", Pair::SERVER_INTERFACE)).expect("the interface");
         let mut words = link.split_whitespace().skip_while(|word| *word != "prog/xdp").skip(2);
@@ -277,7 +286,16 @@ fn wrong_use_is_refused_with_a_reason() {
 fn several_trackers_are_listed() {
     let site = Site::new();
     let pair = Pair::new().expect("two namespaces");
-    let options = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", "native", "--max-torrents", "1000"];
+    let options = [
+        "--interface",
+        Pair::SERVER_INTERFACE,
+        "--xdp-mode",
+        "native",
+        "--max-torrents",
+        "1000",
+        "--max-peers-per-address",
+        "0",
+    ];
     let _second = Tracker::start(&pair.server, &options).expect("the tracker runs");
     let output = site.pair.server.command(binary().expect("built")).arg("trace").output().expect("runs");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -54,7 +54,7 @@ impl Site {
 }
 
 fn start(pair: &Pair, options: &[&str]) -> anyhow::Result<Tracker> {
-    let sizes = ["--max-torrents", "10000", "--max-peers", "300000"];
+    let sizes = ["--max-torrents", "10000", "--max-peers", "300000", "--max-peers-per-address", "0"];
     Tracker::start(&pair.server, &[&["--interface", Pair::SERVER_INTERFACE], &sizes[..], options].concat())
 }
 

@@ -81,7 +81,7 @@ labelled! {
         PeersReturned = "peers_given", "peers handed out";
         RepliesShortened = "replies_shortened", "replies that carried fewer peers because no more fitted the packet or the link";
         TorrentCreated = "torrent_created", "torrent stored for the first time";
-        TorrentRemoved = "torrent_removed", "idle torrent removed";
+        TorrentRemoved = "torrent_removed", "torrent removed, because it was idle or evicted";
         Peer4Added = "peer_added_ipv4", "IPv4 peer stored for the first time";
         Peer4Removed = "peer_removed_ipv4", "IPv4 peer removed, because it stopped, expired or was evicted";
         Peer6Added = "peer_added_ipv6", "IPv6 peer stored for the first time";
@@ -92,6 +92,8 @@ labelled! {
         Grown = "swarm_grown", "swarm given another chunk of peer slots";
         Split = "swarm_split", "partition of a swarm split in two";
         Recounted = "swarm_recounted", "swarm whose counts had drifted and were set right";
+        Crowded = "peer_crowded_out", "peer replaced by a newer one of its address, which has as many as it may in a swarm";
+        TorrentEvicted = "torrent_evicted", "torrent without peers, or of one address alone, that gave way to a new one because there was no room";
     }
 }
 
@@ -188,6 +190,7 @@ labelled! {
         MemoryFull = "memory_full", "new peer, but no memory and nobody to evict";
         Denied = "denied", "torrent that is on the list of those denied";
         NotAllowed = "not_allowed", "torrent that is not on the list of those allowed";
+        AddressBusy = "address_busy", "new torrent or much room for peers, while little is left and the address has just had a lot";
         Contended = "contended", "somebody else held what this request needs";
         Internal = "internal", "a map element that has to be there was not";
     }
@@ -299,6 +302,7 @@ impl StoreError {
         match self {
             Self::TorrentsFull | Self::MemoryFull => Some("Tracker is full"),
             Self::Denied | Self::NotAllowed => Some("Torrent is not allowed"),
+            Self::AddressBusy => Some("Nearly full, slow down"),
             Self::Contended | Self::Internal => None,
         }
     }
@@ -335,6 +339,7 @@ impl StoreError {
         const MEMORY_FULL: u64 = StoreError::MemoryFull.packed();
         const DENIED: u64 = StoreError::Denied.packed();
         const NOT_ALLOWED: u64 = StoreError::NotAllowed.packed();
+        const ADDRESS_BUSY: u64 = StoreError::AddressBusy.packed();
         const CONTENDED: u64 = StoreError::Contended.packed();
         const INTERNAL: u64 = StoreError::Internal.packed();
         match packed {
@@ -342,6 +347,7 @@ impl StoreError {
             MEMORY_FULL => Err(Self::MemoryFull),
             DENIED => Err(Self::Denied),
             NOT_ALLOWED => Err(Self::NotAllowed),
+            ADDRESS_BUSY => Err(Self::AddressBusy),
             CONTENDED => Err(Self::Contended),
             INTERNAL => Err(Self::Internal),
             value => Ok(value as u32),

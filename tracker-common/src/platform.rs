@@ -30,6 +30,18 @@ pub enum ColdPath {
     Promote(IpVersion, SwarmId),
     /// Give a swarm one partition more if it needs one. No lock is held.
     Split(IpVersion, SwarmId),
+    /// Find out whether the [requester](Scratch::requester) may have a new torrent while few are
+    /// left; the result is 1 if one has been found that is to give way.
+    ClaimTorrent,
+    /// Remove that torrent. No lock is held. The result is 1 if that is done.
+    EvictTorrent,
+    /// Find out whether the requester may have a chunk while few are left, and free one if none is.
+    /// The locks of swarms and partitions may be held. The result is 0.
+    ClaimChunk(IpVersion),
+    /// Look for the peer that [`Scratch::excluded_peer`] names, and for others of its address, in
+    /// the list of this partition of the swarm ([`PartitionId::RECORD`] for the record itself),
+    /// whose lock is held. The result is a [`crate::store::crowd::Place`].
+    Crowd(IpVersion, SwarmId, PartitionId),
 }
 
 /// The records of the store by number, and the few things that differ between the kernel and a

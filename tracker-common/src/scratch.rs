@@ -43,6 +43,13 @@ pub const SAMPLE_COUNTERS: usize = 64;
 /// Torrents of a scrape that are hashed at once. A power of two.
 pub const HASHED: usize = 8;
 
+/// Counters of what addresses have created ([`crate::store::admit`]). A power of two.
+pub const CREATION_ENTRIES: usize = 256;
+
+/// Where in the scratch space a search for a torrent to evict keeps what it sees
+/// ([`crate::store::evict_torrent`]).
+pub const SEEN_AT: usize = 2048;
+
 /// A word at any address. Read and written whole, where an array of bytes might become a call of
 /// memcpy.
 #[repr(C, packed)]
@@ -150,6 +157,30 @@ pub struct Sampling {
     pub kept: Word32,
 }
 
+/// What the search for somebody to evict keeps ([`crate::store::evict_torrent`],
+/// [`crate::store::evict_chunk`]).
+#[repr(C)]
+#[derive(Default)]
+pub struct Eviction {
+    /// A torrent's worth; or the number + 1 of a partition in the lower half, or of a swarm in the
+    /// upper. 0 for none.
+    pub candidate: Word,
+    /// Which of the torrents that were looked at it is.
+    pub candidate_turn: Word32,
+    /// A random number.
+    pub random: Word32,
+    /// The bits of addresses that count.
+    pub mask: Word,
+    /// The address that others are compared with.
+    pub address: Word,
+    /// The number of the peer that has it.
+    pub pivot: Word32,
+    /// How many peers the list had.
+    pub peers: Word32,
+    /// How many stay at least.
+    pub staying: Word32,
+}
+
 /// What a program hands over to the one that it goes on in ([`crate::programs`]). Used in the
 /// kernel only.
 #[repr(C)]
@@ -184,8 +215,16 @@ pub struct Scratch {
     pub chunks_taken: Word32,
     /// A sample being taken.
     pub sampling: Sampling,
-    /// The peer that a sample excludes, one to three words.
+    /// The peer that a sample excludes, or whose address is looked for; one to three words.
     pub excluded_peer: [Word; 3],
+    /// Who is asking for room: address and network ([`crate::store::slot::SlotFormat::address`]).
+    pub requester: [Word; 2],
+    /// Evicting.
+    pub eviction: Eviction,
+    /// Peers of an address: how many have been counted.
+    pub crowd: Word32,
+    /// Peers of an address: the number of the slot of the oldest.
+    pub oldest_slot: Word32,
     /// From one program to the next.
     pub handover: Handover,
     /// What a packet has still to grow by. Used in the kernel only.
@@ -206,9 +245,11 @@ pub struct Scratch {
     /// ([`crate::store::hash::TorrentKey::hash`]).
     pub hashes: [Word; HASHED],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
+    /// What addresses have created ([`crate::store::admit`]).
+    pub creations: [Word; CREATION_ENTRIES],
 }
 
-const _: () = assert!(size_of::<Scratch>() <= 7040);
+const _: () = assert!(size_of::<Scratch>() <= 9152);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]

@@ -69,6 +69,9 @@ pub struct Settings {
     pub access_buckets: Word32,
     /// Key of the fingerprints in that table (SipHash-2-4). Changing it loses the table's contents.
     pub access_key: [Word; 2],
+    /// At most so many peers of one IPv4 address or IPv6 /64 in a swarm ([`crate::store::crowd`]); 0
+    /// for no limit.
+    pub max_peers_per_address: Word32,
     /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest),
     /// with the MTU in bytes above them, cut to 16 bits.
     pub interfaces: [[Word; 2]; LISTENERS],
@@ -79,7 +82,18 @@ pub struct Settings {
     pub listeners_v6: [[Word; 3]; LISTENERS],
 }
 
+/// The first of the hash keys by which peers of one address ([`crate::store::crowd`]) differ.
+const WITHIN_ADDRESS: usize = 9;
+
 impl Settings {
+    /// Has all peers of one IPv4 address or IPv6 /64 in one partition of a swarm, where they can be
+    /// counted. Before the store is used: its contents are lost with a change of the keys.
+    pub fn keep_addresses_together(&self) {
+        for key in &self.hash_keys[WITHIN_ADDRESS..] {
+            key.store(0);
+        }
+    }
+
     /// At most this many peers in a UDP reply over that version of IP.
     #[inline(always)]
     #[must_use]

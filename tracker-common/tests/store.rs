@@ -228,29 +228,36 @@ impl<'s> World<'s> {
 
     fn announce<F: Peers>(&mut self, info_hash: InfoHash, peer: F::Key, seeder: bool, event: PeerEvent) {
         let minute = self.minute();
-        let evicted = self.counter(Counter::Event(Event::Evicted));
+        let evicted = self.evicted();
         let result = upsert::announce::<_, F>(
             &self.platform.context(),
             &Announce { info_hash: &info_hash, peer, seeder, event },
-        );
-        let evicted = self.counter(Counter::Event(Event::Evicted)) - evicted;
+        )
+        .map(|swarm| swarm.is_some());
+        if self.evicted() != evicted {
+            assert!(self.tight, "somebody was evicted");
+            self.forget_evicted(info_hash);
+        }
 
         let known_torrent = self.model.contains_key(&info_hash);
         match result {
-            Ok(None) => {
+            Ok(false) => {
                 assert!(
                     !known_torrent && event == PeerEvent::Stopped,
                     "only a stop in an unknown torrent finds nothing"
                 );
                 return;
             }
-            Ok(Some(_)) => assert!(known_torrent || event != PeerEvent::Stopped, "a stop has created a torrent"),
+            Ok(true) => assert!(known_torrent || event != PeerEvent::Stopped, "a stop has created a torrent"),
             Err(StoreError::TorrentsFull) => {
                 assert!(self.tight && !known_torrent, "a torrent was refused");
                 return;
             }
             Err(reason) => {
-                assert!(self.tight && reason == StoreError::MemoryFull, "refused: {reason:?}");
+                assert!(
+                    self.tight && matches!(reason, StoreError::MemoryFull | StoreError::AddressBusy),
+                    "refused: {reason:?}"
+                );
                 // The torrent may have been made before there was no room for the peer.
                 if find(&self.platform, &info_hash).is_some() {
                     self.model.entry(info_hash).or_default().active = minute;
@@ -271,24 +278,41 @@ impl<'s> World<'s> {
             peers.insert(peer, Known { seeder, completed: counted || completes, minute });
             torrent.completed += u32::from(completes);
         }
-        if evicted != 0 {
-            self.forget_evicted::<F>(info_hash, peer, evicted);
+        if self.evicted() != evicted {
+            assert!(stored::<F>(&self.platform, find(&self.platform, &info_hash).expect("stored")).contains_key(&peer));
+            self.forget_missing::<F>(info_hash);
         }
         let expected = self.model[&info_hash].counts();
         assert_eq!(counts(&self.platform, &info_hash), expected, "after {event:?} of {peer:?}");
     }
 
-    /// The model does not say whom the store has to evict, only that it is one of the same swarm
-    /// and family, and not the newcomer.
-    fn forget_evicted<F: Peers>(&mut self, info_hash: InfoHash, newcomer: F::Key, evicted: u64) {
-        assert!(self.tight && evicted == 1, "{evicted} peers evicted");
-        let number = find(&self.platform, &info_hash).expect("stored");
-        let there = stored::<F>(&self.platform, number);
-        let peers = F::of(self.model.get_mut(&info_hash).expect("stored"));
-        let gone: Vec<_> = peers.keys().filter(|peer| !there.contains_key(peer)).copied().collect();
-        assert_eq!(gone.len(), 1, "one evicted, but {gone:?} are gone");
-        assert_ne!(gone[0], newcomer);
-        peers.remove(&gone[0]);
+    /// Peers and torrents that have given way to others.
+    fn evicted(&self) -> [u64; 2] {
+        [Event::Evicted, Event::TorrentEvicted].map(|event| self.counter(Counter::Event(event)))
+    }
+
+    /// The model does not say whom the store has to evict from other swarms than that which was
+    /// announced to.
+    fn forget_evicted(&mut self, announced: InfoHash) {
+        let others: Vec<_> = self.model.keys().filter(|torrent| **torrent != announced).copied().collect();
+        for torrent in others {
+            if find(&self.platform, &torrent).is_none() {
+                // Nobody of several networks.
+                let gone = self.model.remove(&torrent).expect("of the model");
+                let networks: BTreeSet<_> = gone.v4.keys().map(|peer| peer & 0xff_ffff).collect();
+                let sites: BTreeSet<_> = gone.v6.keys().map(|peer| peer[0] & 0xffff_ffff_ffff).collect();
+                assert!(networks.len() <= 1 && sites.len() <= 1, "{gone:?} gave way");
+                continue;
+            }
+            self.forget_missing::<V4>(torrent);
+            self.forget_missing::<V6>(torrent);
+        }
+    }
+
+    /// Whoever is not there has given way; there is no telling who it has to be.
+    fn forget_missing<F: Peers>(&mut self, torrent: InfoHash) {
+        let there = stored::<F>(&self.platform, find(&self.platform, &torrent).expect("stored"));
+        F::of(self.model.get_mut(&torrent).expect("stored")).retain(|peer, _| there.contains_key(peer));
     }
 
     fn sweep(&mut self) -> SweepReport {
@@ -617,16 +641,17 @@ fn torrent_beyond_the_limit_is_refused_and_those_there_live_on() {
     let sizes = HostSizes { index_buckets: 16, swarms: 3, partitions: 4, chunks_v4: 4, chunks_v6: 4 };
     let store = HostStore::new(&sizes, 3);
     let world = World::new(&store, 3, false);
-    let announce = |number| {
-        let peer = V4::peer(1);
+    let announce = |number, peer| {
+        let peer = V4::peer(peer);
         let announcement = Announce { info_hash: &torrent(number), peer, seeder: true, event: PeerEvent::None };
         upsert::announce::<_, V4>(&world.platform.context(), &announcement).map(|swarm| swarm.map(|swarm| swarm.id))
     };
     for number in 0..3 {
-        assert!(announce(number).is_ok());
+        // Two users each, of networks far apart.
+        assert!(announce(number, 1).is_ok() && announce(number, 3000).is_ok());
     }
-    assert_eq!(announce(3), Err(StoreError::TorrentsFull));
-    assert!(announce(2).is_ok());
+    assert_eq!(announce(3, 1), Err(StoreError::TorrentsFull));
+    assert!(announce(2, 1).is_ok());
     assert_eq!(counts(&world.platform, &torrent(3)), Counts::default());
 }
 

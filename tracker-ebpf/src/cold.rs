@@ -4,7 +4,7 @@
 
 use crate::kernel::Kernel;
 use tracker_common::{
-    id::SwarmId,
+    id::{PartitionId, SwarmId},
     outcome::{IpVersion, StoreError},
     platform::{ColdPath, Platform as _},
     store::cold,
@@ -20,6 +20,12 @@ pub(crate) fn call(work: ColdPath) -> Result<u32, StoreError> {
         // Left to a program of its own, with a stack of its own, that runs when the announce has
         // been stored.
         ColdPath::Split(_, swarm) => split_later(swarm),
+        ColdPath::ClaimTorrent => cold_claim_torrent(),
+        ColdPath::EvictTorrent => cold_evict_torrent(),
+        ColdPath::ClaimChunk(IpVersion::V4) => cold_claim_chunk_v4(),
+        ColdPath::ClaimChunk(IpVersion::V6) => cold_claim_chunk_v6(),
+        ColdPath::Crowd(IpVersion::V4, swarm, list) => cold_crowd_v4(swarm.number(), list.number()),
+        ColdPath::Crowd(IpVersion::V6, swarm, list) => cold_crowd_v6(swarm.number(), list.number()),
     })
 }
 
@@ -63,4 +69,10 @@ global_functions! {
     cold_promote_v6(swarm) = ColdPath::Promote(IpVersion::V6, SwarmId::new(swarm));
     cold_split_v4(swarm) = ColdPath::Split(IpVersion::V4, SwarmId::new(swarm));
     cold_split_v6(swarm) = ColdPath::Split(IpVersion::V6, SwarmId::new(swarm));
+    cold_claim_torrent() = ColdPath::ClaimTorrent;
+    cold_evict_torrent() = ColdPath::EvictTorrent;
+    cold_claim_chunk_v4() = ColdPath::ClaimChunk(IpVersion::V4);
+    cold_claim_chunk_v6() = ColdPath::ClaimChunk(IpVersion::V6);
+    cold_crowd_v4(swarm, list) = ColdPath::Crowd(IpVersion::V4, SwarmId::new(swarm), PartitionId::new(list));
+    cold_crowd_v6(swarm, list) = ColdPath::Crowd(IpVersion::V6, SwarmId::new(swarm), PartitionId::new(list));
 }

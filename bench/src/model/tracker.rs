@@ -98,7 +98,8 @@ impl Tracker {
         for key in &settings.connection_key {
             key.store(random());
         }
-        Announces::default().apply(settings);
+        // The clients have few addresses.
+        Announces { max_peers_per_address: 0, ..Announces::default() }.apply(settings);
         let listeners = [Family::V4, Family::V6].map(|family| SocketAddr::new(family.tracker_address(), TRACKER_PORT));
         Destinations {
             interfaces: vec![(INTERFACE, Testbed::TRACKER_MAC, Testbed::MTU)],

@@ -52,7 +52,8 @@ pub(crate) fn configure(settings: &Settings) {
     for (number, key) in settings.hash_keys.iter().chain(&settings.connection_key).enumerate() {
         key.store((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     }
-    Announces::default().apply(settings);
+    // Rows have few addresses.
+    Announces { max_peers_per_address: 0, ..Announces::default() }.apply(settings);
     settings.second.store(1_000_000);
     settings.minute.store(1_000_000 / 60);
 }

@@ -32,7 +32,10 @@ impl Sockets {
         namespace.ip(&format!("address add {v6}/64 dev lo nodad"))?;
         namespace.ip(&format!("route add local {v6}/64 dev lo"))?;
         namespace.set("ipv6/ip_nonlocal_bind", "1")?;
-        let tracker = Tracker::start(&namespace, &["--xdp-mode", "off", "--max-torrents", "10000"])?;
+        let tracker = Tracker::start(
+            &namespace,
+            &["--xdp-mode", "off", "--max-torrents", "10000", "--max-peers-per-address", "0"],
+        )?;
         Ok(Self { sockets: HashMap::new(), markers: BTreeMap::new(), tracker, namespace })
     }
 

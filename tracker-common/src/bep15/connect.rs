@@ -58,6 +58,7 @@ pub fn error(scratch: &Scratch, reason: Reason, transaction_id: [u8; 4], version
     let padded = match reason {
         Reason::Request(RequestReason::PortZero) => const { padded(RequestReason::PortZero.message()) },
         Reason::Store(StoreError::Denied | StoreError::NotAllowed) => const { padded(StoreError::Denied.message()) },
+        Reason::Store(StoreError::AddressBusy) => const { padded(StoreError::AddressBusy.message()) },
         Reason::Store(_) => const { padded(StoreError::TorrentsFull.message()) },
         Reason::Frame(_) | Reason::Request(_) => const { padded(RequestReason::ConnectionIdWrong.message()) },
     };

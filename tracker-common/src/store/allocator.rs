@@ -191,6 +191,22 @@ pub fn has_spare<P: Platform, E: Element>(cx: &Context<'_, P>, count: u32) -> bo
     used.wrapping_add(count) <= cx.settings.pool_limits[E::LIMIT].load()
 }
 
+/// Whether so many of at most `limit` leave little: from here on it matters who is given more.
+#[inline(always)]
+#[must_use]
+pub fn is_little_left(used: u32, limit: u32) -> bool {
+    used >= limit - limit / 10
+}
+
+/// Whether [little is left](is_little_left) of a kind of records.
+#[inline(always)]
+pub fn is_nearly_full<P: Platform, E: Element>(cx: &Context<'_, P>) -> bool {
+    let Some(pools) = cx.platform.pools() else { return false };
+    let pool = E::pool(pools);
+    let used = pool.fresh.load().wrapping_sub(pool.free.load());
+    is_little_left(used, cx.settings.pool_limits[E::LIMIT].load())
+}
+
 /// Gives a record back.
 #[inline(always)]
 pub fn give_back<P: Platform, E: Element>(platform: &P, id: E::Id) {

@@ -1,13 +1,16 @@
-//! Work that few announces need: storing a torrent, giving a swarm more room.
+//! Work that few announces need: storing a torrent, giving a swarm more room, making room where there
+//! is none.
 
 use super::{
+    crowd, evict_torrent,
     family::{Family, V4, V6},
     hash::TorrentKey,
-    index, resize,
+    index, resize, room,
 };
 use crate::{
     admission,
-    id::{InfoHash, SwarmId},
+    codegen::barrier_var,
+    id::{InfoHash, PartitionId, SwarmId},
     outcome::{IpVersion, StoreError},
     platform::{ColdPath, Context, Platform},
     scratch::HASHES_AT,
@@ -16,8 +19,8 @@ use crate::{
 /// Does the work here. What the number means is said at [`ColdPath`].
 ///
 /// # Errors
-/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`], [`StoreError::Contended`], and those of
-/// [`admission::check`].
+/// [`StoreError::TorrentsFull`], [`StoreError::MemoryFull`], [`StoreError::AddressBusy`],
+/// [`StoreError::Contended`], and those of [`admission::check`].
 #[inline(always)]
 pub fn run<P: Platform>(work: ColdPath, platform: &P) -> Result<u32, StoreError> {
     let cx = &Context::new(platform)?;
@@ -27,6 +30,12 @@ pub fn run<P: Platform>(work: ColdPath, platform: &P) -> Result<u32, StoreError>
         ColdPath::Promote(IpVersion::V6, swarm) => promote::<P, V6>(cx, swarm),
         ColdPath::Split(IpVersion::V4, swarm) => split::<P, V4>(cx, swarm),
         ColdPath::Split(IpVersion::V6, swarm) => split::<P, V6>(cx, swarm),
+        ColdPath::ClaimTorrent => room::claim_torrent(cx),
+        ColdPath::EvictTorrent => Ok(evict_torrent::evict(cx)),
+        ColdPath::ClaimChunk(IpVersion::V4) => room::claim_chunk::<P, V4>(cx),
+        ColdPath::ClaimChunk(IpVersion::V6) => room::claim_chunk::<P, V6>(cx),
+        ColdPath::Crowd(IpVersion::V4, swarm, list) => crowd_of::<P, V4>(cx, swarm, list),
+        ColdPath::Crowd(IpVersion::V6, swarm, list) => crowd_of::<P, V6>(cx, swarm, list),
     }
 }
 
@@ -47,4 +56,13 @@ fn promote<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmId) -> Resul
 fn split<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmId) -> Result<u32, StoreError> {
     let Some(swarm) = cx.swarm(swarm) else { return Err(StoreError::Internal) };
     resize::split::<P, F>(cx, swarm).map(|()| 0)
+}
+
+#[inline(always)]
+fn crowd_of<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmId, list: PartitionId) -> Result<u32, StoreError> {
+    let place = match cx.swarm(swarm) {
+        Some(swarm) => u64::from(crowd::place::<P, F>(cx, swarm, list)),
+        None => StoreError::Internal.packed(),
+    };
+    StoreError::unpack(barrier_var(place))
 }

@@ -33,7 +33,9 @@ pub trait Family: SlotFormat {
     fn entry_word(pair: usize) -> usize;
     /// The scope of the peer's address ([`super::scope`]).
     fn scope(key: Self::Key) -> u32;
-    /// A keyed hash of a peer.
+    /// A keyed hash of a peer, which partition it is in. The first two keys from number 6 on are for
+    /// its address ([`SlotFormat::address`]), those from number 9 on for what differs between peers
+    /// of one address ([`Settings::keep_addresses_together`]).
     fn hash(settings: &Settings, key: Self::Key) -> u32;
 
     /// The directory header, if the family has outgrown the record's slots, or the first slot's flags.

@@ -121,20 +121,22 @@ pub fn counts<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Counts 
     if torrent.matches(swarm.record) { counts } else { Counts::default() }
 }
 
-/// The first record in use, or just being taken, from this number on; `bucket` gives the buckets.
-/// For the daemon, which goes through all of them: pages without torrents cost a look at their
-/// tags.
-pub fn next<'m>(bucket: impl Fn(u32) -> Option<&'m Bucket>, from: u32) -> Option<SwarmRef<'m>> {
+/// The first record in use, or just being taken, from this number on and before `end`; `bucket`
+/// gives the buckets. For the daemon, which goes through all of them: pages without torrents cost a
+/// look at their tags, so of an index that is nearly empty only so much is asked for at once.
+pub fn next<'m>(bucket: impl Fn(u32) -> Option<&'m Bucket>, from: u32, end: u32) -> Option<SwarmRef<'m>> {
     let (mut number, mut place) = SwarmId::new(from).place();
-    loop {
+    while SwarmId::at(number, place).number() < end {
         let bucket = bucket(number)?;
         let places = bucket.header(number).places() & (u32::MAX << place);
         if places != 0 {
             place = places.trailing_zeros();
-            return Some(SwarmRef { id: SwarmId::at(number, place), record: bucket.swarm(number, place)? });
+            let id = SwarmId::at(number, place);
+            return if id.number() < end { Some(SwarmRef { id, record: bucket.swarm(number, place)? }) } else { None };
         }
         (number, place) = (number + 1, 0);
     }
+    None
 }
 
 /// Stores a new torrent and returns its swarm; or the one it has, if another thread was faster.
@@ -252,22 +254,42 @@ impl<P: Platform> Step<P> for Placing<'_> {
     }
 }
 
-/// Takes a torrent out of the index. The caller holds the swarm's lock, has seen that the swarm is
-/// empty, and lets go of the lock afterwards. A home bucket's lock is waited for while the swarm's
+/// Takes back that a torrent has passed the buckets in front of the one that it is in.
+struct Leaving<'t> {
+    torrent: &'t TorrentKey,
+    /// The bucket that it is in.
+    number: u64,
+}
+
+impl<P: Platform> Step<P> for Leaving<'_> {
+    #[inline(always)]
+    fn step(&mut self, platform: &P, turn: u32) -> bool {
+        let number = self.torrent.bucket(turn);
+        if u64::from(number) == self.number {
+            return false;
+        }
+        if let Some(bucket) = header(platform, number) {
+            bucket.passed.add(u32::MAX);
+        }
+        true
+    }
+}
+
+/// Takes a torrent out of the index. The caller holds the swarm's lock, has seen that the swarm may
+/// go, and lets go of the lock afterwards. A home bucket's lock is waited for while the swarm's
 /// is held: whoever holds a bucket's lock waits for free records only, and this one is in use.
 ///
 /// # Errors
 /// [`StoreError::Contended`] only where tries are limited.
+#[inline(always)]
 pub fn remove<P: Platform>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
     let torrent = TorrentKey::new(cx.settings, &swarm.record.info_hash());
-    let bucket = |probe| header(cx.platform, torrent.bucket(probe));
-    let (Some(home), Some(pools)) = (bucket(0), cx.platform.pools()) else { return Err(StoreError::Internal) };
+    let (Some(home), Some(pools)) = (header(cx.platform, torrent.bucket(0)), cx.platform.pools()) else {
+        return Err(StoreError::Internal);
+    };
     cx.platform.acquire(&home.lock)?;
     let (number, _) = swarm.id.place();
-    let passed = (0..PROBES).take_while(|&probe| torrent.bucket(probe) != number);
-    for bucket in passed.filter_map(bucket) {
-        bucket.passed.add(u32::MAX);
-    }
+    cx.platform.repeat(PROBES, &mut Leaving { torrent: &torrent, number: u64::from(number) });
     // Before the record's place may be claimed, and before the torrent may be stored anew.
     swarm.record.lock.begin_change();
     swarm.record.active.store(0);

@@ -76,7 +76,8 @@ pub struct Swarm {
     /// These say which scopes the addresses of peers had that the record has held
     /// ([`Swarm::scopes`]).
     pub completed: Word32,
-    /// [`SWARM_ALIVE`] and the minute of the last announce.
+    /// [`SWARM_ALIVE`], [`SWARM_SETTLED`] and the minute of the last announce
+    /// ([`Swarm::idle_minutes`]).
     pub active: Word32,
     /// Five IPv4 peers; or the [`DirectoryHeader`] and then 8 directory entries, or the numbers of 8
     /// chunks.
@@ -87,6 +88,10 @@ pub struct Swarm {
 
 /// Set in [`Swarm::active`] of a swarm in use.
 pub const SWARM_ALIVE: u32 = 1 << 31;
+
+/// Set in [`Swarm::active`] of a swarm that was announced to in another minute than that in which it
+/// was stored.
+pub const SWARM_SETTLED: u32 = 1 << 30;
 
 /// A part of a large swarm, a bucket of its linear hashing: a list of peers in 1 to 12 chunks. 64
 /// bytes. The memory of a partition is never used for anything else, so its lock can be tried by
@@ -242,6 +247,13 @@ impl Swarm {
     pub fn counts(&self) -> Counts {
         let (seeders, leechers) = unpack_counts(self.counts.load());
         Counts { seeders, leechers, completed: self.completed() }
+    }
+
+    /// Minutes since the last announce.
+    #[inline(always)]
+    #[must_use]
+    pub fn idle_minutes(&self, minute: u32) -> u32 {
+        minute.wrapping_sub(self.active.load() & !(SWARM_ALIVE | SWARM_SETTLED))
     }
 
     /// How many peers completed the download, ever.

@@ -28,6 +28,8 @@ use crate::{
 pub trait List<F: Family> {
     /// Most chunks of a list.
     const CHUNKS: u32;
+    /// Whether few peers can be kept in slots instead (`resize::list_to_slots`).
+    const HAS_SLOTS: bool;
 
     /// The lock of the list.
     fn lock(&self) -> &Lock;
@@ -93,29 +95,40 @@ pub(super) fn slot<'m, P: Platform, F: Family, L: List<F>>(
     Some(slots.slot(barrier_var(u64::from(number % F::CHUNK_SLOTS)) as usize % F::CHUNK_SLOTS as usize))
 }
 
-/// Finds the number of the slot with this peer. Whoever holds no lock has to make sure afterwards
-/// that the list has not changed meanwhile.
-#[inline(always)]
+/// Finds the number of the slot with this peer.
+#[cfg(test)]
 pub(super) fn find<P: Platform, F: Family, L: List<F>>(cx: &Context<'_, P>, list: &L, key: F::Key) -> Option<u32> {
-    find_first::<P, F, L, true>(cx, list, key)
+    find_first::<P, F, L>(cx, list, |slot| slot.matches(key))
 }
 
-/// The first slot that looks as if it held this peer ([`Slot::resembles`]): half the work of
-/// [`find`]. Whoever finds another peer there has to look again.
+/// The first slot whose peer has the address of this one ([`Slot::address`]); a slot without a peer
+/// may look like one of an IPv6 address that is all zeros.
+#[inline(always)]
+pub(super) fn find_neighbour<P: Platform, F: Family, L: List<F>>(
+    cx: &Context<'_, P>,
+    list: &L,
+    key: F::Key,
+) -> Option<u32> {
+    find_first::<P, F, L>(cx, list, |slot| slot.address() == F::address_of(key))
+}
+
+/// The first slot that looks as if it held this peer ([`Slot::resembles`]), with half the work of
+/// an exact search. Whoever finds another peer there has to look again; and whoever holds no lock
+/// has to make sure afterwards that the list has not changed meanwhile.
 #[inline(always)]
 pub(super) fn find_likely<P: Platform, F: Family, L: List<F>>(
     cx: &Context<'_, P>,
     list: &L,
     key: F::Key,
 ) -> Option<u32> {
-    find_first::<P, F, L, false>(cx, list, key)
+    find_first::<P, F, L>(cx, list, |slot| slot.resembles(key))
 }
 
 #[inline(always)]
-fn find_first<P: Platform, F: Family, L: List<F>, const EXACT: bool>(
+fn find_first<P: Platform, F: Family, L: List<F>>(
     cx: &Context<'_, P>,
     list: &L,
-    key: F::Key,
+    is_wanted: impl Fn(Slot<'_, F>) -> bool + Copy,
 ) -> Option<u32> {
     let peers = list.peers();
     // The number goes through memory, so that the verifier sees one way on from here and not one
@@ -126,7 +139,7 @@ fn find_first<P: Platform, F: Family, L: List<F>, const EXACT: bool>(
             break;
         }
         let slots = chunk::<P, F, _>(cx.platform, list, index)?;
-        if find_in::<F, EXACT>(cx.scratch, slots, index * F::CHUNK_SLOTS, key) {
+        if find_in(cx.scratch, slots, index * F::CHUNK_SLOTS, is_wanted) {
             break;
         }
     }
@@ -137,10 +150,14 @@ fn find_first<P: Platform, F: Family, L: List<F>, const EXACT: bool>(
 /// Looks through a chunk, whose first slot has the number `first`. Slots without a peer match no
 /// key.
 #[inline(always)]
-fn find_in<F: Family, const EXACT: bool>(scratch: &Scratch, slots: Slots<'_, F>, first: u32, key: F::Key) -> bool {
+fn find_in<F: Family>(
+    scratch: &Scratch,
+    slots: Slots<'_, F>,
+    first: u32,
+    is_wanted: impl Fn(Slot<'_, F>) -> bool,
+) -> bool {
     for number in 0..F::CHUNK_SLOTS {
-        let slot = slots.slot(number as usize);
-        if if EXACT { slot.matches(key) } else { slot.resembles(key) } {
+        if is_wanted(slots.slot(number as usize)) {
             scratch.found_slot.store(first + number);
             return true;
         }

@@ -3,7 +3,7 @@
 
 use super::{
     family::Family,
-    layout::{ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, Swarm},
+    layout::{ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, SWARM_SETTLED, Swarm},
     slot::{COMPLETED, LEECHER, OCCUPIED, Slot, age, minute_bits},
 };
 use crate::{
@@ -80,10 +80,9 @@ impl<K> Announce<'_, K> {
 /// removed is not brought back to life.
 #[inline(always)]
 pub(super) fn touch(swarm: &Swarm, minute: u32) {
-    let active = SWARM_ALIVE | minute;
     // Most of the time there is nothing to write, and the line stays shared between cores.
-    if swarm.active.load() != active {
-        swarm.active.store(active);
+    if swarm.active.load() & !SWARM_SETTLED != SWARM_ALIVE | minute {
+        swarm.active.store(SWARM_ALIVE | SWARM_SETTLED | minute);
     }
 }
 
@@ -151,14 +150,13 @@ pub(super) fn count_out<P: Platform, F: Family>(platform: &P, swarm: &Swarm, slo
 
 /// Puts a new peer into the slot of an old one.
 #[inline(always)]
-pub(super) fn evict<P: Platform, F: Family>(
+pub(super) fn replace<P: Platform, F: Family>(
     cx: &Context<'_, P>,
     swarm: &Swarm,
     slot: Slot<'_, F>,
     announce: &Announce<'_, F::Key>,
 ) {
     count_out(cx.platform, swarm, slot);
-    cx.platform.event(Event::Evicted);
     let flags = announce.new_flags(cx.minute());
     count_in::<P, F>(cx.platform, swarm, flags, announce);
     slot.occupy(announce.peer, flags);

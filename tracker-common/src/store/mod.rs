@@ -14,11 +14,15 @@
 //! Writers hold the [`lock`] of the record or partition they change; readers hold nothing.
 //! `docs/architecture.md` has the rules and why they hold.
 
+pub mod admit;
 pub mod ahead;
 pub mod allocator;
 mod bucket;
 pub mod cold;
+pub mod crowd;
 pub mod directory;
+pub mod evict_chunk;
+pub mod evict_torrent;
 pub mod family;
 pub mod filter;
 pub mod hash;
@@ -32,6 +36,7 @@ pub mod partition;
 pub mod record;
 pub mod refresh;
 pub mod resize;
+pub mod room;
 pub mod sample;
 pub mod scope;
 pub mod slot;

@@ -34,6 +34,7 @@ fn chunk_word(partition: &Partition, index: u32) -> Option<&Word32> {
 
 impl<F: Family> List<F> for Partition {
     const CHUNKS: u32 = PARTITION_CHUNKS;
+    const HAS_SLOTS: bool = false;
 
     #[inline(always)]
     fn lock(&self) -> &Lock {

@@ -21,6 +21,7 @@ pub const fn list_capacity<F: Family>() -> u32 {
 
 impl<F: Family> List<F> for Swarm {
     const CHUNKS: u32 = RECORD_ENTRIES;
+    const HAS_SLOTS: bool = true;
 
     #[inline(always)]
     fn lock(&self) -> &Lock {

@@ -5,7 +5,7 @@ use super::{
     directory::{self, is_partition_of},
     family::Family,
     hash::TorrentKey,
-    layout::{DirectoryHeader, SWARM_ALIVE},
+    layout::{DirectoryHeader, SWARM_ALIVE, SWARM_SETTLED},
     linear_hash::partition_of,
     list::{self, List},
     lock::Free,
@@ -112,9 +112,10 @@ fn refresh_slot<P: Platform, F: Family>(
         return None;
     }
     let active = swarm.record.active.load();
-    if active != SWARM_ALIVE | minute {
+    if active & !SWARM_SETTLED != SWARM_ALIVE | minute {
         // A torrent that has been removed meanwhile must not come back to life.
-        if active & SWARM_ALIVE == 0 || !swarm.record.active.replace(active, SWARM_ALIVE | minute) {
+        let new = SWARM_ALIVE | SWARM_SETTLED | minute;
+        if active & SWARM_ALIVE == 0 || !swarm.record.active.replace(active, new) {
             return None;
         }
     }

@@ -349,8 +349,10 @@ pub(super) fn list_to_slots<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: 
     for word in slots.words() {
         word.store(0);
     }
-    for number in 0..peers as usize {
-        slots.slot(number).occupy(chunk.slot(number).key(), chunk.slot(number).flags());
+    for number in 0..F::RECORD_SLOTS {
+        if number < peers as usize {
+            slots.slot(number).occupy(chunk.slot(number).key(), chunk.slot(number).flags());
+        }
     }
     if peers != 0 {
         allocator::give_back::<P, F::Chunk>(cx.platform, first);

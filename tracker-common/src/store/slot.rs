@@ -69,6 +69,14 @@ pub trait SlotFormat: Copy + 'static {
     /// Whether the slot looks as if it held this peer: true if it does, and quickly found to be
     /// false for nearly all others.
     fn resembles(slot: Slot<'_, Self>, key: Self::Key) -> bool;
+    /// The address of the peer in the slot, as far as it stands for one user: all of an IPv4 address,
+    /// the first 64 bits of an IPv6 one, in memory order. Anything if there is no peer.
+    fn address(slot: Slot<'_, Self>) -> u64;
+    /// The same of a key.
+    fn address_of(key: Self::Key) -> u64;
+    /// The network of such an address, or of the difference of two, that one user may have all of:
+    /// an IPv4 /24, an IPv6 /48.
+    fn network(address: u64) -> u64;
     /// The flags word.
     fn flags_word(slot: Slot<'_, Self>) -> &Word;
     /// Puts a peer into a slot whose flags say that it is free or may be overwritten.
@@ -144,6 +152,13 @@ impl<'m, F: SlotFormat> Slot<'m, F> {
     #[must_use]
     pub fn resembles(self, key: F::Key) -> bool {
         F::resembles(self, key)
+    }
+
+    /// The address of the peer in the slot ([`SlotFormat::address`]).
+    #[inline(always)]
+    #[must_use]
+    pub fn address(self) -> u64 {
+        F::address(self)
     }
 
     /// The flags word, whose lower bits may be part of the peer's identity.

@@ -93,10 +93,7 @@ pub fn sweep<P: Platform>(cx: &Context<'_, P>, batch: &Batch, mut visit: impl Fn
     let sweep = Sweep { cx, ages: &batch.ages, minute: cx.minute() };
     let mut report = SweepReport::default();
     let mut from = batch.first;
-    while let Some(swarm) = index::next(|number| cx.platform.bucket(number), from) {
-        if swarm.id.number() >= batch.end {
-            break;
-        }
+    while let Some(swarm) = index::next(|number| cx.platform.bucket(number), from, batch.end) {
         from = swarm.id.number() + 1;
         if swarm.record.active.load() & SWARM_ALIVE == 0 {
             continue;
@@ -229,7 +226,7 @@ impl<P: Platform> Sweep<'_, '_, P> {
     fn remove_if_idle(&self, swarm: SwarmRef<'_>) -> bool {
         let record = swarm.record;
         self.hold(&record.lock);
-        let idle = self.minute.wrapping_sub(record.active.load() & !SWARM_ALIVE);
+        let idle = record.idle_minutes(self.minute);
         let limit = if record.completed() == 0 { self.ages.idle } else { self.ages.idle_completed };
         let empty = unpack_counts(record.counts.load()) == (0, 0) && is_vacant::<V4>(record) && is_vacant::<V6>(record);
         let gone = idle >= limit && empty && index::remove(self.cx, swarm).is_ok();

@@ -6,6 +6,7 @@
 
 use super::{
     allocator,
+    crowd::{self, Place, TAKEN_OVER, UNKNOWN},
     directory::{self, is_partition_of},
     family::Family,
     hash::TorrentKey,
@@ -13,20 +14,19 @@ use super::{
     layout::Partition,
     linear_hash::partition_of,
     list::{self, List},
-    membership::{Announce, PeerEvent, apply, count_in, count_out, evict, touch},
+    membership::{Announce, PeerEvent, apply, count_in, count_out, replace, touch},
     record::{find_in_slots, found_slot, list_capacity},
     refresh::refresh,
     resize::has_outgrown,
+    room,
+    slot::Slot,
 };
 use crate::{
-    id::SwarmId,
-    outcome::StoreError,
+    id::{PartitionId, SwarmId},
+    outcome::{Event, StoreError},
     platform::{ColdPath, Context, Platform, SwarmRef},
     scratch::HASHES_AT,
 };
-
-/// Chunks that are taken to split a partition, and a directory node, as a rule.
-const SPLIT_CHUNKS: u32 = 4;
 
 /// Stores an announce by [`refresh`], or else by [`upsert`]. Returns the swarm; `None` if the peer
 /// stopped in a torrent that is not stored, which does not create it.
@@ -83,6 +83,7 @@ fn try_upsert<P: Platform, F: Family>(
         None if announce.event == PeerEvent::Stopped => return Ok(None),
         None => {
             cx.scratch.put(HASHES_AT, *announce.info_hash);
+            room::for_torrent::<P, F>(cx, announce.peer)?;
             cx.platform.run_cold(ColdPath::CreateTorrent)?
         }
     };
@@ -121,8 +122,8 @@ fn upsert_in_record<P: Platform, F: Family>(
         return Ok(false);
     }
     let list = swarm.record;
-    let found = list::find::<P, F, _>(cx, list, announce.peer);
-    if found.is_none() && announce.event != PeerEvent::Stopped && List::<F>::peers(list) >= list_capacity::<F>() {
+    let place = crowd::place_in::<P, F, _>(cx, swarm.id, PartitionId::RECORD, list, announce.peer)?;
+    if place == UNKNOWN && announce.event != PeerEvent::Stopped && List::<F>::peers(list) >= list_capacity::<F>() {
         match cx.platform.run_cold(ColdPath::Promote(F::VERSION, swarm.id)) {
             Ok(_) => return Ok(false),
             // In the list one gives way.
@@ -130,7 +131,7 @@ fn upsert_in_record<P: Platform, F: Family>(
             Err(error) => return Err(error),
         }
     }
-    upsert_in_list::<P, F, _>(cx, swarm, list, found, announce)?;
+    upsert_in_list::<P, F, _>(cx, swarm, list, place, announce)?;
     Ok(true)
 }
 
@@ -154,6 +155,18 @@ fn upsert_in_slots<P: Platform, F: Family>(
     if announce.event == PeerEvent::Stopped {
         return Ok(true);
     }
+    let limit = cx.settings.max_peers_per_address.load();
+    // A limit that more peers than there are slots do not reach is none here.
+    if limit != 0 && limit < F::RECORD_SLOTS as u32 {
+        F::keep_excluded(cx.scratch, announce.peer);
+        let place = cx.platform.run_cold(ColdPath::Crowd(F::VERSION, swarm.id, PartitionId::RECORD))?;
+        let number = (place & !TAKEN_OVER) as usize;
+        if place != UNKNOWN && number < F::RECORD_SLOTS {
+            take_over::<P, F>(cx, swarm, slots.slot(number), announce, Event::Crowded);
+            return Ok(true);
+        }
+        cx.scratch.found_slot.store(u32::MAX);
+    }
     for number in 0..F::RECORD_SLOTS {
         if !slots.slot(number).is_occupied() {
             cx.scratch.found_slot.store(number as u32);
@@ -167,6 +180,7 @@ fn upsert_in_slots<P: Platform, F: Family>(
         slots.slot(free).occupy(announce.peer, flags);
         return Ok(true);
     }
+    room::for_peer::<P, F>(cx, announce.peer)?;
     match cx.platform.run_cold(ColdPath::Promote(F::VERSION, swarm.id)) {
         Ok(_) => Ok(false),
         Err(StoreError::MemoryFull) => {
@@ -175,14 +189,27 @@ fn upsert_in_slots<P: Platform, F: Family>(
             if oldest >= F::RECORD_SLOTS {
                 return Err(StoreError::Internal);
             }
-            swarm.record.add_scopes(F::scope(announce.peer));
-            // An IPv6 peer is three words: a reader meanwhile has to notice.
-            swarm.record.lock.begin_change();
-            evict(cx, swarm.record, slots.slot(oldest), announce);
+            take_over::<P, F>(cx, swarm, slots.slot(oldest), announce, Event::Evicted);
             Ok(true)
         }
         Err(error) => Err(error),
     }
+}
+
+/// Puts a new peer into the record's slot of an old one. The record's lock is held.
+#[inline(always)]
+fn take_over<P: Platform, F: Family>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    slot: Slot<'_, F>,
+    announce: &Announce<'_, F::Key>,
+    event: Event,
+) {
+    swarm.record.add_scopes(F::scope(announce.peer));
+    // An IPv6 peer is three words: a reader meanwhile has to notice.
+    swarm.record.lock.begin_change();
+    cx.platform.event(event);
+    replace(cx, swarm.record, slot, announce);
 }
 
 /// The peer lives in a partition. Splits one, if the swarm has become too large for those it has.
@@ -213,8 +240,10 @@ fn upsert_in_partitions<P: Platform, F: Family>(
         };
     let result = if valid {
         touch(swarm.record, cx.minute());
-        let found = list::find::<P, F, _>(cx, partition, announce.peer);
-        upsert_in_list::<P, F, _>(cx, swarm, partition, found, announce)
+        match crowd::place_in::<P, F, _>(cx, swarm.id, cx.scratch.as_unknown_scalar(id), partition, announce.peer) {
+            Ok(place) => upsert_in_list::<P, F, _>(cx, swarm, partition, place, announce),
+            Err(error) => Err(error),
+        }
     } else {
         Err(StoreError::Contended)
     };
@@ -222,8 +251,9 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     if result?
         && let Some(now) = F::directory(swarm.record)
         && has_outgrown::<F>(now)
-        // At the memory limit a split would fail after some of its work, for every new peer.
-        && allocator::has_spare::<P, F::Chunk>(cx, SPLIT_CHUNKS)
+        // At the memory limit a split would fail after some of its work, for every new peer. Until
+        // there is enough, each makes room for one chunk.
+        && room::for_split::<P, F>(cx, announce.peer)
         && allocator::has_spare::<P, Partition>(cx, 1)
     {
         // Failure is no error: the swarm goes on with the partitions it has, and the next new peer
@@ -233,34 +263,19 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     Ok(())
 }
 
-/// The peer lives in this list, whose lock is held, in the slot that was found, if it is known.
-/// True if it is new.
+/// The peer lives in this list, whose lock is held, or is to live there. True if that makes one peer
+/// more.
 #[inline(always)]
 fn upsert_in_list<P: Platform, F: Family, L: List<F>>(
     cx: &Context<'_, P>,
     swarm: SwarmRef<'_>,
     list: &L,
-    found: Option<u32>,
+    place: Place,
     announce: &Announce<'_, F::Key>,
 ) -> Result<bool, StoreError> {
-    if let Some(found) = found {
-        let found = cx.scratch.as_unknown_scalar(found);
-        let Some(slot) = list::slot::<P, F, L>(cx.platform, list, found) else {
-            return Err(StoreError::Internal);
-        };
-        if apply(cx, swarm.record, slot, announce) {
-            count_out(cx.platform, swarm.record, slot);
-            list.lock().begin_change();
-            let Some(()) = list::remove::<P, F, L>(cx.platform, list, found) else {
-                return Err(StoreError::Internal);
-            };
-            list::release_last::<P, F, L>(cx.platform, list);
-            L::count_in_swarm(swarm.record, 1_u64.wrapping_neg());
-        } else {
-            let Some(()) = list::reorder::<P, F, L>(cx.platform, list, found) else {
-                return Err(StoreError::Internal);
-            };
-        }
+    let place = cx.scratch.as_unknown_scalar(place);
+    if place < TAKEN_OVER {
+        upsert_known::<P, F, L>(cx, swarm, list, place, announce)?;
         return Ok(false);
     }
     if announce.event == PeerEvent::Stopped {
@@ -268,28 +283,58 @@ fn upsert_in_list<P: Platform, F: Family, L: List<F>>(
     }
     // Before the peer is there: a reader that finds it has seen this.
     list.note_scopes(F::scope(announce.peer));
-    let flags = announce.new_flags(cx.minute());
-    match list::insert::<P, F, L>(cx, list, announce.peer, flags) {
-        Ok(()) => {
-            count_in::<P, F>(cx.platform, swarm.record, flags, announce);
-            L::count_in_swarm(swarm.record, 1);
-            Ok(true)
+    if place == UNKNOWN {
+        if list.peers().is_multiple_of(F::CHUNK_SLOTS) {
+            room::for_peer::<P, F>(cx, announce.peer)?;
         }
-        Err(StoreError::MemoryFull) => {
-            let hash = F::hash(cx.settings, announce.peer);
-            let Some(oldest) = list::oldest::<P, F, L>(cx, list, hash) else {
-                return Err(StoreError::MemoryFull);
-            };
-            let Some(slot) = list::slot::<P, F, L>(cx.platform, list, oldest) else {
-                return Err(StoreError::Internal);
-            };
-            list.lock().begin_change();
-            evict(cx, swarm.record, slot, announce);
-            list::reorder::<P, F, L>(cx.platform, list, oldest).ok_or(StoreError::Internal)?;
-            Ok(false)
+        let flags = announce.new_flags(cx.minute());
+        match list::insert::<P, F, L>(cx, list, announce.peer, flags) {
+            Ok(()) => {
+                count_in::<P, F>(cx.platform, swarm.record, flags, announce);
+                L::count_in_swarm(swarm.record, 1);
+                return Ok(true);
+            }
+            Err(StoreError::MemoryFull) => {}
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
     }
+    let old = if place == UNKNOWN {
+        let hash = F::hash(cx.settings, announce.peer);
+        let Some(oldest) = list::oldest::<P, F, L>(cx, list, hash) else { return Err(StoreError::MemoryFull) };
+        cx.platform.event(Event::Evicted);
+        oldest
+    } else {
+        cx.platform.event(Event::Crowded);
+        place & !TAKEN_OVER
+    };
+    let old = cx.scratch.as_unknown_scalar(old);
+    let Some(slot) = list::slot::<P, F, L>(cx.platform, list, old) else { return Err(StoreError::Internal) };
+    list.lock().begin_change();
+    replace(cx, swarm.record, slot, announce);
+    list::reorder::<P, F, L>(cx.platform, list, old).ok_or(StoreError::Internal)?;
+    Ok(false)
+}
+
+/// The peer lives in this slot of the list, whose lock is held.
+#[inline(always)]
+fn upsert_known<P: Platform, F: Family, L: List<F>>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    list: &L,
+    number: u32,
+    announce: &Announce<'_, F::Key>,
+) -> Result<(), StoreError> {
+    let Some(slot) = list::slot::<P, F, L>(cx.platform, list, number) else { return Err(StoreError::Internal) };
+    if apply(cx, swarm.record, slot, announce) {
+        count_out(cx.platform, swarm.record, slot);
+        list.lock().begin_change();
+        let Some(()) = list::remove::<P, F, L>(cx.platform, list, number) else { return Err(StoreError::Internal) };
+        list::release_last::<P, F, L>(cx.platform, list);
+        L::count_in_swarm(swarm.record, 1_u64.wrapping_neg());
+    } else {
+        let Some(()) = list::reorder::<P, F, L>(cx.platform, list, number) else { return Err(StoreError::Internal) };
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -41,6 +41,21 @@ impl SlotFormat for V4 {
     }
 
     #[inline(always)]
+    fn address(slot: Slot<'_, Self>) -> u64 {
+        slot.word(0).load() & 0xffff_ffff
+    }
+
+    #[inline(always)]
+    fn address_of(key: u64) -> u64 {
+        key & 0xffff_ffff
+    }
+
+    #[inline(always)]
+    fn network(address: u64) -> u64 {
+        address & 0xff_ffff
+    }
+
+    #[inline(always)]
     fn flags_word(slot: Slot<'_, Self>) -> &Word {
         slot.word(0)
     }
@@ -128,7 +143,7 @@ impl Family for V4 {
         let sum = keys[6]
             .load()
             .wrapping_add(keys[7].load().wrapping_mul(key & 0xffff_ffff))
-            .wrapping_add(keys[8].load().wrapping_mul((key >> 32) & 0xffff));
+            .wrapping_add(keys[11].load().wrapping_mul((key >> 32) & 0xffff));
         scramble(sum)
     }
 }

@@ -52,6 +52,21 @@ impl SlotFormat for V6 {
     }
 
     #[inline(always)]
+    fn address(slot: Slot<'_, Self>) -> u64 {
+        slot.word(0).load()
+    }
+
+    #[inline(always)]
+    fn address_of(key: [u64; 3]) -> u64 {
+        key[0]
+    }
+
+    #[inline(always)]
+    fn network(address: u64) -> u64 {
+        address & 0xffff_ffff_ffff
+    }
+
+    #[inline(always)]
     fn flags_word(slot: Slot<'_, Self>) -> &Word {
         slot.word(2)
     }

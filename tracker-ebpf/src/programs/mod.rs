@@ -129,7 +129,11 @@ fn finish(context: &XdpContext, outcome: Result<(), Reason>) -> u32 {
         // which the error would be longer than.
         Reason::Request(RequestReason::ConnectionIdWrong | RequestReason::PortZero)
         | Reason::Store(
-            StoreError::TorrentsFull | StoreError::MemoryFull | StoreError::Denied | StoreError::NotAllowed,
+            StoreError::TorrentsFull
+            | StoreError::MemoryFull
+            | StoreError::Denied
+            | StoreError::NotAllowed
+            | StoreError::AddressBusy,
         ) => XDP_DROP,
     };
     if let Some(settings) = kernel.settings() {

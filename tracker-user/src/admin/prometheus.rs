@@ -51,7 +51,10 @@ const fn metric(event: Event) -> Metric {
             &[],
         ),
         Event::TorrentCreated => (("tracker_torrents_created_total", "Torrents stored for the first time."), &[]),
-        Event::TorrentRemoved => (("tracker_torrents_removed_total", "Idle torrents removed."), &[]),
+        Event::TorrentRemoved => (
+            ("tracker_torrents_removed_total", "Torrents removed, because they were idle or gave way to new ones."),
+            &[],
+        ),
         Event::Peer4Added => (ADDED, &[V4]),
         Event::Peer4Removed => (REMOVED, &[V4]),
         Event::Peer6Added => (ADDED, &[V6]),
@@ -64,6 +67,20 @@ const fn metric(event: Event) -> Metric {
         Event::Recounted => {
             (("tracker_swarms_recounted_total", "Swarms whose counts had drifted and were set right."), &[])
         }
+        Event::Crowded => (
+            (
+                "tracker_peers_crowded_out_total",
+                "Peers replaced by newer ones of their address, which had as many in the swarm as it may.",
+            ),
+            &[],
+        ),
+        Event::TorrentEvicted => (
+            (
+                "tracker_torrents_evicted_total",
+                "Torrents without peers, or of one user alone, that gave way to new ones for want of room.",
+            ),
+            &[],
+        ),
     };
     Metric { name, help, labels }
 }

@@ -52,6 +52,8 @@ pub struct Announces {
     /// Whether peers with local addresses are returned to all clients, not only to those that can
     /// reach them.
     pub give_local_peers: bool,
+    /// Most peers of one IPv4 address or IPv6 /64 in a swarm; 0 for no limit.
+    pub max_peers_per_address: u32,
 }
 
 impl Default for Announces {
@@ -64,6 +66,7 @@ impl Default for Announces {
             // As many as [`PATH_MTU_V6`] has room for.
             max_numwant_v6: 67,
             give_local_peers: false,
+            max_peers_per_address: 8,
         }
     }
 }
@@ -73,6 +76,10 @@ const PATH_MTU_V4: u64 = 1452;
 
 /// The same over IPv6: what every link has to carry.
 const PATH_MTU_V6: u64 = 1280;
+
+/// Peers of an address are in one part of a swarm, which has room for more than these over either
+/// version of IP.
+const MOST_PEERS_PER_ADDRESS: u32 = 128;
 
 /// Where the values are read from while the tracker runs.
 #[derive(Clone, Debug, Default)]
@@ -113,8 +120,15 @@ impl Live {
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         // Complete, but for what no option sets: a new field does not compile before it is here.
         let Self { announces, timeouts, http, full_scrape, lists } = self;
-        let Announces { interval, interval_jitter, default_numwant, max_numwant_v4, max_numwant_v6, give_local_peers } =
-            announces;
+        let Announces {
+            interval,
+            interval_jitter,
+            default_numwant,
+            max_numwant_v4,
+            max_numwant_v6,
+            give_local_peers,
+            max_peers_per_address,
+        } = announces;
         let Timeouts { peer, torrent, torrent_completed } = timeouts;
         let told = &other.announces;
         names([
@@ -124,6 +138,7 @@ impl Live {
             ("max-numwant", *max_numwant_v4 != told.max_numwant_v4),
             ("max-numwant-v6", *max_numwant_v6 != told.max_numwant_v6),
             ("give-local-peers", *give_local_peers != told.give_local_peers),
+            ("max-peers-per-address", *max_peers_per_address != told.max_peers_per_address),
             ("peer-timeout", *peer != other.timeouts.peer),
             ("torrent-timeout", *torrent != other.timeouts.torrent),
             ("torrent-timeout-completed", *torrent_completed != other.timeouts.torrent_completed),
@@ -173,6 +188,12 @@ impl Announces {
             max_numwant_v4: max_v4.min(peers_within(path_mtu_v4, 20, PEER_V4)) as u32,
             max_numwant_v6: max_v6.min(peers_within(path_mtu_v6, 40, PEER_V6)) as u32,
             give_local_peers: options.give_local_peers == Some(Switch::On),
+            max_peers_per_address: number(
+                "max-peers-per-address",
+                options.max_peers_per_address,
+                default.max_peers_per_address.into(),
+                0..=u64::from(MOST_PEERS_PER_ADDRESS),
+            )? as u32,
         })
     }
 
@@ -184,6 +205,7 @@ impl Announces {
         settings.max_numwant_v4.store(self.max_numwant_v4);
         settings.max_numwant_v6.store(self.max_numwant_v6);
         settings.give_local_peers.store(u32::from(self.give_local_peers));
+        settings.max_peers_per_address.store(self.max_peers_per_address);
     }
 }
 

@@ -105,8 +105,8 @@ pub struct ListeningOptions {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Memory")]
 pub struct MemoryOptions {
-    /// Room for this many torrents (141 bytes each); a new one beyond that is refused [default:
-    /// 250000]
+    /// Room for this many torrents (141 bytes each); a new one beyond that takes the place of one
+    /// without peers or of one user alone, or is refused [default: 250000]
     #[arg(long, value_name = "N", value_parser = count)]
     pub max_torrents: Option<u64>,
     /// Room for this many IPv4 peers (12 bytes each); a new one beyond that takes the place of an
@@ -157,6 +157,10 @@ pub struct SwarmOptions {
     /// allows]
     #[arg(long, alias = "want-max-v6", value_name = "N", value_parser = count)]
     pub max_numwant_v6: Option<u64>,
+    /// Most peers of one IPv4 address, or of one IPv6 /64, in a swarm; one more takes the place of the
+    /// oldest of them. Users behind a common address share it; 0 for no limit [default: 8]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub max_peers_per_address: Option<u64>,
     /// Give peers with private, link-local and loopback addresses to everybody, and not only to
     /// those who are as near: on or off [default: off]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]

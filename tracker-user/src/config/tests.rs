@@ -65,6 +65,7 @@ fn wrong_options_are_refused_with_a_reason() {
         ("--max-torrents 1.2345k", "it is a fraction"),
         ("--max-torrents 99999999999999999999", "larger than any"),
         ("--max-torrents 3G", "max-torrents is 3000000000; it can be 1 to 2000000000"),
+        ("--max-peers-per-address 129", "max-peers-per-address is 129; it can be 0 to 128"),
         ("--max-peers 0", "max-peers is 0; it can be 1 to"),
         ("--udp-threads 0", "udp-threads is 0; it can be 1 to 1024"),
         ("--http-threads 1k --http-connections 0", "http-connections is 0"),

@@ -61,7 +61,7 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
         None => (anonymous(&sizes, startup.huge_pages)?, None, None),
     };
     let store = Arc::new(store);
-    keys::set(&store, startup.state_dir.as_deref())?;
+    keys::set_with(&store, startup.state_dir.as_deref(), live.announces.max_peers_per_address != 0)?;
     let handles = Handles::default();
     live.apply(store.settings(), &handles);
     // What lists refuse is removed as if it had expired.

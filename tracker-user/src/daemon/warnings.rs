@@ -28,11 +28,20 @@ enum Trouble {
     TorrentsFull,
     MemoryFull,
     Evicted,
+    TorrentsEvicted,
+    AddressBusy,
     Lost,
 }
 
 impl Trouble {
-    const ALL: [Trouble; 4] = [Trouble::TorrentsFull, Trouble::MemoryFull, Trouble::Evicted, Trouble::Lost];
+    const ALL: [Trouble; 6] = [
+        Trouble::TorrentsFull,
+        Trouble::MemoryFull,
+        Trouble::Evicted,
+        Trouble::TorrentsEvicted,
+        Trouble::AddressBusy,
+        Trouble::Lost,
+    ];
 
     /// How often it has happened since the start.
     fn total(self, paths: &[PathCounters], lost: u64) -> u64 {
@@ -41,6 +50,8 @@ impl Trouble {
             Trouble::TorrentsFull => sum(&|path| path.reason(StoreError::TorrentsFull)),
             Trouble::MemoryFull => sum(&|path| path.reason(StoreError::MemoryFull)),
             Trouble::Evicted => sum(&|path| path.event(Event::Evicted)),
+            Trouble::TorrentsEvicted => sum(&|path| path.event(Event::TorrentEvicted)),
+            Trouble::AddressBusy => sum(&|path| path.reason(StoreError::AddressBusy)),
             Trouble::Lost => lost,
         }
     }
@@ -59,6 +70,14 @@ impl Trouble {
             Trouble::Evicted => format!(
                 "the room for peers is used up: {times} peers were evicted in favour of newer ones; raise --max-peers or \
                  --max-peers-v6, or shorten --peer-timeout"
+            ),
+            Trouble::TorrentsEvicted => format!(
+                "the room for torrents is used up: {times} torrents without peers or of one user alone gave way to new \
+                 ones; raise --max-torrents or shorten --torrent-timeout"
+            ),
+            Trouble::AddressBusy => format!(
+                "the tracker is nearly full: {times} announces were refused because their addresses ask for too much; \
+                 somebody may be flooding it, or --max-torrents and --max-peers are too small"
             ),
             Trouble::Lost => format!(
                 "{times} UDP packets were lost at the sockets: their receive buffers were full (or checksums wrong); \
@@ -169,6 +188,8 @@ mod tests {
             (Counter::Reason(StoreError::TorrentsFull.into()), Trouble::TorrentsFull),
             (Counter::Reason(StoreError::MemoryFull.into()), Trouble::MemoryFull),
             (Counter::Event(Event::Evicted), Trouble::Evicted),
+            (Counter::Event(Event::TorrentEvicted), Trouble::TorrentsEvicted),
+            (Counter::Reason(StoreError::AddressBusy.into()), Trouble::AddressBusy),
         ] {
             let mut counters = NOTHING_COUNTED;
             counters[counter.index()] = 2;

@@ -181,21 +181,36 @@ impl Sweep {
 }
 
 /// Where a batch of `work` records and peers ends that begins with the record of number `first`, and
-/// how many of both it has. One record at least, however large its swarm is; a page without
-/// torrents counts like one.
+/// how many of both it has. A page without torrents counts like a record, so in an index that is
+/// nearly empty a batch is no longer than elsewhere. One of them at least, however large its swarm
+/// is.
 fn batch_end(handle: &Handle, first: u32, work: u32) -> (u32, u32) {
-    let bucket = |number| handle.bucket(number);
+    let page_of = |number| SwarmId::new(number).place().0;
+    let pages = handle.store().settings().index_buckets.load();
     let (mut end, mut sum) = (first, 0_u32);
-    while let Some(swarm) = index::next(bucket, end) {
+    loop {
+        let page = page_of(end);
+        if page >= pages {
+            return (u32::MAX, sum);
+        }
+        if end > first && sum >= work {
+            return (end, sum);
+        }
+        // As many pages as may be empty.
+        let last = page.saturating_add(work.saturating_sub(sum).max(1)).min(pages);
+        let limit = SwarmId::at(last, 0).number();
+        let Some(swarm) = index::next(|number| handle.bucket(number), end, limit) else {
+            (end, sum) = (limit, sum + (last - page));
+            continue;
+        };
         let Counts { seeders, leechers, .. } = swarm.record.counts();
-        let pages = swarm.id.place().0 - SwarmId::new(end).place().0;
-        let more = seeders.saturating_add(leechers).saturating_add(sum).saturating_add(1 + pages);
+        let passed = page_of(swarm.id.number()) - page;
+        let more = seeders.saturating_add(leechers).saturating_add(sum).saturating_add(1 + passed);
         if end > first && more > work {
             return (end, sum);
         }
         (end, sum) = (swarm.id.number() + 1, more);
     }
-    (u32::MAX, sum)
 }
 
 /// How much the next batch is to look at, when `work` took `time`.
@@ -267,36 +282,47 @@ mod tests {
     }
 
     #[test]
-    fn batches_end_where_their_work_is_reached_and_never_before_the_first_record() {
-        let handle = handle();
-        for (number, peers) in [(0, 1), (1, 20), (2, 1), (3, 1)] {
-            for peer in 1..=peers {
-                announce(&handle, &torrent(number), peer, true, PeerEvent::Started);
+    fn batches_end_where_their_work_is_reached_whatever_it_is_made_of() {
+        let empty = || {
+            let sizes = Sizes { index_buckets: 100_000, swarms: 1000, partitions: 16, chunks_v4: 16, chunks_v6: 16 };
+            let store = Arc::new(Store::anonymous(&sizes).expect("small"));
+            keys::set(&store, None).expect("random numbers");
+            clock::set(store.settings(), START);
+            store.handle(CounterSet::Expiry)
+        };
+        for (handle, peers) in [(handle(), &[1, 20, 1, 1][..]), (handle(), &[]), (empty(), &[]), (empty(), &[3, 4])] {
+            for (number, peers) in (0..).zip(peers) {
+                for peer in 1..=*peers {
+                    announce(&handle, &torrent(number), peer, true, PeerEvent::Started);
+                }
             }
-        }
-        let next = |from| index::next(|number| handle.bucket(number), from);
-        let swarms: Vec<_> =
-            std::iter::successors(next(0), |swarm| next(swarm.id.number() + 1)).map(|swarm| swarm.id).collect();
-        assert_eq!(swarms.len(), 4);
-        let peers = |at: usize| handle.swarm(swarms[at]).expect("a record").counts().seeders;
-        let pages = |at: usize, from: u32| swarms[at].place().0 - SwarmId::new(from).place().0;
-        for first in [0, 1] {
-            let start = if first == 0 { 0 } else { swarms[0].number() + 1 };
-            let (mut end, mut sum) = (start, 0);
-            // With exactly the work of so many records the batch ends behind them.
-            for (at, swarm) in swarms.iter().enumerate().skip(first) {
-                sum += peers(at) + 1 + pages(at, end);
-                end = swarm.number() + 1;
-                let expected = if at == 3 { u32::MAX } else { end };
-                assert_eq!(batch_end(&handle, start, sum), (expected, sum), "{} records", at + 1 - first);
+            let next =
+                |from, end| index::next(|number| handle.bucket(number), from, end).map(|swarm| swarm.id.number());
+            let pages = handle.store().settings().index_buckets.load();
+            for work in [0, 1, 2, 3, 21, 22, 60, 4096, u32::MAX] {
+                if work < 22 && pages > 1000 {
+                    continue;
+                }
+                let (mut from, mut seen, mut all) = (0, 0, 0);
+                while from != u32::MAX {
+                    let (end, sum) = batch_end(&handle, from, work);
+                    assert!(end > from, "{work}");
+                    let mut records = 0;
+                    let mut record = next(from, end);
+                    while let Some(number) = record {
+                        records += 1;
+                        record = next(number + 1, end);
+                    }
+                    // More than that only if it is one record.
+                    assert!(sum <= work.max(1) || records == 1, "{sum} instead of {work}, {records} records");
+                    (from, seen, all) = (end, seen + records, all + sum);
+                }
+                let peers: u32 = peers.iter().copied().map(u32::from).sum();
+                assert_eq!(seen, peers.min(1) * handle.store().pools().swarms.used(), "records in batches of {work}");
+                // A page that has torrents may be counted besides them.
+                assert!(all >= peers + seen && all <= peers + seen + pages, "{all}: {peers} peers, {pages} pages");
             }
-        }
-        let first = peers(0) + 1 + pages(0, 0);
-        for work in [0, 1, first + 1] {
-            assert_eq!(batch_end(&handle, 0, work), (swarms[0].number() + 1, first), "{work}");
-        }
-        for behind in [swarms[3].number() + 1, u32::MAX] {
-            assert_eq!(batch_end(&handle, behind, 1000), (u32::MAX, 0), "nothing is left");
+            assert_eq!(batch_end(&handle, u32::MAX, 1000), (u32::MAX, 0), "nothing is left");
         }
     }
 

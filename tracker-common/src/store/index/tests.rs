@@ -153,7 +153,7 @@ fn torrents_of_one_home_with_the_same_tag_live_in_different_buckets() {
 fn all_records_in_use_are_gone_through_in_order_from_any_on() {
     let store = HostStore::new(&SMALL, 1);
     let platform = store.platform(1);
-    let following = |from| next(|number| platform.bucket(number), from).map(|swarm| swarm.id);
+    let following = |from| next(|number| platform.bucket(number), from, u32::MAX).map(|swarm| swarm.id);
     assert_eq!(following(0), None);
     let mut ids: Vec<_> = (0..10).map(|number| create_one(&platform, number).expect("a place")).collect();
     ids.sort_unstable();

@@ -60,7 +60,7 @@ fn known<F: Peers>() {
             }
             let zero = if age == 0 { 3 } else { 1 };
             assert_eq!(platform.counted(Counter::Refreshed(age)) - counted, u64::from(count * zero));
-            assert_eq!(swarm.record.active.load(), SWARM_ALIVE | minute);
+            assert_eq!(swarm.record.active.load(), SWARM_ALIVE | SWARM_SETTLED | minute);
         }
         assert_eq!(swarm.record.counts.load(), counts);
     }

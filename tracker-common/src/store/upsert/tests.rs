@@ -8,7 +8,7 @@ use super::{
     },
     *,
 };
-use crate::host::HostStore;
+use crate::host::{FIRST_MINUTE, HostStore};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A peer that takes the place of an old one while a sample reads the swarm record is given whole
@@ -29,6 +29,8 @@ fn an_evicted_peer_is_never_given_with_half_of_the_newcomer() {
         scope.spawn(move || {
             let platform = store.platform(2);
             for number in (1..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                // So slowly that nobody minds that they are of one network.
+                store.settings().minute.store(FIRST_MINUTE + number);
                 let announce =
                     Announce { info_hash: &torrent(0), peer: peer(number), seeder: false, event: PeerEvent::None };
                 super::announce::<_, V6>(&platform.context(), &announce).expect("the oldest gives way");

@@ -51,7 +51,7 @@ pub fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
             | Failure::NumWantMalformed => 2,
             Failure::FullScrapeBusy | Failure::FullScrapeRepeated => 4,
             Failure::FullScrapeOff | Failure::NotAllowed => 6,
-            Failure::TrackerFull | Failure::Internal => 8,
+            Failure::TrackerFull | Failure::AddressBusy | Failure::Internal => 8,
         };
         errors[kind].1 += http.tracker.failure(*failure);
     }

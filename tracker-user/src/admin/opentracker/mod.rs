@@ -116,6 +116,7 @@ impl Figures {
             Reason::Store(StoreError::MemoryFull),
             Reason::Store(StoreError::Denied),
             Reason::Store(StoreError::NotAllowed),
+            Reason::Store(StoreError::AddressBusy),
         ]
         .map(refused)
         .iter()

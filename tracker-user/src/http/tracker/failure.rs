@@ -35,6 +35,7 @@ labelled! {
             Retry::Minutes(1);
         NotAllowed = "not_allowed", "Torrent is not allowed", Retry::Never;
         TrackerFull = "tracker_full", "Tracker is full", Retry::Minutes(30);
+        AddressBusy = "address_busy", "Nearly full, slow down", Retry::Minutes(5);
         Internal = "internal", "The tracker could not handle this request", Retry::Minutes(5);
     }
 }
@@ -54,6 +55,7 @@ impl Failure {
         match error {
             StoreError::TorrentsFull | StoreError::MemoryFull => Failure::TrackerFull,
             StoreError::Denied | StoreError::NotAllowed => Failure::NotAllowed,
+            StoreError::AddressBusy => Failure::AddressBusy,
             StoreError::Contended | StoreError::Internal => Failure::Internal,
         }
     }

@@ -162,7 +162,7 @@ impl Snapshot {
         let mut entries = Vec::new();
         entries.try_reserve_exact(store.pools().swarms.used() as usize + SLACK)?;
         let mut from = 0;
-        while let Some(swarm) = index::next(|number| store.bucket(number), from) {
+        while let Some(swarm) = index::next(|number| store.bucket(number), from, u32::MAX) {
             from = swarm.id.number() + 1;
             if let Some(info_hash) = torrent(swarm.record) {
                 if entries.len() == entries.capacity() {

@@ -19,6 +19,16 @@ type Key = [u8; KEY_BYTES];
 /// # Errors
 /// When the system has no randomness.
 pub fn set(store: &Store, state_dir: Option<&Path>) -> anyhow::Result<()> {
+    set_with(store, state_dir, false)
+}
+
+/// The same; if addresses are to be kept together, all peers of one are in one part of a swarm
+/// ([`Settings::keep_addresses_together`](tracker_common::settings::Settings)). A store that has keys
+/// keeps them, and with them its way.
+///
+/// # Errors
+/// As above.
+pub fn set_with(store: &Store, state_dir: Option<&Path>, addresses_together: bool) -> anyhow::Result<()> {
     let settings = store.settings();
     // Written last, so where it is all others are as well.
     let last = &settings.hash_keys[0];
@@ -36,10 +46,15 @@ pub fn set(store: &Store, state_dir: Option<&Path>) -> anyhow::Result<()> {
     for (word, half) in settings.connection_key.iter().zip([low, high]) {
         word.store(u64::from_le_bytes(half.try_into()?));
     }
-    for key in settings.hash_keys.iter().rev() {
-        // Odd: a multiplier that loses no information.
-        key.store(getrandom::u64().context("the system gives no random numbers")? | 1);
+    // Odd: a multiplier that loses no information.
+    let odd = || -> anyhow::Result<u64> { Ok(getrandom::u64().context("the system gives no random numbers")? | 1) };
+    for key in &settings.hash_keys[1..] {
+        key.store(odd()?);
     }
+    if addresses_together {
+        settings.keep_addresses_together();
+    }
+    last.store(odd()?);
     Ok(())
 }
 
