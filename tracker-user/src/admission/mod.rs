@@ -149,7 +149,7 @@ fn remove_refused(handle: &Handle) -> u64 {
     let mut removed = 0;
     for _ in 0..2 {
         let mut from = 0;
-        while let Some(swarm) = index::next(|number| handle.bucket(number), from) {
+        while let Some(swarm) = index::next(|number| handle.bucket(number), from, u32::MAX) {
             from = swarm.id.number() + 1;
             let alive = swarm.record.active.load() & SWARM_ALIVE != 0;
             if alive && check(&handle.context(), &swarm.record.info_hash()).is_err() {

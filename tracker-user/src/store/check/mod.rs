@@ -205,7 +205,7 @@ impl<'m, P: Platform> Check<'_, 'm, P> {
         let mut from = 0;
         let platform = self.cx.platform;
         std::iter::from_fn(move || {
-            let swarm = index::next(|number| platform.bucket(number), from)?;
+            let swarm = index::next(|number| platform.bucket(number), from, u32::MAX)?;
             from = swarm.id.number() + 1;
             Some(swarm)
         })
