@@ -91,6 +91,7 @@ labelled! {
         Expired = "peer_expired", "peer removed because it had not announced for the peer timeout";
         Grown = "swarm_grown", "swarm given another chunk of peer slots";
         Split = "swarm_split", "partition of a swarm split in two";
+        Unstored = "announce_unstored", "announce answered but not stored, because the daemon has died or was stopped and holds what that takes";
         Recounted = "swarm_recounted", "swarm whose counts had drifted and were set right";
     }
 }
