@@ -23,6 +23,7 @@ pub mod family;
 pub mod filter;
 pub mod hash;
 pub mod index;
+pub mod journal;
 pub mod layout;
 pub mod linear_hash;
 pub mod list;
@@ -31,6 +32,8 @@ pub mod membership;
 pub mod partition;
 pub mod record;
 pub mod refresh;
+#[cfg(not(target_arch = "bpf"))]
+pub mod repair;
 pub mod resize;
 pub mod sample;
 pub mod scope;

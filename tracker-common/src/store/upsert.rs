@@ -10,11 +10,12 @@ use super::{
     family::Family,
     hash::TorrentKey,
     index,
+    journal::{Place, Undo},
     layout::Partition,
     linear_hash::partition_of,
     list::{self, List},
     membership::{Announce, PeerEvent, apply, count_in, count_out, evict, touch},
-    record::{find_in_slots, found_slot, list_capacity},
+    record::{self, find_in_slots, found_slot, list_capacity},
     refresh::refresh,
     resize::has_outgrown,
 };
@@ -89,9 +90,9 @@ fn try_upsert<P: Platform, F: Family>(
         return Err(StoreError::Internal);
     };
     if F::partitions(swarm.record).is_none() {
-        cx.platform.acquire(&swarm.record.lock)?;
+        cx.platform.acquire(&swarm.record.lock, Place::Swarm(swarm.id))?;
         let result = upsert_in_record::<P, F>(cx, swarm, torrent, announce);
-        swarm.record.lock.unlock();
+        cx.platform.release(&swarm.record.lock);
         if result? {
             return Ok(Some(swarm.id));
         }
@@ -177,7 +178,9 @@ fn upsert_in_slots<P: Platform, F: Family>(
             swarm.record.add_scopes(F::scope(announce.peer));
             // An IPv6 peer is three words: a reader meanwhile has to notice.
             swarm.record.lock.begin_change();
+            record::keep::<P, F>(cx.platform, swarm.record, Undo::All);
             evict(cx, swarm.record, slots.slot(oldest), announce);
+            record::kept(cx.platform);
             Ok(true)
         }
         Err(error) => Err(error),
@@ -198,10 +201,11 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, index, partitions) else {
         return Err(StoreError::Contended);
     };
-    let Some(partition) = cx.platform.partition(cx.scratch.as_unknown_scalar(id)) else {
+    let id = cx.scratch.as_unknown_scalar(id);
+    let Some(partition) = cx.platform.partition(id) else {
         return Err(StoreError::Contended);
     };
-    cx.platform.acquire(&partition.lock)?;
+    cx.platform.acquire(&partition.lock, Place::Partition(id))?;
     // With the lock held: is this (still) the swarm, the partition and the number of partitions
     // that led here?
     let valid = is_partition_of::<F>(partition, swarm.id, index)
@@ -217,7 +221,7 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     } else {
         Err(StoreError::Contended)
     };
-    partition.lock.unlock();
+    cx.platform.release(&partition.lock);
     if result?
         && let Some(now) = F::directory(swarm.record)
         && has_outgrown::<F>(now)
@@ -283,7 +287,9 @@ fn upsert_in_list<P: Platform, F: Family, L: List<F>>(
                 return Err(StoreError::Internal);
             };
             list.lock().begin_change();
+            list::keep::<P, F, L, 1>(cx.platform, list, [oldest]);
             evict(cx, swarm.record, slot, announce);
+            list::kept(cx.platform);
             list::reorder::<P, F, L>(cx.platform, list, oldest).ok_or(StoreError::Internal)?;
             Ok(false)
         }

@@ -17,6 +17,7 @@ use crate::{
 use anyhow::ensure;
 use std::{net::SocketAddr, sync::Arc};
 use tracing::info;
+use tracker_common::store::repair::Repaired;
 
 /// Runs the tracker until SIGTERM or SIGINT.
 ///
@@ -45,6 +46,7 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
         None => (anonymous(&sizes, startup.huge_pages)?, None, None),
     };
     let store = Arc::new(store);
+    repair(&store);
     keys::set(&store, startup.state_dir.as_deref())?;
     let handles = Handles::default();
     live.apply(store.settings(), &handles);
@@ -77,6 +79,15 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     drop(services);
     info!("stopped");
     Ok(())
+}
+
+/// Brings into order what a daemon that was killed has left behind in a store that is taken over.
+/// Before anything else uses it, and before its clock is set.
+fn repair(store: &Arc<Store>) {
+    let Repaired { threads, locks, swarms, in_doubt } = store.repair();
+    if threads > 0 {
+        info!(threads, locks, swarms, in_doubt, "what the last tracker was killed at has been repaired");
+    }
 }
 
 /// The store in ordinary memory.

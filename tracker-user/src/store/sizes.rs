@@ -14,6 +14,7 @@ use tracker_common::{
     store::{
         family::{Family, V4, V6},
         index,
+        journal::{JOURNALS, Journal},
         layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, Partition, Pools, RECORD_ENTRIES},
         record::list_capacity,
         resize::peers_per_partition,
@@ -161,7 +162,7 @@ impl Sizes {
 
     /// The maps of the store with their sizes.
     #[must_use]
-    pub fn regions(&self) -> [RegionSize; 6] {
+    pub fn regions(&self) -> [RegionSize; 7] {
         let region = |name, holds, count, element_bytes| RegionSize { name, holds, count, element_bytes };
         [
             region("SETTINGS", "clock, keys, limits", 1, size_of::<Settings>()),
@@ -170,6 +171,7 @@ impl Sizes {
             region("PARTITIONS", "parts of grown swarms", self.partitions, size_of::<Partition>()),
             region("CHUNKS_V4", "further IPv4 peers", self.chunks_v4, size_of::<ChunkV4>()),
             region("CHUNKS_V6", "further IPv6 peers", self.chunks_v6, size_of::<ChunkV6>()),
+            region("JOURNAL", "what threads are doing", JOURNALS, size_of::<Journal>()),
         ]
     }
 
@@ -247,7 +249,7 @@ mod tests {
             // to do with less.
             (10_000, 10_000_000, 10_000, 10_000_000 * 21 / 2),
             (250_000, 1_000_000, 333_333, 80 << 20),
-            (1, 0, 0, 64 << 10),
+            (1, 0, 0, 192 << 10),
         ] {
             let sizes = Sizes::new(&Capacity { torrents, peers_v4, peers_v6 }).expect("small enough");
             assert!(sizes.bytes() <= limit, "{torrents} torrents, {peers_v4} + {peers_v6} peers:\n{sizes}");
