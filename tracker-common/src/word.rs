@@ -155,6 +155,31 @@ impl Word {
     }
 }
 
+/// Half a word, at any address.
+#[cfg(target_arch = "bpf")]
+#[repr(C, packed)]
+struct Middle(u32);
+
+/// Keeps loads after a successful [`Word::replace`] from being done before its write: what two
+/// sides need that each write a word and then look at the other's. On x86-64 the instruction itself
+/// is such a barrier, also in BPF.
+#[inline(always)]
+pub fn replaced() {
+    #[cfg(not(any(target_arch = "bpf", target_arch = "x86_64")))]
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
+/// Keeps the loads before it from moving behind the loads after it: what a reader needs between
+/// reading data and asking whether the data had changed meanwhile.
+///
+/// In BPF all loads are volatile and stay in order as far as the compiler goes; x86-64 does not
+/// reorder loads either. That is why the XDP program is supported on x86-64 only so far.
+#[inline(always)]
+pub fn loads_done() {
+    #[cfg(not(target_arch = "bpf"))]
+    core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+}
+
 /// Threads of tests that die: as a killed process does, between two writes and without a word.
 #[cfg(test)]
 pub(crate) mod death {
@@ -199,29 +224,4 @@ pub(crate) mod death {
             Err(cause) => panic::resume_unwind(cause),
         }
     }
-}
-
-/// Half a word, at any address.
-#[cfg(target_arch = "bpf")]
-#[repr(C, packed)]
-struct Middle(u32);
-
-/// Keeps loads after a successful [`Word::replace`] from being done before its write: what two
-/// sides need that each write a word and then look at the other's. On x86-64 the instruction itself
-/// is such a barrier, also in BPF.
-#[inline(always)]
-pub fn replaced() {
-    #[cfg(not(any(target_arch = "bpf", target_arch = "x86_64")))]
-    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-}
-
-/// Keeps the loads before it from moving behind the loads after it: what a reader needs between
-/// reading data and asking whether the data had changed meanwhile.
-///
-/// In BPF all loads are volatile and stay in order as far as the compiler goes; x86-64 does not
-/// reorder loads either. That is why the XDP program is supported on x86-64 only so far.
-#[inline(always)]
-pub fn loads_done() {
-    #[cfg(not(target_arch = "bpf"))]
-    core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
 }

@@ -53,6 +53,24 @@ pub enum Place {
 }
 
 impl Place {
+    /// The swarm, if that is what it is, alone or whole.
+    #[must_use]
+    pub const fn swarm(self) -> Option<SwarmId> {
+        match self {
+            Self::Swarm(id) | Self::Whole(id) => Some(id),
+            Self::Bucket(_) | Self::Partition(_) => None,
+        }
+    }
+
+    /// The partition, if that is what it is.
+    #[must_use]
+    pub const fn partition(self) -> Option<PartitionId> {
+        match self {
+            Self::Partition(id) => Some(id),
+            Self::Bucket(_) | Self::Swarm(_) | Self::Whole(_) => None,
+        }
+    }
+
     const fn word(self) -> u64 {
         match self {
             Self::Bucket(number) => 1 << 32 | number as u64,

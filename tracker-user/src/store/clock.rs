@@ -96,7 +96,7 @@ mod tests {
         let sizes = Sizes { index_buckets: 1, swarms: 1, partitions: 1, chunks_v4: 1, chunks_v6: 1 };
         let store = Arc::new(Store::anonymous(&sizes).expect("a few pages"));
         let settings = store.settings();
-        Clock::new(store.clone());
+        let _clock = Clock::new(store.clone());
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as u32;
         let first = settings.second.load();
         assert!(wall - first <= 1, "{wall} {first}: by the wall clock at first");
@@ -108,13 +108,13 @@ mod tests {
             word.store(first - year - 100);
         }
         settings.minute.store((first - year - 100) / 60);
-        Clock::new(store.clone());
+        let _clock = Clock::new(store.clone());
         let second = settings.second.load();
         assert!(second - (first - year) <= 60, "{second}: on from where it would be");
         assert_eq!((settings.minute.load(), settings.heartbeat.load()), (second / 60, second));
         // Ahead, by whatever fault: it waits and does not go back.
         settings.second.store(second + 1000);
-        Clock::new(store.clone());
+        let _clock = Clock::new(store.clone());
         assert_eq!(settings.second.load(), second + 1000);
     }
 }

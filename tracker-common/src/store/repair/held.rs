@@ -50,7 +50,7 @@ impl<'c, P: Platform> Repair<'c, '_, P> {
                     places.extend(self.partitions_of::<V4>(id));
                     places.extend(self.partitions_of::<V6>(id));
                 }
-                place => places.push(place),
+                Place::Bucket(_) | Place::Swarm(_) | Place::Partition(_) => places.push(place),
             }
         }
         loop {
@@ -121,16 +121,7 @@ impl<'c, P: Platform> Repair<'c, '_, P> {
 
     /// The swarm that a dead thread was working on.
     pub(super) fn swarm_of(&self, journal: &Journal) -> Option<SwarmId> {
-        let named = journal.locks().find_map(|place| match place {
-            Place::Swarm(id) | Place::Whole(id) => Some(id),
-            _ => None,
-        });
-        let owner = || {
-            journal.locks().find_map(|place| match place {
-                Place::Partition(id) => SwarmId::from_stored(self.cx.platform.partition(id)?.owner.load()),
-                _ => None,
-            })
-        };
-        named.or_else(owner)
+        let owner = |id| SwarmId::from_stored(self.cx.platform.partition(id)?.owner.load());
+        journal.locks().find_map(Place::swarm).or_else(|| journal.locks().filter_map(Place::partition).find_map(owner))
     }
 }

@@ -17,10 +17,7 @@ impl<P: Platform> Repair<'_, '_, P> {
     pub(super) fn finish_index(&mut self, journal: &Journal) {
         let work = &journal.index;
         let torrent = TorrentKey::new(self.cx.settings, &work.info_hash());
-        let swarm = journal.locks().find_map(|place| match place {
-            Place::Swarm(id) => self.cx.swarm(id),
-            _ => None,
-        });
+        let swarm = journal.locks().find_map(Place::swarm).and_then(|id| self.cx.swarm(id));
         match (work.stage.load(), swarm) {
             (IndexWork::CREATE, _) => self.undo_creation(work, &torrent),
             (IndexWork::REMOVE, Some(swarm)) => {
@@ -108,7 +105,7 @@ impl<P: Platform> Repair<'_, '_, P> {
         let (in_doubt, not_undone) = match passing {
             Counted::Begun(probe) => (probe >= work.passed.load() && !as_before(probe), None),
             Counted::Undone(probe) => (false, Some(probe).filter(|probe| as_before(*probe))),
-            _ => (false, None),
+            Counted::Nothing | Counted::Done => (false, None),
         };
         let counted = (work.undone.load()..work.passed.load()).filter(|probe| passing != Counted::Undone(*probe));
         for probe in counted.chain(not_undone) {

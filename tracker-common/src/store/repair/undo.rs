@@ -101,10 +101,7 @@ impl<P: Platform> Repair<'_, '_, P> {
         let Some(swarm) = self.cx.swarm(swarm) else { return };
         let loose = journal.loose().filter(|item| item.kind == <Partition as allocator::Element>::LIMIT);
         let loose = loose.map(|item| PartitionId::new(item.number));
-        let named = journal.locks().filter_map(|place| match place {
-            Place::Partition(id) => Some(id),
-            _ => None,
-        });
+        let named = journal.locks().filter_map(Place::partition);
         for id in loose.chain(named).collect::<Vec<_>>() {
             self.with(Place::Partition(id), |repair| {
                 if let Some(partition) = repair.cx.platform.partition(id)

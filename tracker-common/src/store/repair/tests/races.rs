@@ -44,8 +44,8 @@ fn step<P: Platform, F: Peers>(
     leaves: bool,
 ) -> Option<(u32, u32, PeerEvent)> {
     let cx = crate::platform::Context::new(platform).expect("a host platform");
-    let (number, peer, seeder) = (random(state) % TORRENTS, random(state) % PEERS, random(state) % 3 == 0);
-    let event = if leaves && random(state) % 3 == 0 { PeerEvent::Stopped } else { PeerEvent::None };
+    let (number, peer, seeder) = (random(state) % TORRENTS, random(state) % PEERS, random(state).is_multiple_of(3));
+    let event = if leaves && random(state).is_multiple_of(3) { PeerEvent::Stopped } else { PeerEvent::None };
     let announce = Announce { info_hash: &torrent(number), peer: F::peer(thread * PEERS + peer), seeder, event };
     match upsert::announce::<P, F>(&cx, &announce) {
         Ok(_) => Some((number, peer, event)),
