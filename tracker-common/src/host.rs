@@ -18,6 +18,7 @@ use crate::{
     settings::Settings,
     store::{
         cold,
+        journal::Journal,
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
     },
 };
@@ -49,6 +50,7 @@ pub struct HostSizes {
 trait Zeroed {}
 
 impl Zeroed for AccessBucket {}
+impl Zeroed for Journal {}
 impl Zeroed for Bucket {}
 impl Zeroed for ChunkV4 {}
 impl Zeroed for ChunkV6 {}
@@ -69,7 +71,11 @@ pub struct HostStore {
     chunks_v4: Box<[ChunkV4]>,
     chunks_v6: Box<[ChunkV6]>,
     access: Box<[AccessBucket]>,
+    journals: Box<[Journal]>,
 }
+
+/// How many platforms of a store can have a journal at the same time.
+const JOURNALS: u32 = 32;
 
 impl HostStore {
     /// An empty store whose clock shows [`FIRST_MINUTE`]. Its keys follow from the seed, so that a
@@ -100,7 +106,39 @@ impl HostStore {
             chunks_v4: zeroed(sizes.chunks_v4),
             chunks_v6: zeroed(sizes.chunks_v6),
             access: zeroed(ACCESS_BUCKETS),
+            journals: zeroed(JOURNALS),
         }
+    }
+
+    /// A store with the same contents. Nobody uses this one meanwhile.
+    #[cfg(test)]
+    pub(crate) fn copy(&self) -> Self {
+        fn copy<T>(from: &[T]) -> Box<[T]> {
+            let mut to = Box::<[T]>::new_uninit_slice(from.len());
+            // SAFETY: both have as many elements, which are made of nothing but words.
+            unsafe {
+                core::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr().cast(), from.len());
+                to.assume_init()
+            }
+        }
+        Self {
+            // SAFETY: made of nothing but words, as above.
+            settings: unsafe { core::ptr::read(&raw const self.settings) },
+            // SAFETY: as above.
+            pools: unsafe { core::ptr::read(&raw const self.pools) },
+            index: copy(&self.index),
+            partitions: copy(&self.partitions),
+            chunks_v4: copy(&self.chunks_v4),
+            chunks_v6: copy(&self.chunks_v6),
+            access: copy(&self.access),
+            journals: copy(&self.journals),
+        }
+    }
+
+    /// What its platforms have written down.
+    #[must_use]
+    pub fn journals(&self) -> &[Journal] {
+        &self.journals
     }
 
     /// The settings record.
@@ -115,8 +153,8 @@ impl HostStore {
         &self.pools
     }
 
-    /// A platform for one thread that waits for locks as long as it takes, as the daemon's does.
-    /// Its random numbers follow from the seed.
+    /// A platform for one thread that waits for locks as long as it takes, as the daemon's does, and
+    /// that keeps a journal. Its random numbers follow from the seed.
     #[must_use]
     pub fn platform(&self, seed: u64) -> HostPlatform<'_> {
         self.limited_platform(seed)
@@ -132,6 +170,7 @@ impl HostStore {
             random: Cell::new(seed),
             counters: core::array::from_fn(|_| Cell::new(0)),
             hook: None,
+            journal: if TRIES == 0 { self.journals.iter().find(|journal| journal.claim()) } else { None },
         }
     }
 }
@@ -145,6 +184,16 @@ pub struct HostPlatform<'s, const TRIES: u32 = 0> {
     random: Cell<u64>,
     counters: [Cell<u64>; COUNTERS],
     hook: Option<&'s dyn Fn()>,
+    journal: Option<&'s Journal>,
+}
+
+impl<const TRIES: u32> Drop for HostPlatform<'_, TRIES> {
+    fn drop(&mut self) {
+        // A thread that has died in the middle of something leaves its journal behind.
+        if let Some(journal) = self.journal.filter(|journal| journal.locks().next().is_none()) {
+            journal.free();
+        }
+    }
 }
 
 impl<'s, const TRIES: u32> HostPlatform<'s, TRIES> {
@@ -213,6 +262,10 @@ impl<const TRIES: u32> Platform for HostPlatform<'_, TRIES> {
 
     fn pools(&self) -> Option<&Pools> {
         Some(&self.store.pools)
+    }
+
+    fn journal(&self) -> Option<&Journal> {
+        self.journal
     }
 
     fn bucket(&self, number: u32) -> Option<&Bucket> {
@@ -331,7 +384,7 @@ mod tests {
         let tries = Cell::new(0);
         let count = || tries.set(tries.get() + 1);
         let limited = store.limited_platform::<4>(1).with_hook(&count);
-        assert_eq!(limited.acquire(&lock), Err(StoreError::Contended));
+        assert_eq!(limited.try_long(&lock), Err(StoreError::Contended));
         // At each pause and after each turn.
         assert_eq!(tries.get(), 2 * 4);
         let let_go = || {
@@ -340,7 +393,7 @@ mod tests {
                 lock.unlock();
             }
         };
-        assert_eq!(store.platform(1).with_hook(&let_go).acquire(&lock), Ok(()));
+        assert_eq!(store.platform(1).with_hook(&let_go).try_long(&lock), Ok(()));
         assert!(tries.get() >= 1000 && !lock.try_lock());
     }
 }

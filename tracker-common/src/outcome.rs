@@ -91,6 +91,7 @@ labelled! {
         Expired = "peer_expired", "peer removed because it had not announced for the peer timeout";
         Grown = "swarm_grown", "swarm given another chunk of peer slots";
         Split = "swarm_split", "partition of a swarm split in two";
+        Unstored = "announce_unstored", "announce answered but not stored, because the daemon has died or was stopped and holds what that takes";
         Recounted = "swarm_recounted", "swarm whose counts had drifted and were set right";
         Crowded = "peer_crowded_out", "peer replaced by a newer one of its address, which has as many as it may in a swarm";
         TorrentEvicted = "torrent_evicted", "torrent without peers, or of one address alone, that gave way to a new one because there was no room";

@@ -8,6 +8,7 @@ use crate::{
     scratch::Scratch,
     settings::Settings,
     store::{
+        journal::{Journal, Place},
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
         lock::Lock,
     },
@@ -88,6 +89,23 @@ pub trait Platform: Sized {
     /// Those of [`crate::store::cold::run`].
     fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError>;
 
+    /// What this thread writes down, because it may be killed at any moment. `None` for what cannot
+    /// be, as XDP programs, which run to their end.
+    #[inline(always)]
+    fn journal(&self) -> Option<&Journal> {
+        None
+    }
+
+    /// The lock of a place.
+    #[inline(always)]
+    fn lock(&self, place: Place) -> Option<&Lock> {
+        match place {
+            Place::Bucket(number) => Some(&self.bucket(number)?.header(number).lock),
+            Place::Swarm(id) | Place::Whole(id) => Some(&self.swarm(id)?.lock),
+            Place::Partition(id) => Some(&self.partition(id)?.lock),
+        }
+    }
+
     /// A swarm record, which lies in a bucket of the index.
     #[inline(always)]
     fn swarm(&self, id: SwarmId) -> Option<&Swarm> {
@@ -113,12 +131,55 @@ pub trait Platform: Sized {
         self.count(Counter::Reason(reason.into()), 1);
     }
 
-    /// Takes a lock, trying as often as this platform may.
+    /// Takes the lock of a place, trying as often as this platform may.
     ///
     /// # Errors
     /// [`StoreError::Contended`], only where tries are limited.
     #[inline(always)]
-    fn acquire(&self, lock: &Lock) -> Result<(), StoreError> {
+    fn acquire(&self, lock: &Lock, place: Place) -> Result<(), StoreError> {
+        if let Some(journal) = self.journal() {
+            journal.enter(place);
+        }
+        let result = self.try_long(lock);
+        if result.is_err()
+            && let Some(journal) = self.journal()
+        {
+            journal.leave();
+        }
+        result
+    }
+
+    /// Takes the lock of a place if it is free. True if it was.
+    #[inline(always)]
+    fn try_acquire(&self, lock: &Lock, place: Place) -> bool {
+        if let Some(journal) = self.journal() {
+            journal.enter(place);
+        }
+        let taken = lock.try_lock();
+        if !taken && let Some(journal) = self.journal() {
+            journal.leave();
+        }
+        taken
+    }
+
+    /// Lets go of the lock that was taken last.
+    #[inline(always)]
+    fn release(&self, lock: &Lock) {
+        if let Some(journal) = self.journal() {
+            journal.close();
+        }
+        lock.unlock();
+        if let Some(journal) = self.journal() {
+            journal.leave();
+        }
+    }
+
+    /// Takes a lock, trying as often as this platform may, without a note of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Contended`], only where tries are limited.
+    #[inline(always)]
+    fn try_long(&self, lock: &Lock) -> Result<(), StoreError> {
         if lock.try_lock() {
             return Ok(());
         }

@@ -1,5 +1,5 @@
 //! What the daemon tells the XDP program: clock, keys, limits, addresses. One record, written by
-//! the daemon, read by all, word by word.
+//! the daemon, read by all, word by word. The clock is moved on by both.
 
 use crate::{
     outcome::IpVersion,
@@ -12,6 +12,16 @@ pub const LISTENERS: usize = 32;
 
 /// How many keys the hash functions of the store need.
 pub const HASH_KEYS: usize = 12;
+
+/// Nanoseconds of a second.
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// Seconds without a heartbeat of the daemon after which nobody waits for it any longer. It sets the
+/// clock four times a second.
+const SILENCE: u32 = 2;
+
+/// How often moving the clock on is tried: each other that comes first moves it on, too.
+const RACES: u32 = 4;
 
 /// The record. All zero bytes is a valid one that answers nothing.
 #[repr(C)]
@@ -72,6 +82,16 @@ pub struct Settings {
     /// At most so many peers of one IPv4 address or IPv6 /64 in a swarm ([`crate::store::crowd`]); 0
     /// for no limit.
     pub max_peers_per_address: Word32,
+    /// Nanoseconds from the kernel's monotonic clock to the clock `second`, counted from 1970: what
+    /// daemon and XDP program both compute the time from ([`Settings::clock_at`]). 0 for a clock
+    /// that only the daemon sets. It stays as it is when a daemon takes a store over.
+    pub clock_offset: Word,
+    /// The second in which the daemon last set the clock. If it stays behind `second`, no daemon is
+    /// running, or it was stopped ([`Settings::is_unattended`]).
+    pub heartbeat: Word32,
+    /// The low half of the kernel's jiffies when the XDP program last looked at the time. Written by
+    /// the XDP program.
+    pub looked_at: Word32,
     /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest),
     /// with the MTU in bytes above them, cut to 16 bits.
     pub interfaces: [[Word; 2]; LISTENERS],
@@ -94,6 +114,33 @@ impl Settings {
         }
     }
 
+    /// The second that the clock has to show when the kernel's monotonic clock shows so many
+    /// nanoseconds; `None` for a clock that only the daemon sets.
+    #[inline(always)]
+    #[must_use]
+    pub fn clock_at(&self, monotonic: u64) -> Option<u32> {
+        let offset = self.clock_offset.load();
+        // 32 bits of seconds last until 2106.
+        if offset == 0 { None } else { Some((monotonic.wrapping_add(offset) / NANOSECONDS) as u32) }
+    }
+
+    /// Moves the clock on to this second, and never back, whoever else moves it at the same time.
+    #[inline(always)]
+    pub fn advance_clock(&self, second: u32) {
+        advance(&self.second, second);
+        advance(&self.minute, second / 60);
+    }
+
+    /// Whether no daemon has set the clock for a while: it has died, or was stopped. What is passed
+    /// on to its sockets is not answered then, and locks that it holds stay held.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_unattended(&self) -> bool {
+        let silent = self.second.load().wrapping_sub(self.heartbeat.load());
+        // Whoever has just moved the clock on may be ahead of, or behind, whoever reads it.
+        silent > SILENCE && silent < 1 << 31
+    }
+
     /// At most this many peers in a UDP reply over that version of IP.
     #[inline(always)]
     #[must_use]
@@ -105,4 +152,69 @@ impl Settings {
     }
 }
 
+/// Moves a word on to a number that is ahead of it by less than half of what it holds; from 0 to any.
+#[inline(always)]
+fn advance(word: &Word32, to: u32) {
+    for _ in 0..RACES {
+        let seen = word.load();
+        if (seen != 0 && (to.wrapping_sub(seen) as i32) <= 0) || word.replace(seen, to) {
+            break;
+        }
+    }
+}
+
 const _: () = assert!(size_of::<Settings>().is_multiple_of(8));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_goes_on_and_never_back() {
+        let late = Settings::default();
+        late.advance_clock(0xf000_0000);
+        assert_eq!(late.second.load(), 0xf000_0000, "whenever it begins");
+        let settings = Settings::default();
+        // (moved to, second, minute)
+        for (to, second, minute) in
+            [(600, 600, 10), (599, 600, 10), (600, 600, 10), (661, 661, 11), (0, 661, 11), (659, 661, 11)]
+        {
+            settings.advance_clock(to);
+            assert_eq!((settings.second.load(), settings.minute.load()), (second, minute), "{to}");
+        }
+        settings.minute.store(10);
+        settings.advance_clock(661);
+        assert_eq!(settings.minute.load(), 11, "somebody was interrupted between the two words");
+    }
+
+    #[test]
+    fn the_clock_follows_the_monotonic_one_by_its_offset() {
+        let settings = Settings::default();
+        assert_eq!(settings.clock_at(5_000_000_000), None, "set by hand");
+        settings.clock_offset.store(1_700_000_000_900_000_000);
+        for (monotonic, second) in [
+            (0, 1_700_000_000),
+            (99_999_999, 1_700_000_000),
+            (100_000_000, 1_700_000_001),
+            (3_600_100_000_000, 1_700_003_601),
+        ] {
+            assert_eq!(settings.clock_at(monotonic), Some(second), "{monotonic}");
+        }
+        // After a restart of the machine the offset is less than what the clock had before.
+        settings.clock_offset.store(5_000_000_000_u64.wrapping_neg());
+        assert_eq!(settings.clock_at(7_000_000_000), Some(2));
+    }
+
+    #[test]
+    fn a_daemon_that_is_silent_for_longer_than_two_seconds_is_missed() {
+        let settings = Settings::default();
+        // (clock, heartbeat, missed)
+        for (second, heartbeat, missed) in
+            [(1000, 1000, false), (1002, 1000, false), (1003, 1000, true), (999, 1000, false), (90_000, 1000, true)]
+        {
+            settings.second.store(second);
+            settings.heartbeat.store(heartbeat);
+            assert_eq!(settings.is_unattended(), missed, "{second} {heartbeat}");
+        }
+    }
+}

@@ -49,6 +49,8 @@ macro_rules! word {
             /// Writes the word; earlier writes are visible to a reader of the new value.
             #[inline(always)]
             pub fn store(&self, value: $int) {
+                #[cfg(test)]
+                death::perhaps();
                 #[cfg(target_arch = "bpf")]
                 // SAFETY: `self` is a valid reference to memory that is written by this type alone.
                 unsafe {
@@ -61,6 +63,8 @@ macro_rules! word {
             /// Adds `value` (wrapping) without asking for the result: the cheap form.
             #[inline(always)]
             pub fn add(&self, value: $int) {
+                #[cfg(test)]
+                death::perhaps();
                 #[cfg(target_arch = "bpf")]
                 // SAFETY: as in `store`; the result is unused, as the instruction without fetch
                 // needs.
@@ -77,6 +81,8 @@ macro_rules! word {
             /// Adds `value` (wrapping) and returns what was there before.
             #[inline(always)]
             pub fn fetch_add(&self, value: $int) -> $int {
+                #[cfg(test)]
+                death::perhaps();
                 #[cfg(target_arch = "bpf")]
                 // SAFETY: as in `store`.
                 return unsafe {
@@ -93,6 +99,8 @@ macro_rules! word {
             /// there.
             #[inline(always)]
             pub fn replace(&self, old: $int, new: $int) -> bool {
+                #[cfg(test)]
+                death::perhaps();
                 #[cfg(target_arch = "bpf")]
                 // SAFETY: as in `store`.
                 return unsafe {
@@ -175,4 +183,50 @@ pub fn replaced() {
 pub fn loads_done() {
     #[cfg(not(target_arch = "bpf"))]
     atomic::fence(atomic::Ordering::Acquire);
+}
+
+/// Threads of tests that die: as a killed process does, between two writes and without a word.
+#[cfg(test)]
+pub(crate) mod death {
+    extern crate std;
+
+    use core::cell::Cell;
+    use std::{
+        boxed::Box,
+        panic::{self, AssertUnwindSafe},
+        thread_local,
+    };
+
+    thread_local! {
+        static WRITES_LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
+    }
+
+    /// What a thread dies of.
+    struct Death;
+
+    /// Before each write.
+    pub(super) fn perhaps() {
+        WRITES_LEFT.with(|left| {
+            if left.get() == 0 {
+                left.set(u64::MAX);
+                // No message, and nothing is tidied up: nothing in this crate does so when dropped.
+                panic::resume_unwind(Box::new(Death));
+            }
+            if left.get() != u64::MAX {
+                left.set(left.get() - 1);
+            }
+        });
+    }
+
+    /// Does something up to the write before the one with this number; `None` if it died.
+    pub(crate) fn after<T>(writes: u64, what: impl FnOnce() -> T) -> Option<T> {
+        WRITES_LEFT.with(|left| left.set(writes));
+        let result = panic::catch_unwind(AssertUnwindSafe(what));
+        WRITES_LEFT.with(|left| left.set(u64::MAX));
+        match result {
+            Ok(value) => Some(value),
+            Err(cause) if cause.is::<Death>() => None,
+            Err(cause) => panic::resume_unwind(cause),
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! | `kernel` | the core that runs the program |
 //! | `platform` | the kernel's side of `tracker_common::platform` |
 //! | `maps` | the maps |
+//! | `clock` | the clock of the store, where no daemon sets it |
 //! | `cold` | work that few announces need, in functions that the verifier looks at once |
 //! | `trace` | single packets told to `tracker trace` |
 
@@ -17,6 +18,8 @@
     allow(dead_code, unused_imports, reason = "off the BPF target there is only a stub")
 )]
 
+#[cfg(target_arch = "bpf")]
+mod clock;
 #[cfg(target_arch = "bpf")]
 mod cold;
 #[cfg(target_arch = "bpf")]

@@ -10,7 +10,10 @@ use tracker_common::{
     programs::Program,
     scratch::Scratch,
     settings::Settings,
-    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
+    store::{
+        journal::{JOURNALS, Journal},
+        layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
+    },
     trace::RING_BYTES,
 };
 
@@ -32,6 +35,12 @@ pub(crate) static PARTITIONS: Array<Partition> = Array::with_max_entries(16, MMA
 pub(crate) static CHUNKS_V4: Array<ChunkV4> = Array::with_max_entries(16, MMAPABLE);
 #[map]
 pub(crate) static CHUNKS_V6: Array<ChunkV6> = Array::with_max_entries(16, MMAPABLE);
+
+/// What the daemon's threads write down in case they are killed. Nothing here looks into it; it is
+/// here because it has to outlive them as the store does.
+#[map]
+pub(crate) static JOURNAL: Array<Journal> = Array::with_max_entries(JOURNALS, MMAPABLE);
+
 #[map]
 pub(crate) static ACCESS: Array<AccessBucket> = Array::with_max_entries(1, MMAPABLE);
 #[map]

@@ -14,9 +14,11 @@ const TAIL_CALL: i64 = 12;
 const CSUM_DIFF: i64 = 28;
 const ADJUST_HEAD: i64 = 44;
 const ADJUST_TAIL: i64 = 65;
+const JIFFIES: i64 = 118;
 const RING_RESERVE: i64 = 131;
 const RING_SUBMIT: i64 = 132;
 const RING_DISCARD: i64 = 133;
+const KTIME_GET_COARSE_NS: i64 = 160;
 const LOOP: i64 = 181;
 const LOAD_BYTES: i64 = 189;
 const STORE_BYTES: i64 = 190;
@@ -29,9 +31,11 @@ pub const NAMES: &[(i64, &str)] = &[
     (CSUM_DIFF, "csum_diff"),
     (ADJUST_HEAD, "xdp_adjust_head"),
     (ADJUST_TAIL, "xdp_adjust_tail"),
+    (JIFFIES, "jiffies64"),
     (RING_RESERVE, "ringbuf_reserve"),
     (RING_SUBMIT, "ringbuf_submit"),
     (RING_DISCARD, "ringbuf_discard"),
+    (KTIME_GET_COARSE_NS, "ktime_get_coarse_ns"),
     (LOOP, "loop"),
     (LOAD_BYTES, "xdp_load_bytes"),
     (STORE_BYTES, "xdp_store_bytes"),
@@ -78,7 +82,7 @@ impl Machine {
             }
             LOOP => self.repeat::<OBSERVE>(a)?,
             // Time stands still here.
-            KTIME_GET_NS | PROCESSOR_ID => 0,
+            KTIME_GET_NS | KTIME_GET_COARSE_NS | JIFFIES | PROCESSOR_ID => 0,
             PRANDOM => {
                 // xorshift64*.
                 self.random ^= self.random >> 12;

@@ -7,7 +7,10 @@
 //! somebody else just took gives rubbish, but then the head has changed too and the rubbish is not
 //! used. No lock is taken.
 
-use super::layout::{ChunkV4, ChunkV6, Partition, Pool, Pools};
+use super::{
+    journal::{Exchange, Item},
+    layout::{ChunkV4, ChunkV6, Partition, Pool, Pools},
+};
 use crate::{
     codegen::barrier_var,
     id::{ChunkId, PartitionId},
@@ -126,6 +129,45 @@ impl Element for ChunkV6 {
     }
 }
 
+/// How a record is noted in a journal.
+#[inline(always)]
+pub(super) fn item<E: Element>(id: E::Id) -> Item {
+    Item { kind: E::LIMIT, number: id.into() }
+}
+
+/// Notes that a record is about to be part of nothing, or was taken.
+#[inline(always)]
+pub(super) fn note<P: Platform, E: Element>(platform: &P, id: E::Id) {
+    if let Some(journal) = platform.journal() {
+        journal.note(item::<E>(id));
+    }
+}
+
+/// Notes that a record is part of something.
+#[inline(always)]
+pub(super) fn settle<P: Platform, E: Element>(platform: &P, id: E::Id) {
+    if let Some(journal) = platform.journal() {
+        journal.forget(item::<E>(id));
+    }
+}
+
+/// Notes an exchange that comes next.
+#[inline(always)]
+fn exchange<P: Platform, E: Element>(platform: &P, pool: &Pool, kind: Exchange, number: u32, words: [u64; 2]) {
+    if let Some(journal) = platform.journal() {
+        journal.exchange(kind, item::<E>(number.into()), words[0], words[1]);
+        journal.free.begin(&pool.free, 0);
+    }
+}
+
+/// Notes that it was made.
+#[inline(always)]
+fn exchanged<P: Platform>(platform: &P) {
+    if let Some(journal) = platform.journal() {
+        journal.exchanged();
+    }
+}
+
 /// How often taking or giving back is tried in the kernel: losing so many races in a row takes as
 /// many other cores.
 const RACES: u32 = 8;
@@ -158,8 +200,11 @@ fn take_packed<P: Platform, E: Element>(cx: &Context<'_, P>) -> u64 {
         let Some(element) = E::find(cx.platform, number.into()) else { return StoreError::Internal.packed() };
         let next = element.link();
         let tag = ((head >> 32) + 1) << 32;
+        exchange::<P, E>(cx.platform, pool, Exchange::Take, number, [head, tag | u64::from(next)]);
         if pool.head.replace(head, tag | u64::from(next)) {
+            note::<P, E>(cx.platform, number.into());
             pool.free.add(u32::MAX);
+            exchanged(cx.platform);
             element.clear();
             return u64::from(number);
         }
@@ -168,15 +213,23 @@ fn take_packed<P: Platform, E: Element>(cx: &Context<'_, P>) -> u64 {
             return StoreError::Contended.packed();
         }
     }
+    exchanged(cx.platform);
     let limit = cx.settings.pool_limits[E::LIMIT].load();
     // The look before the addition keeps the counter from running away while the pool is exhausted.
     if pool.fresh.load() >= limit {
         return StoreError::MemoryFull.packed();
     }
+    if let Some(journal) = cx.platform.journal() {
+        let seen = pool.fresh.load();
+        journal.exchange(Exchange::TakeFresh, item::<E>(seen.into()), seen.into(), 0);
+    }
     let number = pool.fresh.fetch_add(1);
     if number >= limit {
+        exchanged(cx.platform);
         return StoreError::MemoryFull.packed();
     }
+    note::<P, E>(cx.platform, number.into());
+    exchanged(cx.platform);
     // Never used, hence still all zeros.
     u64::from(number)
 }
@@ -221,8 +274,11 @@ pub fn give_back<P: Platform, E: Element>(platform: &P, id: E::Id) {
         let Some(element) = E::find(platform, number.into()) else { return };
         element.set_link(head as u32);
         let tag = ((head >> 32) + 1) << 32;
+        exchange::<P, E>(platform, pool, Exchange::GiveBack, number, [head, tag | u64::from(number + 1)]);
         if pool.head.replace(head, tag | u64::from(number + 1)) {
             pool.free.add(1);
+            settle::<P, E>(platform, number.into());
+            exchanged(platform);
             return;
         }
         races += 1;

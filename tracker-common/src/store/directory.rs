@@ -175,38 +175,50 @@ fn add_level<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: &Swarm) -> Resu
 
 /// Moves the entries of the record's first node back into the record: the reverse of [`add_level`].
 fn remove_level<P: Platform, F: Family>(platform: &P, swarm: &Swarm) {
-    let number = record_entry::<F>(swarm, 0);
-    if let Some(node) = platform.node(ChunkId::new(number)) {
+    if let Some(node) = platform.node(ChunkId::new(record_entry::<F>(swarm, 0))) {
         for pair in 0..4 {
             F::record(swarm).word(F::entry_word(pair)).store(node.words[pair].load());
         }
-        give_node_back(platform, number);
+    }
+}
+
+/// The nodes that the directory no longer needs without its last partition, which has this index.
+pub(super) fn last_nodes<P: Platform, F: Family>(platform: &P, swarm: &Swarm, index: u32) -> [Option<ChunkId>; 2] {
+    let node = |needless, number| if needless { Some(ChunkId::new(number)) } else { None };
+    let needless = index & 63 == 0 && index >= RECORD_ENTRIES;
+    if index < TWO_LEVELS {
+        return [node(needless || index == RECORD_ENTRIES, record_entry::<F>(swarm, index >> 6)), None];
+    }
+    let upper = record_entry::<F>(swarm, index >> 12);
+    let leaf = node_entry(platform, upper, (index >> 6) & 63).filter(|_| needless).map(ChunkId::new);
+    [leaf, node(index == TWO_LEVELS || index & 0xfff == 0, upper)]
+}
+
+/// The node of a directory with two levels of them that holds the entries from `index` *
+/// [`NODE_ENTRIES`] on.
+pub(super) fn leaf<P: Platform, F: Family>(platform: &P, swarm: &Swarm, index: u32) -> Option<ChunkId> {
+    node_entry(platform, record_entry::<F>(swarm, index >> 6), index & 63).map(ChunkId::new)
+}
+
+/// Leaves a directory with the index of its last partition to those before it.
+pub(super) fn unlink_last<P: Platform, F: Family>(platform: &P, swarm: &Swarm, index: u32) {
+    if index == RECORD_ENTRIES || index == TWO_LEVELS {
+        remove_level::<P, F>(platform, swarm);
     }
 }
 
 /// Takes the last partition, which has this index, out: the reverse of [`push`].
 pub(super) fn pop<P: Platform, F: Family>(platform: &P, swarm: &Swarm, index: u32) {
-    if index < RECORD_ENTRIES {
-        return;
+    let nodes = last_nodes::<P, F>(platform, swarm, index);
+    for node in nodes.into_iter().flatten() {
+        allocator::note::<P, ChunkV4>(platform, node);
     }
-    if index < TWO_LEVELS {
-        if index == RECORD_ENTRIES {
-            remove_level::<P, F>(platform, swarm);
-        } else if index & 63 == 0 {
-            give_node_back(platform, record_entry::<F>(swarm, index >> 6));
-        }
-        return;
+    unlink_last::<P, F>(platform, swarm, index);
+    if let Some(journal) = platform.journal() {
+        journal.record_done();
     }
-    let upper = record_entry::<F>(swarm, index >> 12);
-    if index & 63 == 0
-        && let Some(leaf) = node_entry(platform, upper, (index >> 6) & 63)
-    {
-        give_node_back(platform, leaf);
-    }
-    if index == TWO_LEVELS {
-        remove_level::<P, F>(platform, swarm);
-    } else if index & 0xfff == 0 {
-        give_node_back(platform, upper);
+    for node in nodes.into_iter().flatten() {
+        give_node_back(platform, node.number());
     }
 }
 

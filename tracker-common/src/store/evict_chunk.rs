@@ -13,6 +13,7 @@
 use super::{
     family::{Family, V6},
     hash::mix,
+    journal::Place,
     layout::{BUCKET_SWARMS, Partition, SWARM_ALIVE, Swarm},
     list::{self, List, chunks_for},
     membership::count_out,
@@ -235,20 +236,21 @@ pub(super) fn evict<P: Platform, F: Family>(cx: &Context<'_, P>) {
     }
     if found as u32 == 0 {
         let Some(swarm) = cx.swarm(SwarmId::new(((found >> 32) as u32).wrapping_sub(1))) else { return };
-        if swarm.record.lock.try_lock() {
+        if cx.platform.try_acquire(&swarm.record.lock, Place::Swarm(swarm.id)) {
             if swarm.record.active.load() & SWARM_ALIVE != 0 && F::is_list(swarm.record) {
                 take_from::<P, F, Swarm>(cx, swarm.record);
                 list_to_slots::<P, F>(cx, swarm);
             }
-            swarm.record.lock.unlock();
+            cx.platform.release(&swarm.record.lock);
         }
     } else {
-        let Some(partition) = cx.platform.partition(PartitionId::new((found as u32).wrapping_sub(1))) else { return };
-        if partition.lock.try_lock() {
+        let id = PartitionId::new((found as u32).wrapping_sub(1));
+        let Some(partition) = cx.platform.partition(id) else { return };
+        if cx.platform.try_acquire(&partition.lock, Place::Partition(id)) {
             if is_in_use::<F>(partition) {
                 take_from::<P, F, Partition>(cx, partition);
             }
-            partition.lock.unlock();
+            cx.platform.release(&partition.lock);
         }
     }
 }

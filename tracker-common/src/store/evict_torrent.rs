@@ -15,6 +15,7 @@ use super::{
     family::{Family, V4, V6},
     hash::mix,
     index,
+    journal::Place,
     layout::{BUCKET_SWARMS, DirectoryHeader, SWARM_ALIVE, SWARM_SETTLED, Swarm, unpack_counts},
     list::{self, List},
     slot::{OCCUPIED, SlotFormat as _},
@@ -213,17 +214,31 @@ pub(super) fn evict<P: Platform>(cx: &Context<'_, P>) -> u32 {
     let id = seen_at(cx, cx.scratch.eviction.candidate_turn.load());
     let Some(swarm) = cx.swarm(cx.scratch.as_unknown_scalar(id)) else { return 0 };
     // Whoever holds it is changing what it is worth.
-    if !swarm.record.lock.try_lock() {
+    if !cx.platform.try_acquire(&swarm.record.lock, Place::Swarm(swarm.id)) {
         return 0;
     }
+    note_chunk::<P, V4>(cx.platform, swarm.record);
+    note_chunk::<P, V6>(cx.platform, swarm.record);
     let done = worth(cx, swarm.record) != STAYS && index::remove(cx, swarm).is_ok();
     if done {
         cx.platform.event(Event::TorrentEvicted);
         drop_peers::<P, V4>(cx, swarm);
         drop_peers::<P, V6>(cx, swarm);
     }
-    swarm.record.lock.unlock();
+    cx.platform.release(&swarm.record.lock);
     u32::from(done)
+}
+
+/// Writes down the chunk that goes with a torrent.
+#[inline(always)]
+fn note_chunk<P: Platform, F: Family>(platform: &P, record: &Swarm) {
+    if platform.journal().is_some()
+        && F::is_list(record)
+        && List::<F>::peers(record) != 0
+        && let Some(id) = List::<F>::chunk_id(record, 0)
+    {
+        allocator::note::<P, F::Chunk>(platform, id);
+    }
 }
 
 /// The peers of a torrent that has been removed go: those in the slots of its record or in one

@@ -75,6 +75,17 @@ impl TorrentKey {
         &self.words
     }
 
+    /// The torrent.
+    #[inline(always)]
+    #[must_use]
+    pub fn info_hash(&self) -> InfoHash {
+        let mut info_hash = [0; 20];
+        for (bytes, word) in info_hash.as_chunks_mut::<4>().0.iter_mut().zip(self.words) {
+            *bytes = word.to_le_bytes();
+        }
+        info_hash
+    }
+
     /// The bucket that is looked into after so many others; 0 for the home bucket. Any of all may
     /// follow any: full buckets do not crowd together, and the table can be nearly full.
     #[inline(always)]

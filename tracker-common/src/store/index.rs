@@ -17,6 +17,7 @@
 
 use super::{
     hash::TorrentKey,
+    journal::{IndexWork, Place},
     layout::{Bucket, BucketHeader, Counts, SWARM_ALIVE, Swarm},
 };
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     id::SwarmId,
     outcome::{Event, StoreError},
     platform::{Context, Platform, Step, SwarmRef},
+    word::Word32,
 };
 
 /// How many buckets, the home bucket included, a torrent may be in. If 15 of 16 records are in use,
@@ -147,9 +149,10 @@ pub fn next<'m>(bucket: impl Fn(u32) -> Option<&'m Bucket>, from: u32, end: u32)
 #[inline(always)]
 pub fn create<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Result<SwarmId, StoreError> {
     let Some(home) = header(cx.platform, torrent.bucket(0)) else { return Err(StoreError::Internal) };
-    cx.platform.acquire(&home.lock)?;
+    cx.platform.acquire(&home.lock, Place::Bucket(torrent.bucket(0)))?;
     let result = barrier_var(create_locked(cx, torrent));
-    home.lock.unlock();
+    work(cx.platform, IndexWork::end);
+    cx.platform.release(&home.lock);
     match StoreError::unpack(result) {
         Ok(number) => Ok(SwarmId::new(number)),
         Err(error) => Err(error),
@@ -163,8 +166,14 @@ fn create_locked<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> u64 
         return u64::from(swarm.id.number());
     }
     let Some(pools) = cx.platform.pools() else { return StoreError::Internal.packed() };
-    if pools.swarms.used.fetch_add(1) >= cx.settings.pool_limits[0].load() {
-        pools.swarms.used.add(u32::MAX);
+    work(cx.platform, |work| {
+        work.begin(IndexWork::CREATE, &torrent.info_hash());
+        work.swarms.begin(&pools.swarms.used, 0);
+    });
+    let used = pools.swarms.used.fetch_add(1);
+    work(cx.platform, |work| work.swarms.done());
+    if used >= cx.settings.pool_limits[0].load() {
+        uncount(cx.platform, &pools.swarms.used);
         return StoreError::TorrentsFull.packed();
     }
     let mut placing = Placing { torrent, stored: 0, probes: 0, undo: 0 };
@@ -176,8 +185,9 @@ fn create_locked<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> u64 
         // Whoever found the record when it belonged to another torrent may be holding its lock to
         // see that it no longer does, and then lets go without waiting for anything. So a bucket's
         // lock may be held while this one is waited for.
-        if cx.platform.acquire(&swarm.record.lock).is_ok() {
+        if cx.platform.acquire(&swarm.record.lock, Place::Swarm(id)).is_ok() {
             begin(swarm.record, torrent, cx.minute());
+            cx.platform.release(&swarm.record.lock);
             cx.platform.event(Event::TorrentCreated);
             return u64::from(id.number());
         }
@@ -187,11 +197,27 @@ fn create_locked<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> u64 
     // No bucket was passed after all.
     placing.undo = 1;
     cx.platform.repeat(placing.probes as u32, &mut placing);
-    pools.swarms.used.add(u32::MAX);
+    uncount(cx.platform, &pools.swarms.used);
     failure.packed()
 }
 
-/// Makes a record that of a torrent without peers. Its lock is held, and let go of.
+/// Writes something down about the work on the index.
+#[inline(always)]
+fn work<P: Platform>(platform: &P, note: impl FnOnce(&IndexWork)) {
+    if let Some(journal) = platform.journal() {
+        note(&journal.index);
+    }
+}
+
+/// Counts a torrent out.
+#[inline(always)]
+fn uncount<P: Platform>(platform: &P, used: &Word32) {
+    work(platform, |work| work.swarms.undo(used, 0));
+    used.add(u32::MAX);
+    work(platform, |work| work.swarms.clear());
+}
+
+/// Makes a record that of a torrent without peers. Its lock is held.
 #[inline(always)]
 fn begin(swarm: &Swarm, torrent: &TorrentKey, minute: u32) {
     swarm.lock.begin_change();
@@ -207,12 +233,11 @@ fn begin(swarm: &Swarm, torrent: &TorrentKey, minute: u32) {
         word.store(0);
     }
     swarm.active.store(SWARM_ALIVE | minute);
-    swarm.lock.unlock();
 }
 
 /// Takes a torrent's tag out of its bucket.
 #[inline(always)]
-fn release<P: Platform>(platform: &P, torrent: &TorrentKey, swarm: SwarmId) {
+pub(super) fn release<P: Platform>(platform: &P, torrent: &TorrentKey, swarm: SwarmId) {
     let (number, place) = swarm.place();
     if let Some(bucket) = header(platform, number) {
         bucket.release(place, torrent.tag());
@@ -237,7 +262,12 @@ impl<P: Platform> Step<P> for Placing<'_> {
         let number = self.torrent.bucket(turn);
         let (Some(scratch), Some(bucket)) = (platform.scratch(), header(platform, number)) else { return false };
         if self.undo != 0 {
+            work(platform, |work| {
+                work.passing.undo(&bucket.passed, turn);
+                work.undone.store(turn + 1);
+            });
             bucket.passed.add(u32::MAX);
+            work(platform, |work| work.passing.clear());
             return true;
         }
         let tag = self.torrent.tag();
@@ -248,7 +278,12 @@ impl<P: Platform> Step<P> for Placing<'_> {
                 return false;
             }
         }
+        work(platform, |work| work.passing.begin(&bucket.passed, turn));
         bucket.passed.add(1);
+        work(platform, |work| {
+            work.passed.store(turn + 1);
+            work.passing.clear();
+        });
         self.probes = u64::from(turn) + 1;
         true
     }
@@ -269,7 +304,7 @@ impl<P: Platform> Step<P> for Leaving<'_> {
             return false;
         }
         if let Some(bucket) = header(platform, number) {
-            bucket.passed.add(u32::MAX);
+            pass_one_less(platform, bucket, turn);
         }
         true
     }
@@ -287,17 +322,44 @@ pub fn remove<P: Platform>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(
     let (Some(home), Some(pools)) = (header(cx.platform, torrent.bucket(0)), cx.platform.pools()) else {
         return Err(StoreError::Internal);
     };
-    cx.platform.acquire(&home.lock)?;
+    cx.platform.acquire(&home.lock, Place::Bucket(torrent.bucket(0)))?;
+    work(cx.platform, |work| work.begin(IndexWork::REMOVE, &torrent.info_hash()));
     let (number, _) = swarm.id.place();
     cx.platform.repeat(PROBES, &mut Leaving { torrent: &torrent, number: u64::from(number) });
     // Before the record's place may be claimed, and before the torrent may be stored anew.
     swarm.record.lock.begin_change();
     swarm.record.active.store(0);
     release(cx.platform, &torrent, swarm.id);
-    home.lock.unlock();
+    work(cx.platform, |work| {
+        work.swarms.begin(&pools.swarms.used, 0);
+        work.stage.store(IndexWork::UNLINKED);
+    });
+    cx.platform.release(&home.lock);
     pools.swarms.used.add(u32::MAX);
+    work(cx.platform, IndexWork::end);
     cx.platform.event(Event::TorrentRemoved);
     Ok(())
+}
+
+/// Counts a torrent no longer as passed in the buckets before its own, from this probe on.
+pub(super) fn pass_no_longer<P: Platform>(platform: &P, torrent: &TorrentKey, swarm: SwarmId, from: u32) {
+    let (number, _) = swarm.place();
+    for probe in (0..PROBES).take_while(|&probe| torrent.bucket(probe) != number).skip(from as usize) {
+        if let Some(bucket) = header(platform, torrent.bucket(probe)) {
+            pass_one_less(platform, bucket, probe);
+        }
+    }
+}
+
+/// Counts a torrent no longer as passed in the bucket of this probe.
+#[inline(always)]
+fn pass_one_less<P: Platform>(platform: &P, bucket: &BucketHeader, probe: u32) {
+    work(platform, |work| work.passing.begin(&bucket.passed, probe));
+    bucket.passed.add(u32::MAX);
+    work(platform, |work| {
+        work.passed.store(probe + 1);
+        work.passing.clear();
+    });
 }
 
 #[cfg(test)]

@@ -354,6 +354,19 @@ impl Occupancy {
         Self { peers: word & 0xffff, leechers: word >> 16 }
     }
 
+    /// As it is kept in a journal: peers in the low 32 bits, leechers above.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn to_kept(self) -> u64 {
+        u64::from(self.peers) | u64::from(self.leechers) << 32
+    }
+
+    /// Reads that word.
+    #[must_use]
+    pub(super) fn from_kept(word: u64) -> Self {
+        Self { peers: word as u32, leechers: (word >> 32) as u32 }
+    }
+
     /// As it is kept in a swarm record that names the chunks of a list: a [`DirectoryHeader`], with
     /// the leechers in front of the 0 partitions.
     #[inline(always)]

@@ -12,6 +12,7 @@
 use super::{
     allocator,
     family::Family,
+    journal::{LOCKS, SLOTS},
     layout::{Occupancy, Swarm},
     lock::Lock,
     slot::{LEECHER, OCCUPIED, Slot, Slots, age},
@@ -165,6 +166,33 @@ fn find_in<F: Family>(
     false
 }
 
+/// Writes down the slots of a list that are going to be overwritten one after the other, and how many
+/// peers it has.
+#[inline(always)]
+pub(super) fn keep<P: Platform, F: Family, L: List<F>, const COUNT: usize>(
+    platform: &P,
+    list: &L,
+    numbers: [u32; COUNT],
+) {
+    if let Some(journal) = platform.journal() {
+        let is_its = |place| platform.lock(place).is_some_and(|lock| core::ptr::eq(lock, list.lock()));
+        let Some(lock) = (0..LOCKS).find(|number| journal.lock(*number).is_some_and(is_its)) else { return };
+        let slots = numbers.into_iter().filter_map(|number| {
+            let slot = slot::<P, F, L>(platform, list, number)?;
+            Some((number, core::array::from_fn(|index| if index < F::WORDS { slot.word(index).load() } else { 0 })))
+        });
+        journal.keep_list(lock, F::VERSION, list.occupancy().to_kept(), slots);
+    }
+}
+
+/// The list is in order.
+#[inline(always)]
+pub(super) fn kept<P: Platform>(platform: &P) {
+    if let Some(journal) = platform.journal() {
+        journal.list_done();
+    }
+}
+
 /// Takes a chunk for the place at `index`.
 #[inline(always)]
 pub(super) fn reserve_one<P: Platform, F: Family, L: List<F>>(
@@ -187,11 +215,13 @@ pub(super) fn put<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L, ke
     let slot = |number| slot::<P, F, L>(platform, list, number);
     if place != peers {
         list.lock().begin_change();
+        keep::<P, F, L, 1>(platform, list, [place]);
         slot(peers)?.copy(slot(place)?);
     }
     slot(place)?.occupy(key, flags);
     // Only now: readers without the lock look at no more peers than this says.
     list.set_occupancy(Occupancy { peers: peers + 1, leechers: leechers + is_leecher as u32 });
+    kept(platform);
     Some(())
 }
 
@@ -207,8 +237,10 @@ pub(super) fn reorder<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L
     }
     list.lock().begin_change();
     let (border, leechers) = if is_leecher { (leechers, leechers + 1) } else { (leechers - 1, leechers - 1) };
+    keep::<P, F, L, 2>(platform, list, [number, border]);
     moved.swap(slot::<P, F, L>(platform, list, border)?);
     list.set_occupancy(Occupancy { peers, leechers });
+    kept(platform);
     Some(())
 }
 
@@ -231,7 +263,14 @@ pub(super) fn insert<P: Platform, F: Family, L: List<F>>(
         reserve_one::<P, F, _>(cx, list, peers / F::CHUNK_SLOTS)?;
         cx.platform.event(Event::Grown);
     }
-    put::<P, F, _>(cx.platform, list, key, flags).ok_or(StoreError::Internal)
+    put::<P, F, _>(cx.platform, list, key, flags).ok_or(StoreError::Internal)?;
+    if peers.is_multiple_of(F::CHUNK_SLOTS)
+        && cx.platform.journal().is_some()
+        && let Some(id) = list.chunk_id(peers / F::CHUNK_SLOTS)
+    {
+        allocator::settle::<P, F::Chunk>(cx.platform, id);
+    }
+    Ok(())
 }
 
 /// Takes the peer out of a slot: the last peer gets the slot; that of a leecher the last leecher
@@ -244,6 +283,14 @@ pub(super) fn remove<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L,
     let last = peers.wrapping_sub(1);
     let slot = |number| slot::<P, F, L>(platform, list, number);
     let mut freed = slot(number)?;
+    if platform.journal().is_some() {
+        if last.is_multiple_of(F::CHUNK_SLOTS)
+            && let Some(id) = list.chunk_id(last / F::CHUNK_SLOTS)
+        {
+            allocator::note::<P, F::Chunk>(platform, id);
+        }
+        keep::<P, F, L, SLOTS>(platform, list, [number, if number < leechers { leechers - 1 } else { last }, last]);
+    }
     if number < leechers {
         leechers -= 1;
         let last_leecher = slot(leechers)?;
@@ -252,6 +299,7 @@ pub(super) fn remove<P: Platform, F: Family, L: List<F>>(platform: &P, list: &L,
     }
     freed.take(slot(last)?);
     list.set_occupancy(Occupancy { peers: last, leechers });
+    kept(platform);
     Some(())
 }
 

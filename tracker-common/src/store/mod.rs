@@ -27,6 +27,7 @@ pub mod family;
 pub mod filter;
 pub mod hash;
 pub mod index;
+pub mod journal;
 pub mod layout;
 pub mod linear_hash;
 pub mod list;
@@ -35,6 +36,8 @@ pub mod membership;
 pub mod partition;
 pub mod record;
 pub mod refresh;
+#[cfg(not(target_arch = "bpf"))]
+pub mod repair;
 pub mod resize;
 pub mod room;
 pub mod sample;

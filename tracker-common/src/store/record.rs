@@ -5,12 +5,13 @@
 use super::{
     directory::{record_entry, set_record_entry},
     family::Family,
+    journal::{LOCKS, Undo},
     layout::{Occupancy, RECORD_ENTRIES, Swarm},
     list::List,
     lock::Lock,
     slot::Slots,
 };
-use crate::{codegen::barrier_var, id::ChunkId, scratch::Scratch};
+use crate::{codegen::barrier_var, id::ChunkId, platform::Platform, scratch::Scratch};
 
 /// Peers of a list that the record names.
 #[inline(always)]
@@ -59,6 +60,25 @@ impl<F: Family> List<F> for Swarm {
     #[inline(always)]
     fn note_scopes(&self, scopes: u32) {
         self.add_scopes(scopes);
+    }
+}
+
+/// Writes down the words of a family in a swarm record whose lock is held, before they are changed.
+#[inline(always)]
+pub(super) fn keep<P: Platform, F: Family>(platform: &P, swarm: &Swarm, undo: Undo) {
+    if let Some(journal) = platform.journal() {
+        let is_its = |place| platform.lock(place).is_some_and(|lock| core::ptr::eq(lock, &raw const swarm.lock));
+        if let Some(lock) = (0..LOCKS).find(|number| journal.lock(*number).is_some_and(is_its)) {
+            journal.keep_record(lock, F::VERSION, F::record(swarm).words(), undo);
+        }
+    }
+}
+
+/// The record is in order.
+#[inline(always)]
+pub(super) fn kept<P: Platform>(platform: &P) {
+    if let Some(journal) = platform.journal() {
+        journal.record_done();
     }
 }
 

@@ -13,11 +13,12 @@ use super::{
     allocator,
     directory::{self, is_partition_of, record_entry, set_record_entry},
     family::Family,
-    layout::{DirectoryHeader, Occupancy, PARTITIONS_MAX, Partition, RECORD_ENTRIES},
+    journal::{Place, Undo},
+    layout::{ChunkV4, DirectoryHeader, Occupancy, PARTITIONS_MAX, Partition, RECORD_ENTRIES},
     linear_hash::{partition_of, split_source},
-    list::{List, put, remove, slot},
+    list::{List, chunks_for, put, remove, slot},
     partition::{capacity, release, reserve},
-    record::list_capacity,
+    record::{self, list_capacity},
     slot::LEECHER,
 };
 use crate::{
@@ -122,8 +123,11 @@ fn slots_to_list<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_
         slots.slot(barrier_var(u64::from(place)) as usize % F::CHUNK_SLOTS as usize).copy(slot);
     }
     swarm.record.lock.begin_change();
+    record::keep::<P, F>(cx.platform, swarm.record, Undo::All);
     set_record_entry::<F>(swarm.record, 0, id.number());
     List::<F>::set_occupancy(swarm.record, Occupancy { peers: F::RECORD_SLOTS as u32, leechers });
+    record::kept(cx.platform);
+    allocator::settle::<P, F::Chunk>(cx.platform, id);
     Ok(())
 }
 
@@ -144,14 +148,14 @@ fn list_to_partition<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRe
     let first = allocator::take::<P, Partition>(cx)?;
     let result = match cx.platform.partition(first) {
         // An old number of it may be around, hence the lock.
-        Some(partition) => match cx.platform.acquire(&partition.lock) {
+        Some(partition) => match cx.platform.acquire(&partition.lock, Place::Partition(first)) {
             Ok(()) => {
                 begin_partition::<F>(partition, swarm.id, 0, swarm.record.scopes());
                 for index in 0..RECORD_ENTRIES {
                     partition.chunks[index as usize].store(record_entry::<F>(swarm.record, index));
                 }
                 partition.occupancy.store(occupancy.to_word());
-                partition.lock.unlock();
+                cx.platform.release(&partition.lock);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -160,8 +164,11 @@ fn list_to_partition<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRe
     };
     if result.is_ok() {
         swarm.record.lock.begin_change();
+        record::keep::<P, F>(cx.platform, swarm.record, Undo::Entries);
         directory::set_first::<F>(swarm.record, first);
         F::header(swarm.record).store(DirectoryHeader { peers: occupancy.peers, partitions: 1 }.to_word());
+        record::kept(cx.platform);
+        allocator::settle::<P, Partition>(cx.platform, first);
     } else {
         allocator::give_back::<P, Partition>(cx.platform, first);
     }
@@ -175,7 +182,7 @@ fn list_to_partition<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRe
 /// [`StoreError::MemoryFull`], [`StoreError::Contended`]; nothing is changed then.
 #[inline(always)]
 pub(super) fn split<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
-    cx.platform.acquire(&swarm.record.lock)?;
+    cx.platform.acquire(&swarm.record.lock, Place::Swarm(swarm.id))?;
     let mut result = Ok(());
     let mut done = false;
     if let Some(directory) = F::directory(swarm.record)
@@ -184,15 +191,15 @@ pub(super) fn split<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef
         && has_outgrown::<F>(directory)
         && let Some(source) = directory::find::<P, F>(cx.platform, swarm.record, split_source(partitions), partitions)
         && let Some(source) = cx.partition(source)
-        && cx.platform.acquire(&source.record.lock).is_ok()
+        && cx.platform.acquire(&source.record.lock, Place::Partition(source.id)).is_ok()
     {
         if is_partition_of::<F>(source.record, swarm.id, split_source(partitions)) {
             result = split_locked::<P, F>(cx, swarm, source, partitions);
             done = result.is_ok();
         }
-        source.record.lock.unlock();
+        cx.platform.release(&source.record.lock);
     }
-    swarm.record.lock.unlock();
+    cx.platform.release(&swarm.record.lock);
     if done {
         cx.platform.event(Event::Split);
     }
@@ -222,12 +229,14 @@ fn split_locked<P: Platform, F: Family>(
     let new = allocator::take::<P, Partition>(cx)?;
     let Some(target) = cx.platform.partition(new) else { return Err(StoreError::Internal) };
     // An old number of it may be around, hence the lock.
-    let result = match cx.platform.acquire(&target.lock) {
+    let result = match cx.platform.acquire(&target.lock, Place::Partition(new)) {
         Ok(()) => {
             let mut result = reserve::<P, F>(cx, new, 0, moving);
             if result.is_ok() {
+                record::keep::<P, F>(cx.platform, swarm.record, Undo::Entries);
                 result = directory::push::<P, F>(cx, swarm.record, partitions, new);
                 if result.is_err() {
+                    record::kept(cx.platform);
                     release::<P, F>(cx.platform, new, moving, 0);
                 }
             }
@@ -236,11 +245,17 @@ fn split_locked<P: Platform, F: Family>(
                 target.occupancy.store(0);
                 source.record.lock.begin_change();
                 body.into = u64::from(new.number()) + 1;
+                note_chunks::<P, F>(cx.platform, source.record, peers);
                 cx.platform.repeat(peers, &mut body);
-                release::<P, F>(cx.platform, source.id, peers, source.record.peers());
+                // Before any chunk goes: a thread that is killed up to here leaves room for all peers
+                // where they were.
                 F::header(swarm.record).add(DirectoryHeader::ONE_PARTITION);
+                record::kept(cx.platform);
+                release::<P, F>(cx.platform, source.id, peers, source.record.peers());
+                settle_all::<P, F>(cx.platform);
+                allocator::settle::<P, Partition>(cx.platform, new);
             }
-            target.lock.unlock();
+            cx.platform.release(&target.lock);
             result
         }
         Err(error) => Err(error),
@@ -260,18 +275,18 @@ pub(super) fn merge<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef
     let find =
         |index| directory::find::<P, F>(cx.platform, swarm.record, index, partitions).and_then(|id| cx.partition(id));
     let (Some(target), Some(source)) = (find(split_source(last)), find(last)) else { return false };
-    if cx.platform.acquire(&target.record.lock).is_err() {
+    if cx.platform.acquire(&target.record.lock, Place::Partition(target.id)).is_err() {
         return false;
     }
-    let merged = cx.platform.acquire(&source.record.lock).is_ok() && {
+    let merged = cx.platform.acquire(&source.record.lock, Place::Partition(source.id)).is_ok() && {
         let merged = merge_locked::<P, F>(cx, swarm, target, source);
         if merged {
             directory::pop::<P, F>(cx.platform, swarm.record, last);
         }
-        source.record.lock.unlock();
+        cx.platform.release(&source.record.lock);
         merged
     };
-    target.record.lock.unlock();
+    cx.platform.release(&target.record.lock);
     if merged {
         allocator::give_back::<P, Partition>(cx.platform, source.id);
     }
@@ -293,6 +308,9 @@ fn merge_locked<P: Platform, F: Family>(
     }
     target.record.lock.begin_change();
     source.record.lock.begin_change();
+    note_chunks::<P, F>(cx.platform, source.record, moving);
+    allocator::note::<P, Partition>(cx.platform, source.id);
+    record::keep::<P, F>(cx.platform, swarm.record, Undo::LastEntry);
     target.record.add_scopes(source.record.scopes());
     // Before the first peer moves: a sample that meets the same peers in both partitions sees that
     // there are fewer of them.
@@ -305,6 +323,7 @@ fn merge_locked<P: Platform, F: Family>(
     source.record.owner.store(0);
     source.record.occupancy.store(0);
     release::<P, F>(cx.platform, source.id, moving, 0);
+    settle_all::<P, F>(cx.platform);
     true
 }
 
@@ -313,7 +332,7 @@ fn merge_locked<P: Platform, F: Family>(
 pub(super) fn partition_to_list<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) {
     let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, 0, 1) else { return };
     let Some(PartitionRef { record: partition, .. }) = cx.partition(id) else { return };
-    if cx.platform.acquire(&partition.lock).is_err() {
+    if cx.platform.acquire(&partition.lock, Place::Partition(id)).is_err() {
         return;
     }
     let occupancy = List::<F>::occupancy(partition);
@@ -322,14 +341,17 @@ pub(super) fn partition_to_list<P: Platform, F: Family>(cx: &Context<'_, P>, swa
         swarm.record.lock.begin_change();
         partition.lock.begin_change();
         swarm.record.add_scopes(partition.scopes());
+        allocator::note::<P, Partition>(cx.platform, id);
+        record::keep::<P, F>(cx.platform, swarm.record, Undo::Entries);
         for (index, chunk) in (0..RECORD_ENTRIES).zip(&partition.chunks) {
             set_record_entry::<F>(swarm.record, index, chunk.load());
         }
         List::<F>::set_occupancy(swarm.record, occupancy);
+        record::kept(cx.platform);
         partition.owner.store(0);
         partition.occupancy.store(0);
     }
-    partition.lock.unlock();
+    cx.platform.release(&partition.lock);
     if fits {
         allocator::give_back::<P, Partition>(cx.platform, id);
     }
@@ -345,6 +367,10 @@ pub(super) fn list_to_slots<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: 
     let first = ChunkId::new(record_entry::<F>(swarm.record, 0));
     let Some(chunk) = F::chunk(cx.platform, first) else { return };
     swarm.record.lock.begin_change();
+    if peers != 0 {
+        allocator::note::<P, F::Chunk>(cx.platform, first);
+    }
+    record::keep::<P, F>(cx.platform, swarm.record, Undo::All);
     let slots = F::record(swarm.record);
     for word in slots.words() {
         word.store(0);
@@ -354,8 +380,30 @@ pub(super) fn list_to_slots<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: 
             slots.slot(number).occupy(chunk.slot(number).key(), chunk.slot(number).flags());
         }
     }
+    record::kept(cx.platform);
     if peers != 0 {
         allocator::give_back::<P, F::Chunk>(cx.platform, first);
+    }
+}
+
+/// Notes all chunks of a partition with this many peers: some of them are about to be no longer its.
+#[inline(always)]
+fn note_chunks<P: Platform, F: Family>(platform: &P, partition: &Partition, peers: u32) {
+    if platform.journal().is_some() {
+        for index in 0..chunks_for::<F>(peers) {
+            if let Some(id) = List::<F>::chunk_id(partition, index) {
+                allocator::note::<P, F::Chunk>(platform, id);
+            }
+        }
+    }
+}
+
+/// All chunks and nodes that were taken are part of something, or were given back.
+#[inline(always)]
+fn settle_all<P: Platform, F: Family>(platform: &P) {
+    if let Some(journal) = platform.journal() {
+        journal.forget_all(<F::Chunk as allocator::Element>::LIMIT);
+        journal.forget_all(<ChunkV4 as allocator::Element>::LIMIT);
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     directory,
     family::{Family, V4, V6},
     index,
+    journal::Place,
     layout::{Counts, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, Swarm, unpack_counts},
     list::{self, List},
     lock::Lock,
@@ -133,8 +134,8 @@ struct Sweep<'s, 'm, P> {
 
 impl<P: Platform> Sweep<'_, '_, P> {
     /// Takes a lock and waits for it; the daemon may.
-    fn hold(&self, lock: &Lock) {
-        while self.cx.platform.acquire(lock).is_err() {}
+    fn hold(&self, lock: &Lock, place: Place) {
+        while self.cx.platform.acquire(lock, place).is_err() {}
     }
 
     /// Counts the peer in a slot. True if it has been silent for too long, and then it is counted
@@ -173,7 +174,7 @@ impl<P: Platform> Sweep<'_, '_, P> {
     /// Sweeps one family of a swarm.
     fn family<F: Family>(&self, swarm: SwarmRef<'_>) -> Seen {
         let mut seen = Seen::default();
-        self.hold(&swarm.record.lock);
+        self.hold(&swarm.record.lock, Place::Swarm(swarm.id));
         match F::directory(swarm.record) {
             None => self.slots::<F>(swarm.record, &mut seen),
             Some(header) if header.is_list() => self.list::<F, _>(swarm.record, swarm.record, &mut seen),
@@ -182,7 +183,7 @@ impl<P: Platform> Sweep<'_, '_, P> {
         if F::is_list(swarm.record) && (seen.peers() as usize) < F::RECORD_SLOTS {
             list_to_slots::<P, F>(self.cx, swarm);
         }
-        swarm.record.lock.unlock();
+        self.cx.platform.release(&swarm.record.lock);
         seen
     }
 
@@ -202,9 +203,9 @@ impl<P: Platform> Sweep<'_, '_, P> {
         for index in 0..count {
             let Some(id) = directory::find::<P, F>(self.cx.platform, swarm.record, index, count) else { continue };
             let Some(partition) = self.cx.platform.partition(id) else { continue };
-            self.hold(&partition.lock);
+            self.hold(&partition.lock, Place::Partition(id));
             self.list::<F, _>(swarm.record, partition, seen);
-            partition.lock.unlock();
+            self.cx.platform.release(&partition.lock);
         }
         // A swarm with few peers left in its partitions costs an announce several of them, and a
         // list has none. Of many not all go at once: others that need the swarm's lock wait
@@ -225,12 +226,12 @@ impl<P: Platform> Sweep<'_, '_, P> {
     /// Removes a torrent that has no peers and was not asked for long enough.
     fn remove_if_idle(&self, swarm: SwarmRef<'_>) -> bool {
         let record = swarm.record;
-        self.hold(&record.lock);
+        self.hold(&record.lock, Place::Swarm(swarm.id));
         let idle = record.idle_minutes(self.minute);
         let limit = if record.completed() == 0 { self.ages.idle } else { self.ages.idle_completed };
         let empty = unpack_counts(record.counts.load()) == (0, 0) && is_vacant::<V4>(record) && is_vacant::<V6>(record);
         let gone = idle >= limit && empty && index::remove(self.cx, swarm).is_ok();
-        record.lock.unlock();
+        self.cx.platform.release(&record.lock);
         gone
     }
 }

@@ -11,11 +11,12 @@ use super::{
     family::Family,
     hash::TorrentKey,
     index,
+    journal::{Place, Undo},
     layout::Partition,
     linear_hash::partition_of,
     list::{self, List},
     membership::{Announce, PeerEvent, apply, count_in, count_out, replace, touch},
-    record::{find_in_slots, found_slot, list_capacity},
+    record::{self, find_in_slots, found_slot, list_capacity},
     refresh::refresh,
     resize::has_outgrown,
     room,
@@ -91,9 +92,9 @@ fn try_upsert<P: Platform, F: Family>(
         return Err(StoreError::Internal);
     };
     if F::partitions(swarm.record).is_none() {
-        cx.platform.acquire(&swarm.record.lock)?;
+        cx.platform.acquire(&swarm.record.lock, Place::Swarm(swarm.id))?;
         let result = upsert_in_record::<P, F>(cx, swarm, torrent, announce);
-        swarm.record.lock.unlock();
+        cx.platform.release(&swarm.record.lock);
         if result? {
             return Ok(Some(swarm.id));
         }
@@ -209,7 +210,9 @@ fn take_over<P: Platform, F: Family>(
     // An IPv6 peer is three words: a reader meanwhile has to notice.
     swarm.record.lock.begin_change();
     cx.platform.event(event);
+    record::keep::<P, F>(cx.platform, swarm.record, Undo::All);
     replace(cx, swarm.record, slot, announce);
+    record::kept(cx.platform);
 }
 
 /// The peer lives in a partition. Splits one, if the swarm has become too large for those it has.
@@ -226,10 +229,11 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, index, partitions) else {
         return Err(StoreError::Contended);
     };
-    let Some(partition) = cx.platform.partition(cx.scratch.as_unknown_scalar(id)) else {
+    let id = cx.scratch.as_unknown_scalar(id);
+    let Some(partition) = cx.platform.partition(id) else {
         return Err(StoreError::Contended);
     };
-    cx.platform.acquire(&partition.lock)?;
+    cx.platform.acquire(&partition.lock, Place::Partition(id))?;
     // With the lock held: is this (still) the swarm, the partition and the number of partitions
     // that led here?
     let valid = is_partition_of::<F>(partition, swarm.id, index)
@@ -247,7 +251,7 @@ fn upsert_in_partitions<P: Platform, F: Family>(
     } else {
         Err(StoreError::Contended)
     };
-    partition.lock.unlock();
+    cx.platform.release(&partition.lock);
     if result?
         && let Some(now) = F::directory(swarm.record)
         && has_outgrown::<F>(now)
@@ -310,7 +314,9 @@ fn upsert_in_list<P: Platform, F: Family, L: List<F>>(
     let old = cx.scratch.as_unknown_scalar(old);
     let Some(slot) = list::slot::<P, F, L>(cx.platform, list, old) else { return Err(StoreError::Internal) };
     list.lock().begin_change();
+    list::keep::<P, F, L, 1>(cx.platform, list, [old]);
     replace(cx, swarm.record, slot, announce);
+    list::kept(cx.platform);
     list::reorder::<P, F, L>(cx.platform, list, old).ok_or(StoreError::Internal)?;
     Ok(false)
 }

@@ -33,10 +33,15 @@ pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let result = match verify(cx.settings, bytes, N::source(&headers.ip)) {
         Ok(()) => {
             let store = Program::store(N::VERSION);
-            let Some(swarm) = index::find(cx, &torrent) else { return Err(packet.tail_call(store)) };
+            let Some(swarm) = index::find(cx, &torrent) else {
+                cx.scratch.handover.swarm.store(0);
+                return Err(packet.tail_call(store));
+            };
             let directory = N::directory(swarm.record);
             prefetch::<_, N>(cx, swarm, directory, request.announce.seeder);
             let Some(()) = refresh::<_, N>(cx, swarm, directory, &torrent, &request.announce) else {
+                // If it cannot be stored either, peers of it are given all the same.
+                cx.scratch.handover.swarm.store(swarm.id.stored());
                 return Err(packet.tail_call(store));
             };
             let Some(reply) = reply::<_, N>(cx, &request, Some(swarm), from_one_partition::<_, N>) else {

@@ -7,8 +7,8 @@ use crate::{
 use tracker_common::{
     bep15::{announce::Request, wire::AnnounceRequest},
     id::SwarmId,
-    outcome::Reason,
-    platform::Context,
+    outcome::{Event, Reason, StoreError},
+    platform::{Context, Platform as _},
     programs::Program,
     store::{hash::TorrentKey, upsert::upsert},
 };
@@ -28,6 +28,12 @@ pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
             handover.swarm.store(swarm.map_or(0, SwarmId::stored));
             let split = handover.split.load() != 0;
             Err(packet.tail_call(if split { Program::split(N::VERSION) } else { Program::reply(N::VERSION) }))
+        }
+        // A thread that holds a lock will not let go of it soon, and nobody serves the sockets: an
+        // answer from what the swarm was found to have, if anything, is the best there is.
+        Err(StoreError::Contended) if cx.settings.is_unattended() => {
+            kernel.event(Event::Unstored);
+            Err(packet.tail_call(Program::reply(N::VERSION)))
         }
         Err(error) => write::answer::<N>(cx, packet, l2, Err(error.into()), bytes.header.transaction_id),
     }

@@ -2,6 +2,7 @@
 //! other programs.
 
 use crate::{
+    clock,
     frame::{headers::Network, packet::Packet, parse, write},
     kernel::Kernel,
 };
@@ -31,6 +32,7 @@ fn request<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), 
     let kernel = Kernel::new()?;
     let cx = &Context::new(&kernel)?;
     let checked = parse::udp::<N>(cx, packet, l2, length)?;
+    clock::keep(cx.settings);
     let handover = &cx.scratch.handover;
     match checked.request {
         Request::Connect => {

@@ -64,6 +64,13 @@ const fn metric(event: Event) -> Metric {
         Event::Expired => (("tracker_peers_expired_total", "Peers removed because they no longer announced."), &[]),
         Event::Grown => (("tracker_swarm_chunks_added_total", "Chunks of peer slots given to growing swarms."), &[]),
         Event::Split => (("tracker_swarm_partitions_split_total", "Partitions of big swarms split in two."), &[]),
+        Event::Unstored => (
+            (
+                "tracker_announces_unstored_total",
+                "Announces that the XDP program answered without storing them, as the daemon had died or was stopped.",
+            ),
+            &[],
+        ),
         Event::Recounted => {
             (("tracker_swarms_recounted_total", "Swarms whose counts had drifted and were set right."), &[])
         }

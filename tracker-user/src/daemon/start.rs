@@ -27,6 +27,7 @@ use crate::{
 use anyhow::ensure;
 use std::{net::SocketAddr, sync::Arc};
 use tracing::{info, warn};
+use tracker_common::store::repair::Repaired;
 
 /// Runs the tracker until SIGTERM or SIGINT. With each SIGHUP the configuration is read again. On
 /// SIGUSR2 it returns what makes way for the next one.
@@ -61,6 +62,7 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
         None => (anonymous(&sizes, startup.huge_pages)?, None, None),
     };
     let store = Arc::new(store);
+    repair(&store);
     keys::set_with(&store, startup.state_dir.as_deref(), live.announces.max_peers_per_address != 0)?;
     let handles = Handles::default();
     live.apply(store.settings(), &handles);
@@ -128,6 +130,15 @@ fn end_pins(pins: &Directory, detach: bool) {
         );
     } else if let Err(error) = pins.take_down() {
         warn!("cannot take down what is pinned in {path}: {error:#}");
+    }
+}
+
+/// Brings into order what a daemon that was killed has left behind in a store that is taken over.
+/// Before anything else uses it, and before its clock is set.
+fn repair(store: &Arc<Store>) {
+    let Repaired { threads, locks, swarms, in_doubt } = store.repair();
+    if threads > 0 {
+        info!(threads, locks, swarms, in_doubt, "what the last tracker was killed at has been repaired");
     }
 }
 

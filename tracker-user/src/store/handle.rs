@@ -11,6 +11,7 @@ use tracker_common::{
     settings::Settings,
     store::{
         cold,
+        journal::{JOURNALS, Journal},
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
     },
 };
@@ -22,12 +23,32 @@ pub struct Handle {
     scratch: Box<Scratch>,
     random: Cell<u64>,
     counters: Arc<ThreadCounters>,
+    /// The number of its journal.
+    journal: Option<u32>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // A thread that panics in the middle of something leaves its journal behind.
+        if let Some(journal) = self.journal()
+            && journal.locks().next().is_none()
+        {
+            journal.free();
+        }
+    }
 }
 
 impl Handle {
     pub(super) fn new(store: Arc<Store>, counters: Arc<ThreadCounters>) -> Self {
+        let journal = (0..).zip(store.journals.all()).find(|(_, journal)| journal.claim()).map(|(number, _)| number);
+        if journal.is_none() {
+            tracing::warn!(
+                "more than {JOURNALS} threads use the store; should this one be killed, nobody can tell what it was doing"
+            );
+        }
         Self {
             store,
+            journal,
             // SAFETY: all zero bytes are a valid `Scratch`, as its documentation says.
             scratch: unsafe { Box::<Scratch>::new_zeroed().assume_init() },
             // If the system has no randomness, the address of the counters tells threads apart:
@@ -113,6 +134,11 @@ impl Platform for Handle {
         Some(&self.scratch)
     }
 
+    #[inline(always)]
+    fn journal(&self) -> Option<&Journal> {
+        self.store.journals.get(self.journal?)
+    }
+
     /// wyrand: one multiplication, and no state shared with other threads.
     #[inline(always)]
     fn random(&self, _scratch: &Scratch) -> u32 {
@@ -173,6 +199,24 @@ mod tests {
         assert!(handle.partition(PartitionId::new(2)).is_none());
         assert!(handle.chunk_v4(ChunkId::new(5)).is_none());
         assert!(handle.chunk_v6(ChunkId::new(u32::MAX)).is_none());
+    }
+
+    #[test]
+    fn a_thread_that_has_died_holding_a_lock_is_found_by_whoever_takes_the_store_over() {
+        use tracker_common::store::{journal::Place, repair::Repaired};
+        let store = store();
+        assert_eq!(store.repair(), Repaired::default(), "nobody has died");
+        let swarm = SwarmId::at(3, 1);
+        let dead = store.handle(CounterSet::Udp);
+        let lock = &dead.swarm(swarm).expect("in range").lock;
+        dead.acquire(lock, Place::Swarm(swarm)).expect("it waits");
+        // The thread is gone, and nothing was tidied up.
+        std::mem::forget(store.handle(CounterSet::Http));
+        assert!(!lock.try_lock());
+        assert_eq!(store.repair(), Repaired { threads: 1, locks: 1, swarms: 1, in_doubt: 0 });
+        assert!(lock.try_lock(), "it is free again");
+        let claimed = store.journals.all().iter().filter(|journal| journal.is_claimed()).count();
+        assert_eq!(claimed, 0, "and so are the journals");
     }
 
     #[test]

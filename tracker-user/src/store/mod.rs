@@ -1,4 +1,4 @@
-//! The swarm store as the daemon's threads see it: seven regions of memory, each an array of
+//! The swarm store as the daemon's threads see it: eight regions of memory, each an array of
 //! elements, that are either the XDP program's maps or ordinary memory of this process. The
 //! algorithms of [`tracker_common::store`] run on both alike.
 //!
@@ -47,13 +47,22 @@ use std::{
     io,
     os::fd::BorrowedFd,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use tracker_common::{
     admission::table::AccessBucket,
     outcome::COUNTERS,
     settings::Settings,
-    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
+    store::{
+        journal::{JOURNALS, Journal},
+        layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
+        repair::{Repaired, repair},
+    },
 };
+
+/// How long a lock is held, when a store is taken over, before its holder is taken for dead. XDP
+/// programs hold one for microseconds; but the machine that one runs in may be put to sleep.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The store. Shared by all threads through an [`Arc`]; see [`Store::handle`].
 pub struct Store {
@@ -64,6 +73,7 @@ pub struct Store {
     chunks_v4: Region<ChunkV4>,
     chunks_v6: Region<ChunkV6>,
     access: Region<AccessBucket>,
+    journals: Region<Journal>,
     sizes: Sizes,
     counters: Mutex<Vec<(CounterSet, Arc<ThreadCounters>)>>,
 }
@@ -116,6 +126,7 @@ impl Store {
             chunks_v4: region(&map, "CHUNKS_V4", sizes.chunks_v4)?,
             chunks_v6: region(&map, "CHUNKS_V6", sizes.chunks_v6)?,
             access: region(&map, "ACCESS", sizes.access_buckets)?,
+            journals: region(&map, "JOURNAL", JOURNALS)?,
             sizes: *sizes,
             counters: Mutex::default(),
         };
@@ -128,6 +139,23 @@ impl Store {
             limit.store(size);
         }
         Ok(store)
+    }
+
+    /// Brings into order what the threads of a daemon that was killed have left behind in this store,
+    /// and frees the locks that they held. XDP programs may be running; but all handles that there
+    /// ever were, in this process or another, must be of dead threads. For a store that is taken over,
+    /// before its first handle and before its clock is set: until then, XDP programs answer what they
+    /// cannot store.
+    ///
+    /// Takes no time unless a thread was killed in the middle of something; a quarter of a second and
+    /// as long as it takes to count the swarms it was busy with, if it was.
+    pub fn repair(self: &Arc<Self>) -> Repaired {
+        let handle = self.handle(CounterSet::Expiry);
+        let begin = Instant::now();
+        repair(&handle.context(), self.journals.all(), || {
+            std::thread::yield_now();
+            begin.elapsed() < PATIENCE
+        })
     }
 
     /// The settings record, read by the XDP program and by every thread.

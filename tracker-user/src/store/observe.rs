@@ -51,6 +51,7 @@ impl Store {
         let (chunks_v4, chunk_count_v4) = region(&map, "CHUNKS_V4")?;
         let (chunks_v6, chunk_count_v6) = region(&map, "CHUNKS_V6")?;
         let (access, access_buckets) = region(&map, "ACCESS")?;
+        let (journals, _) = region(&map, "JOURNAL")?;
         let sizes = Sizes {
             index_buckets,
             swarms: settings.first().pool_limits[0].load(),
@@ -60,6 +61,6 @@ impl Store {
             access_buckets,
         };
         let counters = Mutex::default();
-        Ok(Self { settings, pools, index, partitions, chunks_v4, chunks_v6, access, sizes, counters })
+        Ok(Self { settings, pools, index, partitions, chunks_v4, chunks_v6, access, journals, sizes, counters })
     }
 }

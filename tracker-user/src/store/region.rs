@@ -6,7 +6,10 @@ use std::{io, marker::PhantomData, ops::Deref, os::fd::BorrowedFd, ptr::NonNull}
 use tracker_common::{
     admission::table::AccessBucket,
     settings::Settings,
-    store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
+    store::{
+        journal::Journal,
+        layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
+    },
 };
 
 /// Types that a region may be made of.
@@ -22,6 +25,8 @@ unsafe impl Element for AccessBucket {}
 unsafe impl Element for Settings {}
 // SAFETY: as above.
 unsafe impl Element for Pools {}
+// SAFETY: as above.
+unsafe impl Element for Journal {}
 // SAFETY: as above.
 unsafe impl Element for Bucket {}
 // SAFETY: as above.
@@ -89,6 +94,13 @@ impl<T: Element> Region<T> {
         // SAFETY: `new` makes no region without elements; the mapping is page-aligned and lives as
         // long as `self`.
         unsafe { self.start.as_ref() }
+    }
+
+    /// All elements.
+    pub fn all(&self) -> &[T] {
+        // SAFETY: the mapping is page-aligned, lives as long as `self`, and holds `count` elements,
+        // which are accessed by word.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count as usize) }
     }
 
     /// The element of this number.

@@ -15,6 +15,7 @@ use tracker_common::{
     store::{
         family::{Family, V4, V6},
         index,
+        journal::{JOURNALS, Journal},
         layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, Partition, Pools, RECORD_ENTRIES},
         record::list_capacity,
         resize::peers_per_partition,
@@ -22,7 +23,8 @@ use tracker_common::{
 };
 
 /// The maps of the store, by their names; [`Sizes::regions`] has their sizes.
-pub const STORE_MAPS: [&str; 7] = ["SETTINGS", "POOLS", "INDEX", "PARTITIONS", "CHUNKS_V4", "CHUNKS_V6", "ACCESS"];
+pub const STORE_MAPS: [&str; 8] =
+    ["SETTINGS", "POOLS", "INDEX", "PARTITIONS", "CHUNKS_V4", "CHUNKS_V6", "ACCESS", "JOURNAL"];
 
 /// Torrents per index bucket when the limit is reached.
 const TORRENTS_PER_BUCKET: u64 = index::TORRENTS_PER_BUCKET as u64;
@@ -180,7 +182,7 @@ impl Sizes {
 
     /// The maps of the store with their sizes.
     #[must_use]
-    pub fn regions(&self) -> [RegionSize; 7] {
+    pub fn regions(&self) -> [RegionSize; 8] {
         let region = |name, holds, count, element_bytes| RegionSize { name, holds, count, element_bytes };
         [
             region("SETTINGS", "clock, keys, limits", 1, size_of::<Settings>()),
@@ -190,6 +192,7 @@ impl Sizes {
             region("CHUNKS_V4", "further IPv4 peers", self.chunks_v4, size_of::<ChunkV4>()),
             region("CHUNKS_V6", "further IPv6 peers", self.chunks_v6, size_of::<ChunkV6>()),
             region("ACCESS", "listed torrents", self.access_buckets, size_of::<AccessBucket>()),
+            region("JOURNAL", "what threads are doing", JOURNALS, size_of::<Journal>()),
         ]
     }
 
@@ -267,7 +270,7 @@ mod tests {
             // to do with less.
             (10_000, 10_000_000, 10_000, 10_000_000 * 21 / 2),
             (250_000, 1_000_000, 333_333, 80 << 20),
-            (1, 0, 0, 64 << 10),
+            (1, 0, 0, 192 << 10),
         ] {
             let sizes = Sizes::new(&Capacity { torrents, peers_v4, peers_v6 }).expect("small enough");
             assert!(sizes.bytes() <= limit, "{torrents} torrents, {peers_v4} + {peers_v6} peers:\n{sizes}");

@@ -72,7 +72,7 @@ pub fn since(number: u32) -> Option<Version> {
 /// told by their number.
 pub fn name(number: u32) -> String {
     use bpf_func_id as id;
-    const NAMES: [(bpf_func_id, &str); 17] = [
+    const NAMES: [(bpf_func_id, &str); 19] = [
         (id::BPF_FUNC_map_lookup_elem, "bpf_map_lookup_elem"),
         (id::BPF_FUNC_map_update_elem, "bpf_map_update_elem"),
         (id::BPF_FUNC_map_delete_elem, "bpf_map_delete_elem"),
@@ -84,9 +84,11 @@ pub fn name(number: u32) -> String {
         (id::BPF_FUNC_csum_diff, "bpf_csum_diff"),
         (id::BPF_FUNC_xdp_adjust_head, "bpf_xdp_adjust_head"),
         (id::BPF_FUNC_xdp_adjust_tail, "bpf_xdp_adjust_tail"),
+        (id::BPF_FUNC_jiffies64, "bpf_jiffies64"),
         (id::BPF_FUNC_ringbuf_output, "bpf_ringbuf_output"),
         (id::BPF_FUNC_ringbuf_reserve, "bpf_ringbuf_reserve"),
         (id::BPF_FUNC_ringbuf_submit, "bpf_ringbuf_submit"),
+        (id::BPF_FUNC_ktime_get_coarse_ns, "bpf_ktime_get_coarse_ns"),
         (id::BPF_FUNC_loop, "bpf_loop"),
         (id::BPF_FUNC_xdp_load_bytes, "bpf_xdp_load_bytes"),
         (id::BPF_FUNC_xdp_store_bytes, "bpf_xdp_store_bytes"),

@@ -1,0 +1,132 @@
+//! Threads are killed and what they leave is repaired while others, as XDP programs do, go on.
+
+use super::{
+    super::repair,
+    check::{Known, difference, look},
+};
+use crate::{
+    host::{HostSizes, HostStore},
+    outcome::StoreError,
+    platform::Platform,
+    store::{
+        family::{V4, V6},
+        membership::{Announce, PeerEvent},
+        sweep::{Ages, Batch, sweep},
+        tests::{Peers, torrent},
+        upsert,
+    },
+    word::death,
+};
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+};
+
+const SIZES: HostSizes = HostSizes { index_buckets: 8, swarms: 200, partitions: 64, chunks_v4: 256, chunks_v6: 256 };
+
+/// Peers of each thread, in each of so many torrents.
+const PEERS: u32 = 150;
+const TORRENTS: u32 = 3;
+
+/// Who may be killed.
+const MORTAL: u32 = 0;
+
+fn random(state: &mut u64) -> u32 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as u32
+}
+
+/// What a peer of a thread does next. True if it was done.
+fn step<P: Platform, F: Peers>(
+    platform: &P,
+    thread: u32,
+    state: &mut u64,
+    leaves: bool,
+) -> Option<(u32, u32, PeerEvent)> {
+    let cx = crate::platform::Context::new(platform).expect("a host platform");
+    let (number, peer, seeder) = (random(state) % TORRENTS, random(state) % PEERS, random(state).is_multiple_of(3));
+    let event = if leaves && random(state).is_multiple_of(3) { PeerEvent::Stopped } else { PeerEvent::None };
+    let announce = Announce { info_hash: &torrent(number), peer: F::peer(thread * PEERS + peer), seeder, event };
+    match upsert::announce::<P, F>(&cx, &announce) {
+        Ok(_) => Some((number, peer, event)),
+        Err(StoreError::Contended) => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// Goes on announcing as a core does until told to stop; returns which peers are there in the end,
+/// with how many rounds it did.
+fn core<F: Peers>(store: &HostStore, thread: u32, stop: &AtomicBool, steps: &AtomicU64) -> (Vec<(u32, u32)>, u32) {
+    let platform = store.limited_platform::<64>(u64::from(thread));
+    let (mut state, mut there, mut rounds) = (u64::from(thread) + 77, Vec::new(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        if let Some((number, peer, event)) = step::<_, F>(&platform, thread, &mut state, true) {
+            there.retain(|known| *known != (number, peer));
+            if event != PeerEvent::Stopped {
+                there.push((number, peer));
+            }
+        }
+        rounds += 1;
+        steps.fetch_add(1, Ordering::SeqCst);
+    }
+    (there, rounds)
+}
+
+#[test]
+fn others_go_on_while_threads_are_killed_and_repaired() {
+    let store = HostStore::new(&SIZES, 5);
+    let stop = AtomicBool::new(false);
+    let (mut lost, mut deaths) = (0, 0);
+    let steps = [const { AtomicU64::new(0) }; 2];
+    let there = thread::scope(|scope| {
+        let cores = [
+            scope.spawn(|| core::<V4>(&store, 1, &stop, &steps[0])),
+            scope.spawn(|| core::<V6>(&store, 2, &stop, &steps[1])),
+        ];
+        let mut state = 99;
+        for round in 0_u32..200 {
+            let mortal = store.platform(u64::from(round));
+            let writes = u64::from(random(&mut state) % 3000);
+            deaths += u32::from(
+                death::after(writes, || {
+                    for _ in 0..30 {
+                        step::<_, V4>(&mortal, MORTAL, &mut state, true);
+                        step::<_, V6>(&mortal, MORTAL, &mut state, true);
+                    }
+                    let ages = Ages { peer_timeout: 8000, idle: 8000, idle_completed: 8000 };
+                    sweep(&mortal.context(), &Batch { first: 0, end: u32::MAX, ages }, |_, _| {});
+                })
+                .is_none(),
+            );
+            // A core that has done a step since holds no lock of before. Threads of a test can be put to
+            // sleep, so no time would be long enough.
+            let begun = steps.each_ref().map(|steps| steps.load(Ordering::SeqCst));
+            let next = store.platform(7);
+            let repaired = repair(&next.context(), store.journals(), || {
+                thread::yield_now();
+                !steps.iter().zip(begun).all(|(steps, begun)| steps.load(Ordering::SeqCst) > begun + 1)
+            });
+            lost += repaired.in_doubt;
+        }
+        stop.store(true, Ordering::Relaxed);
+        cores.map(|core| core.join().expect("it does not fail"))
+    });
+    assert!(deaths > 50, "{deaths} deaths");
+    let found = look(&store, &store.limited_platform::<1>(1));
+    // These are for statistics, and were changed by others meanwhile.
+    assert!(found.miscounted <= deaths, "{} miscounted", found.miscounted);
+    assert!(found.lost <= lost, "{} lost, {lost} said", found.lost);
+    let [(v4, rounds_v4), (v6, rounds_v6)] = there;
+    println!("{deaths} deaths, {rounds_v4} and {rounds_v6} announces beside them, {lost} in doubt");
+    // All peers of those who were not killed, and none that left.
+    let kept = |family: usize, thread: u32, compact: fn(u32) -> Vec<u8>| -> Known {
+        let all: Vec<_> = (0..PEERS).map(|peer| compact(thread * PEERS + peer)).collect();
+        let is_its = |name: &[u8]| name.len() == family + 4 && all.iter().any(|peer| name.starts_with(peer));
+        found.peers.iter().filter(|(name, _)| is_its(name)).map(|(name, kind)| (name.clone(), *kind)).collect()
+    };
+    for (found, there) in
+        [(kept(6, 1, |peer| V4::compact(V4::peer(peer))), v4), (kept(18, 2, |peer| V6::compact(V6::peer(peer))), v6)]
+    {
+        assert_eq!(found.len(), there.len(), "{:?}", difference(&found, &found, &found));
+    }
+}
