@@ -97,7 +97,7 @@ pub(super) fn slot<'m, P: Platform, F: Family, L: List<F>>(
 }
 
 /// Finds the number of the slot with this peer.
-#[cfg(test)]
+#[cfg(not(target_arch = "bpf"))]
 pub(super) fn find<P: Platform, F: Family, L: List<F>>(cx: &Context<'_, P>, list: &L, key: F::Key) -> Option<u32> {
     find_first::<P, F, L>(cx, list, |slot| slot.matches(key))
 }

@@ -6,7 +6,7 @@
 
 use super::{
     allocator,
-    crowd::{self, Place, TAKEN_OVER, UNKNOWN},
+    crowd::{self, TAKEN_OVER, UNKNOWN},
     directory::{self, is_partition_of},
     family::Family,
     hash::TorrentKey,
@@ -274,7 +274,7 @@ fn upsert_in_list<P: Platform, F: Family, L: List<F>>(
     cx: &Context<'_, P>,
     swarm: SwarmRef<'_>,
     list: &L,
-    place: Place,
+    place: crowd::Place,
     announce: &Announce<'_, F::Key>,
 ) -> Result<bool, StoreError> {
     let place = cx.scratch.as_unknown_scalar(place);

@@ -42,7 +42,7 @@ pub(super) fn look<P: Platform>(store: &HostStore, platform: &P) -> Found {
     let mut passed = BTreeMap::<u32, u32>::new();
     let mut torrents = 0;
     let mut from = 0;
-    while let Some(swarm) = index::next(|number| platform.bucket(number), from) {
+    while let Some(swarm) = index::next(|number| platform.bucket(number), from, u32::MAX) {
         from = swarm.id.number() + 1;
         assert_ne!(swarm.record.active.load() & SWARM_ALIVE, 0, "a tag without a torrent");
         torrents += 1;
