@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_taken_over_goes_on_and_does_not_follow_the_wall_clock() {
-        let sizes = Sizes { index_buckets: 1, swarms: 1, partitions: 1, chunks_v4: 1, chunks_v6: 1 };
+        let sizes = Sizes { index_buckets: 1, swarms: 1, partitions: 1, chunks_v4: 1, chunks_v6: 1, access_buckets: 1 };
         let store = Arc::new(Store::anonymous(&sizes).expect("a few pages"));
         let settings = store.settings();
         let _clock = Clock::new(store.clone());

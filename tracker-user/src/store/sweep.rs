@@ -284,7 +284,14 @@ mod tests {
     #[test]
     fn batches_end_where_their_work_is_reached_whatever_it_is_made_of() {
         let empty = || {
-            let sizes = Sizes { index_buckets: 100_000, swarms: 1000, partitions: 16, chunks_v4: 16, chunks_v6: 16 };
+            let sizes = Sizes {
+                index_buckets: 100_000,
+                swarms: 1000,
+                partitions: 16,
+                chunks_v4: 16,
+                chunks_v6: 16,
+                access_buckets: 1,
+            };
             let store = Arc::new(Store::anonymous(&sizes).expect("small"));
             keys::set(&store, None).expect("random numbers");
             clock::set(store.settings(), START);
