@@ -23,6 +23,7 @@ use tracker_tests::{
     bpffs::{self, BpfFs},
     client::UdpClient,
     namespace::Pair,
+    pass,
     tracker::{Tracker, binary},
     workspace,
 };
@@ -175,6 +176,34 @@ fn kills_during_the_start_are_got_over() {
 }
 
 #[test]
+fn kills_during_an_upgrade_are_got_over() {
+    let site = Site::new();
+    site.start(&[]).kill().expect("it ran");
+    let load = Load::start(&site.pair);
+    let mut objects = Vec::new();
+    for round in 0..rounds() {
+        let object = another_object(100 + round);
+        let path = site.path();
+        let mut command = site.pair.server.command(binary().expect("a tracker"));
+        command.arg("run").args(site.options(&path)).env(workspace::OBJECT_VARIABLE, &object);
+        let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("it");
+        sleep_at_random(1500);
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+        objects.push(object);
+    }
+    let tracker = site.start(&[]);
+    assert_all(&load.finish(), 100);
+    assert!(tells(&tracker, "taken over"), "{}", tracker.log());
+    let sets = || {
+        let entries = fs::read_dir(site.path()).expect("pins").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("programs_")).count()
+    };
+    assert_eq!(sets(), 1, "nothing is left of the others");
+    objects.iter().for_each(|object| fs::remove_file(object).expect("it is there"));
+}
+
+#[test]
 fn stops_and_upgrades_leave_no_request_without_an_answer() {
     let site = Site::new();
     let mut tracker = site.start(&[]);
@@ -278,7 +307,7 @@ fn what_cannot_be_taken_over_is_refused_with_the_way_out() {
     let rows: [([u8; 64], &[&str], &[&str]); 4] = [
         (changed(8), &[], &["has layout", "tracker detach --pin-path"]),
         (changed(8), &["--xdp-mode", "native"], &["has layout", "tracker detach --pin-path"]),
-        (changed(0), &[], &["not of this tracker"]),
+        (changed(0), &[], &["not a tracker's"]),
         (good, &["--max-peers", "60000"], &["was made for other limits", "tracker detach --pin-path"]),
     ];
     for (bytes, options, parts) in rows {
@@ -346,6 +375,14 @@ fn interfaces_may_change_between_two_trackers() {
     let tracker = site.start(&extra);
     assert_eq!(site.programs("extra0"), first, "it is wanted again");
     tracker.kill().expect("it ran");
+
+    // A start that fails takes nothing away.
+    let other = site.pair.server.run(|| pass::attach("extra1")).expect("attached");
+    let said = site.refused(&["--interface", "extra1"]);
+    assert!(said.contains("extra1 already has"), "{said}");
+    assert_eq!(site.programs(Pair::SERVER_INTERFACE), first);
+    site.client();
+    drop(other);
 
     site.pair.server.ip("link delete extra0").expect("deleted");
     let tracker = site.start(&extra);
