@@ -113,6 +113,14 @@ fn assert_all(sums: &Sums, least: u64) {
     eprintln!("{} requests, all answered; the slowest took {:?}", sums.sent, sums.slowest);
 }
 
+/// No program has found the table of those that it goes on in empty. The packet would have gone to the
+/// sockets, which may have answered it later.
+fn assert_no_empty_table(site: &Site, tracker: &Tracker) {
+    let metrics = tracker.metrics(&site.pair.server).expect("metrics");
+    let internal = [("path", "xdp"), ("reason", "internal")];
+    assert_eq!(metrics.sum("tracker_requests_rejected_total", &internal), 0.0, "a packet met half of a program");
+}
+
 /// How often a tracker is killed: more often where an environment variable says so.
 fn rounds() -> u32 {
     std::env::var("TRACKER_TESTS_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(3)
@@ -154,6 +162,7 @@ fn kills_leave_no_request_without_an_answer_and_nothing_is_forgotten() {
     assert_all(&load.finish(), 500);
     let metrics = tracker.metrics(&site.pair.server).expect("metrics");
     assert!(metrics.sum("tracker_requests_answered_total", &[("path", "xdp")]) > 500.0, "counters go on");
+    assert_no_empty_table(&site, &tracker);
 }
 
 #[test]
@@ -224,9 +233,11 @@ fn stops_and_upgrades_leave_no_request_without_an_answer() {
         let old = (bpf::Object::Program, program[0]);
         assert!(soon(|| !bpf::exists(old)), "the old one is gone");
         program = now;
+        assert_no_empty_table(&site, &tracker);
     }
     sleep_at_random(300);
     assert_all(&load.finish(), 300);
+    assert_no_empty_table(&site, &tracker);
 }
 
 /// Whether the tracker's log has this; a line may still be on its way.
