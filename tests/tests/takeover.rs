@@ -23,6 +23,7 @@ use tracker_tests::{
     bpffs::{self, BpfFs},
     client::UdpClient,
     namespace::Pair,
+    pass,
     tracker::{Tracker, binary},
     workspace,
 };
@@ -112,6 +113,14 @@ fn assert_all(sums: &Sums, least: u64) {
     eprintln!("{} requests, all answered; the slowest took {:?}", sums.sent, sums.slowest);
 }
 
+/// No program has found the table of those that it goes on in empty. The packet would have gone to the
+/// sockets, which may have answered it later.
+fn assert_no_empty_table(site: &Site, tracker: &Tracker) {
+    let metrics = tracker.metrics(&site.pair.server).expect("metrics");
+    let internal = [("path", "xdp"), ("reason", "internal")];
+    assert_eq!(metrics.sum("tracker_requests_rejected_total", &internal), 0.0, "a packet met half of a program");
+}
+
 /// How often a tracker is killed: more often where an environment variable says so.
 fn rounds() -> u32 {
     std::env::var("TRACKER_TESTS_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(3)
@@ -153,6 +162,7 @@ fn kills_leave_no_request_without_an_answer_and_nothing_is_forgotten() {
     assert_all(&load.finish(), 500);
     let metrics = tracker.metrics(&site.pair.server).expect("metrics");
     assert!(metrics.sum("tracker_requests_answered_total", &[("path", "xdp")]) > 500.0, "counters go on");
+    assert_no_empty_table(&site, &tracker);
 }
 
 #[test]
@@ -172,6 +182,34 @@ fn kills_during_the_start_are_got_over() {
     assert!(tracker.stop().expect("it ran").success());
     let (done, said) = site.detach();
     assert!(done && !site.path().exists(), "{said}");
+}
+
+#[test]
+fn kills_during_an_upgrade_are_got_over() {
+    let site = Site::new();
+    site.start(&[]).kill().expect("it ran");
+    let load = Load::start(&site.pair);
+    let mut objects = Vec::new();
+    for round in 0..rounds() {
+        let object = another_object(100 + round);
+        let path = site.path();
+        let mut command = site.pair.server.command(binary().expect("a tracker"));
+        command.arg("run").args(site.options(&path)).env(workspace::OBJECT_VARIABLE, &object);
+        let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("it");
+        sleep_at_random(1500);
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+        objects.push(object);
+    }
+    let tracker = site.start(&[]);
+    assert_all(&load.finish(), 100);
+    assert!(tells(&tracker, "taken over"), "{}", tracker.log());
+    let sets = || {
+        let entries = fs::read_dir(site.path()).expect("pins").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("programs_")).count()
+    };
+    assert_eq!(sets(), 1, "nothing is left of the others");
+    objects.iter().for_each(|object| fs::remove_file(object).expect("it is there"));
 }
 
 #[test]
@@ -195,9 +233,11 @@ fn stops_and_upgrades_leave_no_request_without_an_answer() {
         let old = (bpf::Object::Program, program[0]);
         assert!(soon(|| !bpf::exists(old)), "the old one is gone");
         program = now;
+        assert_no_empty_table(&site, &tracker);
     }
     sleep_at_random(300);
     assert_all(&load.finish(), 300);
+    assert_no_empty_table(&site, &tracker);
 }
 
 /// Whether the tracker's log has this; a line may still be on its way.
@@ -278,7 +318,7 @@ fn what_cannot_be_taken_over_is_refused_with_the_way_out() {
     let rows: [([u8; 64], &[&str], &[&str]); 4] = [
         (changed(8), &[], &["has layout", "tracker detach --pin-path"]),
         (changed(8), &["--xdp-mode", "native"], &["has layout", "tracker detach --pin-path"]),
-        (changed(0), &[], &["not of this tracker"]),
+        (changed(0), &[], &["not a tracker's"]),
         (good, &["--max-peers", "60000"], &["was made for other limits", "tracker detach --pin-path"]),
     ];
     for (bytes, options, parts) in rows {
@@ -346,6 +386,14 @@ fn interfaces_may_change_between_two_trackers() {
     let tracker = site.start(&extra);
     assert_eq!(site.programs("extra0"), first, "it is wanted again");
     tracker.kill().expect("it ran");
+
+    // A start that fails takes nothing away.
+    let other = site.pair.server.run(|| pass::attach("extra1")).expect("attached");
+    let said = site.refused(&["--interface", "extra1"]);
+    assert!(said.contains("extra1 already has"), "{said}");
+    assert_eq!(site.programs(Pair::SERVER_INTERFACE), first);
+    site.client();
+    drop(other);
 
     site.pair.server.ip("link delete extra0").expect("deleted");
     let tracker = site.start(&extra);

@@ -68,7 +68,8 @@ pub(super) fn log_startup(
         info!(target: URL, "old announce URLs are answered as well: {url}/announce.php, {url}/announce/KEY and the like");
         info!(target: URL, "statistics: {url}/stats");
     }
-    if startup.state_dir.is_none() {
+    // What is pinned keeps the key, until the machine starts anew.
+    if startup.state_dir.is_none() && loaded.and_then(Loaded::pins).is_none() {
         info!(
             "the connection id key is new at every start; --state-dir keeps it, and clients notice nothing of a restart"
         );

@@ -418,9 +418,9 @@ mod tests {
         settings.interfaces[2][0].store(7);
         assert!(same(&settings, &stored(&destinations)), "what is beyond the count does not count");
         let changes: [fn(&mut Destinations); 5] = [
-            |changed| drop(changed.interfaces.pop()),
+            |changed| changed.interfaces.truncate(1),
             |changed| changed.interfaces[1].2 = 1400,
-            |changed| drop(changed.listeners.pop()),
+            |changed| changed.listeners.truncate(2),
             |changed| changed.listeners[1].set_port(81),
             |changed| changed.listeners[2].set_port(81),
         ];

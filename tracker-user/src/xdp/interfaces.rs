@@ -11,6 +11,7 @@ use super::{
     XdpMode,
     attach::{Attachment, Attempt, Permission, adopt, attach, foreign},
     back_off::BackOff,
+    bpf_link::Link,
     netlink::{self, AttachedMode, Interface},
     other_end::OtherEnd,
     program::Loaded,
@@ -66,7 +67,7 @@ impl Interfaces {
     /// When an interface that is there does not take the program, and the mode asked for says that
     /// it must.
     pub fn attach_first(&mut self, all: &[Interface], now: Instant) -> anyhow::Result<()> {
-        self.adopt(all, now);
+        let unwanted = self.adopt(all, now);
         let assigned = self.assign(all);
         for (slot, interface) in self.slots.iter_mut().zip(&assigned) {
             match interface {
@@ -75,14 +76,19 @@ impl Interfaces {
                 None => warn!("{}", missing(&slot.wanted, all)),
             }
         }
+        // Not before: a start that fails takes nothing away.
+        for (name, link) in unwanted {
+            info!("XDP is taken off the interface {name}, which is not among those to answer on");
+            link.take_off();
+        }
         Ok(())
     }
 
-    /// Goes on where a daemon before this one has attached the program, and takes it off where it is
-    /// not wanted any more.
-    fn adopt(&mut self, all: &[Interface], now: Instant) {
-        for mut link in self.loaded.inherited_links() {
-            link.own();
+    /// Goes on where a daemon before this one has attached the program. Returns the links that are
+    /// not wanted any more, with the names of their interfaces.
+    fn adopt(&mut self, all: &[Interface], now: Instant) -> Vec<(String, Link)> {
+        let mut unwanted = Vec::new();
+        for link in self.loaded.inherited_links() {
             let Ok(index) = link.interface() else { continue };
             let interface = all.iter().find(|interface| interface.index == index);
             let slot = self.slots.iter_mut().find(|slot| {
@@ -90,7 +96,7 @@ impl Interfaces {
             });
             let (Some(interface), Some(slot)) = (interface, slot) else {
                 let name = interface.map_or_else(|| format!("number {index}"), |interface| interface.name.clone());
-                info!("XDP is taken off the interface {name}, which is not among those to answer on");
+                unwanted.push((name, link));
                 continue;
             };
             match adopt(&self.loaded, interface, link, self.permission) {
@@ -101,6 +107,7 @@ impl Interfaces {
                 None => info!("{}: XDP is attached anew, in the mode asked for", interface.name),
             }
         }
+        unwanted
     }
 
     /// Has the program stay on the interfaces, as far as it is pinned there.

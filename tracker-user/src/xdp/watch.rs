@@ -74,18 +74,26 @@ impl Watch {
     ///
     /// # Errors
     /// When the kernel cannot be asked, or when an interface that is there does not take the
-    /// program although the mode says that it must. The program is attached to nothing then.
+    /// program although the mode says that it must. The program is attached to nothing then, but
+    /// to what it was on before.
     pub fn attach(loaded: Arc<Loaded>, store: Arc<Store>, options: Options) -> anyhow::Result<Self> {
         // Subscribed first, so that no change is missed.
         let notifications = Notifications::subscribe()?;
         let Options { names, mode, force, listen, status } = options;
-        let mut interfaces = Interfaces::new(loaded, Permission { mode, force }, &names);
+        let interfaces = Interfaces::new(loaded, Permission { mode, force }, &names);
         let all = netlink::interfaces()?;
-        interfaces.attach_first(&all, Instant::now())?;
         let mut watch =
             Self { notifications, interfaces, store, listen, destinations: Destinations::default(), status };
-        watch.publish(&all)?;
-        Ok(watch)
+        let attached = watch.interfaces.attach_first(&all, Instant::now()).and_then(|()| watch.publish(&all));
+        match attached {
+            Ok(()) => Ok(watch),
+            Err(error) => {
+                // What a tracker before this one has left goes on; what was pinned anew is taken
+                // down with all other pins.
+                watch.interfaces.leave();
+                Err(error)
+            }
+        }
     }
 
     fn reconcile(&mut self) -> anyhow::Result<()> {

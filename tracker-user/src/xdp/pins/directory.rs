@@ -177,7 +177,7 @@ impl Directory {
         let entries = self.entries()?;
         if entries.iter().any(|(_, entry)| *entry == Entry::Identity) {
             return Identity::read(&self.identity()).map(Contents::Complete).with_context(|| {
-                format!("the pins in {} are not of this tracker, or of a much newer one", self.path.display())
+                format!("the pins in {} are not a tracker's, or those of a much newer one: name another directory with --pin-path", self.path.display())
             });
         }
         let foreign = entries.iter().find(|(_, entry)| *entry == Entry::Foreign);
