@@ -201,6 +201,39 @@ scenario!(
 );
 
 scenario!(
+    torrents_pass_a_full_bucket_at_once,
+    Scenario {
+        // Two of the three are full, so that torrents with different homes pass the same.
+        seed: 1,
+        before: &[Torrents(10, 86)],
+        threads: &[xdp(&[Torrents(100, 2)]), daemon(&[Torrents(102, 2)]), xdp(&[Torrents(104, 2)])],
+        ..Scenario::in_torrent(HostSizes { index_buckets: 3, swarms: 93, ..ROOMY })
+    }
+);
+
+scenario!(
+    kinds_change_in_several_partitions,
+    Scenario {
+        before: &[AddMany(0, 1, 258), Tick(1)],
+        threads: &[
+            xdp(&[Complete(0, 1), Leave(0, 2)]),
+            daemon(&[Complete(0, 3), Seed(0, 4)]),
+            xdp(&[Leave(0, 5), Complete(0, 6)]),
+        ],
+        ..Scenario::in_torrent(ROOMY)
+    },
+    Scenario {
+        before: &[AddMany(0, 1, 130), Tick(1)],
+        threads: &[
+            xdp(&[Complete(0, 1), Leave(0, 2)]),
+            daemon(&[Complete(0, 3), Seed(0, 4)]),
+            xdp(&[Leave(0, 5), Complete(0, 6)]),
+        ],
+        ..Scenario::in_torrent(ROOMY)
+    }
+);
+
+scenario!(
     eviction_against_sample,
     Scenario {
         before: &[AddMany(0, 1, 5), Tick(1), AddMany(0, 2, 4)],
@@ -256,7 +289,9 @@ fn a_record_is_never_given_to_two() {
                 let mut mine = Vec::new();
                 for &keep in rounds {
                     while mine.len() > keep {
-                        let id: tracker_common::id::ChunkId = mine.pop().expect("some");
+                        // The one had for longest: a head that was seen comes back with another one
+                        // below it.
+                        let id: tracker_common::id::ChunkId = mine.remove(0);
                         held.lose(id.number());
                         allocator::give_back::<_, ChunkV4>(&platform, id);
                     }

@@ -9,13 +9,13 @@
 #[path = "soak/load.rs"]
 mod load;
 
-use load::{Sent, load};
+use load::{End, Sent, load};
 use std::{
     fmt::Write as _,
     fs,
     path::PathBuf,
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
@@ -164,6 +164,7 @@ fn phase(site: &Site, tracker: &Tracker, length: Duration, seed: u64) -> (Accoun
     let ended = AtomicBool::new(false);
     let begin = Instant::now();
     let (sent, warm, in_the_midst) = thread::scope(|scope| {
+        let end = End(&ended);
         let work = scope.spawn(|| load(&site.pair, CLIENTS, &ended, seed));
         // Buffers of connections and of the log have their size by then.
         thread::sleep(length / 3);
@@ -173,7 +174,7 @@ fn phase(site: &Site, tracker: &Tracker, length: Duration, seed: u64) -> (Accoun
             told.extend(site.check());
             thread::sleep(Duration::from_secs(2).min(length.saturating_sub(begin.elapsed())));
         }
-        ended.store(true, Ordering::Relaxed);
+        drop(end);
         (work.join().expect("no panic"), warm, told)
     });
     // Frames that nobody waits for an answer to, and counters of threads that are still asleep.
@@ -196,13 +197,14 @@ fn phase(site: &Site, tracker: &Tracker, length: Duration, seed: u64) -> (Accoun
 fn kill(site: &Site, tracker: Tracker, seed: u64) -> (Tracker, Vec<String>) {
     let ended = AtomicBool::new(false);
     let (next, wrong) = thread::scope(|scope| {
+        let end = End(&ended);
         let work = scope.spawn(|| load(&site.pair, CLIENTS, &ended, seed));
         thread::sleep(Duration::from_millis(500 + seed % 997));
         tracker.signal(libc::SIGKILL).expect("it runs");
         drop(tracker);
         let next = site.start();
         thread::sleep(Duration::from_secs(1));
-        ended.store(true, Ordering::Relaxed);
+        drop(end);
         // HTTP connections break; that is no news.
         let _ = work.join();
         let wrong = site.check().map(|told| format!("after a kill, {told}"));

@@ -204,6 +204,7 @@ fn xdp_program_and_threads_lose_no_peer_on_one_store() {
         announces: 0,
         passed: 0,
     };
+    let mut faults = Vec::new();
     let workers: Vec<Worker> = thread::scope(|scope| {
         let threads: Vec<_> = (0..2 * THREADS)
             .map(|number| {
@@ -228,14 +229,15 @@ fn xdp_program_and_threads_lose_no_peer_on_one_store() {
         });
         let begin = Instant::now();
         let handle = store.handle(CounterSet::Expiry);
-        while begin.elapsed() < Duration::from_secs(seconds) {
+        while begin.elapsed() < Duration::from_secs(seconds) && faults.is_empty() {
             thread::sleep(Duration::from_secs(1));
-            assert_eq!(check(&handle.context(), Patience::BUSY).faults, []);
+            faults = check(&handle.context(), Patience::BUSY).faults;
         }
         ended.store(true, Ordering::Relaxed);
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
 
+    assert_eq!(faults, [], "under load");
     let handle = store.handle(CounterSet::Udp);
     let report = check(&handle.context(), Patience::STILL);
     assert_eq!((report.faults, report.restless), (vec![], 0));

@@ -76,6 +76,15 @@ impl Sent {
     }
 }
 
+/// Ends the load when it is dropped, also by a panic of whoever waits for that.
+pub struct End<'a>(pub &'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// xorshift64*.
 pub struct Random(pub u64);
 

@@ -27,7 +27,11 @@ mod swarm;
 pub use free::PoolUse;
 
 use reach::Reached;
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    time::{Duration, Instant},
+};
 use swarm::Settled;
 use tracker_common::{
     id::SwarmId,
@@ -136,18 +140,30 @@ impl fmt::Display for Fault {
 pub struct Patience {
     /// Passes through the whole store, at most: as many as there is something to confirm.
     pub passes: u32,
-    /// Looks at one swarm or lock, at most.
+    /// Looks at a swarm that changes meanwhile, at most.
     pub looks: u32,
-    /// Between two looks or passes.
+    /// Before the second look or pass; before each further one twice as long, up to
+    /// [`LONGEST_REST`].
     pub rest: Duration,
+    /// How long a lock may be held: a thread that holds it may be waiting for a processor.
+    pub stuck: Duration,
 }
+
+/// The longest rest between two looks or passes.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 impl Patience {
     /// For a store that nobody changes meanwhile.
-    pub const STILL: Self = Self { passes: 2, looks: 2, rest: Duration::ZERO };
-    /// For one that a tracker works with: whatever is wrong for a tenth of a second, or in twelve
-    /// passes.
-    pub const BUSY: Self = Self { passes: 12, looks: 50, rest: Duration::from_millis(2) };
+    pub const STILL: Self = Self { passes: 2, looks: 2, rest: Duration::ZERO, stuck: Duration::ZERO };
+    /// For one that a tracker works with, also on a machine with much else to do. Nothing of this
+    /// takes time where nothing is wrong.
+    pub const BUSY: Self =
+        Self { passes: 16, looks: 20, rest: Duration::from_millis(2), stuck: Duration::from_secs(10) };
+
+    /// Rests before look or pass number `number`, which is not the first.
+    fn rest(self, number: u32) {
+        std::thread::sleep(self.rest.saturating_mul(1 << number.min(16)).min(LONGEST_REST));
+    }
 }
 
 /// What a check has seen.
@@ -184,7 +200,7 @@ pub fn check<P: Platform>(cx: &Context<'_, P>, patience: Patience) -> Report {
     let mut suspicions = check.pass(&mut report);
     report.passes = 1;
     while !suspicions.is_empty() && report.passes < patience.passes {
-        std::thread::sleep(patience.rest);
+        patience.rest(report.passes);
         let again = check.pass(&mut report);
         suspicions.retain(|suspicion| again.contains(suspicion));
         report.passes += 1;
@@ -214,47 +230,60 @@ impl<'m, P: Platform> Check<'_, 'm, P> {
     /// Looks at each swarm by itself.
     fn swarms(&self, report: &mut Report) {
         for swarm in self.records() {
-            match self.settle(swarm) {
+            // Where much is wrong, each takes less time to be told.
+            let stuck = self.patience.stuck / (1 + u32::try_from(report.faults.len()).unwrap_or(u32::MAX - 1));
+            match self.settle(swarm, stuck) {
                 Some(settled) => settled.add_to(report),
                 None => report.restless += 1,
             }
         }
     }
 
-    /// Looks at a swarm until two looks in a row agree that it is sound, gone or wrong. `None` if
-    /// it changes at every look.
-    fn settle(&self, swarm: SwarmRef<'m>) -> Option<Settled> {
+    /// Looks at a swarm until it is sound or gone, or two looks in a row agree on what is wrong.
+    /// `None` if it changes at every look. A lock that is held for longer than `stuck_after` is
+    /// wrong.
+    fn settle(&self, swarm: SwarmRef<'m>, stuck_after: Duration) -> Option<Settled> {
         let mut last = None;
-        let mut held = Some(String::new());
-        for look in 0..self.patience.looks {
+        let mut changing = 0;
+        let mut since: Option<Instant> = None;
+        for look in 0.. {
             if look > 0 {
-                std::thread::sleep(self.patience.rest);
+                self.patience.rest(look);
             }
-            match swarm::look(self.cx, swarm) {
+            let stuck = match swarm::look(self.cx, swarm) {
                 swarm::Look::Settled(settled) if settled.faults.is_empty() => return Some(settled),
                 swarm::Look::Settled(settled) => {
                     // At two looks, of which each was at one moment.
                     if last.as_ref().is_some_and(|last: &Settled| last.faults == settled.faults) {
                         return Some(settled);
                     }
-                    (last, held) = (Some(settled), None);
+                    last = Some(settled);
+                    since = None;
+                    changing += 1;
+                    None
                 }
                 swarm::Look::Gone => return Some(Settled::default()),
-                swarm::Look::Unfinished => held = None,
-                swarm::Look::Changing => held = None,
-                swarm::Look::Held(what) => held = held.map(|_| what),
+                swarm::Look::Changing => {
+                    since = None;
+                    changing += 1;
+                    None
+                }
+                // Claimed for a torrent: whoever did so goes on to make it one.
+                swarm::Look::Unfinished => {
+                    Some(Fault::new(Kind::Unfinished, format!("{}: in use, and no torrent's", name(swarm.id))))
+                }
+                swarm::Look::Held(what) => Some(Fault::new(Kind::LockHeld, what)),
+            };
+            if let Some(fault) = stuck
+                && since.get_or_insert_with(Instant::now).elapsed() >= stuck_after
+            {
+                return Some(Settled::wrong(fault));
+            }
+            if changing >= self.patience.looks {
+                break;
             }
         }
-        if let Some(what) = held.filter(|what| !what.is_empty()) {
-            let fault = Fault::new(Kind::LockHeld, what);
-            return Some(Settled::wrong(fault));
-        }
-        // A record that is claimed for a torrent, and has none at all these looks.
-        if matches!(swarm::look(self.cx, swarm), swarm::Look::Unfinished) {
-            let fault = Fault::new(Kind::Unfinished, format!("{}: in use, and no torrent's", name(swarm.id)));
-            return Some(Settled::wrong(fault));
-        }
-        last
+        None
     }
 
     /// One pass over the whole store: what it looks like is wrong, if nobody has changed anything.

@@ -20,7 +20,7 @@ use tracker_common::{
 };
 
 /// How often a partition is looked at in one look at its swarm.
-const PARTITION_LOOKS: u32 = 20_000;
+const PARTITION_LOOKS: u32 = 2000;
 
 /// What was seen at one moment.
 #[derive(Clone, Debug, Default)]
