@@ -11,6 +11,7 @@
 //! | attack | where |
 //! |---|---|
 //! | floods of connects and of announces with invented ids, from invented addresses | `packets.rs` |
+//! | beginnings of TCP connections from invented addresses | `packets.rs` |
 //! | invented torrents and ports from addresses that hold valid ids | `packets.rs` |
 //! | truncated, padded and giant frames, IP options, fragments, checksums, VLAN stacks, `EtherType`s | `packets.rs` in floods; one by one in the rows of `tests/src/decision_table/frames.rs` |
 //! | requests in fragments, jumbo frames, changes of the MTU, links that go down and up | `links.rs` |

@@ -15,7 +15,7 @@ use tracker_tests::{
     bep15::{self, Announce},
     client::UdpClient,
     namespace::Pair,
-    packet::{Checksum, Frame, QINQ, Tag, VLAN},
+    packet::{Checksum, Frame, QINQ, TCP, Tag, VLAN},
     raw::RawSocket,
 };
 
@@ -157,6 +157,30 @@ struct Sent {
     bytes: u64,
 }
 
+/// The first packet of a TCP connection that will never be. What the frame says of UDP is replaced.
+fn syn(random: &mut Random) -> Vec<u8> {
+    let mut frame = invented(random);
+    while frame.source.is_ipv6() {
+        frame = invented(random);
+    }
+    // As long as a header of TCP with one option: the segment's largest size.
+    frame.protocol = TCP;
+    frame.payload = vec![0; 24 - 8];
+    let mut bytes = frame.bytes();
+    let at = bytes.len() - 24;
+    bytes[at + 4..at + 8].copy_from_slice(&random.bytes::<4>());
+    bytes[at + 8..].copy_from_slice(&[0, 0, 0, 0, 6 << 4, 0x02, 0xff, 0xff, 0, 0, 0, 0, 2, 4, 0x05, 0xb4]);
+    // The pseudo header: both addresses, protocol and length.
+    let words =
+        |bytes: &[u8]| -> u32 { bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum() };
+    let mut sum = words(&bytes[at - 8..at]) + u32::from(TCP) + 24 + words(&bytes[at..]);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    bytes[at + 16..at + 18].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    bytes
+}
+
 /// Sends frames at a rate. What the kernel does not take is not sent.
 fn flood_for(limit: Duration, site: &Site, rate: f64, mut frame: impl FnMut(&mut Random) -> Vec<u8>) -> Sent {
     /// In a row, with no pause.
@@ -237,6 +261,20 @@ fn floods_are_stood_by_sockets_too() {
         });
         assert_eq!(stored(&site), HONEST, "{name}: something of it is stored, or others are not");
     }
+}
+
+/// The kernel answers these, several times each, and remembers none once there are many (SYN
+/// cookies): the queue of the listening sockets is for those who mean it.
+#[test]
+fn connections_that_are_only_begun_keep_nobody_out() {
+    let site = Site::new();
+    let before = received(&site);
+    site.attack("beginnings of connections", UNIMPRESSED, || {
+        println!("beginnings of connections: {:?}", flood(&site, RATE, syn));
+    });
+    let received = received(&site) - before;
+    println!("beginnings of connections: {received} bytes received");
+    assert!(received > 100_000, "the kernel does not take them for what they are");
 }
 
 #[test]
