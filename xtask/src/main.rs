@@ -16,6 +16,7 @@ mod ebpf_cargo;
 mod ebpf_package;
 #[cfg(test)]
 mod features;
+mod fuzz;
 mod kernels;
 mod needs;
 mod object_file;
@@ -49,6 +50,8 @@ enum Task {
     BuildEbpf(build_ebpf::Options),
     /// Run clippy on the eBPF programs for their real target
     ClippyEbpf(clippy_ebpf::Options),
+    /// Run the fuzz targets under libFuzzer, and say what came of it (root for the target xdp)
+    Fuzz(fuzz::Options),
     /// Run the XDP program on Debian's kernels, in virtual machines
     Kernels(kernels::Options),
     /// Run the tracker in a playground that touches no real interface (root), or with the options
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::BuildEbpf(options) => build_ebpf::run(&options),
         Task::ClippyEbpf(options) => clippy_ebpf::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Kernels(options) => kernels::run(&options),
         Task::Run(options) => run::run(&options),
         Task::Verify(options) => verify::run(&options),

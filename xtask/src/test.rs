@@ -16,9 +16,10 @@ use crate::{
 const DAEMON_VARIABLE: &str = "TRACKER_DAEMON";
 
 /// What tests run besides the tracker itself.
-const NEEDS: [Package; 4] = [
+const NEEDS: [Package; 5] = [
     needs::NAMESPACES,
     Package { name: "aria2", probe: Probe::Program("aria2c"), reason: "a real client" },
+    Package { name: "opentracker", probe: Probe::Program("opentracker"), reason: "another tracker to compare with" },
     Package { name: "transmission-cli", probe: Probe::Program("transmission-cli"), reason: "a real client" },
     Package {
         name: "python3-libtorrent",

@@ -48,7 +48,7 @@ impl Client {
 
     fn write(self, out: &mut Vec<u8>) {
         let near = if self.nearness == 0 { 1 << 12 } else { u16::from(self.nearness) << 10 };
-        let word = u16::from(self.ipv6) << 15 | u16::from(self.mapped) << 14 | near | self.number % CLIENTS;
+        let word = u16::from(self.ipv6) << 15 | u16::from(self.mapped) << 14 | near | (self.number % CLIENTS);
         out.extend(word.to_le_bytes());
     }
 
@@ -80,7 +80,7 @@ impl Client {
     pub fn source(self) -> SocketAddr {
         let ip = match self.ip() {
             IpAddr::V4(ip) if self.mapped => ip.to_ipv6_mapped().into(),
-            ip => ip,
+            ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
         };
         SocketAddr::new(ip, 40_000 + self.number)
     }
