@@ -35,6 +35,9 @@ const SIZES: [Sizes; 2] = [
 /// Payloads up to so many bytes are the program's; longer ones may be left to the sockets.
 const LONGEST: usize = 1400;
 
+/// No frame carries more: what is longer comes in fragments, which the kernel puts together.
+const FRAME: usize = 1472;
+
 thread_local! {
     /// The programs that are loaded, by [`SIZES`]. Their stores are empty.
     static LOADED: RefCell<[Option<Xdp>; 2]> = const { RefCell::new([None, None]) };
@@ -101,6 +104,14 @@ impl Xdp {
         frame
     }
 
+    /// The answer of the daemon's sockets.
+    fn by_sockets(&self, source: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
+        let reply = respond(&self.handle, payload, source).ok()?;
+        let mut bytes = Vec::new();
+        assert!(self.handle.copy_out(reply.start, reply.length, &mut bytes), "inside the scratch space");
+        Some(bytes)
+    }
+
     /// A frame that has to be passed on as it is.
     fn harm(&mut self, source: SocketAddr, payload: &[u8], oddity: Oddity) {
         let mut frame = self.frame(source, payload);
@@ -141,6 +152,9 @@ impl Tracker for Xdp {
     }
 
     fn exchange(&mut self, source: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
+        if payload.len() > FRAME {
+            return self.by_sockets(source, payload);
+        }
         let mut frame = self.frame(source, payload);
         (self.oddity)(&mut frame);
         match self.program.send(&frame, &frame.bytes()).unwrap_or_else(|error| panic!("{error} to {frame:?}")) {
@@ -149,10 +163,7 @@ impl Tracker for Xdp {
             Outcome::Unanswered(Verdict::Passed) => {
                 let ours = is_answerable(source.ip().to_canonical()) && payload.len() <= LONGEST;
                 assert!(!ours, "passed on: {frame:?}");
-                let reply = respond(&self.handle, payload, source).ok()?;
-                let mut bytes = Vec::new();
-                assert!(self.handle.copy_out(reply.start, reply.length, &mut bytes), "inside the scratch space");
-                Some(bytes)
+                self.by_sockets(source, payload)
             }
         }
     }
@@ -223,6 +234,9 @@ fn change(world: &mut World<Xdp>, operation: &Operation, at: usize, by: u8) {
         operation
     {
         let payload = world.payload(*client, Id::Right, request, &Damage::None);
+        if payload.len() > FRAME {
+            return;
+        }
         world.tracker().change(client.source(), &payload, at, by);
     }
 }
