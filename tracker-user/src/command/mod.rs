@@ -3,13 +3,16 @@
 //! | module | does |
 //! |---|---|
 //! | [`run`] | `tracker run`: signals and log first, then the daemon |
+//! | [`check`] | `tracker check`: a configuration file without a tracker |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
 //! | [`crate::trace`] | `tracker trace` |
 
+pub mod check;
 pub mod run;
 pub mod sizes;
 
 use crate::{config::Given, trace::TraceOptions};
+use check::CheckOptions;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use sizes::SizeOptions;
 use std::ffi::OsString;
@@ -27,6 +30,8 @@ Examples:
           max-torrents = \"2M\"
           max-peers = 10_000_000
           interval = \"30m\"
+  tracker config > /etc/tracker.toml; tracker check /etc/tracker.toml
+      A file with all options to begin with; whether it is right.
   tracker sizes --max-torrents 2M --max-peers 10M
       How much memory that would take.
   sudo tracker trace --source 192.0.2.7
@@ -75,6 +80,10 @@ pub enum Command {
     /// Run the tracker until SIGTERM or SIGINT
     #[command(after_help = EXAMPLES)]
     Run(Given),
+    /// Print a configuration file with every option, its explanation and its default
+    Config,
+    /// Say whether a configuration file is right, and if not what is wrong and where
+    Check(CheckOptions),
     /// Print the layout of the store and the memory it takes
     Sizes(SizeOptions),
     /// Show single packets as the XDP program of the running tracker sees them
