@@ -17,6 +17,7 @@ mod ebpf_package;
 #[cfg(test)]
 mod features;
 mod hostile;
+mod fuzz;
 mod kernels;
 mod needs;
 mod object_file;
@@ -53,6 +54,8 @@ enum Task {
     ClippyEbpf(clippy_ebpf::Options),
     /// Attack the tracker for several minutes, and count who is still served (root)
     Hostile(hostile::Options),
+    /// Run the fuzz targets under libFuzzer, and say what came of it (root for the target xdp)
+    Fuzz(fuzz::Options),
     /// Run the XDP program on Debian's kernels, in virtual machines
     Kernels(kernels::Options),
     /// Run the tracker in a playground that touches no real interface (root), or with the options
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf(options) => build_ebpf::run(&options),
         Task::ClippyEbpf(options) => clippy_ebpf::run(&options),
         Task::Hostile(options) => hostile::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Kernels(options) => kernels::run(&options),
         Task::Run(options) => run::run(&options),
         Task::Soak(options) => soak::run(&options),

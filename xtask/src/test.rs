@@ -27,6 +27,7 @@ const NEEDS: [Package; 5] = [
     needs::NAMESPACES,
     WALL_CLOCK,
     Package { name: "aria2", probe: Probe::Program("aria2c"), reason: "a real client" },
+    Package { name: "opentracker", probe: Probe::Program("opentracker"), reason: "another tracker to compare with" },
     Package { name: "transmission-cli", probe: Probe::Program("transmission-cli"), reason: "a real client" },
     Package {
         name: "python3-libtorrent",

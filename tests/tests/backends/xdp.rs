@@ -2,7 +2,7 @@
 
 use super::{Backend, Outcome, configure, labelled};
 use anyhow::Result;
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use tracker::{
     store::{Store, sizes::Sizes},
     xdp::{KernelCounters, Loaded, Program, destinations::Destinations},
@@ -27,9 +27,9 @@ const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 
 pub(crate) struct XdpProgram {
-    program: Loaded,
+    pub(crate) program: Loaded,
     counters: KernelCounters,
-    store: Store,
+    pub(crate) store: Arc<Store>,
 }
 
 impl XdpProgram {
@@ -45,7 +45,7 @@ impl XdpProgram {
             ..Destinations::default()
         };
         destinations.store(store.settings());
-        Ok(Self { program: program.keep(), counters, store })
+        Ok(Self { program: program.keep(), counters, store: Arc::new(store) })
     }
 }
 
