@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Run(given) => return command::run::run(given),
         Command::Sizes(options) => command::sizes::describe(&options).map(|text| output::print(&text)),
+        Command::Snapshot(options) => command::snapshot::run(&options),
         Command::Trace(options) => trace::run(&options),
         Command::Version => return output::print(&format!("tracker {}\n", env!("CARGO_PKG_VERSION"))),
     };

@@ -4,14 +4,17 @@
 //! |---|---|
 //! | [`run`] | `tracker run`: signals and log first, then the daemon |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
+//! | [`snapshot`] | `tracker snapshot`: its file written out, or brought together with opentracker's |
 //! | [`crate::trace`] | `tracker trace` |
 
 pub mod run;
 pub mod sizes;
+pub mod snapshot;
 
 use crate::{config::Given, trace::TraceOptions};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use sizes::SizeOptions;
+use snapshot::SnapshotOptions;
 use std::ffi::OsString;
 
 const EXAMPLES: &str = "\
@@ -29,6 +32,8 @@ Examples:
           interval = \"30m\"
   tracker sizes --max-torrents 2M --max-peers 10M
       How much memory that would take.
+  tracker snapshot import --state-dir /var/lib/tracker statedump.txt
+      Take over the torrents and download counts of opentracker.
   sudo tracker trace --source 192.0.2.7
       What the XDP program of the running tracker makes of that client's packets.
 
@@ -77,6 +82,8 @@ pub enum Command {
     Run(Given),
     /// Print the layout of the store and the memory it takes
     Sizes(SizeOptions),
+    /// Write out the file in which torrents outlive the machine, or import opentracker's state into it
+    Snapshot(SnapshotOptions),
     /// Show single packets as the XDP program of the running tracker sees them
     Trace(TraceOptions),
     /// Print the version

@@ -9,6 +9,7 @@ use crate::{
     config::{Configuration, Startup, live::Handles},
     http,
     service::Services,
+    snapshot::{self, Periodic, Saver},
     statistics::{Sampler, Statistics},
     store::{Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
     udp,
@@ -55,13 +56,23 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     // answered.
     let mut services = Services::default();
     let mut xdp_services = Services::default();
-    services.spawn(Clock::new(store.clone()))?;
+    let clock = Clock::new(store.clone());
+    let saver = startup.snapshot.as_ref().map(|plan| {
+        // Before anybody is answered: a peer that announces meanwhile would have to be told of half
+        // a swarm, and what is loaded would be newer than what it says.
+        let save_at_once = snapshot::load(&store, plan, live.timeouts);
+        (Saver::new(store.clone(), plan.clone()), save_at_once)
+    });
+    services.spawn(clock)?;
     if let Some(loaded) = &loaded {
         let options = watch_options(startup, &udp_addresses, interfaces);
         xdp_services.spawn(Watch::attach(loaded.clone(), store.clone(), options)?)?;
     }
     services.spawn(Sweeper::new(&store, handles.timeouts, totals))?;
     services.spawn(Sampler(statistics.clone()))?;
+    if let Some((saver, at_once)) = &saver {
+        services.spawn(Periodic::new(saver.clone(), *at_once))?;
+    }
     services.spawn(Warnings::new(statistics.clone(), missing))?;
     udp::warn_of_small_buffers(&udp);
     for listener in udp {
@@ -75,6 +86,9 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
     signals.wait();
     drop(xdp_services);
     drop(services);
+    if let Some((saver, _)) = saver {
+        saver.save_at_end();
+    }
     info!("stopped");
     Ok(())
 }
