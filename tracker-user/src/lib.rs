@@ -18,7 +18,7 @@
 //! | [`http`] | the HTTP server, and the tracker's site |
 //! | [`statistics`] | counters, rates and totals |
 //! | [`admin`] | the statistics in several formats, for the operator |
-//! | [`config`] | options and configuration file, checked: what is fixed at the start, what could change |
+//! | [`config`] | options and configuration file, checked: what is fixed at the start, what can change |
 //! | [`daemon`] | start, end, signals, log, warnings |
 //! | [`trace`] | single packets, shown as the XDP program sees them |
 //! | [`command`] | the command line |

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use tracker::{
     command::{self, Command, CommandLine},
+    config,
     text::output,
     trace,
 };
@@ -19,6 +20,8 @@ fn main() -> ExitCode {
     };
     let result = match command {
         Command::Run(given) => return command::run::run(given),
+        Command::Config => return output::print(&config::template::text()),
+        Command::Check(options) => command::check::check(&options).map(|text| output::print(&text)),
         Command::Sizes(options) => command::sizes::describe(&options).map(|text| output::print(&text)),
         Command::Snapshot(options) => command::snapshot::run(&options),
         Command::Trace(options) => trace::run(&options),

@@ -20,8 +20,8 @@ use tracker_tests::{
 };
 
 /// Where it answers in its namespace, by UDP and HTTP.
-const AT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6969);
-const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub const AT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6969);
+pub const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// How long anything may take; far more than it does.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -3,15 +3,18 @@
 //! | module | does |
 //! |---|---|
 //! | [`run`] | `tracker run`: signals and log first, then the daemon |
+//! | [`check`] | `tracker check`: a configuration file without a tracker |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
 //! | [`snapshot`] | `tracker snapshot`: its file written out, or brought together with opentracker's |
 //! | [`crate::trace`] | `tracker trace` |
 
+pub mod check;
 pub mod run;
 pub mod sizes;
 pub mod snapshot;
 
 use crate::{config::Given, trace::TraceOptions};
+use check::CheckOptions;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use sizes::SizeOptions;
 use snapshot::SnapshotOptions;
@@ -30,6 +33,8 @@ Examples:
           max-torrents = \"2M\"
           max-peers = 10_000_000
           interval = \"30m\"
+  tracker config > /etc/tracker.toml; tracker check /etc/tracker.toml
+      A file with all options to begin with; whether it is right.
   tracker sizes --max-torrents 2M --max-peers 10M
       How much memory that would take.
   tracker snapshot import --state-dir /var/lib/tracker statedump.txt
@@ -80,6 +85,10 @@ pub enum Command {
     /// Run the tracker until SIGTERM or SIGINT
     #[command(after_help = EXAMPLES)]
     Run(Given),
+    /// Print a configuration file with every option, its explanation and its default
+    Config,
+    /// Say whether a configuration file is right, and if not what is wrong and where
+    Check(CheckOptions),
     /// Print the layout of the store and the memory it takes
     Sizes(SizeOptions),
     /// Write out the file in which torrents outlive the machine, or import opentracker's state into it

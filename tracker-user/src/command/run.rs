@@ -5,6 +5,7 @@ use crate::{
     daemon::{
         log::{LAST_LINES, Log},
         panics,
+        reload::Reload,
         signals::{Blocked, Signals},
         start,
     },
@@ -26,7 +27,8 @@ pub fn run(given: Given) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = Configuration::read(given).and_then(|configuration| start::run(&configuration, &signals));
+    let result = Configuration::read(given.clone())
+        .and_then(|configuration| start::run(&configuration, &Reload::new(given), &signals));
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,9 +10,10 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use flate2::bufread::MultiGzDecoder;
 use std::{
     fs::File,
-    io::{self, BufReader, BufWriter, ErrorKind, Read, Write},
+    io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -55,7 +56,7 @@ struct Export {
 
 #[derive(Args, Clone, Debug)]
 struct Import {
-    /// Read lines from this file, or - for standard input
+    /// Read lines from this file, or - for standard input; they may be packed by gzip
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The state directory with the snapshot, which is made if there is none [default: systemd's
@@ -108,18 +109,28 @@ fn export(options: &Export) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What is to be read, unpacked if need be: opentracker sends its state packed, wanted or not.
+fn plain(from: impl Read + 'static) -> Box<dyn BufRead> {
+    let mut from = BufReader::with_capacity(1 << 20, from);
+    match from.fill_buf() {
+        Ok(bytes) if bytes.starts_with(b"\x1f\x8b") => Box::new(BufReader::new(MultiGzDecoder::new(from))),
+        // An error comes again.
+        Ok(_) | Err(_) => Box::new(from),
+    }
+}
+
 fn import(options: &Import) -> anyhow::Result<ExitCode> {
     let directory = directory(options.state_dir.as_deref())?;
-    let from: Box<dyn Read> = if options.file.as_os_str() == "-" {
-        Box::new(io::stdin().lock())
+    let from: Box<dyn BufRead> = if options.file.as_os_str() == "-" {
+        plain(io::stdin().lock())
     } else {
-        Box::new(File::open(&options.file).with_context(|| format!("cannot open {}", options.file.display()))?)
+        plain(File::open(&options.file).with_context(|| format!("cannot open {}", options.file.display()))?)
     };
     let name = options.file.display().to_string();
     let name = if name == "-" { "standard input" } else { &name };
     let merge = if options.add { Merge::Sum } else { Merge::Larger };
     let mut complaints = 0;
-    let imported = convert::import(BufReader::with_capacity(1 << 20, from), &directory, merge, |line, wrong| {
+    let imported = convert::import(from, &directory, merge, |line, wrong| {
         complaints += 1;
         if complaints <= COMPLAINTS {
             output::complain(&format!("tracker: {name}, line {line}: {wrong}\n"));

@@ -30,6 +30,11 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Takes out the options that stand above the file as well.
+    pub fn forget(&mut self, option: &str) {
+        self.lines.remove(option);
+    }
+
     /// Takes out the options that the command line has as well.
     pub fn forget_given(&mut self, matches: &ArgMatches) {
         // The parser knows options by the names of their fields.
@@ -67,7 +72,7 @@ pub(super) fn parse(text: &str, path: &Path) -> anyhow::Result<(Options, Origin)
     let mut entries: Vec<_> = table.into_iter().collect();
     entries.sort_by_key(|(_, value)| value.span().start);
 
-    let command = Options::augment_args(Command::new("file").no_binary_name(true).disable_help_flag(true));
+    let command = command();
     let mut options = Options::default();
     let mut origin = Origin { file: path.to_owned(), lines: BTreeMap::new() };
     for (key, value) in entries {
@@ -90,18 +95,31 @@ pub(super) fn parse(text: &str, path: &Path) -> anyhow::Result<(Options, Origin)
     Ok((options, origin))
 }
 
+/// All options, to take them one by one.
+pub(super) fn command() -> Command {
+    Options::augment_args(Command::new("file").no_binary_name(true).disable_help_flag(true))
+}
+
+/// The option of this name, by whichever of its names, with the one that is shown.
+pub(super) fn option<'c>(command: &'c Command, key: &str) -> Option<(&'c Arg, &'c str)> {
+    let argument = command.get_arguments().find(|argument| names(argument).any(|name| name == key))?;
+    Some((argument, argument.get_long()?))
+}
+
+/// Adds an option as it would be given on the command line, once for each text. Says what is wrong.
+pub(super) fn set(options: &mut Options, command: &Command, name: &str, texts: &[String]) -> Result<(), String> {
+    let arguments = texts.iter().map(|text| format!("--{name}={text}"));
+    let matches = command.clone().try_get_matches_from(arguments).map_err(|error| describe(&error))?;
+    options.update_from_arg_matches(&matches).map_err(|error| describe(&error))
+}
+
 /// Adds the option `key` with its value. Returns its name, or says what is wrong.
 fn add(options: &mut Options, command: &Command, key: &str, value: &Value) -> Result<String, String> {
     if key == "config" {
         return Err("a file cannot name another one".into());
     }
-    let argument = command.get_arguments().find(|argument| names(argument).any(|name| name == key));
-    let Some((argument, name)) = argument.and_then(|argument| Some((argument, argument.get_long()?))) else {
-        return Err(unknown(command, key, value));
-    };
-    let arguments = texts(argument, value)?.into_iter().map(|text| format!("--{name}={text}"));
-    let matches = command.clone().try_get_matches_from(arguments).map_err(|error| describe(&error))?;
-    options.update_from_arg_matches(&matches).map_err(|error| describe(&error))?;
+    let Some((argument, name)) = option(command, key) else { return Err(unknown(command, key, value)) };
+    set(options, command, name, &texts(argument, value)?)?;
     Ok(name.to_owned())
 }
 
@@ -145,13 +163,20 @@ fn unknown(command: &Command, key: &str, value: &Value) -> String {
     if value.is_table() {
         return "there are no sections; the options stand by themselves, without a [heading]".into();
     }
+    match nearest(command, key) {
+        Some(name) => format!("there is no such option; is {name} meant?"),
+        None => "there is no such option (`tracker run --help` lists them)".into(),
+    }
+}
+
+/// The option whose name is most like this one, if it is like it.
+pub(super) fn nearest<'c>(command: &'c Command, key: &str) -> Option<&'c str> {
     let written = key.to_lowercase().replace(['_', ' ', '.'], "-");
     let all = command.get_arguments().flat_map(|argument| names(argument).zip(iter::repeat(argument.get_long())));
     let alike = all.filter_map(|(name, shown)| Some((strsim::jaro_winkler(&written, name), shown?)));
-    match alike.filter(|(_, name)| *name != "config").max_by(|one, other| one.0.total_cmp(&other.0)) {
-        Some((likeness, name)) if likeness > ALIKE => format!("there is no such option; is {name} meant?"),
-        _ => "there is no such option (`tracker run --help` lists them)".into(),
-    }
+    let (likeness, name) =
+        alike.filter(|(_, name)| *name != "config").max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (likeness > ALIKE).then_some(name)
 }
 
 /// The message of the command line's parser, without its words about the command line.

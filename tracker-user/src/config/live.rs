@@ -1,9 +1,10 @@
-//! What could change while the tracker runs: what clients are told, what they may take, and how
+//! What can change while the tracker runs: what clients are told, what they may take, and how
 //! long they are remembered.
 
 use super::{
     invalid::{invalid, number},
     options::{ListeningOptions, Options, SwarmOptions},
+    startup::names,
     value::Switch,
 };
 use crate::{
@@ -19,7 +20,7 @@ use tracker_common::{
     store::family::{Family as _, V4, V6},
 };
 
-/// The part of the configuration that could change.
+/// The part of the configuration that can change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
     /// What clients are told.
@@ -97,6 +98,31 @@ impl Live {
                 ..FullScrapeLimits::default()
             },
         })
+    }
+
+    /// Names of the options that differ in another configuration.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        // Complete, but for what no option sets: a new field does not compile before it is here.
+        let Self { announces, timeouts, http, full_scrape } = self;
+        let Announces { interval, interval_jitter, default_numwant, max_numwant_v4, max_numwant_v6, give_local_peers } =
+            announces;
+        let Timeouts { peer, torrent, torrent_completed } = timeouts;
+        let told = &other.announces;
+        names([
+            ("interval", *interval != told.interval),
+            ("interval-jitter", *interval_jitter != told.interval_jitter),
+            ("default-numwant", *default_numwant != told.default_numwant),
+            ("max-numwant", *max_numwant_v4 != told.max_numwant_v4),
+            ("max-numwant-v6", *max_numwant_v6 != told.max_numwant_v6),
+            ("give-local-peers", *give_local_peers != told.give_local_peers),
+            ("peer-timeout", *peer != other.timeouts.peer),
+            ("torrent-timeout", *torrent != other.timeouts.torrent),
+            ("torrent-timeout-completed", *torrent_completed != other.timeouts.torrent_completed),
+            ("http-connections", http.connections != other.http.connections),
+            ("http-idle-timeout", http.idle_timeout != other.http.idle_timeout),
+            ("full-scrape", full_scrape.enabled != other.full_scrape.enabled),
+        ])
     }
 
     /// Publishes the values. It can be called again at any time: the new values hold from then on.

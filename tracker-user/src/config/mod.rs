@@ -1,20 +1,25 @@
 //! The configuration: the options of the command line and of the file, complete and checked.
 //!
-//! Both know the same options by the same names; the command line wins.
+//! Both know the same options by the same names, and so does the environment; the command line wins
+//! over the environment, and that over the file.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`options`] | the options by their names, as given |
 //! | [`value`] | how numbers, times, switches and addresses are written |
 //! | `file` | the configuration file |
+//! | `environment` | options in environment variables |
+//! | [`template`] | the configuration file with all options and their defaults, to begin with |
 //! | [`startup`] | what is decided at the start: interfaces, sockets, sizes |
-//! | [`live`] | what could change while the tracker runs: intervals, limits, timeouts |
+//! | [`live`] | what can change while the tracker runs: intervals, limits, timeouts |
 
+mod environment;
 mod file;
 mod invalid;
 pub mod live;
 pub mod options;
 pub mod startup;
+pub mod template;
 pub mod value;
 
 pub use live::Live;
@@ -23,8 +28,10 @@ pub use startup::{Startup, capacity, state_directory};
 pub use value::DEFAULT_PORT;
 
 use clap::FromArgMatches as _;
+use environment::Variable;
 use file::Origin;
 use invalid::Invalid;
+use std::path::{Path, PathBuf};
 
 /// What the tracker runs with.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,16 +43,34 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Reads the file that is named among the options given, if one is, and checks everything.
+    /// Reads the file that is named among the options given or in the environment, if one is, and the
+    /// environment, and checks everything.
     ///
     /// # Errors
     /// When the file cannot be read or holds something that is no option, and the first option that
     /// is out of range or does not go with the others, with the line of the file where it is.
     pub fn read(given: Given) -> anyhow::Result<Self> {
-        let Some(path) = &given.options.config else { return Self::new(&given.options, &Origin::default()) };
-        let (mut options, mut origin) = file::read(path)?;
+        Self::read_with(given, &std::env::vars_os().collect::<Vec<_>>())
+    }
+
+    /// The same with these environment variables.
+    fn read_with(given: Given, variables: &[Variable]) -> anyhow::Result<Self> {
+        let (mut options, mut origin) = match file_of(&given, variables) {
+            Some(path) => file::read(&path)?,
+            None => Default::default(),
+        };
+        environment::apply(&mut options, &mut origin, variables)?;
         options.update_from_arg_matches(&given.matches)?;
         origin.forget_given(&given.matches);
+        Self::new(&options, &origin)
+    }
+
+    /// Reads a file alone.
+    ///
+    /// # Errors
+    /// Those of [`Configuration::read`].
+    pub fn of_file(path: &Path) -> anyhow::Result<Self> {
+        let (options, origin) = file::read(path)?;
         Self::new(&options, &origin)
     }
 
@@ -56,6 +81,16 @@ impl Configuration {
             None => error,
         })
     }
+}
+
+/// The file that is read for these options, if one is.
+#[must_use]
+pub fn file(given: &Given) -> Option<PathBuf> {
+    file_of(given, &std::env::vars_os().collect::<Vec<_>>())
+}
+
+fn file_of(given: &Given, variables: &[Variable]) -> Option<PathBuf> {
+    given.options.config.clone().or_else(|| environment::config(variables))
 }
 
 #[cfg(test)]

@@ -41,7 +41,8 @@ pub struct XdpOptions {
     /// works everywhere), nowhere (off), or the best of these that works (auto) [default: auto]
     #[arg(long, value_name = "MODE", ignore_case = true, hide_possible_values = true)]
     pub xdp_mode: Option<XdpMode>,
-    /// Take the place of an XDP program that somebody else attached to the interface
+    /// Take the place of an XDP program that somebody else attached to the interface: on or off
+    /// [default: off]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub force: Option<Switch>,
 }

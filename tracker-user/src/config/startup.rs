@@ -65,6 +65,48 @@ impl Startup {
             state_dir,
         })
     }
+
+    /// Names of the options that differ in another configuration.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        // Complete: a new field does not compile before it is here.
+        let Self {
+            interfaces,
+            xdp_mode,
+            force,
+            udp,
+            http,
+            udp_threads,
+            http_threads,
+            capacity: Capacity { torrents, peers_v4, peers_v6 },
+            huge_pages,
+            state_dir,
+            snapshot,
+        } = self;
+        let interval = |plan: &Option<snapshot::Plan>| plan.as_ref().map(|plan| plan.interval);
+        let peers = |plan: &Option<snapshot::Plan>| plan.as_ref().is_some_and(|plan| plan.peers);
+        names([
+            ("interface", *interfaces != other.interfaces),
+            ("xdp-mode", *xdp_mode != other.xdp_mode),
+            ("force", *force != other.force),
+            ("udp", *udp != other.udp),
+            ("http", *http != other.http),
+            ("udp-threads", *udp_threads != other.udp_threads),
+            ("http-threads", *http_threads != other.http_threads),
+            ("max-torrents", *torrents != other.capacity.torrents),
+            ("max-peers", *peers_v4 != other.capacity.peers_v4),
+            ("max-peers-v6", *peers_v6 != other.capacity.peers_v6),
+            ("huge-pages", *huge_pages != other.huge_pages),
+            ("state-dir", *state_dir != other.state_dir),
+            ("snapshot-interval", interval(snapshot) != interval(&other.snapshot)),
+            ("snapshot-peers", peers(snapshot) != peers(&other.snapshot)),
+        ])
+    }
+}
+
+/// Names of options that two configurations differ in.
+pub(super) fn names<const N: usize>(rows: [(&'static str, bool); N]) -> Vec<&'static str> {
+    rows.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
 
 /// Each interface once.

@@ -307,3 +307,78 @@ fn values_that_may_change_are_where_they_are_read() {
         assert_eq!((told.0, told.1, told.2, kept.0, kept.1), expected, "{options}");
     }
 }
+
+#[test]
+fn environment_stands_between_file_and_command_line() {
+    let path = std::env::temp_dir().join(format!("tracker-environment-{}.toml", std::process::id()));
+    fs::write(&path, "interval = 600\nmax-torrents = 5\n").expect("writable");
+    let file = path.to_str().expect("UTF-8");
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], (u32, u64, usize));
+    // (command line, variables, (interval, torrents, UDP addresses))
+    let rows: [Row<'_>; 9] = [
+        ("", &[], (1800, 250_000, 2)),
+        ("", &[("TRACKER_CONFIG", file)], (600, 5, 2)),
+        ("", &[("TRACKER_CONFIG", "")], (1800, 250_000, 2)),
+        ("", &[("TRACKER_CONFIG", file), ("TRACKER_INTERVAL", "15m")], (900, 5, 2)),
+        ("--interval 700", &[("TRACKER_INTERVAL", "900"), ("TRACKER_MAX_TORRENTS", "2k")], (700, 2000, 2)),
+        ("", &[("TRACKER_UDP", "127.0.0.1:1, 127.0.0.1:2 [::1]:3")], (1800, 250_000, 3)),
+        ("", &[("TRACKER_UDP", "off")], (1800, 250_000, 0)),
+        ("", &[("TRACKER_PORT", "tcp://10.0.0.1:6969"), ("TRACKERS", "7"), ("INTERVAL", "9")], (1800, 250_000, 2)),
+        ("", &[("TRACKER_INTERVAL", "")], (1800, 250_000, 2)),
+    ];
+    let read = |arguments: &str, variables: &[(&str, &str)]| {
+        let arguments = ["tracker", "run"].into_iter().chain(arguments.split_whitespace());
+        let Ok(CommandLine { command: Command::Run(given) }) = CommandLine::read(arguments) else { panic!("not run") };
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Configuration::read_with(given, &variables)
+    };
+    for (arguments, variables, expected) in rows {
+        let made = read(arguments, variables).unwrap_or_else(|error| panic!("{variables:?}: {error:#}"));
+        let (startup, announces) = (&made.startup, &made.live.announces);
+        assert_eq!(
+            (announces.interval, startup.capacity.torrents, startup.udp.len()),
+            expected,
+            "{arguments} {variables:?}"
+        );
+    }
+    for (arguments, variables, parts) in [
+        ("", [("TRACKER_INTERVAL", "soon")], ["TRACKER_INTERVAL", "such as 1800"]),
+        ("", [("TRACKER_MAX_TORRENTS", "-1")], ["TRACKER_MAX_TORRENTS", "cannot be negative"]),
+        ("", [("TRACKER_XDP_MODE", "fast")], ["TRACKER_XDP_MODE", "auto, native, generic, off"]),
+        ("", [("TRACKER_CONFIG", "/nonexistent/t.toml")], ["/nonexistent/t.toml", "cannot read"]),
+    ] {
+        let error = format!("{:#}", read(arguments, &variables).expect_err(variables[0].1));
+        assert!(parts.iter().all(|part| error.contains(part)), "{variables:?}: {error}");
+    }
+    // The line of the file is not blamed for what the environment says.
+    let error = read("", &[("TRACKER_CONFIG", file), ("TRACKER_INTERVAL", "5")]).expect_err("5 seconds");
+    assert!(!format!("{error:#}").contains("line"), "{error:#}");
+    fs::remove_file(&path).expect("was there");
+}
+
+#[test]
+fn differences_are_told_by_the_names_of_their_options() {
+    for (one, other, fixed, live) in [
+        ("", "", &[] as &[&str], &[] as &[&str]),
+        ("", "--max-torrents 5 --udp off", &["udp", "max-torrents"], &[]),
+        ("", "--interval 600", &[], &["interval", "interval-jitter", "peer-timeout"]),
+        (
+            "--interval 600",
+            "--interval 600 --full-scrape off --http-idle-timeout 3",
+            &[],
+            &["http-idle-timeout", "full-scrape"],
+        ),
+        ("--interface a", "--interface b --default-numwant 9", &["interface"], &["default-numwant"]),
+        (
+            "--state-dir /x",
+            "--state-dir /x --snapshot-interval 1h --snapshot-peers",
+            &["snapshot-interval", "snapshot-peers"],
+            &[],
+        ),
+    ] {
+        let [one, other] = [one, other].map(|options| parse(options).expect("right"));
+        assert_eq!(one.startup.differences(&other.startup), fixed);
+        assert_eq!(one.live.differences(&other.live), live);
+        assert_eq!(other.live.differences(&one.live), live);
+    }
+}

@@ -1,5 +1,5 @@
-//! Signals. SIGTERM and SIGINT stop the tracker. Signals that have no meaning here, but would end a
-//! process by default, are logged and ignored.
+//! Signals. SIGTERM and SIGINT stop the tracker, SIGHUP has it read its configuration again. Signals
+//! that have no meaning here, but would end a process by default, are logged and ignored.
 //!
 //! All of them are blocked in all threads from the start, and one thread waits for them, so none
 //! can come too early. SIGQUIT and the signals of faults keep their meaning: they end the process
@@ -25,8 +25,7 @@ use tracing::{info, warn};
 const STOPPING: [(libc::c_int, &str); 2] = [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT")];
 
 /// Signals without a meaning here. By default they would end the process.
-const MEANINGLESS: [(libc::c_int, &str); 9] = [
-    (libc::SIGHUP, "SIGHUP"),
+const MEANINGLESS: [(libc::c_int, &str); 8] = [
     (libc::SIGUSR1, "SIGUSR1"),
     (libc::SIGUSR2, "SIGUSR2"),
     (libc::SIGALRM, "SIGALRM"),
@@ -36,6 +35,15 @@ const MEANINGLESS: [(libc::c_int, &str); 9] = [
     (libc::SIGPWR, "SIGPWR"),
     (libc::SIGSTKFLT, "SIGSTKFLT"),
 ];
+
+/// What the tracker is asked to do by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To stop.
+    Stop,
+    /// To read its configuration again.
+    Reload,
+}
 
 /// How far the tracker is when a signal is to stop it.
 mod phase {
@@ -50,7 +58,7 @@ pub struct Blocked(libc::sigset_t);
 /// The signals of this process; a thread waits for them.
 pub struct Signals {
     phase: Arc<AtomicU8>,
-    stop: Receiver<()>,
+    asked: Receiver<Asked>,
 }
 
 impl Blocked {
@@ -65,7 +73,9 @@ impl Blocked {
             libc::sigemptyset(set.as_mut_ptr());
             let mut set = set.assume_init();
             let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
-            for signal in STOPPING.iter().chain(&MEANINGLESS).map(|(signal, _)| *signal).chain(real_time) {
+            for signal in
+                STOPPING.iter().chain(&MEANINGLESS).map(|(signal, _)| *signal).chain(real_time).chain([libc::SIGHUP])
+            {
                 libc::sigaddset(&raw mut set, signal);
             }
             (set, libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()))
@@ -86,30 +96,30 @@ impl Blocked {
     /// When no thread can be started.
     pub fn watch(self, log: Log) -> anyhow::Result<Signals> {
         let phase = Arc::new(AtomicU8::new(phase::STARTING));
-        let (sender, stop) = mpsc::channel();
-        let watcher = Watcher { set: self.0, phase: phase.clone(), stop: sender, log };
+        let (sender, asked) = mpsc::channel();
+        let watcher = Watcher { set: self.0, phase: phase.clone(), ask: sender, log };
         let run = move || watcher.run();
         thread::Builder::new()
             .name("signals".into())
             .spawn(run)
             .context("cannot start the thread that waits for signals")?;
-        Ok(Signals { phase, stop })
+        Ok(Signals { phase, asked })
     }
 }
 
 impl Signals {
-    /// Waits for a signal to stop.
-    pub fn wait(&self) {
-        self.phase.store(phase::RUNNING, Ordering::SeqCst);
+    /// Waits for a signal that asks for something. One that came during the start is not lost.
+    pub fn wait(&self) -> Asked {
+        let _ = self.phase.compare_exchange(phase::STARTING, phase::RUNNING, Ordering::SeqCst, Ordering::SeqCst);
         // An error would mean that the other thread has ended, which it never does.
-        let _ = self.stop.recv();
+        self.asked.recv().unwrap_or(Asked::Stop)
     }
 }
 
 struct Watcher {
     set: libc::sigset_t,
     phase: Arc<AtomicU8>,
-    stop: Sender<()>,
+    ask: Sender<Asked>,
     log: Log,
 }
 
@@ -135,6 +145,10 @@ impl Watcher {
             };
             match STOPPING.iter().find(|(stopping, _)| *stopping == signal) {
                 Some((_, name)) => self.stop(name, &sender),
+                None if signal == libc::SIGHUP => {
+                    info!("SIGHUP{sender}: reading the configuration again");
+                    let _ = self.ask.send(Asked::Reload);
+                }
                 None => info!("{}{sender}: ignored, it means nothing here (SIGTERM stops the tracker)", name(signal)),
             }
         }
@@ -150,7 +164,7 @@ impl Watcher {
             }
             phase::RUNNING => {
                 info!("{name}{sender}: stopping");
-                let _ = self.stop.send(());
+                let _ = self.ask.send(Asked::Stop);
             }
             _ => info!("{name}{sender}: already stopping"),
         }
@@ -172,7 +186,7 @@ mod tests {
     #[test]
     fn every_signal_has_its_usual_name() {
         let rows =
-            [(1, "SIGHUP"), (10, "SIGUSR1"), (30, "SIGPWR"), (34, "SIGRTMIN+0"), (libc::SIGRTMAX(), "SIGRTMIN+30")];
+            [(10, "SIGUSR1"), (12, "SIGUSR2"), (30, "SIGPWR"), (34, "SIGRTMIN+0"), (libc::SIGRTMAX(), "SIGRTMIN+30")];
         for (signal, expected) in rows {
             assert_eq!(name(signal), expected);
         }

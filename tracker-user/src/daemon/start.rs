@@ -4,7 +4,14 @@
 //! touched by then. The XDP program is attached when the store is ready. Interfaces that are not
 //! there yet are no obstacle: [`Watch`] attaches to them when they come.
 
-use super::{file_limit::raise_file_limit, signals::Signals, sites, startup_log::log_startup, warnings::Warnings};
+use super::{
+    file_limit::raise_file_limit,
+    reload::Reload,
+    signals::{Asked, Signals},
+    sites,
+    startup_log::log_startup,
+    warnings::Warnings,
+};
 use crate::{
     config::{Configuration, Startup, live::Handles},
     http,
@@ -19,11 +26,11 @@ use anyhow::ensure;
 use std::{net::SocketAddr, sync::Arc};
 use tracing::info;
 
-/// Runs the tracker until SIGTERM or SIGINT.
+/// Runs the tracker until SIGTERM or SIGINT. With each SIGHUP the configuration is read again.
 ///
 /// # Errors
 /// When a part cannot be started. Everything that was started before is stopped then.
-pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<()> {
+pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) -> anyhow::Result<()> {
     let Configuration { startup, live } = configuration;
     ensure!(!startup.udp.is_empty() || !startup.http.is_empty(), "nothing to do: --udp and --http are both off");
     raise_file_limit(live.http.connections);
@@ -68,7 +75,7 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
         let options = watch_options(startup, &udp_addresses, interfaces);
         xdp_services.spawn(Watch::attach(loaded.clone(), store.clone(), options)?)?;
     }
-    services.spawn(Sweeper::new(&store, handles.timeouts, totals))?;
+    services.spawn(Sweeper::new(&store, handles.timeouts.clone(), totals))?;
     services.spawn(Sampler(statistics.clone()))?;
     if let Some((saver, at_once)) = &saver {
         services.spawn(Periodic::new(saver.clone(), *at_once))?;
@@ -79,11 +86,14 @@ pub fn run(configuration: &Configuration, signals: &Signals) -> anyhow::Result<(
         listener.watch(&statistics.udp_drops);
         listener.serve(&store, &mut services)?;
     }
-    let bindings = sites::shared(http, &store, handles.full_scrape, &statistics);
-    http::serve(bindings, handles.http, statistics.http.engine.clone(), &mut services)?;
+    let bindings = sites::shared(http, &store, handles.full_scrape.clone(), &statistics);
+    http::serve(bindings, handles.http.clone(), statistics.http.engine.clone(), &mut services)?;
     log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
 
-    signals.wait();
+    let mut live = live.clone();
+    while signals.wait() == Asked::Reload {
+        live = reload.apply(startup, live, store.settings(), &handles);
+    }
     drop(xdp_services);
     drop(services);
     if let Some((saver, _)) = saver {
