@@ -196,7 +196,7 @@ fn a_disk_that_cannot_be_written_is_warned_of_once_and_tried_again() {
     let rows: [Row; 4] = [
         (
             "a full disk",
-            "mount -t tmpfs -o size=64k none $D; head -c 61440 /dev/zero >$D/full",
+            "mount -t tmpfs -o size=64k none $D; head -c 99999 /dev/zero >$D/full",
             "No space left",
             Some(|at| fs::remove_file(at.join("full")).expect("it is there")),
         ),
@@ -221,7 +221,7 @@ fn a_disk_that_cannot_be_written_is_warned_of_once_and_tried_again() {
         fs::write(&lines, format!("{}:1:1\n", "3c".repeat(20))).expect("a file");
         let state = directory.0.to_str().expect("UTF-8");
         let binary = binary().expect("a tracker");
-        let script = format!("D={state}; T={}; L={}; {script} >/dev/null 2>&1", binary.display(), lines.display());
+        let script = format!("D={state}; T={}; L={}; {script}", binary.display(), lines.display());
         let arguments = ["run", "--state-dir", state, "--snapshot-interval", "1s"];
         let mut daemon = Daemon::start_after(&namespace, &script, Stderr::Read, &arguments);
         daemon.wait_until_it_answers(name);

@@ -2,8 +2,9 @@
 //! with the state of opentracker.
 
 use super::{
+    columns::{COMPLETED_MAX, Peers, Torrent},
     directory,
-    format::{COMPLETED_MAX, Header, Peers, Torrent},
+    format::Header,
     path_in,
     read::{Damage, Reader, Unpacker},
     statedump::{self, Line, Wrong},

@@ -5,7 +5,8 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`format`] | the bytes of the file: header, blocks, columns |
+//! | [`format`] | the bytes of the file: its header, those of blocks, checksums |
+//! | [`columns`] | what a block holds |
 //! | [`write`](mod@write) | blocks into a file, and a file in place of the old one in one step |
 //! | [`read`] | blocks out of a file, whatever has become of it |
 //! | [`walk`] | the live store, torrent by torrent, without stopping anybody |
@@ -15,6 +16,7 @@
 //! | [`statedump`] | the lines of opentracker's state files |
 //! | [`convert`] | a file of its own, without a tracker: export and import |
 
+pub mod columns;
 pub mod convert;
 mod directory;
 pub mod format;

@@ -3,7 +3,8 @@
 
 use super::{
     Totals,
-    format::{BLOCK_BYTES, Block, BlockHeader, HEADER_BYTES, Header, LAST_MARK, MARK, Unfit, totals_of},
+    columns::Block,
+    format::{BLOCK_BYTES, BlockHeader, HEADER_BYTES, Header, LAST_MARK, MARK, Unfit, totals_of},
 };
 use std::{
     fmt,

@@ -3,7 +3,7 @@
 //!
 //! Nothing of that is counted: counters tell of requests. For a store that answers nobody yet.
 
-use super::format::{Block, Compact, State, Torrent};
+use super::columns::{Block, Compact, State, Torrent};
 use crate::store::{CounterSet, Handle, Store, sweep::Timeouts};
 use std::{cell::Cell, sync::Arc};
 use tracker_common::{

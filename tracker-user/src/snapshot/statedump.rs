@@ -2,7 +2,7 @@
 //! info_hash in hexadecimal digits, the minute since 1970 at which the torrent was last seen in use,
 //! and how many downloads were completed, with colons between.
 
-use super::format::{COMPLETED_MAX, Torrent};
+use super::columns::{COMPLETED_MAX, Torrent};
 use std::{
     fmt,
     io::{self, BufRead, Read as _, Write},

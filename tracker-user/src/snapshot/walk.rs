@@ -9,7 +9,7 @@
 //! which does no harm; a partition that comes is read as well, and if one has gone the swarm is read
 //! anew.
 
-use super::format::{COMPLETED_MAX, Compact, Peers, RECORD_PEERS, State, Torrent};
+use super::columns::{COMPLETED_MAX, Compact, Peers, RECORD_PEERS, State, Torrent};
 use super::write::Writer;
 use crate::store::{CounterSet, Handle, Store, sweep::LONGEST_PEER_TIMEOUT};
 use std::{

@@ -3,7 +3,8 @@
 
 use super::{
     Totals,
-    format::{Block, BlockHeader, Header, Peers, RECORD_PEERS, Torrent, USUAL_COLUMNS, payload_checksum},
+    columns::{Block, Peers, RECORD_PEERS, Torrent, USUAL_COLUMNS},
+    format::{BlockHeader, Header, payload_checksum},
 };
 use std::io::{self, Write};
 use tracker_common::store::family::{V4, V6};

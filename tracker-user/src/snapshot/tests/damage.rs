@@ -1,8 +1,9 @@
 //! Whatever becomes of a file: it is noticed, and no more is lost than has to be.
 
 use super::*;
-use crate::snapshot::format::{
-    BLOCK_BYTES, BlockHeader, COLUMNS_MAX, COMPLETED_MAX, HEADER_BYTES, Peers, Unfit, payload_checksum,
+use crate::snapshot::{
+    columns::{COMPLETED_MAX, Peers},
+    format::{BLOCK_BYTES, BlockHeader, COLUMNS_MAX, HEADER_BYTES, Unfit, payload_checksum},
 };
 
 /// A snapshot of several blocks.

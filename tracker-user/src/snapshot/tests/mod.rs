@@ -8,7 +8,8 @@ mod live;
 mod measure;
 
 use super::{
-    format::{Block, Header, State, Torrent},
+    columns::{Block, State, Torrent},
+    format::Header,
     read::{Damage, Reader, Unpacker},
     walk::Walk,
     write::Writer,
@@ -171,12 +172,12 @@ fn known_in(blocks: &[Block]) -> Known {
             let mut peers = Vec::new();
             for (key, state) in block.v4.of::<V4>(v4.0, v4.1) {
                 let mut address = Vec::new();
-                <V4 as super::format::Compact>::append(key, &mut address);
+                <V4 as super::columns::Compact>::append(key, &mut address);
                 peers.push((address, state));
             }
             for (key, state) in block.v6.of::<V6>(v6.0, v6.1) {
                 let mut address = Vec::new();
-                <V6 as super::format::Compact>::append(key, &mut address);
+                <V6 as super::columns::Compact>::append(key, &mut address);
                 peers.push((address, state));
             }
             entry.2.extend(peers);
