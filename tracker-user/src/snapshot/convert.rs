@@ -226,7 +226,8 @@ pub fn import(
                     imported.merged += u64::from(!*seen);
                     *seen = true;
                 }
-                (v4.clear(), v6.clear());
+                v4.clear();
+                v6.clear();
                 v4.extend::<V4>(&block.v4, at_v4.0, at_v4.1);
                 v6.extend::<V6>(&block.v6, at_v6.0, at_v6.1);
                 writer.add(&torrent, &v4, &v6)?;

@@ -123,7 +123,8 @@ impl Walk {
         let Self { handle, minute, with_peers, v4, v6 } = self;
         let record = swarm.record;
         Self::consistent(handle, &record.lock, || {
-            (v4.clear(), v6.clear());
+            v4.clear();
+            v6.clear();
             let active = record.active.load();
             if active & SWARM_ALIVE == 0 {
                 return None;

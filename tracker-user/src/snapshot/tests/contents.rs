@@ -145,7 +145,8 @@ fn ages_go_on_where_they_were() {
         let fits = |seen: &[u32], more: u32| {
             let mut expected: Vec<_> = ages.iter().map(|age| age + more).collect();
             let mut seen = seen.to_vec();
-            (expected.sort_unstable(), seen.sort_unstable());
+            expected.sort_unstable();
+            seen.sort_unstable();
             seen == expected
         };
         assert!(fits(&seen, 0) || fits(&seen, 1), "{minutes} minutes later: {seen:?}");

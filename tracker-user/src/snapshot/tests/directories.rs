@@ -32,7 +32,7 @@ fn a_snapshot_is_for_its_owner_alone_and_replaces_the_old_one() {
     let (store, known) = filled();
     let directory = Directory::new();
     let path = path_in(&directory.0);
-    let saver = Saver::new(store.clone(), plan(&directory, true));
+    let saver = Saver::new(store, plan(&directory, true));
     for _ in 0..2 {
         let saved = save(&saver);
         let metadata = fs::metadata(&path).expect("a file");
