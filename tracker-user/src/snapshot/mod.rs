@@ -5,7 +5,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`format`] | the bytes of the file: its header, those of blocks, checksums |
+//! | [`format`](mod@format) | the bytes of the file: its header, those of blocks, checksums |
 //! | [`columns`] | what a block holds |
 //! | [`write`](mod@write) | blocks into a file, and a file in place of the old one in one step |
 //! | [`read`] | blocks out of a file, whatever has become of it |
