@@ -186,22 +186,23 @@ fn unless_asked_for_no_address_is_in_the_file() {
     let store = store_of(SOME);
     let known = fill(&store, 1);
     let bytes = snapshot_of(&store, Header { peers: false, ..HEADER });
-    let mut all = bytes.clone();
+    let mut all = Vec::new();
     for packed in Reader::new(Cursor::new(&bytes[..])).expect("memory").expect("a header") {
         let block = Unpacker::new().expect("memory").unpack(&packed.expect("sound")).expect("sound");
         assert!(block.v4.is_empty() && block.v6.is_empty());
         block.encode(&mut all);
     }
     let found = |all: &[u8], address: &[u8]| {
-        // Without the port, and the other way round, as a word would be.
-        let address = &address[..address.len() - 2];
+        // The other way round as well, as a word would be.
         let reversed: Vec<_> = address.iter().rev().copied().collect();
         all.windows(address.len()).any(|bytes| bytes == address || bytes == reversed)
     };
     let addresses = || known.values().flat_map(|(_, _, peers)| peers.keys());
     assert!(addresses().count() > 10_000);
     for address in addresses().step_by(17) {
-        assert!(!found(&all, address), "{address:?} is on the disk");
+        // Packed bytes look random, and may be four given ones by accident, but not six.
+        let without_port = &address[..address.len() - 2];
+        assert!(!found(&all, without_port) && !found(&bytes, address), "{address:?} is on the disk");
     }
     // The same search finds what is there.
     let mut all = Vec::new();

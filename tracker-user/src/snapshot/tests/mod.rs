@@ -78,7 +78,7 @@ struct Peer {
 impl Peer {
     fn address(self) -> Vec<u8> {
         // Such as stands nowhere by accident.
-        let [a, b, c, d] = self.number.wrapping_mul(0x9e37_79b1).to_be_bytes();
+        let [a, b, c, d] = (self.number + 1).wrapping_mul(0x9e37_79b1).to_be_bytes();
         let port = [0x1a, 0xe1 ^ a];
         if self.v6 {
             [&[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d][..], &port].concat()
