@@ -32,6 +32,8 @@ fn start<'a>(namespace: &'a Namespace, state: &str, options: &[&str]) -> Daemon<
     let arguments = [&["run", "--state-dir", state], options].concat();
     let mut daemon = Daemon::start(namespace, Stderr::Read, &arguments);
     daemon.wait_until_it_answers("with a snapshot or without");
+    // The last line of its start: until then a signal ends it at once, and nothing is written.
+    daemon.wait_for_line("statistics: http://");
     daemon
 }
 
