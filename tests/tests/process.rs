@@ -5,6 +5,8 @@
 mod daemon;
 #[path = "process/reload.rs"]
 mod reload;
+#[path = "process/snapshot.rs"]
+mod snapshot;
 
 use daemon::{Daemon, Directory, Stderr, fill, pipe, set_nonblocking};
 use std::{
@@ -306,7 +308,8 @@ fn whatever_lies_where_the_key_is_kept_it_starts_and_keeps_a_good_one() {
         // gets in a container.
         fs::write(directory.0.join("connection.key.4194999"), "").expect("a file");
         let state = directory.0.to_str().expect("UTF-8");
-        let mut daemon = Daemon::start(&namespace, Stderr::Read, &["run", "--state-dir", state]);
+        let mut daemon =
+            Daemon::start(&namespace, Stderr::Read, &["run", "--state-dir", state, "--snapshot-interval", "off"]);
         daemon.wait_until_it_answers(name);
         daemon.signal(libc::SIGTERM);
         assert!(daemon.wait().success(), "{name}");
@@ -353,7 +356,7 @@ fn key_that_cannot_be_kept_is_made_in_memory_with_a_warning() {
             &namespace,
             &format!("D={state}; {script}"),
             Stderr::Read,
-            &["run", "--state-dir", state],
+            &["run", "--state-dir", state, "--snapshot-interval", "off"],
         );
         daemon.wait_until_it_answers(name);
         daemon.signal(libc::SIGTERM);
@@ -376,7 +379,9 @@ fn missing_state_directory_is_made_and_two_trackers_share_its_key() {
     let argument = state.to_str().expect("UTF-8");
     let mut daemons: Vec<_> = namespaces
         .iter()
-        .map(|namespace| Daemon::start(namespace, Stderr::Read, &["run", "--state-dir", argument]))
+        .map(|namespace| {
+            Daemon::start(namespace, Stderr::Read, &["run", "--state-dir", argument, "--snapshot-interval", "off"])
+        })
         .collect();
     for daemon in &mut daemons {
         daemon.wait_until_it_answers("one of several");

@@ -12,6 +12,7 @@
 //! | [`service`] | work in threads of its own, and how it is told to end |
 //! | [`store`] | the swarm store: memory, sizes, clock, keys, removal of what has expired |
 //! | [`admission`] | which torrents are served: lists from files |
+//! | [`snapshot`] | the file in which torrents outlive the machine: written, loaded, converted |
 //! | [`xdp`] | the XDP program in the kernel: loading, attaching, destinations, interfaces |
 //! | [`listen`] | listening addresses, and what to do when one cannot be listened on |
 //! | [`udp`] | UDP sockets |
@@ -31,6 +32,7 @@ pub mod daemon;
 pub mod http;
 pub mod listen;
 pub mod service;
+pub mod snapshot;
 pub mod statistics;
 pub mod store;
 pub mod text;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Migrate(options) => command::migrate::migrate(&options).map(|text| output::print(&text)),
         Command::Sizes(options) => command::sizes::describe(&options).map(|text| output::print(&text)),
         Command::Detach(options) => command::detach::detach(&options).map(|text| output::print(&text)),
+        Command::Snapshot(options) => command::snapshot::run(&options),
         Command::Trace(options) => trace::run(&options),
         Command::CheckStore(options) => return command::check_store::run(&options),
         Command::Version => return output::print(&format!("tracker {}\n", env!("CARGO_PKG_VERSION"))),

@@ -16,8 +16,8 @@ mod ebpf_cargo;
 mod ebpf_package;
 #[cfg(test)]
 mod features;
-mod hostile;
 mod fuzz;
+mod hostile;
 mod kernels;
 mod needs;
 mod object_file;

@@ -124,7 +124,12 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    fn client(&self) -> anyhow::Result<UdpClient> {
+    /// Where its files are seen as it sees them.
+    pub fn root(&self) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join("root")
+    }
+
+    pub fn client(&self) -> anyhow::Result<UdpClient> {
         UdpClient::connected(self.namespace, ANY, AT)
     }
 

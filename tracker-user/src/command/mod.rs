@@ -8,6 +8,7 @@
 //! | [`migrate`] | `tracker migrate`: another tracker's configuration as one of ours |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
 //! | [`check_store`] | `tracker check-store`: whether the store of a running tracker hangs together |
+//! | [`snapshot`] | `tracker snapshot`: its file written out, or brought together with opentracker's |
 //! | [`crate::trace`] | `tracker trace` |
 
 pub mod check;
@@ -16,6 +17,7 @@ pub mod detach;
 pub mod migrate;
 pub mod run;
 pub mod sizes;
+pub mod snapshot;
 
 use crate::{
     config::{Given, migrate::opentracker},
@@ -27,6 +29,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 use detach::DetachOptions;
 use migrate::MigrateOptions;
 use sizes::SizeOptions;
+use snapshot::SnapshotOptions;
 use std::ffi::OsString;
 
 const EXAMPLES: &str = "\
@@ -48,6 +51,8 @@ Examples:
       opentracker's configuration (its letters -i -p -P -w -b are taken, too), and XDP besides.
   tracker sizes --max-torrents 2M --max-peers 10M
       How much memory that would take.
+  tracker snapshot import --state-dir /var/lib/tracker statedump.txt
+      Take over the torrents and download counts of opentracker.
   sudo tracker trace --source 192.0.2.7
       What the XDP program of the running tracker makes of that client's packets.
   sudo tracker check-store
@@ -113,6 +118,8 @@ pub enum Command {
     Migrate(MigrateOptions),
     /// Print the layout of the store and the memory it takes
     Sizes(SizeOptions),
+    /// Write out the file in which torrents outlive the machine, or import opentracker's state into it
+    Snapshot(SnapshotOptions),
     /// Show single packets as the XDP program of the running tracker sees them
     Trace(TraceOptions),
     /// Check whether the store of the running tracker hangs together

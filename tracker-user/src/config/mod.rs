@@ -26,7 +26,7 @@ pub mod value;
 
 pub use live::Live;
 pub use options::{Given, MemoryOptions, Options};
-pub use startup::{Startup, capacity};
+pub use startup::{Startup, capacity, state_directory};
 pub use value::DEFAULT_PORT;
 
 use clap::FromArgMatches as _;

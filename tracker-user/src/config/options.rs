@@ -5,7 +5,7 @@
 //! An option that is renamed keeps its old name as an `alias`: it goes on working in both places
 //! and is not shown.
 
-use super::value::{Listen, Switch, count, seconds};
+use super::value::{Listen, Switch, count, seconds, seconds_or_off};
 use crate::xdp::XdpMode;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use std::path::PathBuf;
@@ -192,9 +192,18 @@ pub struct AccessOptions {
 #[command(next_help_heading = "State")]
 pub struct StateOptions {
     /// Keep the key of the connection ids in this directory, so that clients notice nothing of a
-    /// restart [default: systemd's STATE_DIRECTORY; without one the key is new at every start]
+    /// restart, and the snapshot [default: systemd's STATE_DIRECTORY; without one the key is new at
+    /// every start, and there is no snapshot]
     #[arg(long, value_name = "DIRECTORY")]
     pub state_dir: Option<PathBuf>,
+    /// Write the torrents with their numbers of completed downloads into the state directory this
+    /// often, and at the end, and load them at the start; `off` for neither [default: 15m]
+    #[arg(long, value_name = "SECONDS|off", value_parser = seconds_or_off)]
+    pub snapshot_interval: Option<u64>,
+    /// Write peers into the snapshot, too, with their addresses; without it there is never one on
+    /// the disk: on or off [default: off]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub snapshot_peers: Option<Switch>,
 }
 
 /// The options of a command line, and what it takes to put them over those of a file.

@@ -3,11 +3,12 @@
 
 use super::{
     invalid::{invalid, number},
-    options::{MemoryOptions, Options},
+    options::{MemoryOptions, Options, StateOptions},
     value::{DEFAULT_PORT, Listen, Switch},
 };
 use crate::{
     listen::Endpoint,
+    snapshot,
     store::sizes::Capacity,
     xdp::{XdpMode, pins},
 };
@@ -15,6 +16,7 @@ use anyhow::ensure;
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The part of the configuration that is fixed.
@@ -44,6 +46,8 @@ pub struct Startup {
     pub huge_pages: bool,
     /// Where the connection key is kept.
     pub state_dir: Option<PathBuf>,
+    /// Snapshots in that directory, if they are taken.
+    pub snapshot: Option<snapshot::Plan>,
 }
 
 impl Startup {
@@ -54,6 +58,7 @@ impl Startup {
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
         let Options { xdp, listening, memory, state, .. } = options;
         let xdp_mode = xdp.xdp_mode.unwrap_or_default();
+        let state_dir = state_directory(state.state_dir.as_deref());
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
         Ok(Self {
             interfaces: interfaces(xdp.interface.as_deref().unwrap_or_default(), xdp_mode)?,
@@ -67,7 +72,8 @@ impl Startup {
             http_threads: number("http-threads", listening.http_threads, cores, 1..=1024)? as usize,
             capacity: capacity(memory)?,
             huge_pages: memory.huge_pages == Some(Switch::On),
-            state_dir: state.state_dir.clone().or_else(systemd_state_directory),
+            snapshot: snapshots(state, state_dir.as_deref())?,
+            state_dir,
         })
     }
 
@@ -88,7 +94,10 @@ impl Startup {
             capacity: Capacity { torrents, peers_v4, peers_v6 },
             huge_pages,
             state_dir,
+            snapshot,
         } = self;
+        let interval = |plan: &Option<snapshot::Plan>| plan.as_ref().map(|plan| plan.interval);
+        let peers = |plan: &Option<snapshot::Plan>| plan.as_ref().is_some_and(|plan| plan.peers);
         names([
             ("interface", *interfaces != other.interfaces),
             ("xdp-mode", *xdp_mode != other.xdp_mode),
@@ -104,6 +113,8 @@ impl Startup {
             ("max-peers-v6", *peers_v6 != other.capacity.peers_v6),
             ("huge-pages", *huge_pages != other.huge_pages),
             ("state-dir", *state_dir != other.state_dir),
+            ("snapshot-interval", interval(snapshot) != interval(&other.snapshot)),
+            ("snapshot-peers", peers(snapshot) != peers(&other.snapshot)),
         ])
     }
 }
@@ -180,6 +191,33 @@ fn endpoints(option: &'static str, listen: Option<&[Listen]>) -> anyhow::Result<
         return invalid(option, "has off and addresses besides; leave out one of them".into());
     }
     Ok(endpoints)
+}
+
+/// What is kept in the state directory besides the key; nothing without one.
+fn snapshots(options: &StateOptions, directory: Option<&Path>) -> anyhow::Result<Option<snapshot::Plan>> {
+    // The longest is a week: what is older than that says little about swarms.
+    let interval = number("snapshot-interval", options.snapshot_interval, 15 * 60, 0..=7 * 86_400)?;
+    let peers = options.snapshot_peers == Some(Switch::On);
+    let Some(directory) = directory else {
+        if peers {
+            return invalid(
+                "snapshot-peers",
+                "is on, but there is no directory for it; name one by --state-dir".into(),
+            );
+        }
+        return Ok(None);
+    };
+    if peers && interval == 0 {
+        return invalid("snapshot-peers", "is on, but snapshot-interval is off".into());
+    }
+    let plan = snapshot::Plan { directory: directory.to_owned(), interval: Duration::from_secs(interval), peers };
+    Ok((interval != 0).then_some(plan))
+}
+
+/// The state directory: the one given, or systemd's.
+#[must_use]
+pub fn state_directory(given: Option<&Path>) -> Option<PathBuf> {
+    given.map(Path::to_owned).or_else(systemd_state_directory)
 }
 
 /// `StateDirectory=` of a systemd unit; the first one if there are several.

@@ -83,10 +83,42 @@ fn wrong_options_are_refused_with_a_reason() {
         ("--http 127.0.0.1:1 --http off", "http has off and addresses besides"),
         ("--interface=", "interface"),
         ("--peer-timeout 480060", "it can be 60 to 480000"),
+        ("--state-dir /x --snapshot-interval 8d", "snapshot-interval is 691200; it can be 0 to 604800"),
+        ("--snapshot-interval -1", "it cannot be negative"),
+        ("--snapshot-interval often", "or 2d, or off"),
+        ("--snapshot-peers", "there is no directory for it"),
+        ("--snapshot-peers=maybe", "it can be on or off"),
+        ("--state-dir /x --snapshot-peers --snapshot-interval off", "snapshot-interval is off"),
         ("--config /nonexistent/tracker.toml", "/nonexistent/tracker.toml"),
     ] {
         let error = format!("{:#}", parse(arguments).expect_err(arguments));
         assert!(error.contains(reason), "{arguments}: {error}");
+    }
+}
+
+#[test]
+fn snapshots_are_taken_where_there_is_a_directory_for_them() {
+    let plan = |interval, peers| {
+        let directory = "/x".into();
+        Some(crate::snapshot::Plan { directory, interval: std::time::Duration::from_secs(interval), peers })
+    };
+    for (arguments, expected) in [
+        ("", None),
+        ("--snapshot-interval 60", None),
+        ("--state-dir /x", plan(900, false)),
+        ("--state-dir /x --snapshot-interval 1h", plan(3600, false)),
+        ("--state-dir /x --snapshot-interval off", None),
+        ("--state-dir /x --snapshot-interval 0", None),
+        ("--state-dir /x --snapshot-peers", plan(900, true)),
+        ("--state-dir /x --snapshot-peers=off", plan(900, false)),
+    ] {
+        assert_eq!(parse(arguments).expect(arguments).startup.snapshot, expected, "{arguments}");
+    }
+    for (text, expected) in [
+        ("state-dir = \"/x\"\nsnapshot-interval = false", None),
+        ("state-dir = \"/x\"\nsnapshot-interval = \"30s\"\nsnapshot-peers = true", plan(30, true)),
+    ] {
+        assert_eq!(parse_file(text).expect(text).startup.snapshot, expected, "{text}");
     }
 }
 
@@ -345,6 +377,12 @@ fn differences_are_told_by_the_names_of_their_options() {
             &["http-idle-timeout", "full-scrape"],
         ),
         ("--interface a", "--interface b --default-numwant 9", &["interface"], &["default-numwant"]),
+        (
+            "--state-dir /x",
+            "--state-dir /x --snapshot-interval 1h --snapshot-peers",
+            &["snapshot-interval", "snapshot-peers"],
+            &[],
+        ),
     ] {
         let [one, other] = [one, other].map(|options| parse(options).expect("right"));
         assert_eq!(one.startup.differences(&other.startup), fixed);

@@ -157,6 +157,17 @@ pub fn seconds(text: &str) -> Result<u64, String> {
     total.ok_or_else(|| wrong("it is longer than any that could be meant"))
 }
 
+/// A number of seconds, or 0 for `off`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn seconds_or_off(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(Switch::Off) => Ok(0),
+        _ => seconds(text).map_err(|wrong| format!("{wrong}, or off")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

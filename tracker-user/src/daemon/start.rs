@@ -19,6 +19,7 @@ use crate::{
     http,
     listen::Inherited,
     service::Services,
+    snapshot::{self, Periodic, Saver},
     statistics::{Sampler, Statistics},
     store::{CounterSet, Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
     udp,
@@ -62,6 +63,7 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
         None => (anonymous(&sizes, startup.huge_pages)?, None, None),
     };
     let store = Arc::new(store);
+    let taken_over = store.settings().hash_keys[0].load() != 0;
     repair(&store);
     keys::set_with(&store, startup.state_dir.as_deref(), live.announces.max_peers_per_address != 0)?;
     let handles = Handles::default();
@@ -78,13 +80,24 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
     let mut http_services = Services::default();
     let mut services = Services::default();
     let mut xdp_services = Services::default();
-    services.spawn(Clock::new(store.clone()))?;
+    let clock = Clock::new(store.clone());
+    let saver = startup.snapshot.as_ref().map(|plan| {
+        // Before anybody is answered: a peer that announces meanwhile would have to be told of half
+        // a swarm, and what is loaded would be newer than what it says.
+        // What is taken over is newer than any file; only what the file may not hold any more goes.
+        let save_at_once = taken_over || snapshot::load(&store, plan, live.timeouts);
+        (Saver::new(store.clone(), plan.clone()), save_at_once)
+    });
+    services.spawn(clock)?;
     if let Some(loaded) = &loaded {
         let options = watch_options(startup, &udp_addresses, interfaces);
         xdp_services.spawn(Watch::attach(loaded.clone(), store.clone(), options)?)?;
     }
     services.spawn(Sweeper::new(&store, handles.timeouts.clone(), totals))?;
     services.spawn(Sampler(statistics.clone()))?;
+    if let Some((saver, at_once)) = &saver {
+        services.spawn(Periodic::new(saver.clone(), *at_once))?;
+    }
     services.spawn(Warnings::new(statistics.clone(), missing))?;
     udp::warn_of_small_buffers(&udp);
     for listener in udp {
@@ -117,6 +130,9 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
     // HTTP last: UDP threads may take some time to notice, and XDP answers meanwhile.
     drop(services);
     drop(http_services);
+    if let Some((saver, _)) = saver {
+        saver.save_at_end();
+    }
     info!("stopped");
     Ok(replaced.then_some(handover))
 }
