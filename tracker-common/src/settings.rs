@@ -82,6 +82,8 @@ pub struct Settings {
     /// At most so many peers of one IPv4 address or IPv6 /64 in a swarm ([`crate::store::crowd`]); 0
     /// for no limit.
     pub max_peers_per_address: Word32,
+    /// Not 0: what a snapshot had is in the store. A store without it was left half filled.
+    pub filled: Word32,
     /// Nanoseconds from the kernel's monotonic clock to the clock `second`, counted from 1970: what
     /// daemon and XDP program both compute the time from ([`Settings::clock_at`]). 0 for a clock
     /// that only the daemon sets. It stays as it is when a daemon takes a store over.

@@ -23,7 +23,7 @@ pub const WALL_CLOCK: Package =
     Package { name: "faketime", probe: Probe::Program("faketime"), reason: "a wall clock that jumps" };
 
 /// What tests run besides the tracker itself.
-const NEEDS: [Package; 5] = [
+const NEEDS: [Package; 6] = [
     needs::NAMESPACES,
     WALL_CLOCK,
     Package { name: "aria2", probe: Probe::Program("aria2c"), reason: "a real client" },

@@ -63,7 +63,8 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
         None => (anonymous(&sizes, startup.huge_pages)?, None, None),
     };
     let store = Arc::new(store);
-    let taken_over = store.settings().hash_keys[0].load() != 0;
+    // A daemon that was killed while it filled the store has left it for the next one to fill.
+    let taken_over = store.settings().filled.load() != 0;
     repair(&store);
     keys::set_with(&store, startup.state_dir.as_deref(), live.announces.max_peers_per_address != 0)?;
     let handles = Handles::default();
@@ -88,6 +89,7 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
         let save_at_once = taken_over || snapshot::load(&store, plan, live.timeouts);
         (Saver::new(store.clone(), plan.clone()), save_at_once)
     });
+    store.settings().filled.store(1);
     services.spawn(clock)?;
     if let Some(loaded) = &loaded {
         let options = watch_options(startup, &udp_addresses, interfaces);

@@ -7,6 +7,7 @@ use super::columns::{Block, Compact, State, Torrent};
 use crate::store::{CounterSet, Handle, Store, sweep::Timeouts};
 use std::{cell::Cell, sync::Arc};
 use tracker_common::{
+    admission::table::AccessBucket,
     id::{ChunkId, InfoHash, PartitionId, SwarmId},
     outcome::{Counter, Event, StoreError},
     platform::{ColdPath, Context, Platform, Step},
@@ -17,6 +18,7 @@ use tracker_common::{
         family::{Family, V4, V6},
         hash::TorrentKey,
         index,
+        journal::{self, Journal},
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, SWARM_ALIVE},
         membership::{Announce, PeerEvent},
         upsert,
@@ -185,13 +187,13 @@ impl Place {
     /// Sets what the announces of peers have changed: the downloads counted, and the last announce.
     fn finish(&self, swarm: SwarmId, torrent: &TorrentKey, completed: u32, minute: u32) {
         let Some(record) = self.swarm(swarm) else { return };
-        while self.acquire(&record.lock).is_err() {}
+        while self.acquire(&record.lock, journal::Place::Swarm(swarm)).is_err() {}
         if torrent.matches(record) {
             // The other bits of the word stay.
             record.completed.add(completed.wrapping_sub(record.completed()));
             record.active.store(SWARM_ALIVE | minute);
         }
-        record.lock.unlock();
+        self.release(&record.lock);
     }
 }
 
@@ -237,6 +239,14 @@ impl Platform for Place {
 
     fn chunk_v6(&self, id: ChunkId) -> Option<&ChunkV6> {
         self.handle.chunk_v6(id)
+    }
+
+    fn access_bucket(&self, number: u32) -> Option<&AccessBucket> {
+        self.handle.access_bucket(number)
+    }
+
+    fn journal(&self) -> Option<&Journal> {
+        self.handle.journal()
     }
 
     fn random(&self, scratch: &Scratch) -> u32 {

@@ -23,7 +23,8 @@ use tracker_common::{
         directory::{self, is_partition_of},
         family::{Family, V4, V6},
         index,
-        layout::{SWARM_ALIVE, Swarm},
+        journal::Place,
+        layout::{SWARM_ALIVE, SWARM_SETTLED, Swarm},
         list::{List, chunks_for},
         lock::Lock,
         slot::{IDENTITY, OCCUPIED, Slot, Slots, age},
@@ -74,7 +75,7 @@ impl Walk {
     pub fn run<W: Write>(&mut self, writer: &mut Writer<W>, go_on: &mut impl FnMut() -> bool) -> io::Result<bool> {
         let store = self.handle.store().clone();
         let (mut from, mut torrents) = (0, 0_u32);
-        while let Some(swarm) = index::next(|number| store.bucket(number), from) {
+        while let Some(swarm) = index::next(|number| store.bucket(number), from, u32::MAX) {
             // Pages without torrents are work, too.
             let pages = swarm.id.place().0 - SwarmId::new(from).place().0;
             from = swarm.id.number() + 1;
@@ -101,7 +102,7 @@ impl Walk {
     }
 
     /// Reads with a version of the lock until it still holds afterwards, or with the lock held.
-    fn consistent<T>(handle: &Handle, lock: &Lock, mut read: impl FnMut() -> T) -> T {
+    fn consistent<T>(handle: &Handle, (lock, place): (&Lock, Place), mut read: impl FnMut() -> T) -> T {
         for tries in 0..TRIES {
             if let Some(version) = lock.version() {
                 let value = read();
@@ -111,9 +112,9 @@ impl Walk {
             }
             handle.pause(tries + 1);
         }
-        while handle.acquire(lock).is_err() {}
+        while handle.acquire(lock, place).is_err() {}
         let value = read();
-        lock.unlock();
+        handle.release(lock);
         value
     }
 
@@ -122,7 +123,7 @@ impl Walk {
     fn record(&mut self, swarm: SwarmRef<'_>) -> Option<(Torrent, Partitioned)> {
         let Self { handle, minute, with_peers, v4, v6 } = self;
         let record = swarm.record;
-        Self::consistent(handle, &record.lock, || {
+        Self::consistent(handle, (&record.lock, Place::Swarm(swarm.id)), || {
             v4.clear();
             v6.clear();
             let active = record.active.load();
@@ -133,7 +134,7 @@ impl Walk {
                 info_hash: record.info_hash(),
                 completed: record.completed().min(COMPLETED_MAX),
                 // An announce may have come since the beginning.
-                idle: minute.saturating_sub(active & !SWARM_ALIVE),
+                idle: minute.saturating_sub(active & !(SWARM_ALIVE | SWARM_SETTLED)),
             };
             let partitioned = if *with_peers {
                 Partitioned {
@@ -196,8 +197,8 @@ impl Walk {
         for tries in 1..=TRIES {
             let id = directory::find::<_, F>(handle, swarm.record, index, count);
             let partition = id.and_then(|id| handle.partition(id));
-            let found = partition.is_some_and(|partition| {
-                Self::consistent(handle, &partition.lock, || {
+            let found = id.zip(partition).is_some_and(|(id, partition)| {
+                Self::consistent(handle, (&partition.lock, Place::Partition(id)), || {
                     peers.truncate::<F>(before);
                     let found = is_partition_of::<F>(partition, swarm.id, index);
                     if found {
