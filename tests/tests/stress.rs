@@ -89,7 +89,7 @@ impl Worker {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
-        ((self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * u64::from(end) >> 32) as u32
+        (((self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * u64::from(end)) >> 32) as u32
     }
 
     /// The address of a peer: each fifth has IPv6.
@@ -137,7 +137,7 @@ impl Worker {
             }
         };
         // Swarms grow and shrink.
-        let grows = self.announces / 4000 % 2 == 0;
+        let grows = (self.announces / 4000).is_multiple_of(2);
         let stops = self.below(10) < if grows { 1 } else { 6 };
         let event = [Event::None, Event::None, Event::Started, Event::Completed][self.below(4) as usize];
         let event = if stops { Event::Stopped } else { event };

@@ -158,7 +158,7 @@ impl Patience {
     /// For one that a tracker works with, also on a machine with much else to do. Nothing of this
     /// takes time where nothing is wrong.
     pub const BUSY: Self =
-        Self { passes: 16, looks: 20, rest: Duration::from_millis(2), stuck: Duration::from_secs(10) };
+        Self { passes: 16, looks: 20, rest: Duration::from_millis(2), stuck: Duration::from_secs(30) };
 
     /// Rests before look or pass number `number`, which is not the first.
     fn rest(self, number: u32) {
