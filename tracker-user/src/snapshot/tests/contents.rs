@@ -228,5 +228,6 @@ fn peers_that_are_not_wanted_are_not_loaded() {
     let counted = known.values().filter(|(completed, ..)| *completed > 0).count() as u64;
     assert_eq!((report.torrents, report.torrents_expired), (counted, known.len() as u64 - counted));
     let loaded = known_of(&snapshot_of(&other, HEADER));
+    assert_eq!(loaded.len() as u64, counted);
     assert!(loaded.iter().all(|(torrent, (completed, _, peers))| peers.is_empty() && *completed == known[torrent].0));
 }
