@@ -65,8 +65,10 @@ fn map(process: u32, element_bytes: usize, single: bool) -> (OwnedFd, u32) {
 
 /// The store that a daemon has in its maps, as another daemon sees it.
 fn store(process: u32) -> Arc<Store> {
-    let any = Sizes { index_buckets: 1, swarms: TORRENTS, partitions: 1, chunks_v4: 1, chunks_v6: 1 };
-    let is_single = |name: &str| name == "SETTINGS" || name == "POOLS";
+    let any =
+        Sizes { index_buckets: 1, swarms: TORRENTS, partitions: 1, chunks_v4: 1, chunks_v6: 1, access_buckets: 1 };
+    // Without lists the table of listed torrents has one bucket.
+    let is_single = |name: &str| ["SETTINGS", "POOLS", "ACCESS"].contains(&name);
     let maps: Vec<_> = any
         .regions()
         .iter()
@@ -79,6 +81,7 @@ fn store(process: u32) -> Arc<Store> {
         partitions: count("PARTITIONS"),
         chunks_v4: count("CHUNKS_V4"),
         chunks_v6: count("CHUNKS_V6"),
+        access_buckets: count("ACCESS"),
     };
     let open = |name: &str| {
         let map = maps.iter().find(|(of, _)| *of == name).map(|(_, (map, _))| map.as_fd());

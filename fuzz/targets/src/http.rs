@@ -20,7 +20,8 @@ use tracker::{
 };
 use tracker_tests::bencode::Value;
 
-const SIZES: Sizes = Sizes { index_buckets: 4, swarms: 60, partitions: 8, chunks_v4: 32, chunks_v6: 32 };
+const SIZES: Sizes =
+    Sizes { index_buckets: 4, swarms: 60, partitions: 8, chunks_v4: 32, chunks_v6: 32, access_buckets: 1 };
 
 /// A server for one connection.
 struct Server {

@@ -39,8 +39,6 @@ const MOST_GIVEN: [usize; 2] = [200, 67];
 const ONE_LIST: [usize; 2] = [256, 128];
 /// Most datagrams of one history: the longest are not the best.
 const DATAGRAMS: u32 = 3000;
-/// Whether a torrent may have to make room for another one.
-const REPLACES_TORRENTS: bool = false;
 
 /// What answers.
 pub trait Tracker {
@@ -341,18 +339,14 @@ impl<T: Tracker> World<T> {
     /// The model does not say whom the store has to evict.
     fn forget_evicted(&mut self, newcomer: SocketAddr) {
         // Where there is room for all, one look at the end is enough: counting takes its time.
-        let evicted = if self.tight { self.newly_evicted() } else { 0 };
-        if evicted == 0 && !(self.tight && REPLACES_TORRENTS) {
+        if !self.tight {
             return;
         }
+        let evicted = self.newly_evicted();
         let (platform, mut gone) = (self.tracker.platform(), 0);
         self.torrents.retain(|info_hash, torrent| {
-            let Some(there) = stored::peers(platform, info_hash) else {
-                if !REPLACES_TORRENTS {
-                    panic!("a torrent is gone that nobody had to remove");
-                }
-                return false;
-            };
+            // It has made room for another one.
+            let Some(there) = stored::peers(platform, info_hash) else { return false };
             torrent.peers.retain(|peer, _| {
                 let stays = there.contains_key(peer);
                 assert!(stays || *peer != newcomer, "the newcomer was evicted");
@@ -366,7 +360,7 @@ impl<T: Tracker> World<T> {
 
     /// How many peers were evicted since this was last asked.
     fn newly_evicted(&mut self) -> u64 {
-        let all = self.tracker.counted(Event::Evicted);
+        let all = self.tracker.counted(Event::Evicted) + self.tracker.counted(Event::Crowded);
         all - std::mem::replace(&mut self.evicted, all)
     }
 

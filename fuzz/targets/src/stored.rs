@@ -28,18 +28,18 @@ pub struct Kind {
 
 /// A family's peers as addresses.
 trait Addresses: Family {
-    fn address(key: Self::Key) -> SocketAddr;
+    fn socket_address(key: Self::Key) -> SocketAddr;
 }
 
 impl Addresses for V4 {
-    fn address(key: u64) -> SocketAddr {
+    fn socket_address(key: u64) -> SocketAddr {
         let [a, b, c, d, high, low, ..] = key.to_le_bytes();
         (Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into()
     }
 }
 
 impl Addresses for V6 {
-    fn address([low, high, port]: [u64; 3]) -> SocketAddr {
+    fn socket_address([low, high, port]: [u64; 3]) -> SocketAddr {
         let words = u128::from(low) | u128::from(high) << 64;
         (Ipv6Addr::from(words.to_le_bytes()), u16::from_be(port as u16)).into()
     }
@@ -115,7 +115,7 @@ fn take_list<P: Platform, F: Addresses>(platform: &P, list: &impl List<F>, peers
 fn take<F: Addresses>(slots: Slots<'_, F>, count: usize, peers: &mut BTreeMap<SocketAddr, Kind>) {
     for slot in (0..count).map(|number| slots.slot(number)).filter(|slot| slot.is_occupied()) {
         let kind = Kind { seeder: slot.flags() & LEECHER == 0, completed: slot.flags() & COMPLETED != 0 };
-        let twice = peers.insert(F::address(slot.key()), kind);
+        let twice = peers.insert(F::socket_address(slot.key()), kind);
         assert_eq!(twice, None, "a peer has two slots");
     }
 }

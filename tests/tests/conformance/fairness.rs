@@ -8,7 +8,8 @@ use tracker_tests::bep15::{self, Announce, Counts, Reply};
 
 /// A hundredth of what there is by default. So an attack needs a hundredth of the packets, and here
 /// it is ten times as long as one that used to fill the store.
-const SIZES: Sizes = Sizes { index_buckets: 88, swarms: 2500, partitions: 120, chunks_v4: 1050, chunks_v6: 350 };
+const SIZES: Sizes =
+    Sizes { index_buckets: 88, swarms: 2500, partitions: 120, chunks_v4: 1050, chunks_v6: 350, access_buckets: 1 };
 
 /// Announces of invented torrents, and of invented peers.
 const INVENTED: u32 = 25_000;

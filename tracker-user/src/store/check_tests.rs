@@ -330,11 +330,11 @@ fn a_store_under_load_has_no_fault() {
                 while !done.load(Ordering::Relaxed) {
                     turn = turn.wrapping_add(1);
                     let peer = thread * 1000 + turn % 500;
-                    let event = if turn / 500 % 2 == 0 { PeerEvent::Started } else { PeerEvent::Stopped };
-                    announce::<V4>(&cx, BIG, v4(peer), turn % 7 == 0, event);
+                    let event = if (turn / 500).is_multiple_of(2) { PeerEvent::Started } else { PeerEvent::Stopped };
+                    announce::<V4>(&cx, BIG, v4(peer), turn.is_multiple_of(7), event);
                     announce::<V6>(&cx, BIG, v6(peer), turn % 7 == 1, event);
-                    announce::<V4>(&cx, LIST, v4(peer % 40), turn % 5 == 0, event);
-                    announce::<V6>(&cx, SMALL, v6(peer % 4), turn % 5 == 0, event);
+                    announce::<V4>(&cx, LIST, v4(peer % 40), turn.is_multiple_of(5), event);
+                    announce::<V6>(&cx, SMALL, v6(peer % 4), turn.is_multiple_of(5), event);
                     announce::<V4>(&cx, OTHERS + turn % 100, v4(thread), false, event);
                 }
             });
