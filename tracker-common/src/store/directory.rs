@@ -196,6 +196,7 @@ pub(super) fn last_nodes<P: Platform, F: Family>(platform: &P, swarm: &Swarm, in
 
 /// The node of a directory with two levels of them that holds the entries from `index` *
 /// [`NODE_ENTRIES`] on.
+#[cfg(not(target_arch = "bpf"))]
 pub(super) fn leaf<P: Platform, F: Family>(platform: &P, swarm: &Swarm, index: u32) -> Option<ChunkId> {
     node_entry(platform, record_entry::<F>(swarm, index >> 6), index & 63).map(ChunkId::new)
 }

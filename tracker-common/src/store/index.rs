@@ -342,6 +342,7 @@ pub fn remove<P: Platform>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(
 }
 
 /// Counts a torrent no longer as passed in the buckets before its own, from this probe on.
+#[cfg(not(target_arch = "bpf"))]
 pub(super) fn pass_no_longer<P: Platform>(platform: &P, torrent: &TorrentKey, swarm: SwarmId, from: u32) {
     let (number, _) = swarm.place();
     for probe in (0..PROBES).take_while(|&probe| torrent.bucket(probe) != number).skip(from as usize) {

@@ -363,6 +363,7 @@ impl Occupancy {
 
     /// Reads that word.
     #[must_use]
+    #[cfg(not(target_arch = "bpf"))]
     pub(super) fn from_kept(word: u64) -> Self {
         Self { peers: word as u32, leechers: (word >> 32) as u32 }
     }
