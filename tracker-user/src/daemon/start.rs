@@ -97,7 +97,10 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
             Asked::Reload => live = reload.apply(startup, live, store.settings(), &handles),
             Asked::Replace => match handover.try_out(reload.file().as_deref()) {
                 Ok(()) => break true,
-                Err(error) => warn!("this tracker goes on, as no other can take its place: {error:#}"),
+                Err(error) => {
+                    warn!("this tracker goes on, as no other can take its place: {error:#}");
+                    signals.go_on();
+                }
             },
         }
     };
