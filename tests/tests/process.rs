@@ -61,7 +61,7 @@ fn standard_error_that_cannot_be_written_stops_nothing() {
         daemon.wait_until_it_answers(name);
         // Each makes a line.
         for _ in 0..3 {
-            daemon.signal(libc::SIGUSR2);
+            daemon.signal(libc::SIGALRM);
             daemon.signal(libc::SIGUSR1);
         }
         daemon.wait_until_it_answers(name);
@@ -79,8 +79,8 @@ fn lines_of_a_full_pipe_come_whole_when_it_is_read_again() {
         daemon.wait_until_it_answers("a full pipe");
         daemon.read(reader.expect("there is one"));
         daemon.wait_for_line("is running");
-        daemon.signal(libc::SIGUSR2);
-        daemon.wait_for_line("SIGUSR2");
+        daemon.signal(libc::SIGALRM);
+        daemon.wait_for_line("SIGALRM");
         daemon.signal(libc::SIGTERM);
         assert!(daemon.wait().success());
         let log = daemon.log();

@@ -64,6 +64,7 @@ pub struct Blocked(libc::sigset_t);
 pub struct Signals {
     phase: Arc<AtomicU8>,
     asked: Receiver<Asked>,
+    go_on: Sender<()>,
 }
 
 impl Blocked {
@@ -106,13 +107,14 @@ impl Blocked {
     pub fn watch(self, log: Log) -> anyhow::Result<Signals> {
         let phase = Arc::new(AtomicU8::new(phase::STARTING));
         let (sender, asked) = mpsc::channel();
-        let watcher = Watcher { set: self.0, phase: phase.clone(), ask: sender, log };
+        let (go_on, gone_on) = mpsc::channel();
+        let watcher = Watcher { set: self.0, phase: phase.clone(), ask: sender, gone_on, log };
         let run = move || watcher.run();
         thread::Builder::new()
             .name("signals".into())
             .spawn(run)
             .context("cannot start the thread that waits for signals")?;
-        Ok(Signals { phase, asked })
+        Ok(Signals { phase, asked, go_on })
     }
 }
 
@@ -125,10 +127,19 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// No other tracker takes the place of this one after all: signals are waited for again.
+    pub fn go_on(&self) {
+        // An error would mean that the other thread has ended.
+        let _ = self.go_on.send(());
+    }
+}
+
 struct Watcher {
     set: libc::sigset_t,
     phase: Arc<AtomicU8>,
     ask: Sender<Asked>,
+    gone_on: Receiver<()>,
     log: Log,
 }
 
@@ -169,6 +180,8 @@ impl Watcher {
         if self.phase.load(Ordering::SeqCst) == phase::RUNNING {
             info!("{name}{sender}: another tracker is to take the place of this one");
             let _ = self.ask.send(Asked::Replace);
+            // What comes from now on is for the next one, in which it is still pending.
+            let _ = self.gone_on.recv();
         } else {
             info!("{name}{sender}: ignored, as the tracker is starting or stopping");
         }

@@ -121,7 +121,10 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
             Asked::Reload => live = reload.apply(startup, live, &remover, &handles),
             Asked::Replace => match handover.try_out(reload.file().as_deref()) {
                 Ok(()) => break true,
-                Err(error) => warn!("this tracker goes on, as no other can take its place: {error:#}"),
+                Err(error) => {
+                    warn!("this tracker goes on, as no other can take its place: {error:#}");
+                    signals.go_on();
+                }
             },
         }
     };
