@@ -319,6 +319,9 @@ impl<const TRIES: u32> Platform for HostPlatform<'_, TRIES> {
         self.interrupt();
     }
 
+    // One copy of it, and not one wherever it may be needed: half of the time that this takes to
+    // compile.
+    #[inline(never)]
     fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError> {
         cold::run(work, self)
     }

@@ -271,6 +271,9 @@ impl Platform for Place {
         self.handle.pause(tries);
     }
 
+    // One copy of it, and not one wherever it may be needed: half of the time that this takes to
+    // compile.
+    #[inline(never)]
     fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError> {
         cold::run(work, self)
     }
