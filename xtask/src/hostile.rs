@@ -24,7 +24,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let needs = [needs::NAMESPACES, test::WALL_CLOCK];
     let mut cargo = test::prepare("the attacks", &needs, options.install)?;
     cargo
-        .args(["test", "--package", "tracker-tests", "--test", "hostile", "--release", "--no-fail-fast"])
+        .args([
+            "test",
+            "--package",
+            "tracker-tests",
+            "--test",
+            "hostile",
+            "--profile",
+            test::TEST_PROFILE,
+            "--no-fail-fast",
+        ])
         .args(&options.filter)
         .args(["--", "--nocapture", "--test-threads", "1"])
         .env(LONG_VARIABLE.0, LONG_VARIABLE.1);

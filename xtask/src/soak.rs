@@ -8,7 +8,7 @@ use clap::Args;
 use crate::{
     command, debian,
     needs::{self, InstallOptions},
-    workspace,
+    test, workspace,
 };
 
 #[derive(Args)]
@@ -34,7 +34,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut soak = command::cargo();
     soak.args([
         "test",
-        "--release",
+        "--profile",
+        test::TEST_PROFILE,
         "--package",
         "tracker-tests",
         "--test",

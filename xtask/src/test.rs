@@ -12,6 +12,9 @@ use crate::{
     toolchain, workspace,
 };
 
+/// Cargo's profile for tests.
+pub const TEST_PROFILE: &str = "tests";
+
 /// The variable by which tests find the daemon's binary.
 const DAEMON_VARIABLE: &str = "TRACKER_DAEMON";
 
@@ -48,12 +51,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut cargo = prepare("the tests", &NEEDS, options.install)?;
     cargo
         .args(["test", "--workspace", "--exclude", "tracker-ebpf", "--exclude", INTERLEAVINGS, "--exclude", "seam"])
-        .args(["--release", "--no-fail-fast"])
+        .args(["--profile", TEST_PROFILE, "--no-fail-fast"])
         .args(&options.filter);
     let tests = command::run(&mut cargo);
     // By themselves: what the model checkers depend on has features that the daemon does not want.
     let mut interleavings = command::cargo();
-    interleavings.args(["test", "--package", INTERLEAVINGS, "--release"]).args(&options.filter);
+    interleavings.args(["test", "--package", INTERLEAVINGS, "--profile", TEST_PROFILE]).args(&options.filter);
     tests.and(command::run(&mut interleavings))
 }
 

@@ -37,7 +37,20 @@ pub fn build(parts: &[Part], object: PathBuf, profile: &str) -> anyhow::Result<F
     files.daemon = Some(workspace::target_dir().join(directory).join("tracker"));
 
     let mut cargo = command::cargo();
-    cargo.args(["test", "--workspace", "--exclude", "tracker-ebpf", "--profile", profile, "--no-run", "--quiet"]);
+    cargo.args([
+        "test",
+        "--workspace",
+        "--exclude",
+        "tracker-ebpf",
+        "--exclude",
+        "interleavings",
+        "--exclude",
+        "seam",
+        "--profile",
+        profile,
+        "--no-run",
+        "--quiet",
+    ]);
     let messages = command::output(cargo.arg("--message-format=json"))?;
     files.tests = test_binaries(&messages);
     for part in parts {

@@ -41,6 +41,7 @@ use self::{
 use crate::{
     budget, debian,
     needs::{self, InstallOptions, Missing, Other, Package, Probe, Remedy},
+    test::TEST_PROFILE,
     verification::Verification,
     verify, workspace,
 };
@@ -80,7 +81,7 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 420)]
     limit: u64,
     /// Cargo's profile for the programs that run in the guests
-    #[arg(long, value_name = "NAME", default_value = "release")]
+    #[arg(long, value_name = "NAME", default_value = TEST_PROFILE)]
     profile: String,
     #[command(flatten)]
     install: InstallOptions,
