@@ -93,7 +93,8 @@ fn planned_restarts_refuse_no_connection_and_leave_no_request_without_an_answer(
     let pair = Pair::new().expect("two namespaces");
     let pins = BpfFs::mount().expect("a BPF file system");
     let path = pins.path();
-    let options = ["--pin-path", path.to_str().expect("UTF-8"), "--interface", Pair::SERVER_INTERFACE];
+    let pins = ["--pin-path", path.to_str().expect("UTF-8"), "--interface", Pair::SERVER_INTERFACE];
+    let options = [&pins[..], &["--max-peers-per-address", "0"]].concat();
     // `--detach-on-stop` is for stops, and this is none.
     let tracker = Tracker::start(&pair.server, &[&options[..], &["--detach-on-stop"]].concat()).expect("it runs");
     let (load, browser) = (Load::start(&pair), Browser::start(&pair));

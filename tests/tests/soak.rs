@@ -13,14 +13,13 @@ use load::{End, Sent, load};
 use std::{
     fmt::Write as _,
     fs,
-    path::PathBuf,
     process::Command,
     sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
 use tracker_tests::{
-    command::output,
+    bpffs::BpfFs,
     namespace::Pair,
     tracker::{Metrics, Tracker, binary},
 };
@@ -35,7 +34,8 @@ const PHASE: Duration = Duration::from_secs(60);
 const GROWTH: u64 = 8 << 20;
 
 /// So small that all of them are hit.
-const LIMITS: [&str; 6] = ["--max-torrents", "2000", "--max-peers", "40000", "--max-peers-v6", "6000"];
+const LIMITS: [&str; 8] =
+    ["--max-torrents", "2000", "--max-peers", "40000", "--max-peers-v6", "6000", "--max-peers-per-address", "0"];
 
 fn from_environment(name: &str, without: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(without)
@@ -60,20 +60,19 @@ fn footprint(process: u32) -> Footprint {
 /// A tracker in a namespace.
 struct Site {
     pair: Pair,
-    pins: Option<PathBuf>,
+    /// Where a killed daemon leaves its maps.
+    pins: Option<BpfFs>,
 }
 
 impl Site {
-    fn new() -> Self {
-        let help = output(Command::new(binary().expect("a daemon")).args(["run", "--help"])).expect("its help");
-        let pins =
-            help.contains("--pin-path").then(|| format!("/sys/fs/bpf/tracker-soak-{}", std::process::id()).into());
+    fn new(kills: u64) -> Self {
+        let pins = (kills > 0).then(|| BpfFs::mount().expect("a BPF file system"));
         Self { pair: Pair::new().expect("two namespaces"), pins }
     }
 
     fn start(&self) -> Tracker {
-        let pins: Vec<&str> =
-            self.pins.iter().flat_map(|path| ["--pin-path", path.to_str().expect("a path")]).collect();
+        let path = self.pins.as_ref().map_or("off".into(), BpfFs::path);
+        let pins = ["--pin-path", path.to_str().expect("a path")];
         let interface = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", "native"];
         let options = [&interface[..], &LIMITS[..], &pins].concat();
         Tracker::start(&self.pair.server, &options).expect("the tracker runs")
@@ -218,8 +217,7 @@ fn soak() {
     let length = Duration::from_secs(from_environment("SOAK_SECONDS", 24));
     let kills = from_environment("SOAK_KILLS", 0);
     let phases = u32::try_from(length.as_secs().div_ceil(PHASE.as_secs())).expect("not for years").max(2);
-    let site = Site::new();
-    assert!(kills == 0 || site.pins.is_some(), "this daemon's maps end with it, so a kill leaves nothing to look at");
+    let site = Site::new(kills);
     let mut tracker = site.start();
     let mut all = Account::default();
     let mut table = String::new();
@@ -255,7 +253,7 @@ fn soak() {
     let log = tracker.log();
     assert!(tracker.stop().expect("it ends").success(), "the daemon ended with a failure: {log}");
     if let Some(pins) = &site.pins {
-        let _ = Command::new(binary().expect("a daemon")).arg("detach").arg("--pin-path").arg(pins).output();
+        let _ = Command::new(binary().expect("a daemon")).arg("detach").arg("--pin-path").arg(pins.path()).output();
     }
     println!(
         "phase        sent    answered    errors   dropped   sockets    HTTP     longest      grown   fds\n{table}{} packets \

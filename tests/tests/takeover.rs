@@ -68,7 +68,8 @@ impl Site {
 
     fn options<'a>(&self, path: &'a Path) -> Vec<&'a str> {
         let path = path.to_str().expect("UTF-8");
-        ["--pin-path", path, "--interface", Pair::SERVER_INTERFACE, "--max-torrents", "1000"].to_vec()
+        let pins = ["--pin-path", path, "--interface", Pair::SERVER_INTERFACE];
+        [&pins[..], &["--max-torrents", "1000", "--max-peers-per-address", "0"]].concat()
     }
 
     /// Runs a command of the tracker to its end: whether it succeeded, and what it printed.

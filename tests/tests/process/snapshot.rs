@@ -149,7 +149,17 @@ fn what_xdp_has_counted_is_there_after_a_reboot() {
     let state = directory.0.to_str().expect("UTF-8");
     let pair = Pair::new().expect("two namespaces");
     let server = (Pair::SERVER_V4, 6969).into();
-    let options = ["--state-dir", state, "--snapshot-peers", "--max-torrents", "1000", "--max-peers", "10000"];
+    let options = [
+        "--state-dir",
+        state,
+        "--snapshot-peers",
+        "--max-torrents",
+        "1000",
+        "--max-peers",
+        "10000",
+        "--max-peers-per-address",
+        "0",
+    ];
     let interface = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", "native"];
     let tracker = Tracker::start(&pair.server, &[&options[..], &interface].concat()).expect("it runs");
     let mut client = UdpClient::connected(&pair.client, (Pair::client_v4(0), 0).into(), server).expect("an id");

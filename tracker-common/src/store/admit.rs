@@ -74,6 +74,10 @@ fn count(scratch: &Scratch, hash: u64, minute: u32, limit: u32) -> bool {
 /// [`StoreError::AddressBusy`].
 #[inline(always)]
 pub(super) fn admit<P: Platform>(cx: &Context<'_, P>) -> Result<(), StoreError> {
+    // Where an address may have as many peers as it likes, it stands for many users.
+    if cx.settings.max_peers_per_address.load() == 0 {
+        return Ok(());
+    }
     let (minute, keys) = (cx.minute(), &cx.settings.hash_keys);
     let hash = |key: usize| mix(cx.scratch.requester[key].load().wrapping_mul(keys[1 + key].load() | 1));
     if count(cx.scratch, hash(0), minute, CREATIONS) && count(cx.scratch, hash(1), minute, CREATIONS * NETWORKS) {
