@@ -792,10 +792,12 @@ fn fairness<F: Peers>(size: u32, want: u32, seeders: u32, to_leecher: bool) {
         }
     }
     // 400 times on average. Peers are taken in runs from partitions of different sizes, so some
-    // come up more often, others less.
+    // come up more often, others less; and most where partitions have few leechers, who are all that
+    // a seeder is given (six sets of keys: up to 1500 times).
+    let limit = if to_leecher { 1000 } else { 1600 };
     let (least, most) = (times.values().min().unwrap_or(&400), times.values().max().unwrap_or(&400));
     assert!(
-        *least >= 140 && *most <= 1000,
+        *least >= 140 && *most <= limit,
         "swarm of {size}, {seeders} of 10 seed, {want} wanted, all: {to_leecher}: given {least} to {most} times"
     );
 }
