@@ -97,6 +97,7 @@ mod tests {
     #[test]
     fn addresses_and_networks_are_given_so_much_and_half_of_it_every_minute() {
         let store = HostStore::new(&NOTHING, 1);
+        store.settings().max_peers_per_address.store(8);
         let platform = store.platform(1);
         let cx = platform.context();
         let given = |address: u64, network: u64, asked: u32| {
@@ -130,6 +131,7 @@ mod tests {
     #[test]
     fn who_asks_most_is_remembered_among_many() {
         let store = HostStore::new(&NOTHING, 2);
+        store.settings().max_peers_per_address.store(8);
         let platform = store.platform(1);
         let cx = platform.context();
         let admitted = |address: u64| {
@@ -143,5 +145,12 @@ mod tests {
             others += u32::from(admitted(1000 + round));
         }
         assert!(greedy <= CREATIONS && others == 10_000, "{greedy} {others}");
+    }
+
+    #[test]
+    fn without_a_limit_per_address_nobody_is_refused() {
+        let store = HostStore::new(&NOTHING, 3);
+        let platform = store.platform(1);
+        assert!((0..10 * CREATIONS * NETWORKS).all(|_| admit(&platform.context()).is_ok()));
     }
 }
