@@ -6,7 +6,7 @@
 //!
 //! * A **swarm** is looked at between two looks at its lock, its counts and its header. Whoever
 //!   changes a peer holds a lock, and has changed one of these when it lets go. So what was seen
-//!   between two equal looks, with all locks free, was there at one moment ([`swarm`]).
+//!   between two equal looks, with all locks free, was there at one moment (`swarm`).
 //! * What needs the **whole store** (who has a chunk, whom a bucket was too full for) cannot be seen
 //!   at one moment. It is looked at in several passes, and only what is wrong in each of them is
 //!   told. A chunk that changes its owner in every pass at just the wrong moment is not seen.
@@ -143,7 +143,7 @@ pub struct Patience {
     /// Looks at a swarm that changes meanwhile, at most.
     pub looks: u32,
     /// Before the second look or pass; before each further one twice as long, up to
-    /// [`LONGEST_REST`].
+    /// `LONGEST_REST`.
     pub rest: Duration,
     /// How long a lock may be held: a thread that holds it may be waiting for a processor.
     pub stuck: Duration,
