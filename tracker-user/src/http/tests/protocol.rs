@@ -4,13 +4,19 @@ use super::*;
 
 #[test]
 fn failures_are_bencoded() {
+    let full = store(1);
+    let handle = full.handle(CounterSet::Http);
+    // One with peers of two networks gives way to nobody.
+    for peer in [V4::key([10, 0, 0, 1], 1), V4::key([10, 9, 0, 1], 1)] {
+        let announcement = Announce { info_hash: b"bbbbbbbbbbbbbbbbbbbb", peer, seeder: false, event: PeerEvent::None };
+        upsert::announce::<_, V4>(&handle.context(), &announcement).expect("room");
+    }
     let server = Server::with(
         Ipv4Addr::LOCALHOST.into(),
-        store(1),
+        full,
         Limits::default(),
         FullScrapeLimits { enabled: false, ..FullScrapeLimits::default() },
     );
-    server.announce("info_hash=bbbbbbbbbbbbbbbbbbbb&port=1");
     let rows = [
         ("/announce", 200, "info_hash is missing", Some("never")),
         ("/announce?", 200, "info_hash is missing", Some("never")),
