@@ -78,7 +78,7 @@ pub struct Options {
     #[arg(long, conflicts_with = "budget")]
     record: bool,
     /// Seconds after which a guest is ended
-    #[arg(long, value_name = "SECONDS", default_value_t = 420)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     limit: u64,
     /// Cargo's profile for the programs that run in the guests
     #[arg(long, value_name = "NAME", default_value = TEST_PROFILE)]

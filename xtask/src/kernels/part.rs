@@ -60,7 +60,17 @@ impl Part {
     pub fn tests(self) -> Option<Tests> {
         let (binary, names): (_, &[&str]) = match self {
             Self::Verify => return None,
-            Self::Conformance => ("conformance", &["rows_hold_for_the_xdp_program"]),
+            Self::Conformance => (
+                "conformance",
+                // Loops that a verifier may see only half of run when the store is full.
+                &[
+                    "rows_hold_for_the_xdp_program",
+                    "full_tracker_refuses_torrents_and_replaces_peers",
+                    "fairness::invented_torrents_lock_nobody_out",
+                    "fairness::invented_peers_take_nobodys_memory",
+                    "fairness::many_ports_of_one_address_are_few_of_those_that_others_are_told_of",
+                ],
+            ),
             Self::Veth => (
                 "veth",
                 &[
@@ -78,8 +88,8 @@ impl Part {
     /// How long it may take in a guest; several times what it does.
     pub fn limit(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Verify | Self::Conformance | Self::Daemon => 120,
-            Self::Veth | Self::Drivers => 240,
+            Self::Verify | Self::Daemon => 120,
+            Self::Conformance | Self::Veth | Self::Drivers => 240,
         })
     }
 
