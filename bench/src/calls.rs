@@ -31,13 +31,27 @@ struct Cost {
     program: &'static str,
     title: &'static str,
     calls: u32,
+    /// The program whose time is subtracted.
+    without: &'static str,
 }
 
-const COSTS: [Cost; 4] = [
-    Cost { program: "cost_helper", title: "helper call", calls: COST_CALLS },
-    Cost { program: "cost_function", title: "call of a function of the program", calls: COST_CALLS },
-    Cost { program: "cost_loop", title: "turn of bpf_loop (an indirect call)", calls: COST_CALLS },
-    Cost { program: "cost_tail", title: "tail call", calls: COST_TAIL_CALLS },
+const COSTS: [Cost; 6] = [
+    Cost { program: "cost_helper", title: "helper call", calls: COST_CALLS, without: "noop" },
+    Cost { program: "cost_function", title: "call of a function of the program", calls: COST_CALLS, without: "noop" },
+    Cost { program: "cost_loop", title: "turn of bpf_loop (an indirect call)", calls: COST_CALLS, without: "noop" },
+    Cost { program: "cost_tail", title: "tail call", calls: COST_TAIL_CALLS, without: "noop" },
+    Cost {
+        program: "cost_networks",
+        title: "an address among 500 000 networks (LPM_TRIE)",
+        calls: COST_CALLS,
+        without: "cost_address",
+    },
+    Cost {
+        program: "cost_pages",
+        title: "the same by a bit per /24 (the tracker's table)",
+        calls: COST_CALLS,
+        without: "cost_address",
+    },
 ];
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
@@ -46,6 +60,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut object = Object::load(1, 1)?;
     let tail = object.programs.get("cost_tail")?.fd()?.try_clone()?;
     object.maps.set_target(&tail)?;
+    object.maps.list_networks()?;
     let machine = Machine::this();
     println!("{}, Linux {}", machine.processor, machine.kernel);
     println!("  {:<52} {:>8}   lowest, highest", "", "ns");
@@ -53,7 +68,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let mut each = Vec::new();
         for _ in 0..options.rounds {
             interrupt::check()?;
-            let nothing = time(object.programs.get("noop")?)?;
+            let nothing = time(object.programs.get(cost.without)?)?;
             let calls = time(object.programs.get(cost.program)?)?;
             each.push((calls - nothing) / f64::from(cost.calls));
         }

@@ -8,6 +8,8 @@ use std::{fs, io, mem, path::Path, time::Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::energy;
+
 /// The two cores.
 #[derive(Clone, Copy, Debug)]
 pub struct Cores {
@@ -191,6 +193,7 @@ pub struct Accounts {
     process: u64,
     receive: u64,
     core: (u64, u64),
+    joules: Option<f64>,
 }
 
 /// What was used between two moments.
@@ -204,11 +207,14 @@ pub struct Usage {
     pub receive_time: u64,
     /// How much of the tracker's core was not idle, whoever used it.
     pub core_busy: f64,
+    /// Joules of the whole processor, or an estimate of the tracker's own ([`energy`]).
+    pub joules: f64,
 }
 
 impl Accounts {
     pub fn take(core: usize, process: Option<Thread>, polling: &[Thread]) -> anyhow::Result<Self> {
         Ok(Self {
+            joules: energy::measured(),
             core: core_ticks(core)?,
             process: process.map_or(0, process_time),
             receive: polling.iter().map(|&thread| process_time(thread)).sum(),
@@ -217,7 +223,10 @@ impl Accounts {
     }
 
     pub fn since(self, before: Self) -> Usage {
+        let used = self.process - before.process + (self.receive - before.receive);
+        let measured = self.joules.zip(before.joules).map(|(now, then)| now - then);
         Usage {
+            joules: energy::joules(measured, used),
             seconds: (self.time - before.time).as_secs_f64(),
             process_time: self.process - before.process,
             receive_time: self.receive - before.receive,

@@ -34,10 +34,13 @@ mod calls;
 mod comparison;
 mod connect;
 mod cores;
+mod energy;
 mod expiry;
 mod generator;
+mod guarded;
 mod hardware;
 mod http;
+mod lists;
 mod measure;
 mod model;
 mod object;
@@ -58,7 +61,7 @@ mod waking;
 use std::{fs, process::ExitCode};
 
 use anyhow::{Context as _, bail, ensure};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 use tracker_tests::workspace;
 
 use crate::{
@@ -138,7 +141,7 @@ fn list(programs: &Programs) {
         println!("  {:<10} {}{when}", scenario.name, scenario.title);
     }
     println!("systems:");
-    for system in System::ALL {
+    for system in System::value_variants() {
         let state = match system.find(programs, None) {
             Ok(Some(path)) => workspace::display(&path),
             Ok(None) => "part of the benchmark".to_owned(),

@@ -9,11 +9,14 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
-    maps::{Array, Map, MapData, PerCpuArray, ProgramArray},
+    maps::{
+        Array, Map, MapData, PerCpuArray, ProgramArray,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::{ProgramFd, Xdp, XdpMode},
     util::nr_cpus,
 };
-use bench_ebpf::{Client, LATENCY_BUCKETS, Load, Progress, Replies, Visit};
+use bench_ebpf::{Client, LATENCY_BUCKETS, LISTED_NETWORKS, Load, PAGE_WORDS, Progress, Replies, Visit};
 
 use tracker_tests::workspace;
 
@@ -49,6 +52,9 @@ pub struct Maps {
     replies: PerCpuArray<MapData, Plain<Replies>>,
     latency: PerCpuArray<MapData, u64>,
     target: ProgramArray<MapData>,
+    networks: LpmTrie<MapData, u32, u32>,
+    pages: Array<MapData, u64>,
+    address: Array<MapData, u64>,
     population: Population,
 }
 
@@ -75,6 +81,9 @@ impl Object {
             replies: take("REPLIES")?.try_into()?,
             latency: take("LATENCY")?.try_into()?,
             target: take("TARGET")?.try_into()?,
+            networks: take("NETWORKS")?.try_into()?,
+            pages: take("PAGES")?.try_into()?,
+            address: take("ADDRESS")?.try_into()?,
             population,
         };
         Ok(Self { programs: Programs(ebpf), maps })
@@ -144,6 +153,21 @@ impl Maps {
         (0..LATENCY_BUCKETS)
             .map(|bucket| Ok(self.latency.get(&bucket, 0).context("cannot read the map LATENCY")?[cpu]))
             .collect()
+    }
+
+    /// Lists networks of 16 addresses, all over IPv4, in both structures for that.
+    pub fn list_networks(&mut self) -> anyhow::Result<()> {
+        let mut words = vec![0_u64; PAGE_WORDS as usize];
+        for number in 0..LISTED_NETWORKS {
+            // Odd, so no two numbers meet before they are cut.
+            let address = number.wrapping_mul(0x9e37_79b1) & !15;
+            self.networks.insert(&Key::new(28, address.to_be()), 1, 0).context("cannot write the map NETWORKS")?;
+            words[(address >> 14) as usize] |= 1 << (address >> 8 & 63);
+        }
+        for (number, word) in (0..).zip(words) {
+            self.pages.set(number, word, 0).context("cannot write the map PAGES")?;
+        }
+        self.address.set(0, 1, 0).context("cannot write the map ADDRESS")
     }
 
     /// Makes `program` the one that `harness` calls.

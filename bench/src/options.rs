@@ -103,7 +103,7 @@ impl ComparisonOptions {
 
     /// The systems that were chosen, or all, without those that are not installed.
     pub fn installed_systems(&self) -> Vec<System> {
-        let chosen = if self.systems.is_empty() { System::ALL } else { &self.systems };
+        let chosen = if self.systems.is_empty() { System::USUAL } else { &self.systems };
         let is_here = |system: &&System| match system.find(&self.programs, None) {
             Ok(_) => true,
             Err(remedy) => {

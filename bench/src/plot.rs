@@ -1,5 +1,5 @@
 //! The results as a picture: one group of bars per scenario, one bar per system, answers per
-//! core-second on a logarithmic axis. Written as SVG by hand: bars and labels need no library.
+//! core-second on an axis that begins at zero. Written as SVG by hand: bars and labels need no library.
 
 use std::fmt::Write as _;
 
@@ -18,10 +18,10 @@ pub fn svg(report: &Report) -> String {
         let rows = report.scenarios.iter().flat_map(|results| &results.systems);
         rows.map(|row| row.answered_per_core_second.median).filter(|&rate| rate > 0.0)
     };
-    let lowest = rates().fold(f64::INFINITY, f64::min).log10().floor();
-    let highest = rates().fold(1.0, f64::max).log10().ceil();
-    let decades = (highest - lowest).max(1.0);
-    let place = |rate: f64| LEFT + WIDTH * ((rate.max(1.0).log10() - lowest) / decades).clamp(0.0, 1.0);
+    let highest = rates().fold(1.0, f64::max);
+    let step = step(highest);
+    let end = (highest / step).ceil() * step;
+    let place = |rate: f64| LEFT + WIDTH * (rate / end).clamp(0.0, 1.0);
 
     let bars: usize = report.scenarios.iter().map(|results| results.systems.len()).sum();
     let bottom = TOP + bars as f64 * BAR + report.scenarios.len() as f64 * (GAP + 14.0);
@@ -30,15 +30,14 @@ pub fn svg(report: &Report) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" \
          font-size=\"11\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n\
          <text x=\"{LEFT}\" y=\"24\" font-size=\"16\">Answers per second of one core, receive path included</text>\n\
-         <text x=\"{LEFT}\" y=\"42\" fill=\"#555\">median and spread of {} rounds of {} s; Linux {}, {}; logarithmic</text>\n",
+         <text x=\"{LEFT}\" y=\"42\" fill=\"#555\">median and spread of {} rounds of {} s; Linux {}, {}</text>\n",
         report.rounds,
         report.seconds_per_round,
         escaped(&report.machine.kernel),
         escaped(&report.machine.processor)
     );
-    let mut decade = lowest;
-    while decade <= highest + 0.01 {
-        let rate = 10f64.powf(decade);
+    for tick in 0..=(end / step).round() as u32 {
+        let rate = f64::from(tick) * step;
         let x = place(rate);
         let _infallible = write!(
             svg,
@@ -48,7 +47,6 @@ pub fn svg(report: &Report) -> String {
             bottom + 16.0,
             count(rate)
         );
-        decade += 1.0;
     }
     let mut y = TOP;
     for results in &report.scenarios {
@@ -89,10 +87,17 @@ pub fn svg(report: &Report) -> String {
     svg
 }
 
+/// From one line of the grid to the next: 1, 2 or 5 times a power of ten, and eight lines at most.
+fn step(highest: f64) -> f64 {
+    let power = 10f64.powf((highest / 8.0).log10().floor());
+    [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| highest / step <= 8.0).unwrap_or(highest)
+}
+
 fn colour(system: System) -> &'static str {
     match system {
         System::Reflector => "#b0b0b0",
         System::Native => "#0b6e4f",
+        System::Guarded => "#2a8a66",
         System::Generic => "#3fa37c",
         System::Sockets => "#8fd0b3",
         System::Opentracker => "#c2571a",
@@ -103,4 +108,18 @@ fn colour(system: System) -> &'static str {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_grid_are_at_round_numbers() {
+        for (highest, expected) in
+            [(11_111_294.0, 2e6), (8e6, 1e6), (8.1e6, 2e6), (300_000.0, 50_000.0), (1.0, 0.2), (16.1, 5.0)]
+        {
+            assert!((step(highest) / expected - 1.0).abs() < 1e-9, "{highest}: {}", step(highest));
+        }
+    }
 }

@@ -133,7 +133,8 @@ impl Counters {
         let sum = |name: &str, labels: &[(&str, &str)]| metrics.sum(name, labels) as u64;
         Ok(Self {
             answered: sum("tracker_requests_answered_total", &[("path", "xdp"), ("request", "announce")]),
-            rejected: sum("tracker_requests_rejected_total", &[("path", "xdp")]),
+            rejected: sum("tracker_requests_rejected_total", &[("path", "xdp")])
+                + sum("tracker_packets_passed_total", &[("path", "xdp")]),
             added: sum("tracker_peers_added_total", &[]),
             removed: sum("tracker_peers_removed_total", &[]),
             stored: sum("tracker_peers", &[]),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tracker_tests::{command, workspace};
 
 use crate::{
+    energy,
     generator::Run,
     plan::{BenchPlan, Method},
     scenario::Scenario,
@@ -26,6 +27,9 @@ pub struct Report {
     pub seconds_per_round: f64,
     /// Per cent of the peers; where it is not said, what the scenario has.
     pub seeders: Option<u32>,
+    /// How energy is known: `rapl` and `perf` are measurements of the whole processor, `estimate` is made
+    /// from the processor time of the system alone.
+    pub energy: &'static str,
     pub scenarios: Vec<Results>,
 }
 
@@ -65,6 +69,8 @@ pub struct Row {
     pub process_share: f64,
     /// How much of the tracker's core was in use.
     pub core_busy: f64,
+    /// Joules per valid reply, by [`Report::energy`].
+    pub joules_per_reply: f64,
     pub answered_share: f64,
     pub peers_per_reply: f64,
     pub reply_bytes: f64,
@@ -107,6 +113,7 @@ impl Report {
             rounds: plan.rounds,
             seconds_per_round: plan.times.measured.as_secs_f64(),
             seeders: plan.seeders,
+            energy: energy::method().label(),
             scenarios: Vec::new(),
         }
     }
@@ -143,6 +150,7 @@ impl Report {
                 "of reflector",
                 "× best other",
                 "peers/reply",
+                if energy::method().is_measured() { "µJ/reply" } else { "µJ/reply, estimated" },
                 "memory",
                 "per peer",
                 "p50, p99 at half load or less",
@@ -189,6 +197,7 @@ impl Row {
                 run.usage.process_time as f64 / all.max(1) as f64
             }),
             core_busy: median(|run| run.usage.core_busy),
+            joules_per_reply: median(|run| run.usage.joules / run.replies.answered.max(1) as f64),
             answered_share: median(Run::answered_share),
             peers_per_reply: median(Run::peers_per_reply),
             reply_bytes: median(|run| run.replies.bytes as f64 / run.replies.answered.max(1) as f64),
@@ -232,6 +241,7 @@ impl Row {
             if is_reflector { String::new() } else { ratio(results.reflector()) },
             if is_reflector || self.system.is_other() { String::new() } else { ratio(results.best_other()) },
             format!("{:.1}", self.peers_per_reply),
+            format!("{:.1}", self.joules_per_reply * 1e6),
             if is_reflector { String::new() } else { format!("{:.1} MiB", memory as f64 / f64::from(1 << 20)) },
             if is_reflector || results.peers < 1_000 {
                 String::new()

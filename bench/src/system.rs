@@ -2,8 +2,7 @@
 //! peers as the others.
 
 use std::{
-    fs::{self, File},
-    io::Write as _,
+    fs,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -11,7 +10,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bench_ebpf::info_hash;
 use clap::ValueEnum;
 use tracker_tests::{
     command,
@@ -22,6 +20,8 @@ use tracker_tests::{
 use crate::{
     aquatic, buffers,
     cores::{self, Footprint, Thread, Urgency},
+    guarded,
+    lists::{hexadecimal, write_lines},
     object::Object,
     plan::{BenchPlan, Programs},
     scenario::{Kind, Scenario},
@@ -34,6 +34,9 @@ pub enum System {
     Reflector,
     /// This tracker, XDP in the driver
     Native,
+    /// The same with 500 000 ranges of blocked addresses, 1 000 000 torrents denied, and limits that
+    /// count each source and that none reaches; only where it is asked for
+    Guarded,
     /// This tracker, XDP in the network stack
     Generic,
     /// This tracker without XDP: its sockets
@@ -47,7 +50,8 @@ pub enum System {
 }
 
 impl System {
-    pub const ALL: &'static [Self] = &[
+    /// Those that are measured where none are named.
+    pub const USUAL: &'static [Self] = &[
         Self::Reflector,
         Self::Native,
         Self::Generic,
@@ -61,6 +65,7 @@ impl System {
         match self {
             Self::Reflector => "reflector",
             Self::Native => "tracker, native XDP",
+            Self::Guarded => "tracker, native XDP, lists and limits",
             Self::Generic => "tracker, generic XDP",
             Self::Sockets => "tracker, sockets",
             Self::Opentracker => "opentracker",
@@ -91,7 +96,7 @@ impl System {
     /// Whether its replies carry checksums; a socket's are left to the network card, which is not
     /// there.
     pub fn computes_checksums(self) -> bool {
-        self == Self::Native
+        matches!(self, Self::Native | Self::Guarded)
     }
 
     /// Whether the program is there, and how to get it if not.
@@ -99,7 +104,7 @@ impl System {
         let http = scenario.is_some_and(|scenario| matches!(scenario.load, Kind::Http { .. }));
         let (name, chosen, remedy) = match self {
             Self::Reflector => return Ok(None),
-            Self::Native | Self::Generic | Self::Sockets => {
+            Self::Native | Self::Guarded | Self::Generic | Self::Sockets => {
                 let path = workspace::target_dir().join("release/tracker");
                 ("tracker", Some(path), "cargo build --release".to_owned())
             }
@@ -159,6 +164,10 @@ impl RunningSystem {
         match system {
             System::Reflector => {}
             System::Native => tracker_arguments(&mut command, "native", scenario, testbed, plan),
+            System::Guarded => {
+                tracker_arguments(&mut command, "native", scenario, testbed, plan);
+                guarded::arguments(&mut command, directory)?;
+            }
             System::Generic => tracker_arguments(&mut command, "generic", scenario, testbed, plan),
             System::Sockets => tracker_arguments(&mut command, "off", scenario, testbed, plan),
             System::Opentracker => opentracker_arguments(&mut command, scenario, &plan.programs, directory)?,
@@ -233,8 +242,10 @@ impl Drop for RunningSystem {
     fn drop(&mut self) {
         // With idle priority it might not get the time to end.
         let _gone_already = self.set_urgency(Urgency::Measured);
-        // Whitelists take tens of megabytes.
-        let _kept = fs::remove_file(self.directory.join("whitelist.txt"));
+        // Lists take tens of megabytes.
+        for list in ["whitelist.txt", guarded::TORRENTS, guarded::ADDRESSES] {
+            let _kept = fs::remove_file(self.directory.join(list));
+        }
     }
 }
 
@@ -268,7 +279,7 @@ fn tracker_arguments(command: &mut Command, mode: &str, scenario: &Scenario, tes
     };
     command.args(["--max-peers", &v4.max(LEAST_PEERS).to_string(), "--max-peers-v6", &v6.max(LEAST_PEERS).to_string()]);
     // The generator has few addresses.
-    command.args(["--max-peers-per-address", "0"]);
+    command.args(["--max-peers-per-address", "0", "--max-creations-per-address", "0"]);
     command.args(&plan.tracker_options);
 }
 
@@ -303,17 +314,7 @@ fn opentracker_arguments(
 
 /// The distribution's opentracker serves only torrents that it is told of.
 fn write_whitelist(path: &Path, torrents: u32) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = std::io::BufWriter::new(File::create(path)?);
-        for torrent in 0..torrents {
-            for byte in info_hash(torrent).into_iter().flat_map(u32::to_ne_bytes) {
-                write!(file, "{byte:02x}")?;
-            }
-            writeln!(file)?;
-        }
-        file.flush()
-    };
-    write().with_context(|| format!("cannot write {}", workspace::display(path)))
+    write_lines(path, (0..torrents).map(hexadecimal))
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -75,6 +75,8 @@ pub struct Announce {
     pub event: u32,
     /// The client's address as it believes it to be; 0 for the packet's source.
     pub ip: [u8; 4],
+    /// The client's random key; zeros for none.
+    pub key: [u8; 4],
     /// How many peers are wanted; -1 for as many as the tracker likes.
     pub num_want: i32,
     /// The port the client listens on.
@@ -95,6 +97,7 @@ impl Announce {
             left: 1 << 33,
             event: Event::None as u32,
             ip: [0; 4],
+            key: [0xde, 0xad, 0xbe, 0xef],
             num_want: -1,
             port,
             options: Vec::new(),
@@ -113,8 +116,7 @@ impl Announce {
         bytes.extend(512_u64.to_be_bytes());
         bytes.extend(self.event.to_be_bytes());
         bytes.extend(self.ip);
-        // Key.
-        bytes.extend([0xde, 0xad, 0xbe, 0xef]);
+        bytes.extend(self.key);
         bytes.extend(self.num_want.to_be_bytes());
         bytes.extend(self.port.to_be_bytes());
         bytes.extend(&self.options);

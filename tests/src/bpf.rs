@@ -18,6 +18,8 @@ const PROG_TEST_RUN: libc::c_int = 10;
 const MAP_LOOKUP: libc::c_int = 1;
 /// `BPF_MAP_UPDATE_ELEM`
 const MAP_UPDATE: libc::c_int = 2;
+/// `BPF_OBJ_PIN`
+const OBJ_PIN: libc::c_int = 6;
 /// `BPF_OBJ_GET`
 const OBJ_GET: libc::c_int = 7;
 /// `BPF_OBJ_GET_INFO_BY_FD`
@@ -98,16 +100,23 @@ pub fn number(file: &OwnedFd, object: Object) -> Result<u32> {
 }
 
 /// Whether the kernel still has an object of this number.
+///
+/// The number is asked for and the object not opened: Linux counts a table of tail calls once too
+/// often, for good, if somebody opens and closes it by its number while it is about to empty it
+/// (`prog_array_map_clear` takes a reference for each time it is wanted, and the work that was
+/// scheduled already gives back one).
 #[must_use]
 pub fn exists((object, number): (Object, u32)) -> bool {
-    // `BPF_MAP_GET_FD_BY_ID`, `BPF_PROG_GET_FD_BY_ID`, `BPF_LINK_GET_FD_BY_ID`
+    // `BPF_MAP_GET_NEXT_ID`, `BPF_PROG_GET_NEXT_ID`, `BPF_LINK_GET_NEXT_ID`
     let command = match object {
-        Object::Map => 14,
-        Object::Program => 13,
-        Object::Link => 30,
+        Object::Map => 12,
+        Object::Program => 11,
+        Object::Link => 31,
     };
+    // The number to begin behind, the one that was found, flags.
+    let mut attributes = [number.wrapping_sub(1), 0, 0];
     // SAFETY: the attributes are those of the command and hold no pointer.
-    unsafe { open(command, [u64::from(number)]) }.is_ok()
+    check(unsafe { call(command, &mut attributes) }).is_ok() && attributes[1] == number
 }
 
 /// Reads the first element of an array of elements of `N` bytes.
@@ -132,6 +141,60 @@ pub fn set_first_element<const N: usize>(map: &OwnedFd, mut value: [u8; N]) -> R
     let mut attributes = element(map, &key, &mut value);
     // SAFETY: as for `first_element`.
     check(unsafe { call(MAP_UPDATE, &mut attributes) }).context("cannot write an element")?;
+    Ok(())
+}
+
+/// Makes an array with this one element, which can be mapped into memory.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn mappable_element<const N: usize>(value: [u8; N]) -> Result<OwnedFd> {
+    // `BPF_MAP_CREATE`: `BPF_MAP_TYPE_ARRAY`, sizes of key and value, one element, `BPF_F_MMAPABLE`
+    let attributes = [2, 4, u32::try_from(N)?, 1, 1 << 10];
+    // SAFETY: the attributes are those of the command and hold no pointer.
+    let map = unsafe { open(0, attributes) }.context("cannot make a map")?;
+    set_first_element(&map, value)?;
+    Ok(map)
+}
+
+/// The map of that name which is on a network card, of whatever process.
+///
+/// # Errors
+/// When there is none.
+pub fn map_of_card(name: &str) -> Result<OwnedFd> {
+    // `struct bpf_map_info`: six numbers, the name, the number of the interface.
+    const NAME: usize = 6;
+    const INTERFACE: usize = 10;
+    let mut number = 0;
+    loop {
+        let mut next = [number, 0, 0];
+        // SAFETY: the attributes are those of `BPF_MAP_GET_NEXT_ID` and hold no pointer.
+        check(unsafe { call(12, &mut next) }).with_context(|| format!("no card has a map {name}"))?;
+        number = next[1];
+        // SAFETY: as above, of `BPF_MAP_GET_FD_BY_ID`.
+        let Ok(map) = (unsafe { open(14, [number, 0, 0]) }) else { continue };
+        let mut information = [0_u32; 20];
+        let length = size_of_val(&information) as u64;
+        let mut attributes =
+            [map.as_raw_fd() as u64 | length << 32, information.as_mut_ptr().expose_provenance() as u64];
+        // SAFETY: as in `number`.
+        check(unsafe { call(INFO, &mut attributes) }).context("cannot ask for a map")?;
+        let words = information[NAME..INTERFACE].iter().flat_map(|word| word.to_ne_bytes());
+        let called: Vec<u8> = words.take_while(|byte| *byte != 0).collect();
+        if information[INTERFACE] != 0 && called == name.as_bytes() {
+            return Ok(map);
+        }
+    }
+}
+
+/// Pins an object at `path`.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(crate) fn pin(file: &OwnedFd, path: &CStr) -> Result<()> {
+    let mut attributes = [path.as_ptr().expose_provenance() as u64, file.as_raw_fd() as u64];
+    // SAFETY: the attributes are those of the command; the path outlives the call.
+    check(unsafe { call(OBJ_PIN, &mut attributes) }).context("cannot pin an object")?;
     Ok(())
 }
 

@@ -100,6 +100,14 @@ pub fn open(path: &Path) -> Result<(Object, OwnedFd)> {
     Ok((object, file))
 }
 
+/// Pins something.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn pin(file: &OwnedFd, path: &Path) -> Result<()> {
+    bpf::pin(file, &CString::new(path.as_os_str().as_bytes())?)
+}
+
 /// Kinds and numbers of all that is pinned in a directory and those in it.
 ///
 /// # Errors

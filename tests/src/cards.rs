@@ -170,12 +170,9 @@ impl Link {
                 namespace.set(&format!("ipv6/conf/{interface}/{setting}"), "0")?;
             }
         }
-        for (ipv4, length) in [(true, 24), (false, 64)] {
-            server.ip(&format!(
-                "address add {}/{length} dev {}",
-                Self::server(self.number, ipv4),
-                self.server_interface
-            ))?;
+        for (ipv4, length) in [(true, "24"), (false, "64 nodad")] {
+            let address = Self::server(self.number, ipv4);
+            server.ip(&format!("address add {address}/{length} dev {}", self.server_interface))?;
             for client in 0..Self::CLIENTS {
                 let address = Self::client(self.number, ipv4, client);
                 self.client.ip(&format!("address add {address}/{length} dev {}", self.client_interface))?;

@@ -199,7 +199,11 @@ impl Response {
         Ok(String::from_utf8(self.body)?)
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Reads all that came until the connection ended.
+    ///
+    /// # Errors
+    /// When that is no HTTP.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         let at = bytes.windows(4).position(|end| end == b"\r\n\r\n").context("an HTTP header without an end")?;
         let (header, body) = (str::from_utf8(&bytes[..at])?, &bytes[at + 4..]);
         let mut headers: Vec<String> = header.split("\r\n").map(str::to_owned).collect();
@@ -254,11 +258,12 @@ pub fn http_get(namespace: Option<&Namespace>, server: SocketAddr, path: &str) -
 /// When the answer is none, a failure or not as BEPs 3, 7 and 23 have it.
 pub fn http_announce(namespace: &Namespace, server: SocketAddr, announce: &Announce) -> Result<Announced> {
     let mut path = format!(
-        "/announce?info_hash={}&peer_id={}&port={}&uploaded=512&downloaded=4096&left={}&compact=1",
+        "/announce?info_hash={}&peer_id={}&port={}&uploaded=512&downloaded=4096&left={}&compact=1&key={:08X}",
         escaped(&announce.info_hash),
         escaped(&announce.peer_id),
         announce.port,
         announce.left,
+        u32::from_be_bytes(announce.key),
     );
     match announce.event {
         0 => {}

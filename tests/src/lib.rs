@@ -17,11 +17,13 @@
 //! | [`raw`] | sockets that send and receive whole frames |
 //! | [`supervised`] | child processes: started, waited for, ended, and what they print |
 //! | [`tracker`] | the daemon as a child process |
+//! | [`opentracker`] | Debian's opentracker as a child process |
 //! | [`client`] | UDP and HTTP clients |
 //! | [`control_group`] | control groups with little memory |
 //! | [`bencode`] | what HTTP replies are written in |
 //! | [`command`] | other programs, with errors that say what was run |
 //! | [`interrupt`] | what signals do to a program that has to clear away before it ends |
+//! | [`temporary`] | directories and files of a test's own |
 //! | [`workspace`] | where things are in this workspace |
 //! | [`println`], [`eprintln`] | printing that does not panic when nobody reads |
 //!
@@ -42,10 +44,12 @@ pub mod control_group;
 pub mod decision_table;
 pub mod interrupt;
 pub mod namespace;
+pub mod opentracker;
 pub mod packet;
 pub mod pass;
 pub mod raw;
 pub mod supervised;
+pub mod temporary;
 pub mod tracker;
 pub mod workspace;
 

@@ -175,7 +175,10 @@ impl End<'_> {
             }
         }
         for (address, prefix) in self.addresses {
-            self.ip(&format!("address add {address}/{prefix} dev {interface}"))?;
+            // Even without detection an address is tentative until the kernel's worker has looked at
+            // it, and is not chosen as a source.
+            let detection = if address.is_ipv6() { " nodad" } else { "" };
+            self.ip(&format!("address add {address}/{prefix} dev {interface}{detection}"))?;
         }
         self.ip(&format!("link set {interface} up"))?;
         self.offload_checksums(false)

@@ -128,6 +128,14 @@ impl Metrics {
         Ok(Self(samples))
     }
 
+    /// Packets and requests with this reason on a path, whether they were passed on or refused.
+    #[must_use]
+    pub fn reason(&self, path: &str, reason: &str) -> u64 {
+        let labels = [("path", path), ("reason", reason)];
+        let metrics = ["tracker_requests_rejected_total", "tracker_packets_passed_total"];
+        metrics.map(|name| self.sum(name, &labels)).iter().sum::<f64>() as u64
+    }
+
     /// The sum of a metric over all samples that have these labels; 0 if there is none.
     #[must_use]
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {

@@ -2,8 +2,16 @@
 //! answers, to the rows as well as to whatever else may come.
 
 mod backends;
+#[path = "conformance/blocked.rs"]
+mod blocked;
+#[path = "conformance/card.rs"]
+mod card;
 #[path = "conformance/fairness.rs"]
 mod fairness;
+#[path = "conformance/keys.rs"]
+mod keys;
+#[path = "conformance/limits.rs"]
+mod limits;
 
 use backends::{Backend, Outcome, Runner, host::Host, sockets::Sockets, xdp::XdpProgram};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -20,8 +28,15 @@ use tracker_tests::{
 };
 
 /// Enough for all rows.
-const SIZES: Sizes =
-    Sizes { index_buckets: 128, swarms: 2000, partitions: 1000, chunks_v4: 4000, chunks_v6: 4000, access_buckets: 16 };
+const SIZES: Sizes = Sizes {
+    index_buckets: 128,
+    swarms: 2000,
+    partitions: 1000,
+    chunks_v4: 4000,
+    chunks_v6: 4000,
+    access_buckets: 16,
+    block_words: 1,
+};
 
 /// The answers to the rows that hold on every backend, by the rows' names.
 type Answers = BTreeMap<String, String>;
@@ -109,7 +124,15 @@ fn full(backend: &mut dyn Backend) {
 
 #[test]
 fn full_tracker_refuses_torrents_and_replaces_peers() {
-    let sizes = Sizes { index_buckets: 16, swarms: 1, partitions: 4, chunks_v4: 3, chunks_v6: 3, access_buckets: 1 };
+    let sizes = Sizes {
+        index_buckets: 16,
+        swarms: 1,
+        partitions: 4,
+        chunks_v4: 3,
+        chunks_v6: 3,
+        access_buckets: 1,
+        block_words: 1,
+    };
     full(&mut Host::new(&sizes));
     full(&mut XdpProgram::load(&sizes).expect("the XDP program is loaded"));
 }

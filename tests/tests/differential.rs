@@ -4,22 +4,20 @@
 //!
 //! Debian's opentracker is built without IPv6, and for whitelists.
 
+use fastrand::Rng;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    process::Command,
-    time::Duration,
 };
 use tracker_tests::{
     bencode::Value,
     bep15::{Announce, Counts, InfoHash},
     client::{Announced, UdpClient, http_announce, http_get, http_scrape},
     namespace::Pair,
-    patience,
-    supervised::{Ending, Printing, Supervised},
+    opentracker,
+    supervised::Supervised,
+    temporary::Directory,
     tracker::Tracker,
 };
 
@@ -79,22 +77,6 @@ const DECISIONS: [(Decision, &str, &str); 8] = [
     (DefaultByUdp, "gives 200 peers by UDP to who does not say how many", "--default-numwant holds for both"),
 ];
 
-/// A fixed sequence of numbers that look random (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % limit
-    }
-
-    fn choose<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-}
-
 /// One step of the history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -102,13 +84,17 @@ enum Step {
     Scrape { http: bool, torrents: Vec<usize> },
 }
 
+fn pick<T: Copy>(random: &mut Rng, from: &[T]) -> T {
+    from[random.usize(..from.len())]
+}
+
 fn history() -> Vec<Step> {
-    let mut random = Random(SEED);
-    let step = |random: &mut Random| {
-        let http = random.below(5) == 0;
-        if random.below(8) == 0 {
-            let count = 1 + random.below(TORRENTS + 1);
-            let mut torrents: Vec<_> = (0..count).map(|_| random.below(TORRENTS + 1)).collect();
+    let mut random = Rng::with_seed(SEED);
+    let step = |random: &mut Rng| {
+        let http = random.usize(..5) == 0;
+        if random.usize(..8) == 0 {
+            let count = 1 + random.usize(..TORRENTS + 1);
+            let mut torrents: Vec<_> = (0..count).map(|_| random.usize(..TORRENTS + 1)).collect();
             if http {
                 // Else opentracker's reply is no bencode: see `Decision::ScrapeAsAsked`.
                 torrents.sort_unstable();
@@ -116,17 +102,17 @@ fn history() -> Vec<Step> {
             }
             return Step::Scrape { http, torrents };
         }
-        let torrent = if random.below(3) == 0 { TORRENTS - 1 } else { random.below(TORRENTS - 1) };
+        let torrent = if random.usize(..3) == 0 { TORRENTS - 1 } else { random.usize(..TORRENTS - 1) };
         let (clients, ports) = if torrent == TORRENTS - 1 { (CLIENTS, PORTS) } else { SMALL };
         Step::Announce {
             http,
             torrent,
             // A connection by TCP comes from the first address.
-            client: if http { 0 } else { random.below(clients.into()) as u8 },
-            port: 7000 + random.below(ports.into()) as u16,
-            left: random.choose(&[0, 1, 1 << 40]),
-            event: random.choose(&[0, 0, 0, 2, 2, 1, 1, 3]),
-            wanted: random.choose(&[-1, -1, 0, 1, 7, 50, 199, 200, 300]),
+            client: if http { 0 } else { random.u8(..clients) },
+            port: 7000 + random.u16(..ports),
+            left: pick(random, &[0, 1, 1 << 40]),
+            event: pick(random, &[0, 0, 0, 2, 2, 1, 1, 3]),
+            wanted: pick(random, &[-1, -1, 0, 1, 7, 50, 199, 200, 300]),
         }
     };
     (0..STEPS).map(|_| step(&mut random)).collect()
@@ -358,47 +344,11 @@ impl<T> Site<T> {
     }
 }
 
-/// A directory that is removed on drop.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _nothing_to_be_done = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// opentracker, which serves the torrents of this test.
+/// opentracker, which serves the torrents of this test, and one more.
 fn opentracker(pair: &Pair) -> (Supervised, Directory) {
-    let directory = Directory(std::env::temp_dir().join(format!("tracker-differential-{}", std::process::id())));
-    fs::create_dir_all(&directory.0).expect("a directory");
-    let mut whitelist = String::new();
-    for number in 0..=TORRENTS + 1 {
-        for byte in torrent(number) {
-            let _infallible = write!(whitelist, "{byte:02x}");
-        }
-        whitelist.push('\n');
-    }
-    fs::write(directory.0.join("whitelist.txt"), whitelist).expect("a file");
-    let configuration = format!(
-        "listen.tcp {0}\nlisten.udp {0}\naccess.whitelist whitelist.txt\ntracker.user nobody\ntracker.rootdir {1}\n",
-        server(),
-        directory.0.display()
-    );
-    let file = directory.0.join("opentracker.conf");
-    fs::write(&file, configuration).expect("a file");
-    let mut command: Command = pair.server.command("opentracker");
-    command.arg("-f").arg(&file);
-    let mut child = Supervised::start(command, Printing::Kept, Ending::AT_ONCE).expect("opentracker starts");
-    let ready = || {
-        let one = Announce { left: 1, ..Announce::new(torrent(TORRENTS), 1) };
-        let announced = http_announce(&pair.client, server(), &one)?;
-        // It reads its whitelist in a thread of its own.
-        anyhow::ensure!(announced.leechers == 1, "{announced:?}");
-        let stopped = Announce { event: 3, ..Announce::new(torrent(TORRENTS), 1) };
-        http_announce(&pair.client, server(), &stopped).map(drop)
-    };
-    child.wait_until_ready(patience(Duration::from_secs(20)), ready).expect("opentracker answers");
-    (child, directory)
+    let torrents: Vec<_> = (0..=TORRENTS + 1).map(torrent).filter(|other| *other != torrent(TORRENTS)).collect();
+    let torrents = [torrents, vec![torrent(TORRENTS)]].concat();
+    opentracker::start((pair, server().port()), "differential", &torrents, "").expect("opentracker runs")
 }
 
 fn tracker(pair: &Pair, mode: &str) -> Tracker {

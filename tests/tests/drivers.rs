@@ -1,5 +1,5 @@
 //! How many peers a driver leaves room for in a reply: on a veth pair, and on the network cards of
-//! a guest of `cargo xtask kernels`. The rows that are printed are the table of docs/operation.md.
+//! a guest of `cargo xtask kernels`. The rows that are printed are the table of docs/operation/requirements.md.
 
 use std::{collections::BTreeSet, fs, net::SocketAddr};
 use tracker_tests::{
@@ -129,6 +129,8 @@ fn run(server: &Namespace, asked: &str, rows: &[&Row]) -> Vec<Result<Given, Stri
         "--path-mtu-v6",
         "1400",
         "--max-peers-per-address",
+        "0",
+        "--max-creations-per-address",
         "0",
     ];
     for row in rows {

@@ -10,7 +10,10 @@ use std::{
     fs, io,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::{fd::AsRawFd as _, unix::net::UnixDatagram, unix::process::CommandExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{fs::PermissionsExt as _, net::UnixDatagram, process::CommandExt as _},
+    },
     path::Path,
     process::Command,
     sync::{
@@ -94,7 +97,7 @@ fn planned_restarts_refuse_no_connection_and_leave_no_request_without_an_answer(
     let pins = BpfFs::mount().expect("a BPF file system");
     let path = pins.path();
     let pins = ["--pin-path", path.to_str().expect("UTF-8"), "--interface", Pair::SERVER_INTERFACE];
-    let options = [&pins[..], &["--max-peers-per-address", "0"]].concat();
+    let options = [&pins[..], &["--max-peers-per-address", "0", "--max-creations-per-address", "0"]].concat();
     // `--detach-on-stop` is for stops, and this is none.
     let tracker = Tracker::start(&pair.server, &[&options[..], &["--detach-on-stop"]].concat()).expect("it runs");
     let (load, browser) = (Load::start(&pair), Browser::start(&pair));
@@ -169,6 +172,8 @@ fn sockets_of_systemd_are_taken_over_and_given_to_it() {
     let path = std::env::temp_dir().join(format!("tracker-notify-{}", std::process::id()));
     let notified = UnixDatagram::bind(&path).expect("a socket");
     notified.set_nonblocking(true).expect("a socket");
+    // As systemd's is: the tracker becomes another user.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("it is there");
 
     // Both come before the tracker does.
     let mut early = namespace.run(|| TcpStream::connect(here)).expect("it listens");
@@ -181,8 +186,10 @@ fn sockets_of_systemd_are_taken_over_and_given_to_it() {
     let tracker = Tracker::start_in(&namespace, &[], |command| {
         // Only the process itself knows its number.
         *command = namespace.command("/bin/sh");
-        let script = format!("LISTEN_PID=$$ exec {} run --http-threads 3", binary().expect("a tracker").display());
+        let script =
+            format!("LISTEN_PID=$$ exec {} run --http-threads 3 --user nobody", binary().expect("a tracker").display());
         command.args(["-c", &script]).env("LISTEN_FDS", "3").env("NOTIFY_SOCKET", &path);
+        command.env("WATCHDOG_USEC", "100000");
         pass_on(command, files);
     })
     .expect("it runs");
@@ -199,16 +206,7 @@ fn sockets_of_systemd_are_taken_over_and_given_to_it() {
     for _ in 0..6 {
         http_get(Some(&namespace), here, "/stats").expect("each thread answers");
     }
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut messages = BTreeSet::new();
-    let mut bytes = [0; 1000];
-    while !messages.contains("READY=1\n") {
-        assert!(Instant::now() < deadline, "{messages:?}");
-        match notified.recv(&mut bytes) {
-            Ok(length) => drop(messages.insert(String::from_utf8_lossy(&bytes[..length]).into_owned())),
-            Err(_) => thread::sleep(Duration::from_millis(10)),
-        }
-    }
+    let messages = told_until(&notified, "READY=1\n");
     for message in [
         "FDSTORE=1\nFDNAME=http-0.0.0.0_6969\n",
         "FDSTORE=1\nFDNAME=udp-0.0.0.0_6969\n",
@@ -216,7 +214,34 @@ fn sockets_of_systemd_are_taken_over_and_given_to_it() {
     ] {
         assert!(messages.contains(message), "{message:?} is not among {messages:?}");
     }
+    // Again and again, for as long as it runs.
+    for _ in 0..2 {
+        told_until(&notified, "WATCHDOG=1\n");
+    }
+    for (signal, messages) in [(libc::SIGHUP, &["RELOADING=1\n", "READY=1\n"][..]), (libc::SIGTERM, &["STOPPING=1\n"])]
+    {
+        // SAFETY: takes no pointer.
+        unsafe { libc::kill(tracker.process().cast_signed(), signal) };
+        for message in messages {
+            told_until(&notified, message);
+        }
+    }
     fs::remove_file(path).expect("it is there");
+}
+
+/// What systemd is told until there is this among it, which begins a message.
+fn told_until(notified: &UnixDatagram, message: &str) -> BTreeSet<String> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut messages = BTreeSet::new();
+    let mut bytes = [0; 1000];
+    while !messages.iter().any(|told: &String| told.starts_with(message)) {
+        assert!(Instant::now() < deadline, "{message:?} is not among {messages:?}");
+        match notified.recv(&mut bytes) {
+            Ok(length) => drop(messages.insert(String::from_utf8_lossy(&bytes[..length]).into_owned())),
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    messages
 }
 
 /// Has the command find the files under the numbers from 3 on.

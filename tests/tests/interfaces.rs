@@ -5,9 +5,7 @@
 use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    process,
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread,
+    process, thread,
     time::{Duration, Instant},
 };
 use tracker::xdp::{bpf_link, netlink, offload};
@@ -28,12 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SERVER: &str = "server0";
 const CLIENT: &str = "client0";
 
-/// One test at a time, as elsewhere.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Waits until `condition` holds.
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -47,7 +39,6 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 struct Hosts {
     server: Namespace,
     client: Namespace,
-    _turn: MutexGuard<'static, ()>,
 }
 
 /// The tracker's address on the cable of this number.
@@ -69,9 +60,7 @@ const fn client_v6(cable: u8) -> Ipv6Addr {
 
 impl Hosts {
     fn new() -> Self {
-        let turn = turn();
-        let (server, client) = (Namespace::new().expect("root"), Namespace::new().expect("root"));
-        Self { server, client, _turn: turn }
+        Self { server: Namespace::new().expect("root"), client: Namespace::new().expect("root") }
     }
 
     /// Two hosts with a cable, number 0.
@@ -123,7 +112,7 @@ impl Hosts {
     fn shows(&self, tracker: &Tracker, interface: &str, mode: &str) -> bool {
         let labels = [("interface", interface), ("mode", mode)];
         let metrics = self.metrics(tracker).sum("tracker_interface_info", &labels) == 1.0;
-        let page = http_get(Some(&self.server), (Ipv4Addr::LOCALHOST, PORT).into(), "/stats").expect("answered");
+        let page = http_get(Some(&self.server), (Ipv4Addr::LOCALHOST, PORT).into(), "/stats.txt").expect("answered");
         let row = format!("{interface:<20}{mode}");
         metrics && page.text().expect("status 200").lines().any(|line| line.starts_with(&row))
     }

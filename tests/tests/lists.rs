@@ -5,7 +5,6 @@ use std::{
     fmt::Write as _,
     fs,
     net::SocketAddr,
-    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -13,37 +12,20 @@ use tracker_tests::{
     bep15::{Announce, Counts, InfoHash, Reply},
     client::{UdpClient, http_announce, http_scrape},
     namespace::Pair,
+    temporary::File,
     tracker::Tracker,
 };
 
 const NOT_ALLOWED: &str = "Torrent is not allowed";
 
-/// A file that is removed on drop.
-struct File(PathBuf);
-
-impl File {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("tracker-test-{name}-{}", std::process::id())))
+/// Writes a list of torrents.
+fn list(file: &File, torrents: &[InfoHash]) {
+    let mut text = String::new();
+    for torrent in torrents {
+        torrent.iter().for_each(|byte| write!(text, "{byte:02x}").expect("memory"));
+        text.push('\n');
     }
-
-    fn list(&self, torrents: &[InfoHash]) {
-        let mut text = String::new();
-        for torrent in torrents {
-            torrent.iter().for_each(|byte| write!(text, "{byte:02x}").expect("memory"));
-            text.push('\n');
-        }
-        fs::write(&self.0, text).expect("writable");
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("UTF-8")
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
+    file.write(&text);
 }
 
 fn server(ipv4: bool) -> SocketAddr {
@@ -80,8 +62,8 @@ fn reload(tracker: &Tracker, said: &str) {
 fn lists_decide(mode: &str, path: &str) {
     let [one, two, three] = [[1; 20], [2; 20], [3; 20]];
     let (allow, deny) = (File::new(&format!("allow-{mode}")), File::new(&format!("deny-{mode}")));
-    allow.list(&[one, two]);
-    deny.list(&[two]);
+    list(&allow, &[one, two]);
+    list(&deny, &[two]);
     let pair = Pair::new().expect("two namespaces");
     let options = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", mode, "--max-torrents", "1000", "--max-peers"];
     let lists = ["10000", "--allow-list", allow.path(), "--deny-list", deny.path()];
@@ -98,8 +80,8 @@ fn lists_decide(mode: &str, path: &str) {
         (&[three], &[], "1 torrents allowed, 0 denied; 0 removed", [false, false, true]),
     ];
     for (number, (allowed, denied, said, served)) in rows.into_iter().enumerate() {
-        allow.list(allowed);
-        deny.list(denied);
+        list(&allow, allowed);
+        list(&deny, denied);
         if number > 0 {
             reload(&tracker, said);
         }
@@ -136,9 +118,9 @@ fn lists_decide(mode: &str, path: &str) {
 
     // Whatever is wrong with a list leaves all as it was.
     for (name, prepare) in [
-        ("is wrong", &(|| fs::write(&allow.0, "not hexadecimal\n").expect("writable")) as &dyn Fn()),
-        ("cannot read the list", &|| fs::remove_file(&allow.0).expect("there")),
-        ("cannot read the list", &|| fs::create_dir(&allow.0).expect("free")),
+        ("is wrong", &(|| allow.write("not hexadecimal\n")) as &dyn Fn()),
+        ("cannot read the list", &|| fs::remove_file(&allow).expect("there")),
+        ("cannot read the list", &|| fs::create_dir(&allow).expect("free")),
     ] {
         prepare();
         reload(&tracker, name);
@@ -147,7 +129,7 @@ fn lists_decide(mode: &str, path: &str) {
             assert_eq!([one, three].map(|torrent| refusal(&udp, torrent).is_none()), [false, true], "{name}");
         }
     }
-    fs::remove_dir(&allow.0).expect("empty");
+    fs::remove_dir(&allow).expect("empty");
     tracker.stop().expect("stops");
 }
 
@@ -165,7 +147,7 @@ fn lists_decide_by_sockets() {
 fn a_list_that_is_wrong_or_not_there_stops_the_start() {
     let pair = Pair::new().expect("two namespaces");
     let wrong = File::new("wrong-list");
-    fs::write(&wrong.0, "0123\n").expect("writable");
+    wrong.write("0123\n");
     for (option, path, said) in [
         ("--allow-list", "/nonexistent/list", "/nonexistent/list"),
         ("--deny-list", "/nonexistent/list", "/nonexistent/list"),

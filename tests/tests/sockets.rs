@@ -31,7 +31,18 @@ fn turn() -> MutexGuard<'static, ()> {
 
 /// Starts a tracker without XDP; `options` are separated by spaces.
 fn start(namespace: &Namespace, options: &str) -> anyhow::Result<Tracker> {
-    let small = ["--xdp-mode", "off", "--max-torrents", "1000", "--max-peers", "10000", "--max-peers-per-address", "0"];
+    let small = [
+        "--xdp-mode",
+        "off",
+        "--max-torrents",
+        "1000",
+        "--max-peers",
+        "10000",
+        "--max-peers-per-address",
+        "0",
+        "--max-creations-per-address",
+        "0",
+    ];
     let options: Vec<&str> = small.into_iter().chain(options.split_whitespace()).collect();
     Tracker::start(namespace, &options)
 }
@@ -163,13 +174,19 @@ fn wildcard_and_named_addresses_share_a_port_and_a_second_tracker_gets_none() {
                 assert!(answers(&host, any(address(asked)), address(asked)), "UDP {asked} of {addresses:?}");
                 http_announce(&host, address(asked), &Announce::new(torrent(1), 1)).expect(asked);
             }
-            for protocol in ["udp", "http"] {
-                for address in addresses {
-                    let other = if protocol == "udp" { "--http 127.0.0.1:6970" } else { "--udp off" };
-                    let said = refusal(&host, &format!("--{protocol} {address} {other}"));
-                    assert!(said.contains("another process has") && said.contains("port 7005"), "{said}");
+            // At once, as each of them waits for the port for a while.
+            thread::scope(|scope| {
+                for protocol in ["udp", "http"] {
+                    for address in addresses {
+                        let other = if protocol == "udp" { "--http 127.0.0.1:6970" } else { "--udp off" };
+                        let host = &host;
+                        scope.spawn(move || {
+                            let said = refusal(host, &format!("--{protocol} {address} {other}"));
+                            assert!(said.contains("another process has") && said.contains("port 7005"), "{said}");
+                        });
+                    }
                 }
-            }
+            });
             tracker.stop().expect("it was running");
         }
     }
@@ -434,6 +451,8 @@ fn full_tracker_warns_once_a_minute_and_counts() {
             "64",
             "--max-peers-per-address",
             "0",
+            "--max-creations-per-address",
+            "0",
             "--udp",
             "127.0.0.1:7010",
         ],
@@ -494,7 +513,7 @@ fn lost_packets_are_counted_and_said() {
         wait_for("the counter", || lost() > 0.0);
         assert!(lost() < 16_000.0, "some found room");
         wait_for("the warning", || tracker.log().contains("UDP packets were lost"));
-        let page = http_get(Some(&host), address(HTTP), "/stats").expect("a page").text().expect("text");
+        let page = http_get(Some(&host), address(HTTP), "/stats.txt").expect("a page").text().expect("text");
         assert!(page.contains("packets that the kernel dropped at the sockets"), "{page}");
         assert_eq!(tracker.log().matches("UDP packets were lost").count(), 1);
     }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd as _, OwnedFd},
     sync::{
         Arc,
@@ -18,7 +18,7 @@ use std::{
 use tracker::{
     config::live::Announces,
     store::{
-        CounterSet, Handle, Store,
+        CounterSet, Handle, Store, added_up,
         check::{Patience, check},
         sizes::Sizes,
     },
@@ -38,13 +38,20 @@ use tracker_tests::{
     bep15::{self, Announce, Event, InfoHash, Reply},
     bpf,
     decision_table::{CLIENT_MAC, TRACKER, TRACKER_MAC, TRACKER_PORT},
-    namespace::require_root,
+    namespace::{Namespace, require_root},
     packet::{Datagram, Frame},
 };
 
 /// Room for all, so that nobody gives way.
-const SIZES: Sizes =
-    Sizes { index_buckets: 8, swarms: 200, partitions: 400, chunks_v4: 4000, chunks_v6: 4000, access_buckets: 1 };
+const SIZES: Sizes = Sizes {
+    index_buckets: 8,
+    swarms: 200,
+    partitions: 400,
+    chunks_v4: 4000,
+    chunks_v6: 4000,
+    access_buckets: 1,
+    block_words: 1,
+};
 
 /// Threads of each kind.
 const THREADS: u8 = 2;
@@ -183,11 +190,13 @@ fn xdp_program_and_threads_lose_no_peer_on_one_store() {
         key.store((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     }
     // One host stands for many users.
-    Announces { max_peers_per_address: 0, ..Announces::default() }.apply(settings);
+    Announces { max_peers_per_address: 0, creations_per_address: 0, ..Announces::default() }.apply(settings);
     settings.second.store(1_000_000);
     settings.minute.store(1_000_000 / 60);
-    // The daemon lives: what the program cannot store it leaves to it.
+    // The daemon lives and its socket is open: what the program cannot store it leaves to it.
     settings.heartbeat.store(1_000_000);
+    let namespace = Namespace::new().expect("a namespace");
+    let _socket = namespace.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, TRACKER_PORT))).expect("nobody else has it");
     Destinations {
         interfaces: vec![(1, TRACKER_MAC, 1500)],
         listeners: TRACKER.iter().map(|address| SocketAddr::new(*address, TRACKER_PORT)).collect(),
@@ -212,11 +221,13 @@ fn xdp_program_and_threads_lose_no_peer_on_one_store() {
         let threads: Vec<_> = (0..2 * THREADS)
             .map(|number| {
                 let mut worker = worker(number);
-                let ended = &ended;
+                let (ended, namespace) = (&ended, &namespace);
                 scope.spawn(move || {
-                    while !ended.load(Ordering::Relaxed) {
-                        worker.turn();
-                    }
+                    namespace.run(|| {
+                        while !ended.load(Ordering::Relaxed) {
+                            worker.turn();
+                        }
+                    });
                     worker
                 })
             })
@@ -258,7 +269,7 @@ fn xdp_program_and_threads_lose_no_peer_on_one_store() {
         assert_eq!(index::counts(&handle.context(), &key), expected, "torrent {number}");
     }
     assert_eq!(report.peers_v4 + report.peers_v6, peers);
-    let in_kernel = (counters)().expect("readable");
+    let in_kernel = added_up(&(counters)().expect("readable"));
     let sets = store.counters();
     let count = |event| {
         let index = Counter::Event(event).index();

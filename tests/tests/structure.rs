@@ -27,8 +27,15 @@ use std::{
 use tracker_tests::workspace;
 
 /// Where sources are that are not tests.
-const SOURCES: [&str; 6] =
-    ["bench/ebpf/src", "bench/src", "tracker-common/src", "tracker-ebpf/src", "tracker-user/src", "xtask/src"];
+const SOURCES: [&str; 7] = [
+    "bench/ebpf/src",
+    "bench/src",
+    "tracker-common/src",
+    "tracker-ebpf/src",
+    "tracker-offload/src",
+    "tracker-user/src",
+    "xtask/src",
+];
 
 /// What is too long for the time being: files by their paths, functions as `path: name`. An
 /// exception that is no longer needed has to go.

@@ -36,21 +36,32 @@ struct Site {
     _turn: MutexGuard<'static, ()>,
 }
 
+/// A tracker for which one host may stand for many users.
+fn start(pair: &Pair, more: &[&str]) -> Tracker {
+    let options = [
+        "--interface",
+        Pair::SERVER_INTERFACE,
+        "--xdp-mode",
+        "native",
+        "--max-torrents",
+        "1000",
+        "--max-peers-per-address",
+        "0",
+        "--max-creations-per-address",
+        "0",
+    ];
+    Tracker::start(&pair.server, &[&options[..], more].concat()).expect("the tracker runs")
+}
+
 impl Site {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(more: &[&str]) -> Self {
         let turn = turn();
         let pair = Pair::new().expect("two namespaces");
-        let options = [
-            "--interface",
-            Pair::SERVER_INTERFACE,
-            "--xdp-mode",
-            "native",
-            "--max-torrents",
-            "1000",
-            "--max-peers-per-address",
-            "0",
-        ];
-        let tracker = Tracker::start(&pair.server, &options).expect("the tracker runs");
+        let tracker = start(&pair, more);
         let link = pair.server.ip(&format!("-d link show {}", Pair::SERVER_INTERFACE)).expect("the interface");
         let mut words = link.split_whitespace().skip_while(|word| *word != "prog/xdp").skip(2);
         let program = words.next().expect("an XDP program").to_owned();
@@ -127,6 +138,23 @@ fn hex(hash: &InfoHash) -> String {
 }
 
 #[test]
+fn a_blocked_source_is_shown_with_the_list_that_it_is_on() {
+    let list = std::env::temp_dir().join(format!("tracker-test-trace-{}", std::process::id()));
+    std::fs::write(&list, format!("{}\n{}\n", client(2, true), client(2, false))).expect("writable");
+    let [path, empty] = [list.to_str().expect("UTF-8"), "/dev/null"];
+    let site = Site::with(&["--block-addresses", empty, "--block-addresses", path]);
+    std::fs::remove_file(&list).expect("there");
+    for ipv4 in [true, false] {
+        let tracing = site.trace(&["--count", "1", "--reason", "blocked"]);
+        // Nothing in the datagram is looked at.
+        site.client(1, ipv4).connect().expect("answered");
+        site.client(2, ipv4).send(&[0; 3]).expect("sent");
+        let lines = tracing.lines().expect("it ends");
+        assert_eq!(words(&lines[0])[3..], [server(ipv4).to_string().as_str(), "-", "3", "blocked:2", "drop", "-"]);
+    }
+}
+
+#[test]
 fn requests_are_shown_with_what_became_of_them() {
     let site = Site::new();
     for ipv4 in [true, false] {
@@ -144,7 +172,7 @@ fn requests_are_shown_with_what_became_of_them() {
         one.connect().expect("answered");
         let id = one.connection_id();
         // The last reply is longer than its request, by no more than what a veth pair always has
-        // room for in front of a packet; see docs/operation.md.
+        // room for in front of a packet; see docs/operation/cards.md.
         for num_want in [0, 5, if ipv4 { 30 } else { 12 }] {
             one.announce(&Announce { num_want, ..Announce::new(HASH, 7000) }).expect("answered");
         }
@@ -286,17 +314,7 @@ fn wrong_use_is_refused_with_a_reason() {
 fn several_trackers_are_listed() {
     let site = Site::new();
     let pair = Pair::new().expect("two namespaces");
-    let options = [
-        "--interface",
-        Pair::SERVER_INTERFACE,
-        "--xdp-mode",
-        "native",
-        "--max-torrents",
-        "1000",
-        "--max-peers-per-address",
-        "0",
-    ];
-    let _second = Tracker::start(&pair.server, &options).expect("the tracker runs");
+    let _second = start(&pair, &[]);
     let output = site.pair.server.command(binary().expect("built")).arg("trace").output().expect("runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{said}");

@@ -3,6 +3,7 @@
 //! thread has left behind is repaired, it is stored again.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
     os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd},
@@ -16,7 +17,8 @@ use tracker_common::{
     store::{hash::TorrentKey, index, journal::Place},
 };
 use tracker_tests::{
-    bep15::{Announce, InfoHash},
+    bep15::{Announce, InfoHash, Reply},
+    bpffs::BpfFs,
     client::{Announced, UdpClient},
     interrupt,
     namespace::Pair,
@@ -65,10 +67,17 @@ fn map(process: u32, element_bytes: usize, single: bool) -> (OwnedFd, u32) {
 
 /// The store that a daemon has in its maps, as another daemon sees it.
 fn store(process: u32) -> Arc<Store> {
-    let any =
-        Sizes { index_buckets: 1, swarms: TORRENTS, partitions: 1, chunks_v4: 1, chunks_v6: 1, access_buckets: 1 };
+    let any = Sizes {
+        index_buckets: 1,
+        swarms: TORRENTS,
+        partitions: 1,
+        chunks_v4: 1,
+        chunks_v6: 1,
+        access_buckets: 1,
+        block_words: 1,
+    };
     // Without lists the table of listed torrents has one bucket.
-    let is_single = |name: &str| ["SETTINGS", "POOLS", "ACCESS"].contains(&name);
+    let is_single = |name: &str| ["SETTINGS", "POOLS", "ACCESS", "BLOCKS"].contains(&name);
     let maps: Vec<_> = any
         .regions()
         .iter()
@@ -82,6 +91,7 @@ fn store(process: u32) -> Arc<Store> {
         chunks_v4: count("CHUNKS_V4"),
         chunks_v6: count("CHUNKS_V6"),
         access_buckets: count("ACCESS"),
+        block_words: count("BLOCKS"),
     };
     let open = |name: &str| {
         let map = maps.iter().find(|(of, _)| *of == name).map(|(_, (map, _))| map.as_fd());
@@ -167,4 +177,98 @@ fn what_a_dead_thread_holds_is_answered_for_and_stored_again_after_the_repair() 
     let metrics = tracker.metrics(&pair.server).expect("metrics");
     assert_eq!(metrics.sum("tracker_announces_unstored_total", &[("path", "xdp")]), 2.0);
     assert_eq!(announce(&mut known, LOCKED, 1001).leechers, 3);
+}
+
+/// A frame from a socket leaves the program too little room for the peers that are usual. Sockets answer
+/// such announces, unless nobody is there to read them.
+#[test]
+fn announces_are_answered_with_what_fits_while_nobody_would_answer_whole() {
+    const PEERS: u16 = 120;
+    const USUAL: usize = 50;
+    let pair = Pair::new().expect("two namespaces");
+    let options = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", "native", "--max-torrents", "1000"];
+    let options = [&options[..], &["--max-peers-per-address", "0"]].concat();
+    let tracker = Tracker::start(&pair.server, &options).expect("the tracker runs");
+    // As many IPv4 peers have room.
+    let (source, server) = (Pair::client_v6(1).into(), Pair::SERVER_V6.into());
+    let mut client =
+        UdpClient::connected(&pair.client, SocketAddr::new(source, 0), SocketAddr::new(server, PORT)).expect("an id");
+    for port in 1..=PEERS {
+        client.announce(&Announce { num_want: 0, ..Announce::new(OTHER, port) }).expect("an answer");
+    }
+    assert_eq!(announce(&mut client, OTHER, 1).peers.len(), USUAL, "whole, by the sockets");
+    let counts = || {
+        let metrics = tracker.metrics(&pair.server).expect("metrics");
+        let no_room = metrics.sum("tracker_packets_passed_total", &[("path", "xdp"), ("reason", "no_room")]);
+        (no_room, metrics.sum("tracker_replies_shortened_total", &[]))
+    };
+    assert_eq!(counts(), (1.0, 0.0));
+
+    let store = store(tracker.process());
+    let stopped = Stopped::new(tracker.process());
+    wait_until_noticed(&mut client, store.settings());
+    for port in 1..=3 {
+        let answer = announce(&mut client, OTHER, port);
+        let others: BTreeSet<_> = answer.peers.iter().map(SocketAddr::port).collect();
+        assert!((10..USUAL).contains(&others.len()), "{} peers", others.len());
+        assert!(others.len() == answer.peers.len() && !others.contains(&port), "{:?}", answer.peers);
+        assert_eq!((answer.leechers, answer.seeders), (PEERS.into(), 0));
+    }
+    drop(stopped);
+    let begin = Instant::now();
+    while store.settings().is_unattended() {
+        assert!(begin.elapsed() < patience(PATIENCE), "the daemon goes on");
+        interrupt::sleep(Duration::from_millis(50)).expect("no interruption");
+    }
+    assert_eq!(counts(), (1.0, 3.0));
+    assert_eq!(announce(&mut client, OTHER, 1).peers.len(), USUAL, "whole again");
+}
+
+/// Its sockets are closed at once, which the program sees, long before it can tell by the clock.
+#[test]
+fn what_a_killed_daemon_would_have_been_left_is_answered_at_once() {
+    const PEERS: u16 = 120;
+    let pair = Pair::new().expect("two namespaces");
+    let pins = BpfFs::mount().expect("a BPF file system");
+    let path = pins.path();
+    let options = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", "native", "--max-torrents", "1000"];
+    let pinned = ["--max-peers-per-address", "0", "--pin-path", path.to_str().expect("UTF-8")];
+    let tracker = Tracker::start(&pair.server, &[&options[..], &pinned].concat()).expect("the tracker runs");
+    let (source, server) = (Pair::client_v6(1).into(), Pair::SERVER_V6.into());
+    let mut client =
+        UdpClient::connected(&pair.client, SocketAddr::new(source, 0), SocketAddr::new(server, PORT)).expect("an id");
+    for port in 1..=PEERS {
+        client.announce(&Announce { num_want: 0, ..Announce::new(OTHER, port) }).expect("an answer");
+    }
+    announce(&mut client, LOCKED, 1001);
+
+    let store = store(tracker.process());
+    let settings = store.settings();
+    let thread = store.handle(CounterSet::Udp);
+    let swarm = index::find(&thread.context(), &TorrentKey::new(settings, &LOCKED)).expect("the torrent").id;
+    let lock = &thread.swarm(swarm).expect("its record").lock;
+    let hold = || thread.acquire(lock, Place::Swarm(swarm)).expect("free");
+    // As if the daemon had died just now, however long this takes.
+    let keep_alive = || settings.heartbeat.store(settings.second.load());
+
+    // Sockets wait for who holds the lock.
+    hold();
+    let id = client.connection_id();
+    client.send(&Announce { connection_id: id, ..Announce::new(LOCKED, 2001) }.bytes()).expect("sent");
+    interrupt::sleep(Duration::from_millis(100)).expect("no interruption");
+    thread.release(lock);
+    let Reply::Announce { leechers, .. } = client.receive().expect("an answer") else { panic!("another reply") };
+    assert_eq!(leechers, 2, "stored when the lock is free");
+    assert_eq!(announce(&mut client, OTHER, 1).peers.len(), 50, "whole, by the sockets");
+
+    tracker.signal(libc::SIGKILL).expect("it runs");
+    drop(tracker);
+    hold();
+    keep_alive();
+    assert_eq!(announce(&mut client, LOCKED, 2002).leechers, 2, "answered, not stored");
+    keep_alive();
+    assert!((1..50).contains(&announce(&mut client, OTHER, 1).peers.len()), "answered with what fits");
+    thread.release(lock);
+    keep_alive();
+    assert_eq!(announce(&mut client, LOCKED, 2002).leechers, 3, "stored");
 }

@@ -2,16 +2,16 @@
 //! a test decides: what the store's algorithms run on where they are tested without the kernel and
 //! without the daemon.
 //!
-//! Compiled for every target but the eBPF machine, without a feature of its own: a feature that
-//! only tests switch on would have this crate, and with it the daemon, compiled once for the
-//! product and once more for the tests. Nothing of the product uses it, so the linker leaves it out
-//! of the daemon.
+//! Compiled for every target but the eBPF machine, without a feature of its own: with one, this crate
+//! and the daemon would be compiled once more for the tests. The linker leaves it out of the daemon.
 
 extern crate std;
 
 use crate::{
     admission::table::AccessBucket,
+    change::Change,
     id::{ChunkId, PartitionId},
+    limits::table::{ALL_SETS, LimitSet},
     outcome::{COUNTERS, Counter, Event, StoreError},
     platform::{ColdPath, Context, Platform, Step},
     scratch::{SCRATCH_BYTES, Scratch},
@@ -21,13 +21,16 @@ use crate::{
         journal::Journal,
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
     },
+    word::Word,
 };
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use std::{boxed::Box, vec::Vec};
 
 /// The minute that a new store's clock shows.
 pub const FIRST_MINUTE: u32 = 10_000;
 
+/// Changes that a platform keeps.
+pub const TOLD: usize = 64;
 /// Buckets of the table of listed torrents.
 const ACCESS_BUCKETS: u32 = 16;
 
@@ -50,12 +53,14 @@ pub struct HostSizes {
 trait Zeroed {}
 
 impl Zeroed for AccessBucket {}
+impl Zeroed for LimitSet {}
 impl Zeroed for Journal {}
 impl Zeroed for Bucket {}
 impl Zeroed for ChunkV4 {}
 impl Zeroed for ChunkV6 {}
 impl Zeroed for Partition {}
 impl Zeroed for Scratch {}
+impl Zeroed for Word {}
 
 fn zeroed<T: Zeroed>(count: u32) -> Box<[T]> {
     // SAFETY: all zero bytes are a valid value of the type, as `Zeroed` says.
@@ -71,6 +76,8 @@ pub struct HostStore {
     chunks_v4: Box<[ChunkV4]>,
     chunks_v6: Box<[ChunkV6]>,
     access: Box<[AccessBucket]>,
+    blocks: Box<[Word]>,
+    limits: Box<[LimitSet]>,
     journals: Box<[Journal]>,
 }
 
@@ -92,6 +99,7 @@ impl HostStore {
             key.store((word ^ (word >> 31)) | 1);
         }
         settings.minute.store(FIRST_MINUTE);
+        settings.limit_mask_v6.store(u64::MAX);
         settings.index_buckets.store(sizes.index_buckets);
         settings.access_buckets.store(ACCESS_BUCKETS);
         let limits = [sizes.swarms, sizes.partitions, sizes.chunks_v4, sizes.chunks_v6];
@@ -106,8 +114,24 @@ impl HostStore {
             chunks_v4: zeroed(sizes.chunks_v4),
             chunks_v6: zeroed(sizes.chunks_v6),
             access: zeroed(ACCESS_BUCKETS),
+            blocks: Box::default(),
+            limits: zeroed(ALL_SETS),
             journals: zeroed(JOURNALS),
         }
+    }
+
+    /// With room for so many words of tables of blocked addresses.
+    #[must_use]
+    pub fn with_block_words(mut self, words: u32) -> Self {
+        self.blocks = zeroed(words);
+        self.settings.block_words.store(words);
+        self
+    }
+
+    /// A word of these tables.
+    #[must_use]
+    pub fn block_word(&self, number: u32) -> Option<&Word> {
+        self.blocks.get(number as usize)
     }
 
     /// A store with the same contents. Nobody uses this one meanwhile.
@@ -131,6 +155,8 @@ impl HostStore {
             chunks_v4: copy(&self.chunks_v4),
             chunks_v6: copy(&self.chunks_v6),
             access: copy(&self.access),
+            blocks: copy(&self.blocks),
+            limits: copy(&self.limits),
             journals: copy(&self.journals),
         }
     }
@@ -170,6 +196,7 @@ impl HostStore {
             random: Cell::new(seed),
             counters: core::array::from_fn(|_| Cell::new(0)),
             hook: None,
+            told: RefCell::default(),
             journal: if TRIES == 0 { self.journals.iter().find(|journal| journal.claim()) } else { None },
         }
     }
@@ -185,6 +212,7 @@ pub struct HostPlatform<'s, const TRIES: u32 = 0> {
     counters: [Cell<u64>; COUNTERS],
     hook: Option<&'s dyn Fn()>,
     journal: Option<&'s Journal>,
+    told: RefCell<Vec<Change>>,
 }
 
 impl<const TRIES: u32> Drop for HostPlatform<'_, TRIES> {
@@ -210,6 +238,12 @@ impl<'s, const TRIES: u32> HostPlatform<'s, TRIES> {
     #[must_use]
     pub fn context(&self) -> Context<'_, Self> {
         Context { platform: self, settings: &self.store.settings, scratch: &self.scratch[0] }
+    }
+
+    /// What other trackers were to be told of since this was asked last.
+    #[must_use]
+    pub fn told(&self) -> Vec<Change> {
+        self.told.take()
     }
 
     /// The store behind it.
@@ -248,12 +282,28 @@ impl<'s, const TRIES: u32> HostPlatform<'s, TRIES> {
 impl<const TRIES: u32> Platform for HostPlatform<'_, TRIES> {
     const SPIN_LIMIT: Option<u32> = if TRIES == 0 { None } else { Some(TRIES) };
 
+    const TELLS: bool = true;
+
+    fn tell(&self, change: &Change) -> bool {
+        let room = self.told.borrow().len() < TOLD;
+        self.told.borrow_mut().extend(room.then_some(*change));
+        room
+    }
+
     fn settings(&self) -> Option<&Settings> {
         Some(&self.store.settings)
     }
 
     fn access_bucket(&self, number: u32) -> Option<&AccessBucket> {
         self.store.access.get(number as usize)
+    }
+
+    fn block_word(&self, number: u32) -> Option<&Word> {
+        self.store.blocks.get(number as usize)
+    }
+
+    fn limit_set(&self, number: u32) -> Option<&LimitSet> {
+        self.store.limits.get(number as usize)
     }
 
     fn scratch(&self) -> Option<&Scratch> {
@@ -319,8 +369,6 @@ impl<const TRIES: u32> Platform for HostPlatform<'_, TRIES> {
         self.interrupt();
     }
 
-    // One copy of it, and not one wherever it may be needed: half of the time that this takes to
-    // compile.
     #[inline(never)]
     fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError> {
         cold::run(work, self)

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`word`] | the door to shared memory |
 //! | [`codegen`] | numbers as LLVM and the verifier need them |
+//! | [`mod@labelled`] | tables of variants with a label and a sentence |
 //! | [`outcome`] | every event and every reason, with label, sentence and counter |
 //! | [`id`] | what torrents and records are called |
 //! | [`programs`] | which XDP programs there are |
@@ -19,8 +20,11 @@
 //! | [`store::layout`], [`store::lock`] | the store's records |
 //! | [`platform`] | what the kernel and the daemon each have to provide |
 //! | [`admission`] | which torrents may be stored |
+//! | [`limits`] | how often one source may ask |
+//! | [`change`] | what other trackers are told of a peer |
 //! | [`store`] | the swarm store's algorithms |
 //! | [`bep15`] | connect, announce, scrape: from request to reply |
+//! | [`card`] | what a network card is told that runs a program of its own |
 //! | [`trace`] | what the XDP program tells of a single packet during a trace |
 //! | `host` | the store in ordinary memory, for tests; not on the eBPF machine |
 
@@ -33,10 +37,15 @@
 
 pub mod admission;
 pub mod bep15;
+pub mod card;
+pub mod change;
 pub mod codegen;
 #[cfg(not(target_arch = "bpf"))]
 pub mod host;
 pub mod id;
+#[macro_use]
+pub mod labelled;
+pub mod limits;
 pub mod net;
 pub mod outcome;
 pub mod platform;

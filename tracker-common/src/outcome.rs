@@ -3,68 +3,8 @@
 //!
 //! The XDP program and every thread of the daemon count in an array of [`COUNTERS`] 64-bit numbers
 //! of their own: first the [`Event`]s, then the [`Reason`]s, then [`REFRESH_AGES`] for known peers
-//! that announced again. The daemon adds them up.
-
-/// Declares an enum whose variants carry a metric label and a sentence for people, and optionally
-/// one value more. The discriminants count from the given number on.
-#[macro_export]
-macro_rules! labelled {
-    (
-        $(#[$doc:meta])*
-        $name:ident from ($start:expr), $(#[$value_doc:meta])* $column:ident: $type:ty {
-            $($variant:ident = $label:literal, $text:literal, $value:expr;)*
-        }
-    ) => {
-        $crate::labelled! { $(#[$doc])* $name from ($start) { $($variant = $label, $text;)* } }
-
-        impl $name {
-            $(#[$value_doc])*
-            #[must_use]
-            pub const fn $column(self) -> $type {
-                match self { $(Self::$variant => $value,)* }
-            }
-        }
-    };
-    (
-        $(#[$doc:meta])*
-        $name:ident from ($start:expr) {
-            $first:ident = $first_label:literal, $first_text:literal;
-            $($variant:ident = $label:literal, $text:literal;)*
-        }
-    ) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum $name {
-            #[doc = $first_text]
-            $first = $start,
-            $(#[doc = $text] $variant,)*
-        }
-
-        impl $name {
-            /// All of them, in the order of their counters.
-            pub const ALL: &'static [Self] = &[Self::$first, $(Self::$variant,)*];
-
-            /// The metric label.
-            #[must_use]
-            pub const fn label(self) -> &'static str {
-                match self {
-                    Self::$first => $first_label,
-                    $(Self::$variant => $label,)*
-                }
-            }
-
-            /// One sentence for people.
-            #[must_use]
-            pub const fn text(self) -> &'static str {
-                match self {
-                    Self::$first => $first_text,
-                    $(Self::$variant => $text,)*
-                }
-            }
-        }
-    };
-}
+//! that announced again, then [`BLOCK_LISTS`] for lists of blocked addresses, then [`REPLY_SIZES`] for
+//! replies by the peers in them. The daemon adds them up.
 
 labelled! {
     /// Something that was done.
@@ -95,6 +35,8 @@ labelled! {
         Recounted = "swarm_recounted", "swarm whose counts had drifted and were set right";
         Crowded = "peer_crowded_out", "peer replaced by a newer one of its address, which has as many as it may in a swarm";
         TorrentEvicted = "torrent_evicted", "torrent without peers, or of one address alone, that gave way to a new one because there was no room";
+        PeerBlocked = "peer_blocked", "peer removed because its address is on a list of those blocked";
+        KeyWrong = "peer_key_wrong", "stop or completed download that was not taken, as its key is not the peer's";
     }
 }
 
@@ -181,6 +123,11 @@ labelled! {
         UnknownAction = "unknown_action", "an action that BEP 15 does not define for requests";
         ConnectionIdWrong = "connection_id_wrong", "connection id that is wrong or too old";
         PortZero = "port_zero", "announce with port 0";
+        Blocked = "blocked", "from an address that is on a list of those blocked";
+        ConnectsLimited = "rate_limited_connect", "connect from a source that has asked too often";
+        AnnouncesLimited = "rate_limited_announce", "announce from a source that has asked too often";
+        ScrapesLimited = "rate_limited_scrape", "scrape from a source that has asked too often";
+        ErrorHeldBack = "error_held_back", "connection id that is wrong or too old, of which nobody is told, as many were told in this second";
     }
 }
 
@@ -290,7 +237,14 @@ impl RequestReason {
         match self {
             Self::ConnectionIdWrong => Some("Connection ID mismatch"),
             Self::PortZero => Some("Port 0 is not valid"),
-            Self::TooShort | Self::BadMagic | Self::UnknownAction => None,
+            Self::TooShort
+            | Self::BadMagic
+            | Self::UnknownAction
+            | Self::Blocked
+            | Self::ConnectsLimited
+            | Self::AnnouncesLimited
+            | Self::ScrapesLimited
+            | Self::ErrorHeldBack => None,
         }
     }
 }
@@ -357,11 +311,25 @@ impl StoreError {
 }
 
 /// How many counters there are.
-pub const COUNTERS: usize = Event::ALL.len() + Reason::COUNT + REFRESH_AGES;
+pub const COUNTERS: usize = Event::ALL.len() + Reason::COUNT + REFRESH_AGES + BLOCK_LISTS + REPLY_SIZES;
 
 /// Known peers that announce again are counted by whole minutes since their last announce: 0 to
 /// this many less two, and more.
 pub const REFRESH_AGES: usize = 45;
+
+/// Most lists of blocked addresses. Each has a counter. A power of two.
+pub const BLOCK_LISTS: usize = 16;
+
+const _: () = assert!(BLOCK_LISTS.is_power_of_two());
+
+/// Replies are counted by the number of peers in them, in steps of [`REPLY_STEP`]: none, 1 to 8, 9 to
+/// 16, and so on. A power of two, and more than the largest reply needs.
+pub const REPLY_SIZES: usize = 32;
+
+/// Peers that replies of neighbouring sizes differ by.
+pub const REPLY_STEP: u32 = 8;
+
+const _: () = assert!(REPLY_SIZES.is_power_of_two());
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,6 +340,10 @@ pub enum Counter {
     Reason(Reason),
     /// A known peer announced again, so many minutes after its last announce.
     Refreshed(u32),
+    /// A source was on the list of blocked addresses with this number, from 1 on.
+    Blocked(u32),
+    /// A reply with so many peers was sent. Connects, scrapes and errors are among those without any.
+    Replied(u32),
 }
 
 impl Counter {
@@ -386,6 +358,16 @@ impl Counter {
                 let minutes = if minutes as usize >= REFRESH_AGES { REFRESH_AGES - 1 } else { minutes as usize };
                 Event::ALL.len() + Reason::COUNT + minutes
             }
+            Self::Blocked(list) => {
+                // Masked, as the verifier sees no bound where LLVM makes an `or` of the sum.
+                let place = list.wrapping_sub(1) as usize & (BLOCK_LISTS - 1);
+                Event::ALL.len() + Reason::COUNT + REFRESH_AGES + place
+            }
+            Self::Replied(peers) => {
+                // No branch, as each reply is counted so; nobody is given as many peers as the mask cuts.
+                let place = (peers.wrapping_add(REPLY_STEP - 1) / REPLY_STEP) as usize & (REPLY_SIZES - 1);
+                Event::ALL.len() + Reason::COUNT + REFRESH_AGES + BLOCK_LISTS + place
+            }
         }
     }
 }
@@ -399,9 +381,23 @@ mod tests {
         let events = Event::ALL.iter().map(|event| Counter::Event(*event));
         let reasons = Reason::all().map(Counter::Reason);
         let ages = (0..REFRESH_AGES as u32).map(Counter::Refreshed);
-        let indexes: Vec<_> = events.chain(reasons).chain(ages).map(Counter::index).collect();
+        let lists = (1..=BLOCK_LISTS as u32).map(Counter::Blocked);
+        let sizes = (0..REPLY_SIZES as u32).map(|size| Counter::Replied(size * REPLY_STEP));
+        let indexes: Vec<_> = events.chain(reasons).chain(ages).chain(lists).chain(sizes).map(Counter::index).collect();
         assert_eq!(indexes, (0..COUNTERS).collect::<Vec<_>>());
-        assert_eq!(Counter::Refreshed(u32::MAX).index(), COUNTERS - 1);
+        assert_eq!(Counter::Refreshed(u32::MAX).index(), Counter::Refreshed(REFRESH_AGES as u32 - 1).index());
+        for wrong in [0, BLOCK_LISTS as u32 + 1, u32::MAX] {
+            assert!(Counter::Blocked(wrong).index() < COUNTERS);
+            assert!(Counter::Replied(wrong).index() < COUNTERS);
+        }
+    }
+
+    #[test]
+    fn replies_are_counted_by_steps_of_peers() {
+        let place = |peers| Counter::Replied(peers).index() - Counter::Replied(0).index();
+        for (peers, expected) in [(0, 0), (1, 1), (8, 1), (9, 2), (50, 7), (67, 9), (200, 25), (248, 31)] {
+            assert_eq!(place(peers), expected, "{peers}");
+        }
     }
 
     #[test]

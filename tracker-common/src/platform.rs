@@ -3,7 +3,10 @@
 
 use crate::{
     admission::table::AccessBucket,
+    bep15::connection_id::IpKey,
+    change::Change,
     id::{ChunkId, PartitionId, SwarmId},
+    limits::table::{Kind, LimitSet},
     outcome::{Counter, Event, IpVersion, Reason, StoreError},
     scratch::Scratch,
     settings::Settings,
@@ -12,6 +15,7 @@ use crate::{
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, Swarm},
         lock::Lock,
     },
+    word::Word,
 };
 
 /// The body of a loop; see [`Platform::repeat`].
@@ -43,6 +47,22 @@ pub enum ColdPath {
     /// the list of this partition of the swarm ([`PartitionId::RECORD`] for the record itself),
     /// whose lock is held. The result is a [`crate::store::crowd::Place`].
     Crowd(IpVersion, SwarmId, PartitionId),
+    /// Find the list of blocked addresses that this one is on, if its page has any. The result is its
+    /// number, from 1 on, or 0.
+    BlockList(IpKey),
+    /// Count a request of the source that stands in [`Scratch::requester`], its address first and then
+    /// its version of IP. The result is 1 if it has asked too often.
+    Limit(Kind),
+    /// Count an error that is told to whoever has shown nothing. The result is 1 if there were too
+    /// many in this second.
+    Tell,
+    /// Find out whether a network card has issued this connection id to this source. The result is 1
+    /// if so.
+    CardId(IpKey, u64),
+    /// Tell other trackers of the announce that was just stored, whose info_hash stands at
+    /// [`crate::scratch::HASHES_AT`] and whose peer is [`Scratch::excluded_peer`], if they have to
+    /// know of it ([`crate::store::tell`]). The result is 0.
+    TellChange(IpVersion),
 }
 
 /// The records of the store by number, and the few things that differ between the kernel and a
@@ -56,6 +76,14 @@ pub trait Platform: Sized {
     /// Limited in the kernel, where the daemon can take the request over; `None` in the daemon,
     /// which waits as long as it takes.
     const SPIN_LIMIT: Option<u32>;
+
+    /// Whether other trackers are told of what is stored by it ([`Platform::tell`]): of what clients
+    /// announce, and not of what other trackers have told.
+    const TELLS: bool = false;
+
+    /// Whether a peer that stops leaves whoever's it is. It does only where the operator says it, who
+    /// knows no peer's key.
+    const STOPS_ANYBODY: bool = false;
 
     /// The settings record.
     fn settings(&self) -> Option<&Settings>;
@@ -73,6 +101,10 @@ pub trait Platform: Sized {
     fn chunk_v6(&self, id: ChunkId) -> Option<&ChunkV6>;
     /// A bucket of the table of listed torrents.
     fn access_bucket(&self, number: u32) -> Option<&AccessBucket>;
+    /// A word of the tables of blocked addresses.
+    fn block_word(&self, number: u32) -> Option<&Word>;
+    /// A set of the table of what sources have asked for.
+    fn limit_set(&self, number: u32) -> Option<&LimitSet>;
     /// A random number; need not be hard to guess. `scratch` is this platform's.
     fn random(&self, scratch: &Scratch) -> u32;
     /// Adds to a counter.
@@ -117,6 +149,12 @@ pub trait Platform: Sized {
     #[inline(always)]
     fn node(&self, id: ChunkId) -> Option<&ChunkV4> {
         self.chunk_v4(id)
+    }
+
+    /// Puts a change where it is sent to other trackers from. False if there is no room.
+    #[inline(always)]
+    fn tell(&self, _change: &Change) -> bool {
+        true
     }
 
     /// Counts an event.

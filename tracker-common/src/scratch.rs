@@ -15,7 +15,7 @@ pub const HASHES_AT: usize = 1536;
 
 /// Size of the reply space: more peers are collected than wanted, and some of them copied behind
 /// the last ([`crate::store::sample`]).
-pub const SCRATCH_BYTES: usize = 6144;
+pub const SCRATCH_BYTES: usize = 10240;
 
 /// A reply starts at most here. All ones: a mask that changes nothing shows the verifier what it
 /// cannot follow.
@@ -32,6 +32,11 @@ pub const REPLY_BLOCKS: usize = 31;
 const _: () = assert!((REPLY_BLOCKS + 1).is_power_of_two());
 
 const _: () = assert!(START_MASK + (REPLY_BLOCKS + 1) * BLOCK <= SCRATCH_BYTES);
+
+/// Where a copy may begin. All ones: it is a mask.
+pub const END_MASK: usize = 0x1fff;
+
+const _: () = assert!(END_MASK + (REPLY_BLOCKS + 1) * BLOCK <= SCRATCH_BYTES);
 
 /// Partitions whose versions are remembered while a sample is taken. A power of two.
 pub const REMEMBERED_VERSIONS: usize = 32;
@@ -217,7 +222,8 @@ pub struct Scratch {
     pub sampling: Sampling,
     /// The peer that a sample excludes, or whose address is looked for; one to three words.
     pub excluded_peer: [Word; 3],
-    /// Who is asking for room: address and network ([`crate::store::slot::SlotFormat::address`]).
+    /// Who is asking for room: address and network ([`crate::store::slot::SlotFormat::address`]); or who
+    /// is asking at all ([`crate::platform::ColdPath::Limit`]).
     pub requester: [Word; 2],
     /// Evicting.
     pub eviction: Eviction,
@@ -235,6 +241,8 @@ pub struct Scratch {
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
     pub sequence: Word,
     unknown: Word32,
+    /// Number of the list that a blocked source is on.
+    pub blocked_by: Word32,
     /// Sampling: how many samples this core has taken, for swarms whose number is the same modulo
     /// [`SAMPLE_COUNTERS`]; begins anywhere.
     pub samples: [Word32; SAMPLE_COUNTERS],
@@ -245,11 +253,14 @@ pub struct Scratch {
     /// ([`crate::store::hash::TorrentKey::hash`]).
     pub hashes: [Word; HASHED],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
+    /// What the last announce that was stored has made of its peer's flags: before and after
+    /// ([`crate::store::tell`]).
+    pub changed: [Word; 2],
     /// What addresses have created ([`crate::store::admit`]).
     pub creations: [Word; CREATION_ENTRIES],
 }
 
-const _: () = assert!(size_of::<Scratch>() <= 9152);
+const _: () = assert!(size_of::<Scratch>() <= 13264);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]
@@ -318,7 +329,7 @@ impl Scratch {
     /// Never: what is masked away is beyond everything that a reply needs.
     #[inline(always)]
     pub fn copy(&self, from: usize, to: usize, length: usize) {
-        let (from, to) = (from & START_MASK, to & START_MASK);
+        let (from, to) = (from & START_MASK, to & END_MASK);
         for block in 0..REPLY_BLOCKS {
             if block * BLOCK >= length {
                 break;
@@ -326,8 +337,8 @@ impl Scratch {
             for word in 0..BLOCK / 8 {
                 let at = block * BLOCK + word * 8;
                 let value = self.word(from + at);
-                // SAFETY: both starts were masked above, and START_MASK + REPLY_BLOCKS * BLOCK is
-                // inside the space, which belongs to the one user of the handle.
+                // SAFETY: both starts were masked above, and END_MASK + REPLY_BLOCKS * BLOCK is inside
+                // the space, which belongs to the one user of the handle.
                 unsafe { self.bytes().add(to + at).cast::<Unaligned>().write_volatile(Unaligned(value)) };
             }
         }

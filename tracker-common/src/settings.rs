@@ -10,11 +10,17 @@ use crate::{
 /// to further addresses are passed on to the daemon's sockets.
 pub const LISTENERS: usize = 32;
 
+/// How many networks of each family can be named that no limit holds for.
+pub const EXEMPT: usize = 16;
+
 /// How many keys the hash functions of the store need.
 pub const HASH_KEYS: usize = 12;
 
 /// Nanoseconds of a second.
 const NANOSECONDS: u64 = 1_000_000_000;
+
+/// Pauses are told in units of so many nanoseconds, as a power of two.
+const PAUSE_UNIT: u32 = 20;
 
 /// Seconds without a heartbeat of the daemon after which nobody waits for it any longer. It sets the
 /// clock four times a second.
@@ -65,6 +71,9 @@ pub struct Settings {
     /// The second up to which packets are traced ([`crate::trace`]), on the clock `second`; 0 for
     /// not at all. The tracer moves it on, so that nothing stays on when it is killed.
     pub trace_until: Word32,
+    /// Not 0: a network card answers connects, and its connection ids are accepted
+    /// ([`crate::bep15::card_id`]).
+    pub card: Word32,
     /// Which outcomes are traced: bit n for the one whose counter is number n
     /// ([`crate::outcome::Counter::index`]).
     pub trace_wanted: Word,
@@ -79,8 +88,8 @@ pub struct Settings {
     pub access_buckets: Word32,
     /// Key of the fingerprints in that table (SipHash-2-4). Changing it loses the table's contents.
     pub access_key: [Word; 2],
-    /// At most so many peers of one IPv4 address or IPv6 /64 in a swarm ([`crate::store::crowd`]); 0
-    /// for no limit.
+    /// At most so many peers of one IPv4 address or IPv6 /64 (or a larger network, if `limit_mask_v6`
+    /// says so) in a swarm ([`crate::store::crowd`]); 0 for no limit.
     pub max_peers_per_address: Word32,
     /// Not 0: what a snapshot had is in the store. A store without it was left half filled.
     pub filled: Word32,
@@ -94,6 +103,39 @@ pub struct Settings {
     /// The low half of the kernel's jiffies when the XDP program last looked at the time. Written by
     /// the XDP program.
     pub looked_at: Word32,
+    /// Not 0: up to this time on the kernel's monotonic clock, in units of 2^20 nanoseconds, the XDP
+    /// program leaves all requests to the daemon's sockets ([`Settings::is_paused`]).
+    pub paused_until: Word32,
+    /// Where the table of blocked addresses begins that is in use, in words
+    /// ([`crate::admission::blocklist`]); 0 for none.
+    pub blocked: Word32,
+    /// How many words there are for such tables.
+    pub block_words: Word32,
+    /// Torrents and chunks that one IPv4 address or IPv6 /64 is given at once while little is left
+    /// ([`crate::store::admit`]); 0 for no limit.
+    pub creations_per_address: Word,
+    /// Which limits per source are in force: the sum of their [`crate::limits::table::Kind::bit`],
+    /// and [`crate::limits::table::ERRORS`].
+    pub limits: Word32,
+    /// At most so many wrong connection ids are told of in a second.
+    pub limit_errors: Word32,
+    /// What a request takes out of its source's bucket, by kind ([`crate::limits::table::cost`]). One
+    /// more than there are kinds.
+    pub limit_costs: [Word32; 4],
+    /// The bits of the first half of an IPv6 address, in memory order, that say whose it is, for all
+    /// limits ([`crate::limits::source_of`]).
+    pub limit_mask_v6: Word,
+    /// How many of `exempt_v4` and `exempt_v6` are set.
+    pub exempt_counts: [Word32; 2],
+    /// IPv4 networks that no limit per address holds for: address and mask, in memory order.
+    pub exempt_v4: [[Word; 2]; EXEMPT],
+    /// IPv6 networks, likewise: first halves of address and mask.
+    pub exempt_v6: [[Word; 2]; EXEMPT],
+    /// Other trackers are told of a known peer once in so many minutes at most, and of each change
+    /// ([`crate::store::tell`]); 0 if nobody is told of anything.
+    pub tell_every: Word32,
+    /// Changes that were to be told of and had no room in the ring buffer or in the daemon's queue.
+    pub changes_lost: Word32,
     /// Interface index, and the 6 bytes of its MAC address as the low 48 bits (first byte lowest),
     /// with the MTU in bytes above them, cut to 16 bits.
     pub interfaces: [[Word; 2]; LISTENERS],
@@ -143,6 +185,38 @@ impl Settings {
         silent > SILENCE && silent < 1 << 31
     }
 
+    /// Has the XDP program leave all requests to the sockets, where they wait, for so many
+    /// nanoseconds from `monotonic` on: for a daemon that wants the store for itself for a moment, and
+    /// makes that longer as it goes on. It ends by itself, should the daemon be killed.
+    pub fn pause(&self, monotonic: u64, nanoseconds: u64) {
+        // 0 is no pause.
+        self.paused_until.store(((monotonic + nanoseconds) >> PAUSE_UNIT) as u32 | 1);
+    }
+
+    /// Has every request look at the time, and find that there is a pause. Afterwards all programs
+    /// that were running before it began must have ended: who was looking at the time just then, and
+    /// knew nothing of it, writes when that was. Returns what [`Settings::has_gone_on`] is given.
+    pub fn have_all_look(&self) -> u32 {
+        let long_ago = self.looked_at.load().wrapping_sub(1 << 30);
+        self.looked_at.store(long_ago);
+        long_ago
+    }
+
+    /// Whether a request was answered although there was to be a pause, which had run out.
+    #[must_use]
+    pub fn has_gone_on(&self, long_ago: u32) -> bool {
+        self.looked_at.load() != long_ago
+    }
+
+    /// Whether requests are to be left to the sockets at this time. For whoever looks at it, which
+    /// every request does then.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_paused(&self, monotonic: u64) -> bool {
+        let until = self.paused_until.load();
+        until != 0 && (until.wrapping_sub((monotonic >> PAUSE_UNIT) as u32) as i32) > 0
+    }
+
     /// At most this many peers in a UDP reply over that version of IP.
     #[inline(always)]
     #[must_use]
@@ -166,6 +240,8 @@ fn advance(word: &Word32, to: u32) {
 }
 
 const _: () = assert!(size_of::<Settings>().is_multiple_of(8));
+// A change of the size is one of the layout ([`crate::store::layout::LAYOUT_VERSION`]).
+const _: () = assert!(size_of::<Settings>() == 2368);
 
 #[cfg(test)]
 mod tests {
@@ -205,6 +281,26 @@ mod tests {
         // After a restart of the machine the offset is less than what the clock had before.
         settings.clock_offset.store(5_000_000_000_u64.wrapping_neg());
         assert_eq!(settings.clock_at(7_000_000_000), Some(2));
+    }
+
+    #[test]
+    fn a_pause_ends_by_itself_and_who_goes_on_is_seen() {
+        const MILLISECOND: u64 = 1_000_000;
+        let settings = Settings::default();
+        assert!(!settings.is_paused(77), "without one");
+        // Also where the units of 32 bits end.
+        for begin in [5_000 * MILLISECOND, u64::from(u32::MAX) << PAUSE_UNIT] {
+            settings.looked_at.store(77);
+            settings.pause(begin, 250 * MILLISECOND);
+            let long_ago = settings.have_all_look();
+            assert!(77_u32.wrapping_sub(long_ago) > 1000, "every packet looks at the time");
+            for (milliseconds, paused) in [(0, true), (100, true), (245, true), (260, false), (90_000, false)] {
+                assert_eq!(settings.is_paused(begin + milliseconds * MILLISECOND), paused, "{milliseconds}");
+            }
+            assert!(!settings.has_gone_on(long_ago));
+            settings.looked_at.store(80);
+            assert!(settings.has_gone_on(long_ago));
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct Record {
     /// Nanoseconds of the kernel's CLOCK_MONOTONIC.
     pub time: [u8; 8],
     /// Number of the counter of what became of it ([`Counter::index`]); for a request answered with
-    /// an error, that of the reason.
+    /// an error, that of the reason. Above its 16 bits the list that a blocked source is on.
     pub outcome: [u8; 4],
     /// What the program returned: `enum xdp_action` of linux/bpf.h.
     pub action: [u8; 4],
@@ -114,6 +114,8 @@ pub struct Traced<'a> {
     pub time: u64,
     /// What became of the packet.
     pub outcome: Outcome,
+    /// Number of the list of blocked addresses that the source is on, from 1 on; 0 for none.
+    pub list: u32,
     /// What was done with it.
     pub action: Action,
     /// Index of the interface it came in by.
@@ -149,6 +151,7 @@ impl Record {
             return None;
         }
         let frame = frame.get(..captured as usize)?;
+        let (outcome, list) = (outcome & 0xffff, outcome >> 16);
         let outcome = Outcome::all().find(|known| known.index() == outcome as usize)?;
         // As in linux/bpf.h.
         let action = match action {
@@ -164,7 +167,7 @@ impl Record {
         // Others speak other protocols.
         let ours = outcome != Outcome::Refused(Reason::Frame(FrameReason::NotForUs));
         let request = datagram.filter(|_| ours).map(|(length, payload)| request(length, payload));
-        Some(Traced { time: u64::from_ne_bytes(*time), outcome, action, interface, flow, request })
+        Some(Traced { time: u64::from_ne_bytes(*time), outcome, list, action, interface, flow, request })
     }
 }
 

@@ -19,6 +19,7 @@ use tracker_common::{
         layout::Counts,
         list::List,
         membership::{Announce, PeerEvent},
+        owner::Owner,
         sample::{Wanted, sample},
         scope::EVERYTHING,
         sweep::{Ages, Batch, sweep},
@@ -157,6 +158,7 @@ impl<'s> World<'s> {
         let settings = store.settings();
         settings.keep_addresses_together();
         settings.max_peers_per_address.store(PER_ADDRESS);
+        settings.creations_per_address.store(64);
         settings.interval.store(1800);
         settings.interval_jitter.store(180);
         Self { platform: store.platform(1), honest: BTreeMap::new(), users: 0, v6 }
@@ -165,8 +167,14 @@ impl<'s> World<'s> {
     fn announce(&self, info_hash: &InfoHash, peer: Peer, seeder: bool, event: PeerEvent) -> Result<(), StoreError> {
         let cx = &self.platform.context();
         match peer {
-            Peer::V4(peer) => upsert::announce::<_, V4>(cx, &Announce { info_hash, peer, seeder, event }).map(|_| ()),
-            Peer::V6(peer) => upsert::announce::<_, V6>(cx, &Announce { info_hash, peer, seeder, event }).map(|_| ()),
+            Peer::V4(peer) => {
+                upsert::announce::<_, V4>(cx, &Announce { info_hash, peer, seeder, event, owner: Owner::NONE })
+                    .map(|_| ())
+            }
+            Peer::V6(peer) => {
+                upsert::announce::<_, V6>(cx, &Announce { info_hash, peer, seeder, event, owner: Owner::NONE })
+                    .map(|_| ())
+            }
         }
     }
 
@@ -380,8 +388,13 @@ fn ports_of_one_address_are_few_of_those_that_others_are_told_of() {
         (Attacker::Address, 65_535, 5000),
         (Attacker::Subnet, 65_535, 100),
         (Attacker::Subnet, 65_535, 1000),
+        (Attacker::Site, 65_535, 100),
+        (Attacker::Site, 65_535, 1000),
     ] {
         let store = HostStore::new(&SIZES, 5);
+        if matches!(attacker, Attacker::Site) {
+            store.settings().limit_mask_v6.store(0xffff_ffff_ffff_0000_u64.to_be());
+        }
         let mut world = World::new(&store, attacker.is_v6());
         let info_hash = torrent(7, 1);
         for port in 1..=ports {
@@ -391,15 +404,19 @@ fn ports_of_one_address_are_few_of_those_that_others_are_told_of() {
             }
         }
         let Counts { seeders, leechers, .. } = world.counts(&info_hash);
-        assert_eq!(seeders + leechers, size + PER_ADDRESS);
+        let all = seeders + leechers;
+        // Networks beyond a /64 are limited in each list of peers; those of a split swarm have 64 on
+        // average.
+        let is_spread = matches!(attacker, Attacker::Site) && size > 100;
+        assert!(if is_spread { all <= size * 6 / 5 } else { all == size + PER_ADDRESS }, "{all} peers of {attacker:?}");
         let (mut told, mut his, mut most) = (0, 0, 0);
         for peer in world.honest[&info_hash].iter().take(500) {
             let given = world.given(&info_hash, *peer, 50).expect("stored");
             let of_him = given.iter().filter(|peer| attacker.owns(**peer)).count();
             (told, his, most) = (told + given.len(), his + of_him, most.max(of_him));
         }
-        assert!(his * 10 <= told, "{his} of {told} peers that others are told of");
-        assert!(most <= PER_ADDRESS as usize, "{most} of one address in one reply");
+        assert!(his * if is_spread { 7 } else { 10 } <= told, "{his} of {told} peers that others are told of");
+        assert!(is_spread || most <= PER_ADDRESS as usize, "{most} of one address in one reply");
         world.check(&format!("{attacker:?} {ports}"));
         println!("{attacker:?}, {ports} ports, swarm of {size}: {:.1} %", his as f64 * 100.0 / told as f64);
     }
@@ -444,6 +461,7 @@ fn torrents_of_all_shapes_give_their_memory_back_when_they_give_way() {
             let store = HostStore::new(&sizes, 8);
             let world = World::new(&store, v6);
             store.settings().max_peers_per_address.store(0);
+            store.settings().creations_per_address.store(0);
             let attacker = if v6 { Attacker::Subnet } else { Attacker::Address };
             let peer = |port: u32| attacker.peer(port, port as u16);
             for port in 1..=peers {

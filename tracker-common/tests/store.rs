@@ -22,6 +22,7 @@ use tracker_common::{
         layout::{ChunkV4, Counts, Occupancy, Partition, Swarm},
         list::{List, chunks_for},
         membership::{Announce, PeerEvent},
+        owner::Owner,
         partition::capacity,
         refresh::refresh,
         sample::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once, from_one_partition, prefetch, sample},
@@ -231,7 +232,7 @@ impl<'s> World<'s> {
         let evicted = self.evicted();
         let result = upsert::announce::<_, F>(
             &self.platform.context(),
-            &Announce { info_hash: &info_hash, peer, seeder, event },
+            &Announce { info_hash: &info_hash, peer, seeder, event, owner: Owner::NONE },
         )
         .map(|swarm| swarm.is_some());
         if self.evicted() != evicted {
@@ -597,7 +598,13 @@ fn one_swarm_grows_to_a_hundred_thousand_and_shrinks_to_nothing() {
     // The model's counts are linear in the swarm's size, so it is compared at the end and not at
     // each step.
     let announce = |world: &World<'_>, number, event| {
-        let announcement = Announce { info_hash: &info_hash, peer: V4::peer(number), seeder: number % 4 == 0, event };
+        let announcement = Announce {
+            info_hash: &info_hash,
+            peer: V4::peer(number),
+            seeder: number % 4 == 0,
+            event,
+            owner: Owner::NONE,
+        };
         upsert::announce::<_, V4>(&world.platform.context(), &announcement).expect("room");
     };
     (0..100_000).for_each(|number| announce(&world, number, PeerEvent::Started));
@@ -643,7 +650,8 @@ fn torrent_beyond_the_limit_is_refused_and_those_there_live_on() {
     let world = World::new(&store, 3, false);
     let announce = |number, peer| {
         let peer = V4::peer(peer);
-        let announcement = Announce { info_hash: &torrent(number), peer, seeder: true, event: PeerEvent::None };
+        let announcement =
+            Announce { info_hash: &torrent(number), peer, seeder: true, event: PeerEvent::None, owner: Owner::NONE };
         upsert::announce::<_, V4>(&world.platform.context(), &announcement).map(|swarm| swarm.map(|swarm| swarm.id))
     };
     for number in 0..3 {
@@ -671,8 +679,13 @@ fn coverage<F: Peers>(size: u32, seed: u64, xdp: bool) {
     let store = HostStore::new(&sizes, seed);
     let world = World::new(&store, seed, false);
     let info_hash = torrent(seed as u32);
-    let announcement =
-        |peer| Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event: PeerEvent::None };
+    let announcement = |peer| Announce {
+        info_hash: &info_hash,
+        peer: F::peer(peer),
+        seeder: false,
+        event: PeerEvent::None,
+        owner: Owner::NONE,
+    };
     for peer in 0..size {
         upsert::announce::<_, F>(&world.platform.context(), &announcement(peer)).expect("room");
     }
@@ -711,7 +724,8 @@ fn scopes<F: Peers>(size: u32, xdp: bool) {
     let store = HostStore::new(&ROOMY, u64::from(size));
     let world = World::new(&store, u64::from(size), false);
     let info_hash = torrent(1);
-    let announcement = |peer| Announce { info_hash: &info_hash, peer, seeder: false, event: PeerEvent::None };
+    let announcement =
+        |peer| Announce { info_hash: &info_hash, peer, seeder: false, event: PeerEvent::None, owner: Owner::NONE };
     let mut members: BTreeMap<F::Key, u32> = BTreeMap::new();
     let sampled = |requester: F::Key, visible: u32, count: u32| {
         let wanted = Wanted { count, filter: PeerFilter::new(true, visible), exclude: requester };
@@ -778,7 +792,7 @@ fn fairness<F: Peers>(size: u32, want: u32, seeders: u32, to_leecher: bool) {
     let is_seeder = |peer| peer % 10 < seeders;
     for peer in 0..size {
         let (seeder, event) = (is_seeder(peer), PeerEvent::None);
-        let announcement = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder, event };
+        let announcement = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder, event, owner: Owner::NONE };
         number =
             upsert::announce::<_, F>(&world.platform.context(), &announcement).expect("room").map(|swarm| swarm.id);
     }
@@ -822,7 +836,8 @@ fn interrupted<F: Peers>(size: u32, arrive: u32, leave: u32) {
         let other = store.platform(!seed);
         let info_hash = torrent(0);
         let announce = |peer: u32, event| {
-            let announcement = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event };
+            let announcement =
+                Announce { info_hash: &info_hash, peer: F::peer(peer), seeder: false, event, owner: Owner::NONE };
             upsert::announce::<_, F>(&other.context(), &announcement).expect("room").expect("a torrent").id
         };
         let mut swarm = SwarmId::at(0, 1);
@@ -949,7 +964,7 @@ fn work<F: Peers>(platform: &HostPlatform<'_>, thread: u32, swarms: u32, peers: 
                 let info_hash = &torrent(swarm);
                 upsert::announce::<_, F>(
                     &platform.context(),
-                    &Announce { info_hash, peer: F::peer(peer), seeder, event },
+                    &Announce { info_hash, peer: F::peer(peer), seeder, event, owner: Owner::NONE },
                 )
                 .expect("room");
                 // Counted once for as long as the peer is known.

@@ -4,7 +4,9 @@
 
 use crate::kernel::Kernel;
 use tracker_common::{
+    bep15::connection_id::IpKey,
     id::{PartitionId, SwarmId},
+    limits::table::Kind,
     outcome::{IpVersion, StoreError},
     platform::{ColdPath, Platform as _},
     store::cold,
@@ -26,6 +28,17 @@ pub(crate) fn call(work: ColdPath) -> Result<u32, StoreError> {
         ColdPath::ClaimChunk(IpVersion::V6) => cold_claim_chunk_v6(),
         ColdPath::Crowd(IpVersion::V4, swarm, list) => cold_crowd_v4(swarm.number(), list.number()),
         ColdPath::Crowd(IpVersion::V6, swarm, list) => cold_crowd_v6(swarm.number(), list.number()),
+        ColdPath::BlockList(IpKey::V4(address)) => cold_block_list_v4(address),
+        ColdPath::BlockList(IpKey::V6([first, second])) => {
+            let halves = [first, first >> 32, second, second >> 32].map(|half| half as u32);
+            cold_block_list_v6(halves[0], halves[1], halves[2], halves[3])
+        }
+        ColdPath::Limit(kind) => cold_limit(kind as u32),
+        ColdPath::Tell => cold_tell(),
+        ColdPath::CardId(IpKey::V4(address), id) => cold_card_id(IpVersion::V4 as u32, address.into(), 0, id),
+        ColdPath::CardId(IpKey::V6([first, second]), id) => cold_card_id(IpVersion::V6 as u32, first, second, id),
+        ColdPath::TellChange(IpVersion::V4) => cold_tell_change_v4(),
+        ColdPath::TellChange(IpVersion::V6) => cold_tell_change_v6(),
     })
 }
 
@@ -75,4 +88,22 @@ global_functions! {
     cold_claim_chunk_v6() = ColdPath::ClaimChunk(IpVersion::V6);
     cold_crowd_v4(swarm, list) = ColdPath::Crowd(IpVersion::V4, SwarmId::new(swarm), PartitionId::new(list));
     cold_crowd_v6(swarm, list) = ColdPath::Crowd(IpVersion::V6, SwarmId::new(swarm), PartitionId::new(list));
+    cold_block_list_v4(address) = ColdPath::BlockList(IpKey::V4(address));
+    cold_block_list_v6(a, b, c, d) = ColdPath::BlockList(IpKey::V6([
+        u64::from(a) | u64::from(b) << 32,
+        u64::from(c) | u64::from(d) << 32,
+    ]));
+    cold_limit(kind) = ColdPath::Limit(Kind::of(kind));
+    cold_tell() = ColdPath::Tell;
+    cold_tell_change_v4() = ColdPath::TellChange(IpVersion::V4);
+    cold_tell_change_v6() = ColdPath::TellChange(IpVersion::V6);
+}
+
+/// The one with numbers of 64 bits.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn cold_card_id(version: u32, first: u64, second: u64, id: u64) -> u64 {
+    let source = if version == IpVersion::V4 as u32 { IpKey::V4(first as u32) } else { IpKey::V6([first, second]) };
+    StoreError::pack(cold::run(ColdPath::CardId(source, id), &Kernel::without_counters()))
 }

@@ -6,6 +6,8 @@ use aya_ebpf::{
 };
 use tracker_common::{
     admission::table::AccessBucket,
+    change,
+    limits::table::{ALL_SETS, LimitSet},
     outcome::COUNTERS as COUNTER_COUNT,
     programs::Program,
     scratch::Scratch,
@@ -15,6 +17,7 @@ use tracker_common::{
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
     },
     trace::RING_BYTES,
+    word::Word,
 };
 
 /// `BPF_F_MMAPABLE` of linux/bpf.h: the daemon maps these into its own address space.
@@ -43,6 +46,11 @@ pub(crate) static JOURNAL: Array<Journal> = Array::with_max_entries(JOURNALS, MM
 
 #[map]
 pub(crate) static ACCESS: Array<AccessBucket> = Array::with_max_entries(1, MMAPABLE);
+/// What sources have asked for lately.
+#[map]
+pub(crate) static LIMITS: Array<LimitSet> = Array::with_max_entries(ALL_SETS, MMAPABLE);
+#[map]
+pub(crate) static BLOCKS: Array<Word> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -51,6 +59,10 @@ pub(crate) static COUNTERS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(
 /// Packets that are traced ([`crate::trace`]).
 #[map]
 pub(crate) static TRACE: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// Changes of peers that other trackers are told of ([`tracker_common::change`]).
+#[map]
+pub(crate) static CHANGES: RingBuf = RingBuf::with_byte_size(change::RING_BYTES, 0);
 
 /// The programs that others go on in; the daemon fills it ([`tracker_common::programs`]).
 #[map]

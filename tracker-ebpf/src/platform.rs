@@ -3,7 +3,7 @@
 use crate::{
     cold,
     kernel::Kernel,
-    maps::{ACCESS, CHUNKS_V4, CHUNKS_V6, INDEX, PARTITIONS, POOLS, SCRATCH, SETTINGS},
+    maps::{ACCESS, BLOCKS, CHANGES, CHUNKS_V4, CHUNKS_V6, INDEX, LIMITS, PARTITIONS, POOLS, SCRATCH, SETTINGS},
 };
 use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_loop},
@@ -12,14 +12,20 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use tracker_common::{
     admission::table::AccessBucket,
+    change::Change,
     codegen::barrier_var,
     id::{ChunkId, PartitionId},
+    limits::table::LimitSet,
     outcome::{COUNTERS as COUNTER_COUNT, Counter, Reason, StoreError},
     platform::{ColdPath, Platform, Step},
     scratch::Scratch,
     settings::Settings,
     store::layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
+    word::Word,
 };
+
+/// `BPF_RB_NO_WAKEUP` of linux/bpf.h.
+const NO_WAKEUP: u64 = 1;
 
 /// An element of an array that all cores and the daemon share.
 #[inline(always)]
@@ -41,6 +47,8 @@ impl Platform for Kernel {
     /// About two microseconds. The longest work under a lock takes less, unless a thread of the
     /// daemon was put to sleep while it held the lock.
     const SPIN_LIMIT: Option<u32> = Some(64);
+
+    const TELLS: bool = true;
 
     #[inline(always)]
     fn settings(&self) -> Option<&Settings> {
@@ -80,6 +88,16 @@ impl Platform for Kernel {
     #[inline(always)]
     fn access_bucket(&self, number: u32) -> Option<&AccessBucket> {
         shared(&ACCESS, number)
+    }
+
+    #[inline(always)]
+    fn block_word(&self, number: u32) -> Option<&Word> {
+        shared(&BLOCKS, number)
+    }
+
+    #[inline(always)]
+    fn limit_set(&self, number: u32) -> Option<&LimitSet> {
+        shared(&LIMITS, number)
     }
 
     /// A Weyl sequence, mixed. The helper costs as much as some hundred instructions, so it is
@@ -123,6 +141,17 @@ impl Platform for Kernel {
 
     #[inline(always)]
     fn pause(&self, _tries: u32) {}
+
+    /// Nobody is woken: the daemon looks into the buffer a hundred times a second.
+    #[inline(always)]
+    fn tell(&self, change: &Change) -> bool {
+        let Some(mut entry) = CHANGES.reserve::<Change>(0) else { return false };
+        // SAFETY: the ring buffer has just given room for a record, which this run alone has until it is
+        // submitted.
+        unsafe { entry.as_mut_ptr().write(*change) };
+        entry.submit(NO_WAKEUP);
+        true
+    }
 
     #[inline(always)]
     fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError> {

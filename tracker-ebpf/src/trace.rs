@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tracker_common::{
     codegen::barrier_var,
-    outcome::{Counter, Event},
+    outcome::{Counter, Event, Reason, RequestReason},
     platform::Platform as _,
     settings::Settings,
     trace::{CAPTURE, Record},
@@ -50,6 +50,8 @@ pub extern "C" fn cold_trace(context: *mut xdp_md, outcome: u32, action: u32, st
     if outcome >= u64::BITS || settings.trace_wanted.load() >> outcome & 1 == 0 {
         return 0;
     }
+    let blocked = Counter::Reason(Reason::Request(RequestReason::Blocked)).index() as u32;
+    let list = if outcome == blocked { scratch.blocked_by.load() << 16 } else { 0 };
     let packet = Packet::new(context);
     let front = if start == FrameStart::BehindGrowth as u32 { scratch.handover.front_growth.load() } else { 0 };
     let there = packet.length().wrapping_sub(front as usize);
@@ -70,7 +72,7 @@ pub extern "C" fn cold_trace(context: *mut xdp_md, outcome: u32, action: u32, st
     // preconditions.
     let copied = unsafe {
         (*record).time = bpf_ktime_get_ns().to_ne_bytes();
-        (*record).outcome = outcome.to_ne_bytes();
+        (*record).outcome = (outcome | list).to_ne_bytes();
         (*record).action = action.to_ne_bytes();
         (*record).interface = packet.interface().to_ne_bytes();
         (*record).captured = (captured as u32).to_ne_bytes();

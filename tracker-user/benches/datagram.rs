@@ -8,7 +8,7 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::{cell::Cell, hint::black_box, net::SocketAddr, sync::Arc};
 use tracker::{
-    config::live::Announces,
+    config::{limits::RequestLimits, live::Announces},
     store::{
         CounterSet, Handle, Store,
         sizes::{Capacity, Sizes},
@@ -91,6 +91,7 @@ fn configure(settings: &Settings) {
     for (number, key) in settings.hash_keys.iter().chain(&settings.connection_key).enumerate() {
         key.store((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     }
+    RequestLimits::default().apply(settings);
     Announces { interval_jitter: 0, ..Announces::default() }.apply(settings);
     settings.second.store(1_000_000);
     settings.minute.store(1_000_000 / 60);

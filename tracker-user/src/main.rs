@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use tracker::{
     command::{self, Command, CommandLine},
-    config,
+    config, doctor,
     text::output,
     trace,
 };
@@ -26,8 +26,14 @@ fn main() -> ExitCode {
         Command::Sizes(options) => command::sizes::describe(&options).map(|text| output::print(&text)),
         Command::Detach(options) => command::detach::detach(&options).map(|text| output::print(&text)),
         Command::Snapshot(options) => command::snapshot::run(&options),
+        Command::Ctl(options) => return command::ctl::run(&options),
+        Command::Doctor(options) => return doctor::run(&options),
         Command::Trace(options) => trace::run(&options),
+        Command::Top(options) => command::top::run(&options),
         Command::CheckStore(options) => return command::check_store::run(&options),
+        Command::DnsRecord(options) => command::dns_record::run(&options).map(|text| output::print(&text)),
+        Command::Man(options) => command::generate::man(&options).map(|()| ExitCode::SUCCESS),
+        Command::Completions(options) => return output::print(&command::generate::completions(options)),
         Command::Version => return output::print(&format!("tracker {}\n", env!("CARGO_PKG_VERSION"))),
     };
     result.unwrap_or_else(|error| {

@@ -10,17 +10,20 @@ use crate::workspace;
 pub enum EbpfPackage {
     /// The XDP program; the daemon embeds its object
     TrackerEbpf,
+    /// The program for network cards; the daemon embeds its object
+    TrackerOffload,
     /// The benchmark's load generator; `cargo xtask bench` loads its object
     BenchEbpf,
 }
 
 impl EbpfPackage {
-    pub const ALL: [Self; 2] = [Self::TrackerEbpf, Self::BenchEbpf];
+    pub const ALL: [Self; 3] = [Self::TrackerEbpf, Self::TrackerOffload, Self::BenchEbpf];
 
     /// The package's name, which is also that of its binary.
     pub fn name(self) -> &'static str {
         match self {
             Self::TrackerEbpf => "tracker-ebpf",
+            Self::TrackerOffload => "tracker-offload",
             Self::BenchEbpf => "bench-ebpf",
         }
     }
@@ -29,6 +32,7 @@ impl EbpfPackage {
     pub fn directory(self) -> &'static str {
         match self {
             Self::TrackerEbpf => "tracker-ebpf",
+            Self::TrackerOffload => "tracker-offload",
             Self::BenchEbpf => "bench/ebpf",
         }
     }
@@ -37,6 +41,7 @@ impl EbpfPackage {
     pub fn object(self) -> &'static str {
         match self {
             Self::TrackerEbpf => "tracker-user/bpf/tracker.bpf.o",
+            Self::TrackerOffload => "tracker-user/bpf/offload.bpf.o",
             Self::BenchEbpf => "bench/bpf/bench.bpf.o",
         }
     }

@@ -12,6 +12,10 @@ use crate::{command, debian};
 pub const NAMESPACES: Package =
     Package { name: "iproute2", probe: Probe::Program("ip"), reason: "network namespaces and veth pairs" };
 
+/// The server that a cluster of trackers talks by.
+pub const NATS: Package =
+    Package { name: "nats-server", probe: Probe::Program("nats-server"), reason: "a cluster of trackers" };
+
 /// What a task may do about what is missing.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct InstallOptions {
@@ -38,6 +42,8 @@ pub enum Probe {
     /// For the distribution's python, /usr/bin/python3; another python does not see Debian's
     /// modules.
     PythonModule(&'static str),
+    /// For the C compiler, which looks below /usr/include.
+    Header(&'static str),
 }
 
 /// Something else that a task needs: what is said of it when it is missing.
@@ -198,6 +204,7 @@ impl Probe {
             Self::PythonModule(name) => {
                 command::output(Command::new("/usr/bin/python3").args(["-c", &format!("import {name}")])).is_ok()
             }
+            Self::Header(name) => Path::new("/usr/include").join(name).exists(),
         }
     }
 }
@@ -275,10 +282,12 @@ mod tests {
             need("coreutils", Probe::Program("true")),
             need("no-such-package", Probe::Program("no-such-program")),
             need("no-such-module", Probe::PythonModule("no_such_module")),
+            need("libc6-dev", Probe::Header("stdio.h")),
+            need("no-such-header", Probe::Header("no_such_header.h")),
         ];
         let names: Vec<_> =
             missing(&all, &[&|| Some(kernel()), &|| None]).into_iter().map(|missing| missing.what).collect();
-        assert_eq!(names, ["no-such-package", "no-such-module", "a kernel"]);
+        assert_eq!(names, ["no-such-package", "no-such-module", "no-such-header", "a kernel"]);
         assert!(provide("the tests", &all, &[], WITHHELD).is_err());
         provide("the tests", &all[..1], &[], WITHHELD).unwrap();
     }

@@ -150,7 +150,7 @@ impl Playground {
         println!("\nThe playground is ready. Clients on this machine can announce to");
         urls.iter().for_each(|url| println!("    {url}/announce"));
         if let Some(url) = urls.iter().find(|url| url.starts_with("http")) {
-            println!("Statistics are at\n    {url}/stats\n    {url}/metrics");
+            println!("Statistics are at\n    {url}/\n    {url}/metrics");
         }
         for silent in silent {
             println!("Not answered from this machine is {silent}; does a firewall forbid it?");

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, with what the in-kernel and network tests need.
 
-use std::{env, path::PathBuf, process};
+use std::{env, num::NonZero, path::PathBuf, process, thread};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -18,6 +18,9 @@ pub const TEST_PROFILE: &str = "tests";
 /// The variable by which tests find the daemon's binary.
 const DAEMON_VARIABLE: &str = "TRACKER_DAEMON";
 
+/// The variable by which the test runner is told how many tests to run at once.
+const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
+
 /// The package that runs the store by model checkers.
 const INTERLEAVINGS: &str = "interleavings";
 
@@ -26,16 +29,28 @@ pub const WALL_CLOCK: Package =
     Package { name: "faketime", probe: Probe::Program("faketime"), reason: "a wall clock that jumps" };
 
 /// What tests run besides the tracker itself.
-const NEEDS: [Package; 6] = [
+const NEEDS: [Package; 14] = [
     needs::NAMESPACES,
+    needs::NATS,
     WALL_CLOCK,
     Package { name: "aria2", probe: Probe::Program("aria2c"), reason: "a real client" },
+    Package { name: "chromium", probe: Probe::Program("chromium"), reason: "a browser for the operator's page" },
+    Package { name: "tmux", probe: Probe::Program("tmux"), reason: "a terminal for tracker top" },
+    Package { name: "curl", probe: Probe::Program("curl"), reason: "a real client by proxies, Unix sockets and TLS" },
+    Package { name: "openssl", probe: Probe::Program("openssl"), reason: "certificates, and a client of TLS" },
     Package { name: "opentracker", probe: Probe::Program("opentracker"), reason: "another tracker to compare with" },
+    Package { name: "iptables", probe: Probe::Program("iptables"), reason: "firewalls, for tracker doctor" },
+    Package { name: "prometheus", probe: Probe::Program("promtool"), reason: "scraping, rules, names of metrics" },
     Package { name: "transmission-cli", probe: Probe::Program("transmission-cli"), reason: "a real client" },
     Package {
         name: "python3-libtorrent",
         probe: Probe::PythonModule("libtorrent"),
         reason: "a real client's library, announcing and scraping",
+    },
+    Package {
+        name: "python3-jsonschema",
+        probe: Probe::PythonModule("jsonschema"),
+        reason: "the description of the admin API against its answers",
     },
 ];
 
@@ -74,10 +89,18 @@ pub fn prepare(purpose: &str, needs: &[Package], install: InstallOptions) -> any
     needs::provide(purpose, needs, toolchain, install)?;
     let object = object_to_test()?;
 
-    // `cargo test` builds a package's binaries only for that package's own tests.
-    command::run(command::cargo().args(["build", "--release", "--package", "tracker"]))?;
+    // `cargo test` builds a package's binaries only for that package's own tests. Not the released
+    // daemon, which differs by link-time optimisation alone, and for which everything that it
+    // depends on would be compiled a second time.
+    command::run(command::cargo().args(["build", "--profile", TEST_PROFILE, "--package", "tracker"]))?;
+    let daemon = workspace::target_dir().join(TEST_PROFILE).join("tracker");
     let mut cargo = command::cargo();
-    cargo.env(workspace::OBJECT_VARIABLE, object).env(DAEMON_VARIABLE, workspace::target_dir().join("release/tracker"));
+    cargo.env(workspace::OBJECT_VARIABLE, object).env(DAEMON_VARIABLE, daemon);
+    if env::var_os(THREADS_VARIABLE).is_none() {
+        // Most of them wait most of the time: for a daemon, a deadline, a link.
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        cargo.env(THREADS_VARIABLE, (2 * cores).to_string());
+    }
     Ok(cargo)
 }
 

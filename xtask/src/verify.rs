@@ -6,7 +6,7 @@ use std::{env, path::PathBuf};
 use clap::Args;
 
 use crate::{
-    budget,
+    budget, card_rules,
     ebpf_package::EbpfPackage,
     verification::{self, Verification},
     workspace,
@@ -33,6 +33,11 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let figures = card_rules::check_file(&EbpfPackage::TrackerOffload.committed_object())?;
+    eprintln!(
+        "the program for cards keeps the rules of nfp: {} instructions, {} bytes of stack, {} maps",
+        figures.instructions, figures.stack, figures.maps
+    );
     let object = object_to_load(options.object.clone());
     let logs = options.logs.clone().unwrap_or_else(verification::default_logs);
     let verification = Verification::measure(&object, &logs)?;

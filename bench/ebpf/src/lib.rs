@@ -43,6 +43,12 @@ pub const LATENCY_BUCKETS: u32 = 1024;
 /// Calls that each of the programs `cost_` makes.
 pub const COST_CALLS: u32 = 64;
 
+/// Networks that addresses are looked for in.
+pub const LISTED_NETWORKS: u32 = 500_000;
+
+/// Words with a bit for each /24 of IPv4.
+pub const PAGE_WORDS: u32 = 1 << 18;
+
 /// Tail calls that the program `cost_tail` makes: as many as the kernel lets a packet have.
 pub const COST_TAIL_CALLS: u32 = 33;
 

@@ -96,6 +96,21 @@ mod programs {
     }
 
     #[xdp]
+    fn cost_address(_ctx: XdpContext) -> u32 {
+        cost::addresses::<cost::Nothing>()
+    }
+
+    #[xdp]
+    fn cost_networks(_ctx: XdpContext) -> u32 {
+        cost::addresses::<cost::Networks>()
+    }
+
+    #[xdp]
+    fn cost_pages(_ctx: XdpContext) -> u32 {
+        cost::addresses::<cost::Pages>()
+    }
+
+    #[xdp]
     fn noop(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_TX
     }

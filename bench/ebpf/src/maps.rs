@@ -1,11 +1,13 @@
 //! The maps, and the door to their elements.
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, PerCpuArray, ProgramArray},
+    maps::{Array, LpmTrie, PerCpuArray, ProgramArray, lpm_trie::Key},
 };
-use bench_ebpf::{Client, IN_FLIGHT_SAMPLES, LATENCY_BUCKETS, Load, Progress, Replies, Visit};
+use bench_ebpf::{
+    Client, IN_FLIGHT_SAMPLES, LATENCY_BUCKETS, LISTED_NETWORKS, Load, PAGE_WORDS, Progress, Replies, Visit,
+};
 
 #[map]
 static LOAD: Array<Load> = Array::with_max_entries(1, 0);
@@ -37,6 +39,18 @@ static COPY: PerCpuArray<[u32; COPY_WORDS]> = PerCpuArray::with_max_entries(1, 0
 /// The program that `harness` calls.
 #[map]
 pub static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Networks, as the kernel's own structure for them has them.
+#[map]
+static NETWORKS: LpmTrie<u32, u32> = LpmTrie::with_max_entries(LISTED_NETWORKS, BPF_F_NO_PREALLOC);
+
+/// A bit per /24 of IPv4: whether any address of it is listed.
+#[map]
+static PAGES: Array<u64> = Array::with_max_entries(PAGE_WORDS, BPF_F_MMAPABLE);
+
+/// Where the sequence of addresses goes on.
+#[map]
+static ADDRESS: Array<u64> = Array::with_max_entries(1, 0);
 
 pub const COPY_WORDS: usize = 512;
 
@@ -81,4 +95,21 @@ pub fn latency(bucket: u32) -> Option<*mut u64> {
 #[inline(always)]
 pub fn copy() -> Option<*mut [u32; COPY_WORDS]> {
     COPY.get_ptr_mut(0)
+}
+
+#[inline(always)]
+pub fn address() -> Option<*mut u64> {
+    ADDRESS.get_ptr_mut(0)
+}
+
+/// Whether an address, in network order, is in one of the networks.
+#[inline(always)]
+pub fn is_in_network(address: u32) -> bool {
+    NETWORKS.get(Key::new(32, address)).is_some()
+}
+
+/// Whether anything of the /24 of an address, in host order, is listed.
+#[inline(always)]
+pub fn is_page_listed(address: u32) -> bool {
+    PAGES.get(address >> 14).is_some_and(|word| word >> (address >> 8 & 63) & 1 != 0)
 }

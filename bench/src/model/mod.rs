@@ -64,6 +64,12 @@ pub struct Options {
     /// So much of the scenarios' torrents and peers
     #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
     scale: f64,
+    /// So many ranges of blocked addresses, none of which is a client's
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    blocked: u32,
+    /// With limits per source, which no client reaches
+    #[arg(long)]
+    limits: bool,
     /// The room that drivers leave around a packet
     #[arg(long, value_enum, default_value = "page")]
     room: Room,
@@ -118,7 +124,10 @@ fn count(scenario: &Scenario, object: &[u8], options: &Options) -> anyhow::Resul
         peers_v4: v4.max(system::LEAST_PEERS).into(),
         peers_v6: v6.max(system::LEAST_PEERS).into(),
     };
-    let tracker = Tracker::new(object, &capacity, options.room)?;
+    let mut tracker = Tracker::new(object, &capacity, options.room, options.blocked)?;
+    if options.limits {
+        tracker.count_sources();
+    }
     let mut course = Course::new(tracker, &scaled, scaled.seeders * 256 / 100);
     let is_chosen = |name: &str| options.kind.as_ref().is_none_or(|text| name.contains(text.as_str()));
     let mut results = vec![course.fill(options.requests)?];

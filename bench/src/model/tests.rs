@@ -132,7 +132,7 @@ fn every_request_of_the_committed_object_is_answered_as_it_should_be() {
         let peers = u64::from(scenario.peers);
         let (peers_v4, peers_v6) = if scenario.family == Family::V4 { (peers, 100) } else { (100, peers) };
         let capacity = Capacity { torrents: 1000, peers_v4, peers_v6 };
-        let tracker = Tracker::new(&object, &capacity, Room::Page).expect("a tracker");
+        let tracker = Tracker::new(&object, &capacity, Room::Page, 0).expect("a tracker");
         let mut course = Course::new(tracker, &scenario, 0);
         let mut results = vec![course.fill(50).expect("all peers are taken")];
         for kind in kinds::of(&scenario) {

@@ -9,14 +9,18 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, bail, ensure};
 use bench_ebpf::Client;
 use tracker::{
-    config::live::Announces,
+    config::{limits::RequestLimits, live::Announces},
     store::{
         Store, clock,
         sizes::{Capacity, Sizes},
     },
     xdp::destinations::Destinations,
 };
-use tracker_common::programs::Program;
+use tracker_common::{
+    admission::blocklist::{FIRST_BASE, Point, words_for, write},
+    limits::table::MOST_PER_MINUTE,
+    programs::Program,
+};
 
 use super::{
     elf::Image,
@@ -39,6 +43,15 @@ const SECOND: u32 = 1_700_000_000;
 /// Number of the interface that requests come in by.
 const INTERFACE: u32 = 7;
 
+/// Ranges of eight addresses all over IPv4, but for 10.0.0.0/8 and up to 100.0.0.0, where clients are.
+fn points(ranges: u32) -> Vec<Point<u32>> {
+    const FROM: u32 = 100 << 24;
+    let step = (u32::MAX - FROM) / ranges.max(1);
+    let range = |number: u32| [(FROM + number * step, 1), (FROM + number * step + 8, 0)];
+    let first = (ranges > 0).then_some((0, 0));
+    first.into_iter().chain((0..ranges).flat_map(range)).collect()
+}
+
 pub struct Tracker {
     pub machine: Machine,
     pub image: Image,
@@ -50,9 +63,11 @@ pub struct Tracker {
 
 impl Tracker {
     /// The program of an object, with an empty store for so many torrents and peers.
-    pub fn new(object: &[u8], capacity: &Capacity, room: Room) -> anyhow::Result<Self> {
+    pub fn new(object: &[u8], capacity: &Capacity, room: Room, blocked: u32) -> anyhow::Result<Self> {
         let mut image = Image::parse(object)?;
-        let sizes = Sizes::new(capacity)?;
+        let points = points(blocked);
+        let block_words = u32::try_from(words_for(points.len(), 0))?;
+        let sizes = Sizes { block_words, ..Sizes::new(capacity)? };
         for region in sizes.regions() {
             let map = image.maps.iter_mut().find(|map| map.name == region.name);
             let map = map.with_context(|| {
@@ -80,6 +95,13 @@ impl Tracker {
         let entry = image.function("tracker")?;
         let mut tracker = Self { machine, image, entry, store, second: SECOND };
         tracker.set_up();
+        if !points.is_empty() {
+            ensure!(
+                write(|number| tracker.store.block_word(number), FIRST_BASE, &points, &[]),
+                "the points have no room"
+            );
+            tracker.store.settings().blocked.store(FIRST_BASE);
+        }
         Ok(tracker)
     }
 
@@ -99,7 +121,7 @@ impl Tracker {
             key.store(random());
         }
         // The clients have few addresses.
-        Announces { max_peers_per_address: 0, ..Announces::default() }.apply(settings);
+        Announces { max_peers_per_address: 0, creations_per_address: 0, ..Announces::default() }.apply(settings);
         let listeners = [Family::V4, Family::V6].map(|family| SocketAddr::new(family.tracker_address(), TRACKER_PORT));
         Destinations {
             interfaces: vec![(INTERFACE, Testbed::TRACKER_MAC, Testbed::MTU)],
@@ -108,6 +130,12 @@ impl Tracker {
         }
         .store(settings);
         clock::set(settings, self.second);
+    }
+
+    /// Has requests be counted per source, with limits that none reaches.
+    pub fn count_sources(&mut self) {
+        let limits = RequestLimits { per_minute: [MOST_PER_MINUTE; 3], ..RequestLimits::default() };
+        limits.apply(self.store.settings());
     }
 
     /// Lets a minute pass.

@@ -38,7 +38,17 @@ const SINGLE: [&str; 22] = [
 ];
 
 /// Options that may be given several times.
-const SEVERAL: [&str; 3] = ["interface", "udp", "http"];
+const SEVERAL: [&str; 9] = [
+    "interface",
+    "udp",
+    "http",
+    "admin",
+    "proxy-from",
+    "proxy-protocol-from",
+    "ip-parameter-from",
+    "admin-from",
+    "full-scrape-from",
+];
 
 /// The first byte says what the rest is: a value, a file, or options one per line.
 ///
@@ -67,9 +77,10 @@ fn value(text: &str) {
     }
     assert_eq!(seconds(text).ok(), slow_seconds(text), "{text:?}");
     if let Ok(listen) = text.parse::<Listen>() {
-        let again = match listen {
+        let again = match &listen {
             Listen::Off => "off".to_owned(),
             Listen::At(address) => address.to_string(),
+            Listen::Unix(path) => format!("unix:{}", path.display()),
         };
         assert_eq!(again.parse(), Ok(listen), "{text:?}");
     }

@@ -2,26 +2,36 @@
 //! however they are cut, the same is answered, in proper HTTP, and to BitTorrent clients in bencode.
 
 use crate::input::Input;
-use arc_swap::ArcSwap;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 use tracker::{
-    daemon::sites,
+    admin::access::Access,
+    config::live::Handles,
+    daemon::{doors::Doors, sites},
     http::{
+        Trust,
         failure::HttpFailure,
         request::LONGEST,
         responder::{Answered, Next, Responder},
         tracker::FullScrapeLimits,
     },
+    listen::{Networks, Source},
     statistics::{LatestStatus, Statistics},
     store::{Store, sizes::Sizes},
 };
 use tracker_tests::bencode::Value;
 
-const SIZES: Sizes =
-    Sizes { index_buckets: 4, swarms: 60, partitions: 8, chunks_v4: 32, chunks_v6: 32, access_buckets: 1 };
+const SIZES: Sizes = Sizes {
+    index_buckets: 4,
+    swarms: 60,
+    partitions: 8,
+    chunks_v4: 32,
+    chunks_v6: 32,
+    access_buckets: 1,
+    block_words: 1,
+};
 
 /// A server for one connection.
 struct Server {
@@ -45,7 +55,14 @@ impl Server {
         settings.interval_jitter.store(0);
         let limits = FullScrapeLimits { enabled: false, ..FullScrapeLimits::default() };
         let statistics = Arc::new(Statistics::new(store.clone(), Arc::default(), None, LatestStatus::default()));
-        let bindings = sites::shared(Vec::new(), &store, Arc::new(ArcSwap::from_pointee(limits)), &statistics);
+        let handles = Handles::default();
+        handles.full_scrape.store(Arc::new(limits));
+        let networks = |text: &str| Networks::new(&[text.parse().expect("a network")]);
+        let (proxies, parameters) = (networks("10.0.0.0/8"), networks("2001:db8::/32"));
+        handles.trust.store(Arc::new(Trust { proxies, parameters, ..Trust::default() }));
+        // Events never end.
+        handles.access.store(Arc::new(Access { networks: Networks::default(), ..Access::default() }));
+        let bindings = sites::bindings(Doors::default(), &store, &handles, &statistics);
         let responder = Responder::new(&bindings[0], statistics.http.engine.thread());
         Self { responder, source, received: Vec::new(), sent: Vec::new(), closed: false }
     }
@@ -58,7 +75,8 @@ impl Server {
         self.received.extend(bytes);
         loop {
             let mut out = Vec::new();
-            let Answered { used, next } = self.responder.answer(self.source, &self.received, &mut out);
+            let Answered { used, next, .. } =
+                self.responder.answer(Source::Address(self.source), &self.received, &mut out);
             assert!(used <= self.received.len(), "{used} of {} bytes used", self.received.len());
             self.received.drain(..used);
             self.sent.extend(&out);
@@ -115,7 +133,8 @@ fn responses(mut rest: &[u8]) -> Vec<Response> {
             match name {
                 "Content-Length" => assert_eq!(length.replace(value.parse().expect("a length")), None, "twice"),
                 "Content-Type" => media_type = value,
-                "Connection" | "Location" | "Allow" => {}
+                "Connection" | "Location" | "Allow" | "WWW-Authenticate" | "Cache-Control" => {}
+                "Content-Security-Policy" | "Referrer-Policy" | "X-Content-Type-Options" => {}
                 other => panic!("a header {other} that nobody expects"),
             }
         }
@@ -206,6 +225,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let many: String = (1..20).map(|port| announce(&format!("&port={port}&left={}", port % 3))).collect();
     let texts = [
         announce("&port=6881&left=0&event=completed&numwant=50&compact=1"),
+        announce("&port=6881&ip=192.0.2.7&ipv4=192.0.2.8:99&ipv6=%5B2001:db8::7%5D:99"),
+        announce("&port=6881").replace("User-Agent: x/1", "X-Forwarded-For: 192.0.2.7, [2001:db8::7]:80, 10.0.0.1"),
         [announce("&port=1&left=1"), announce("&port=2&left=0&compact=0"), announce("&port=3&event=stopped")].concat(),
         many,
         get(&format!("/scrape?info_hash={HASH}&info_hash=aaaaaaaaaaaaaaaaaaaa")),

@@ -10,6 +10,8 @@
 //! | [`http`] | the bytes of an HTTP connection |
 //! | [`query`] | queries of announces and scrapes |
 //! | [`config`] | values of options, command line and configuration file |
+//! | [`list`](mod@list) | files with lists of torrents |
+//! | [`snapshot`] | snapshot files, and opentracker's state files |
 //! | [`history`] | what happens to a tracker over UDP |
 //! | [`model`], [`stored`] | what has to come of it, and what is stored |
 //! | [`input`] | bytes as numbers |
@@ -21,8 +23,10 @@ pub mod config;
 pub mod history;
 pub mod http;
 pub mod input;
+pub mod list;
 pub mod model;
 pub mod query;
+pub mod snapshot;
 pub mod stored;
 pub mod udp;
 pub mod xdp;
@@ -39,10 +43,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "udp", run: udp::run, seeds: udp::seeds },
     Target { name: "xdp", run: xdp::run, seeds: xdp::seeds },
     Target { name: "http", run: http::run, seeds: http::seeds },
     Target { name: "query", run: query::run, seeds: query::seeds },
     Target { name: "config", run: config::run, seeds: config::seeds },
+    Target { name: "list", run: list::run, seeds: list::seeds },
+    Target { name: "snapshot", run: snapshot::run, seeds: snapshot::seeds },
 ];

@@ -14,7 +14,10 @@ use tracker_common::{
     outcome::Event,
     platform::Platform,
     settings::Settings,
-    store::sweep::{Ages, Batch, SweepReport, sweep},
+    store::{
+        owner::Owner,
+        sweep::{Ages, Batch, SweepReport, sweep},
+    },
 };
 use tracker_tests::bep15::{self, Counts, Reply};
 
@@ -60,7 +63,12 @@ pub trait Tracker {
 struct Known {
     kind: Kind,
     minute: u32,
+    /// What is known of the client's key: 0 for none, [`CONTESTED`].
+    owner: u64,
 }
+
+/// Somebody with another key has come.
+const CONTESTED: u64 = u64::MAX;
 
 /// A torrent in the model.
 #[derive(Clone, Debug, Default)]
@@ -83,12 +91,17 @@ impl Torrent {
     }
 }
 
+/// Whether a peer is not that of the client with this key.
+fn is_strange(known: &Known, owner: u64) -> bool {
+    known.owner != 0 && known.owner != owner
+}
+
 /// What a datagram has to bring.
 enum Expected {
     Nothing,
     Connect,
     Error(&'static str),
-    Announce { info_hash: InfoHash, peer: SocketAddr, seeder: bool, event: u32, wanted: i32 },
+    Announce { info_hash: InfoHash, peer: SocketAddr, seeder: bool, event: u32, owner: u64, wanted: i32 },
     Scrape(Vec<InfoHash>),
 }
 
@@ -264,11 +277,11 @@ impl<T: Tracker> World<T> {
                 }
             }
             (
-                Expected::Announce { info_hash, peer, seeder, event, wanted },
+                Expected::Announce { info_hash, peer, seeder, event, owner, wanted },
                 Reply::Announce { interval, leechers, seeders, peers, .. },
             ) => {
                 assert!((INTERVAL - JITTER..=INTERVAL + JITTER).contains(&interval), "interval {interval}");
-                self.announced(info_hash, peer, seeder, event);
+                self.announced(info_hash, peer, seeder, event, owner);
                 self.forget_evicted(peer);
                 let counts = self.torrents.get(&info_hash).map_or_else(Counts::default, Torrent::counts);
                 assert_eq!((seeders, leechers), (counts.seeders, counts.leechers), "event {event} of {peer}");
@@ -310,28 +323,36 @@ impl<T: Tracker> World<T> {
             peer: SocketAddr::new(ip, port),
             seeder: payload[64..72].iter().all(|byte| *byte == 0),
             event: word(80),
+            owner: Owner::new(word(88)).bits(),
             wanted: word(92).cast_signed(),
         }
     }
 
     /// A peer's announce has been taken.
-    fn announced(&mut self, info_hash: InfoHash, peer: SocketAddr, seeder: bool, event: u32) {
+    fn announced(&mut self, info_hash: InfoHash, peer: SocketAddr, seeder: bool, event: u32, owner: u64) {
         let minute = self.minute();
         if event == 3 {
             if let Some(torrent) = self.torrents.get_mut(&info_hash) {
                 torrent.active = minute;
-                torrent.peers.remove(&peer);
+                match torrent.peers.get_mut(&peer) {
+                    Some(known) if is_strange(known, owner) => known.owner = CONTESTED,
+                    _ => drop(torrent.peers.remove(&peer)),
+                }
             }
             return;
         }
         let torrent = self.torrents.entry(info_hash).or_default();
         torrent.active = minute;
-        let before = torrent.peers.get(&peer).map(|known| known.kind);
+        let known = torrent.peers.get(&peer);
+        let before = known.map(|known| known.kind);
+        let contested =
+            known.is_some_and(|known| is_strange(known, owner) && minute - known.minute < (INTERVAL - JITTER) / 60);
+        let owner = if contested { CONTESTED } else { owner };
         let counted = before.is_some_and(|kind| kind.completed);
         let becomes_seeder = seeder && before.is_none_or(|kind| !kind.seeder);
-        let completes = event == 1 && becomes_seeder && !counted;
+        let completes = event == 1 && becomes_seeder && !counted && !contested;
         torrent.completed += u32::from(completes);
-        torrent.peers.insert(peer, Known { kind: Kind { seeder, completed: counted || completes }, minute });
+        torrent.peers.insert(peer, Known { kind: Kind { seeder, completed: counted || completes }, minute, owner });
         let family = usize::from(peer.is_ipv6());
         torrent.most[family] = torrent.most[family].max(torrent.of_family(peer.is_ipv4()).count());
     }

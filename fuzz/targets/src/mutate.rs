@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
+use fastrand::Rng;
 use std::{
     fs, panic,
     path::{Path, PathBuf},
@@ -30,46 +31,31 @@ struct Options {
 /// Longest input, in bytes.
 const LONGEST: usize = 4096;
 
-/// A fixed sequence of numbers that look random (xorshift64*).
-struct Random(u64);
+fn byte(random: &mut Rng) -> u8 {
+    const TELLING: &[u8] = b"\0\x01\x7f\x80\xff%&=-+ \r\n:/?0919aAfFgkM\"[]";
+    if random.bool() { random.u8(..) } else { TELLING[random.usize(..TELLING.len())] }
+}
 
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as usize % limit.max(1)
-    }
+/// A part of something.
+fn part<'a>(random: &mut Rng, of: &'a [u8]) -> &'a [u8] {
+    let from = random.usize(..=of.len());
+    &of[from..from + random.usize(..=(of.len() - from).min(64))]
+}
 
-    fn byte(&mut self) -> u8 {
-        const TELLING: &[u8] = b"\0\x01\x7f\x80\xff%&=-+ \r\n:/?0919aAfFgkM\"[]";
-        if self.below(2) == 0 { self.below(256) as u8 } else { TELLING[self.below(TELLING.len())] }
-    }
-
-    /// A part of something.
-    fn part<'a>(&mut self, of: &'a [u8]) -> &'a [u8] {
-        let from = self.below(of.len());
-        &of[from..from + self.below((of.len() - from).min(64) + 1)]
-    }
-
-    fn change(&mut self, input: &mut Vec<u8>, other: &[u8]) {
-        let at = self.below(input.len() + 1);
-        match self.below(6) {
-            0 if at < input.len() => input[at] ^= 1 << self.below(8),
-            1 if at < input.len() => input[at] = self.byte(),
-            2 => input.insert(at, self.byte()),
-            3 => drop(input.drain(at..(at + self.below(32)).min(input.len()))),
-            4 => {
-                let part = self.part(other).to_vec();
-                drop(input.splice(at..at, part));
-            }
-            _ => {
-                let part = self.part(input).to_vec();
-                drop(input.splice(at..at, part));
-            }
+fn change(random: &mut Rng, input: &mut Vec<u8>, other: &[u8]) {
+    let at = random.usize(..=input.len());
+    match random.u8(..6) {
+        0 if at < input.len() => input[at] ^= 1 << random.u8(..8),
+        1 if at < input.len() => input[at] = byte(random),
+        2 => input.insert(at, byte(random)),
+        3 => drop(input.drain(at..(at + random.usize(..32)).min(input.len()))),
+        4 => drop(input.splice(at..at, part(random, other).iter().copied())),
+        _ => {
+            let part = part(random, input).to_vec();
+            drop(input.splice(at..at, part));
         }
-        input.truncate(LONGEST);
     }
+    input.truncate(LONGEST);
 }
 
 fn main() -> anyhow::Result<()> {
@@ -83,13 +69,13 @@ fn main() -> anyhow::Result<()> {
         paths.sort();
         inputs.extend(paths.iter().filter_map(|path| fs::read(path).ok()));
     }
-    let mut random = Random(options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Rng::with_seed(options.seed);
     let (begin, mut executions) = (Instant::now(), 0_u64);
     while begin.elapsed() < Duration::from_secs(options.seconds) {
-        let mut input = inputs[random.below(inputs.len())].clone();
-        for _ in 0..=random.below(8) {
-            let other = random.below(inputs.len());
-            random.change(&mut input, &inputs[other]);
+        let mut input = inputs[random.usize(..inputs.len())].clone();
+        for _ in 0..=random.u8(..8) {
+            let other = random.usize(..inputs.len());
+            change(&mut random, &mut input, &inputs[other]);
         }
         executions += 1;
         if fails(target.run, &input) {

@@ -80,8 +80,15 @@ fn hash(value: &[u8]) -> Result<[u8; 20], Failure> {
 }
 
 fn announce(query: &[u8]) -> Result<Announce, Failure> {
-    let mut read =
-        Announce { info_hash: [0; 20], port: 0, seeder: false, event: PeerEvent::None, num_want: None, compact: true };
+    let mut read = Announce {
+        info_hash: [0; 20],
+        port: 0,
+        seeder: false,
+        event: PeerEvent::None,
+        num_want: None,
+        compact: true,
+        key: 0,
+    };
     let (mut hashes, mut ports) = (0, 0);
     for (key, value) in pairs(query) {
         match key.as_slice() {
@@ -105,6 +112,17 @@ fn announce(query: &[u8]) -> Result<Announce, Failure> {
                     b"stopped" => PeerEvent::Stopped,
                     _ => PeerEvent::None,
                 }
+            }
+            b"key" => {
+                let text = std::str::from_utf8(&value).unwrap_or_default();
+                let is_number = text.len() <= 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+                read.key = if value.is_empty() {
+                    0
+                } else if is_number && !text.is_empty() {
+                    u32::from_str_radix(text, 16).expect("hexadecimal digits")
+                } else {
+                    value.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+                };
             }
             b"numwant" => {
                 let wanted = signed(&value).map_err(|()| Failure::NumWantMalformed)?;

@@ -28,8 +28,24 @@ use tracker_tests::{
 
 /// Enough for everything, and not enough.
 const SIZES: [Sizes; 2] = [
-    Sizes { index_buckets: 64, swarms: 1000, partitions: 2048, chunks_v4: 4096, chunks_v6: 4096, access_buckets: 1 },
-    Sizes { index_buckets: 16, swarms: 4, partitions: 6, chunks_v4: 24, chunks_v6: 20, access_buckets: 1 },
+    Sizes {
+        index_buckets: 64,
+        swarms: 1000,
+        partitions: 2048,
+        chunks_v4: 4096,
+        chunks_v6: 4096,
+        access_buckets: 1,
+        block_words: 1,
+    },
+    Sizes {
+        index_buckets: 16,
+        swarms: 4,
+        partitions: 6,
+        chunks_v4: 24,
+        chunks_v6: 20,
+        access_buckets: 1,
+        block_words: 1,
+    },
 ];
 
 /// Payloads up to so many bytes are the program's; longer ones may be left to the sockets.

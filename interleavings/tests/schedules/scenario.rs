@@ -14,6 +14,7 @@ use interleaved::{
         layout::{Counts, Swarm},
         list::{List, chunks_for},
         membership::{Announce, PeerEvent},
+        owner::Owner,
         sample::{Wanted, sample},
         scope::EVERYTHING,
         slot::{LEECHER, Slots},
@@ -286,8 +287,13 @@ fn take<F: Peers, const TRIES: u32>(cx: &Context<'_, HostPlatform<'_, TRIES>>, s
         | Do::LeaveMany(..)
         | Do::Torrents(..) => {
             for (number, peer, state, event) in announces(&[step]) {
-                let announce =
-                    Announce { info_hash: &torrent(number), peer: F::peer(peer), seeder: state == Some(true), event };
+                let announce = Announce {
+                    info_hash: &torrent(number),
+                    peer: F::peer(peer),
+                    seeder: state == Some(true),
+                    event,
+                    owner: Owner::NONE,
+                };
                 match upsert::announce::<_, F>(cx, &announce) {
                     Ok(_) => {}
                     Err(StoreError::Contended) if TRIES > 0 => return false,

@@ -8,7 +8,7 @@ use tracker_common::{bep15::datagram::respond, settings::Settings};
 use tracker_tests::packet::Frame;
 
 pub(crate) struct Host {
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
 impl Host {

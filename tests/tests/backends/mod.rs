@@ -1,5 +1,6 @@
 //! The backends that answer requests, and how a row of the decision table is run on any of them.
 
+pub(crate) mod both;
 pub(crate) mod host;
 pub(crate) mod sockets;
 pub(crate) mod xdp;
@@ -8,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
-use tracker::config::live::Announces;
+use tracker::config::{limits::RequestLimits, live::Announces};
 use tracker_common::{
     outcome::{Event, Reason},
     settings::Settings,
@@ -52,8 +53,9 @@ pub(crate) fn configure(settings: &Settings) {
     for (number, key) in settings.hash_keys.iter().chain(&settings.connection_key).enumerate() {
         key.store((number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     }
+    RequestLimits::default().apply(settings);
     // Rows have few addresses.
-    Announces { max_peers_per_address: 0, ..Announces::default() }.apply(settings);
+    Announces { max_peers_per_address: 0, creations_per_address: 0, ..Announces::default() }.apply(settings);
     settings.second.store(1_000_000);
     settings.minute.store(1_000_000 / 60);
 }

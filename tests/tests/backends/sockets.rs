@@ -25,6 +25,11 @@ pub(crate) struct Sockets {
 impl Sockets {
     /// Starts the daemon.
     pub(crate) fn new() -> Result<Self> {
+        Self::with(&[])
+    }
+
+    /// The same with more options.
+    pub(crate) fn with(options: &[&str]) -> Result<Self> {
         let namespace = Namespace::new()?;
         let [v4, v6] = TRACKER;
         // All addresses of both prefixes are this host's own.
@@ -32,10 +37,17 @@ impl Sockets {
         namespace.ip(&format!("address add {v6}/64 dev lo nodad"))?;
         namespace.ip(&format!("route add local {v6}/64 dev lo"))?;
         namespace.set("ipv6/ip_nonlocal_bind", "1")?;
-        let tracker = Tracker::start(
-            &namespace,
-            &["--xdp-mode", "off", "--max-torrents", "10000", "--max-peers-per-address", "0"],
-        )?;
+        let usual = [
+            "--xdp-mode",
+            "off",
+            "--max-torrents",
+            "10000",
+            "--max-peers-per-address",
+            "0",
+            "--max-creations-per-address",
+            "0",
+        ];
+        let tracker = Tracker::start(&namespace, &[&usual, options].concat())?;
         Ok(Self { sockets: HashMap::new(), markers: BTreeMap::new(), tracker, namespace })
     }
 
@@ -93,8 +105,7 @@ impl Backend for Sockets {
         }
         for reason in Reason::all() {
             let label = reason.label();
-            let labels = [("path", "udp_socket"), ("reason", label)];
-            counters.insert(label.to_owned(), metrics.sum("tracker_requests_rejected_total", &labels) as u64);
+            counters.insert(label.to_owned(), metrics.reason("udp_socket", label));
         }
         counters
     }

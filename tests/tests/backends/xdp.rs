@@ -4,7 +4,7 @@ use super::{Backend, Outcome, configure, labelled};
 use anyhow::Result;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use tracker::{
-    store::{Store, sizes::Sizes},
+    store::{Store, added_up, sizes::Sizes},
     xdp::{KernelCounters, Loaded, Program, destinations::Destinations},
 };
 use tracker_common::settings::Settings;
@@ -67,7 +67,7 @@ impl Backend for XdpProgram {
     }
 
     fn counters(&mut self) -> BTreeMap<String, u64> {
-        labelled(&(self.counters)().expect("readable"))
+        labelled(&added_up(&(self.counters)().expect("readable")))
     }
 
     fn has_frames(&self) -> bool {

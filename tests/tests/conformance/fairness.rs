@@ -2,14 +2,31 @@
 //! program and the host build. `tracker-common/tests/fairness.rs` has more kinds of them.
 
 use crate::backends::{Backend, Runner, host::Host, xdp::XdpProgram};
-use std::net::{IpAddr, SocketAddr};
-use tracker::{config::live::Announces, store::sizes::Sizes};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+use tracker::{
+    config::{limits::RequestLimits, live::Announces},
+    store::{
+        CounterSet, Store,
+        sizes::Sizes,
+        sweep::{Sweep, Timeouts},
+    },
+};
 use tracker_tests::bep15::{self, Announce, Counts, Reply};
 
 /// A hundredth of what there is by default. So an attack needs a hundredth of the packets, and here
 /// it is ten times as long as one that used to fill the store.
-const SIZES: Sizes =
-    Sizes { index_buckets: 88, swarms: 2500, partitions: 120, chunks_v4: 1050, chunks_v6: 350, access_buckets: 1 };
+const SIZES: Sizes = Sizes {
+    index_buckets: 88,
+    swarms: 2500,
+    partitions: 120,
+    chunks_v4: 1050,
+    chunks_v6: 350,
+    access_buckets: 1,
+    block_words: 1,
+};
 
 /// Announces of invented torrents, and of invented peers.
 const INVENTED: u32 = 25_000;
@@ -147,22 +164,78 @@ fn one_address_announces_many_ports(backend: &mut dyn Backend) {
     assert_eq!(world.sizes(&[torrent(7, 1)]), [108]);
 }
 
-fn on_both(attack: fn(&mut dyn Backend)) {
-    attack(&mut Host::new(&SIZES));
-    attack(&mut XdpProgram::load(&SIZES).expect("the XDP program is loaded"));
+/// Who is in a network without limits has as many ports in a swarm as he likes.
+fn networks_without_limits_have_as_many_peers_as_they_like(backend: &mut dyn Backend) {
+    let mut world = World::new(backend);
+    for port in 1..=100 {
+        world.announce(attacker(), torrent(9, 1), port, 0);
+    }
+    assert_eq!(world.sizes(&[torrent(9, 1)]), [8]);
+    let unlimited = vec!["203.0.113.0/24".parse().expect("a network")];
+    let limits = RequestLimits { unlimited, ..RequestLimits::default() };
+    limits.apply(backend.clock().expect("the settings"));
+    let mut world = World::new(backend);
+    for port in 1..=100 {
+        world.announce(attacker(), torrent(9, 1), port, 0);
+    }
+    assert_eq!(world.sizes(&[torrent(9, 1)]), [100]);
+}
+
+/// More IPv6 addresses than a /64 are one where the operator says so.
+fn networks_of_ipv6_have_as_many_peers_as_an_address(backend: &mut dyn Backend) {
+    // (bits, from this many /64s of one /56, as many peers are there)
+    for (number, (prefix_v6, from, there)) in
+        [(64, 100, 100), (56, 100, 8), (60, 100, 6 * 8 + 4), (48, 4, 4), (56, 9, 8)].into_iter().enumerate()
+    {
+        RequestLimits { prefix_v6, ..RequestLimits::default() }.apply(backend.clock().expect("the settings"));
+        let mut world = World::new(backend);
+        let torrent = torrent(10, number as u32);
+        for subnet in 0..from {
+            let source = SocketAddr::from(([0x2001, 0xdb8, 1, subnet, 0, 0, 0, 1], 5000));
+            world.announce(source, torrent, 6881, 0);
+        }
+        assert_eq!(world.sizes(&[torrent]), [there], "/{prefix_v6}");
+    }
+    RequestLimits::default().apply(backend.clock().expect("the settings"));
+}
+
+/// Has all peers and torrents expire.
+fn forget_all(store: &Arc<Store>) {
+    let settings = store.settings();
+    let timeouts = Timeouts::default();
+    settings.second.store(settings.second.load() + 60 * (timeouts.peer + 1));
+    settings.minute.store(settings.minute.load() + timeouts.peer + 1);
+    let handle = store.handle(CounterSet::Expiry);
+    // The first sweep removes the peers, and the next one the torrents that have none.
+    for _ in 0..2 {
+        let mut sweep = Sweep::default();
+        while sweep.batch(&handle, &timeouts) {}
+    }
+    let pools = store.pools();
+    assert_eq!([pools.swarms.used(), pools.chunks_v4.used()], [0; 2], "something is left");
+}
+
+/// One after the other in the same memory: to have the program verified once for each would take
+/// minutes in a virtual machine.
+fn attacks(backend: &mut dyn Backend, store: &Arc<Store>) {
+    for attack in [
+        torrents_are_invented,
+        peers_are_invented,
+        one_address_announces_many_ports,
+        networks_without_limits_have_as_many_peers_as_they_like,
+        networks_of_ipv6_have_as_many_peers_as_an_address,
+    ] {
+        attack(backend);
+        forget_all(store);
+    }
 }
 
 #[test]
-fn invented_torrents_lock_nobody_out() {
-    on_both(torrents_are_invented);
-}
-
-#[test]
-fn invented_peers_take_nobodys_memory() {
-    on_both(peers_are_invented);
-}
-
-#[test]
-fn many_ports_of_one_address_are_few_of_those_that_others_are_told_of() {
-    on_both(one_address_announces_many_ports);
+fn attacks_by_who_holds_an_address_lock_nobody_out() {
+    let mut host = Host::new(&SIZES);
+    let store = Arc::clone(host.handle.store());
+    attacks(&mut host, &store);
+    let mut xdp = XdpProgram::load(&SIZES).expect("the XDP program is loaded");
+    let store = Arc::clone(&xdp.store);
+    attacks(&mut xdp, &store);
 }

@@ -2,10 +2,11 @@
 
 use crate::{
     honest::{announce, client, is_announce_reply, server},
-    packets::Random,
+    packets::bytes,
     site::{Site, UNIMPRESSED, duration, is_long, scaled},
     socket::{connect_from, connect_meanly, pipelined, raise_file_limit, reset},
 };
+use fastrand::Rng;
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -74,9 +75,9 @@ fn fill(site: &Site, torrents: u32) {
     let source = SocketAddr::new(client(3, true), 7777);
     let id = UdpClient::connected(&site.pair.client, source, server(true)).expect("an id").connection_id();
     let socket = RawSocket::open(&site.pair.client, Pair::CLIENT_INTERFACE).expect("a packet socket");
-    let mut random = Random(3);
+    let mut random = Rng::with_seed(3);
     for number in 0..torrents {
-        let announce = Announce { connection_id: id, ..Announce::new(random.bytes(), 1 + number as u16 % 1000) };
+        let announce = Announce { connection_id: id, ..Announce::new(bytes(&mut random), 1 + number as u16 % 1000) };
         let frame = Frame::udp(Pair::CLIENT_MAC, Pair::SERVER_MAC, source, server(true));
         socket.send(&Frame { payload: announce.bytes(), ..frame }.bytes()).expect("sent");
         if number % 32 == 0 {

@@ -3,10 +3,11 @@
 
 use crate::{
     honest::{Kind, announce, client, server},
-    packets::Random,
+    packets::bytes,
     site::{Expected, Site, UNIMPRESSED, scaled},
     socket::{connect_meanly, pipelined, raise_file_limit},
 };
+use fastrand::Rng;
 use std::{
     fs,
     io::Write as _,
@@ -142,7 +143,7 @@ fn wall_clock_that_jumps_expires_nobody() {
     let site = Site::with(&["--xdp-mode", "native"], |command| clock.prepare(&library, command));
     let source = SocketAddr::new(client(6, true), 0);
     let mut one = UdpClient::connected(&site.pair.client, source, server(true)).expect("an id");
-    let torrent = Random(9).bytes();
+    let torrent = bytes(&mut Rng::with_seed(9));
     one.announce(&Announce::new(torrent, 6999)).expect("an answer");
     // Years and days, to the future and to the past; before 1970, and when 32 bits have run out.
     let all = ["+30d", "@1971-01-01 00:00:00", "+0", "-30d", "+20y", "@2038-01-19 03:14:00", "-1d"];

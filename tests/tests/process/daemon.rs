@@ -187,23 +187,7 @@ fn until<T>(mut ready: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> 
     }
 }
 
-/// A directory of a test's own, removed on drop.
-pub struct Directory(pub PathBuf);
-
-impl Directory {
-    pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tracker-test-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+pub use tracker_tests::temporary::Directory;
 
 /// The reading and the writing end of a pipe.
 pub fn pipe() -> (OwnedFd, OwnedFd) {

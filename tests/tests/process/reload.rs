@@ -56,7 +56,7 @@ fn configuration_is_read_again_and_a_wrong_one_changes_nothing() {
         (
             "out of range",
             |path| fs::write(path, "default-numwant = 1\ninterval = 5\n").expect("a file"),
-            &["not changed", "line 2", "60 to 86400"],
+            &["not changed", "line 2", "60 to 18000"],
             (900, 3),
         ),
         (

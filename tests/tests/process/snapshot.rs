@@ -159,6 +159,8 @@ fn what_xdp_has_counted_is_there_after_a_reboot() {
         "10000",
         "--max-peers-per-address",
         "0",
+        "--max-creations-per-address",
+        "0",
     ];
     let interface = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", "native"];
     let tracker = Tracker::start(&pair.server, &[&options[..], &interface].concat()).expect("it runs");

@@ -2,6 +2,7 @@
 //! with right and wrong connection ids, and others that send junk and forged frames. Each counts
 //! what it has sent and what came back.
 
+use fastrand::Rng;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::AddAssign,
@@ -21,6 +22,18 @@ pub const PORT: u16 = 6969;
 
 /// Torrents that are announced: more than there may be.
 const TORRENTS: u32 = 2600;
+
+/// Torrents of a scrape that one frame of an interface's usual MTU carries over IPv6.
+const WHOLE: u32 = 71;
+
+/// What clients ask by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// UDP alone, and in frames, not in fragments: what goes on without a daemon.
+    Udp,
+    /// HTTP as well.
+    Both,
+}
 
 /// What one or all of the clients have done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,41 +98,27 @@ impl Drop for End<'_> {
     }
 }
 
-/// xorshift64*.
-pub struct Random(pub u64);
-
-impl Random {
-    /// A number below `end`.
-    pub fn below(&mut self, end: u32) -> u32 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        ((number * u64::from(end)) >> 32) as u32
-    }
-}
-
 fn server(ipv4: bool) -> SocketAddr {
     let address: IpAddr = if ipv4 { Pair::SERVER_V4.into() } else { Pair::SERVER_V6.into() };
     SocketAddr::new(address, PORT)
 }
 
 /// A torrent; half of the time one of a few, as swarms go.
-fn torrent(random: &mut Random) -> InfoHash {
-    let few = random.below(2) == 0;
-    let number = random.below(if few { 6 } else { TORRENTS });
+fn torrent(random: &mut Rng) -> InfoHash {
+    let few = random.u32(..2) == 0;
+    let number = random.u32(..if few { 6 } else { TORRENTS });
     let mut info_hash = [0x3d; 20];
     info_hash[8..12].copy_from_slice(&number.wrapping_mul(0x9e37_79b9).to_be_bytes());
     info_hash
 }
 
-fn announce(random: &mut Random) -> Announce {
+fn announce(random: &mut Rng) -> Announce {
     let event =
         [Event::None, Event::None, Event::None, Event::Started, Event::Completed, Event::Stopped, Event::Stopped]
-            [random.below(7) as usize];
-    let left = if event == Event::Completed { 0 } else { u64::from(random.below(3)) };
-    let port = 1024 + random.below(900) as u16;
-    let num_want = [-1, 0, 1, 50, 200][random.below(5) as usize];
+            [random.u32(..7) as usize];
+    let left = if event == Event::Completed { 0 } else { u64::from(random.u32(..3)) };
+    let port = 1024 + random.u32(..900) as u16;
+    let num_want = [-1, 0, 1, 50, 200][random.u32(..5) as usize];
     Announce { left, event: event as u32, num_want, ..Announce::new(torrent(random), port) }
 }
 
@@ -128,7 +127,8 @@ struct Client<'p> {
     pair: &'p Pair,
     udp: UdpClient,
     ipv4: bool,
-    random: Random,
+    over: Over,
+    random: Rng,
     sent: Sent,
 }
 
@@ -137,7 +137,7 @@ impl<'p> Client<'p> {
         let ipv4 = number.is_multiple_of(2);
         let address: IpAddr = if ipv4 { Pair::client_v4(number).into() } else { Pair::client_v6(number).into() };
         let udp = UdpClient::new(&pair.client, SocketAddr::new(address, 0), server(ipv4)).expect("a socket");
-        Self { pair, udp, ipv4, random: Random(seed | 1), sent: Sent::default() }
+        Self { pair, udp, ipv4, over: Over::Both, random: Rng::with_seed(seed), sent: Sent::default() }
     }
 
     /// Sends a request and counts what comes back. `kind` is that of [`Sent::asked`].
@@ -160,8 +160,8 @@ impl<'p> Client<'p> {
     }
 
     fn turn(&mut self, id: &mut u64) {
-        let transaction = self.random.below(u32::MAX);
-        match self.random.below(100) {
+        let transaction = self.random.u32(..u32::MAX);
+        match self.random.u32(..100) {
             0..5 => {
                 if let Some(Reply::Connect { connection_id, .. }) = self.ask(Some(0), &bep15::connect(transaction)) {
                     *id = connection_id;
@@ -172,7 +172,9 @@ impl<'p> Client<'p> {
                 self.ask(Some(1), &announce.bytes());
             }
             80..90 => {
-                let count = 1 + self.random.below(74);
+                // A longer one comes in fragments, which only sockets put together.
+                let most = if self.over == Over::Udp { WHOLE } else { 74 };
+                let count = 1 + self.random.u32(..most);
                 let torrents: Vec<_> = (0..count).map(|_| torrent(&mut self.random)).collect();
                 self.ask(Some(2), &bep15::scrape(*id, transaction, &torrents));
             }
@@ -181,21 +183,22 @@ impl<'p> Client<'p> {
                 self.ask(None, &announce.bytes());
             }
             93..96 => {
-                let junk: Vec<u8> = match self.random.below(3) {
-                    0 => vec![0x55; 1 + self.random.below(15) as usize],
+                let junk: Vec<u8> = match self.random.u32(..3) {
+                    0 => vec![0x55; 1 + self.random.u32(..15) as usize],
                     1 => bep15::header(!bep15::MAGIC, bep15::CONNECT, transaction),
-                    _ => bep15::header(*id, 4 + self.random.below(1000), transaction),
+                    _ => bep15::header(*id, 4 + self.random.u32(..1000), transaction),
                 };
                 self.udp.send(&junk).expect("sent");
                 self.sent.junk += 1;
             }
-            _ => self.http(),
+            _ if self.over == Over::Both => self.http(),
+            _ => {}
         }
     }
 
     fn http(&mut self) {
         let server = server(self.ipv4);
-        let result = if self.random.below(4) > 0 {
+        let result = if self.random.u32(..4) > 0 {
             self.sent.http[0] += 1;
             http_announce(&self.pair.client, server, &announce(&mut self.random)).map(drop)
         } else {
@@ -213,14 +216,14 @@ impl<'p> Client<'p> {
 /// Sends what no socket would.
 fn forge(pair: &Pair, until: &AtomicBool, seed: u64) -> Sent {
     let raw = RawSocket::open(&pair.client, Pair::CLIENT_INTERFACE).expect("a packet socket");
-    let mut random = Random(seed | 1);
+    let mut random = Rng::with_seed(seed);
     let mut sent = Sent::default();
     while !until.load(Ordering::Relaxed) {
         // 198.18.0.0/24 has no other hosts.
-        let source = SocketAddr::from((Ipv4Addr::new(198, 18, 0, 100 + random.below(100) as u8), 7000));
+        let source = SocketAddr::from((Ipv4Addr::new(198, 18, 0, 100 + random.u32(..100) as u8), 7000));
         let mut frame = Frame::udp(Pair::CLIENT_MAC, Pair::SERVER_MAC, source, server(true));
-        frame.payload = Announce { connection_id: u64::from(random.below(u32::MAX)), ..announce(&mut random) }.bytes();
-        if random.below(2) == 0 {
+        frame.payload = Announce { connection_id: u64::from(random.u32(..u32::MAX)), ..announce(&mut random) }.bytes();
+        if random.u32(..2) == 0 {
             frame.udp_checksum = Checksum::Wrong;
             sent.wrong_checksums += 1;
         } else {
@@ -233,12 +236,13 @@ fn forge(pair: &Pair, until: &AtomicBool, seed: u64) -> Sent {
 }
 
 /// Loads the tracker until told to end.
-pub fn load(pair: &Pair, clients: u8, until: &AtomicBool, seed: u64) -> Sent {
+pub fn load(pair: &Pair, clients: u8, over: Over, until: &AtomicBool, seed: u64) -> Sent {
     thread::scope(|scope| {
         let workers: Vec<_> = (0..clients)
             .map(|number| {
                 scope.spawn(move || {
                     let mut client = Client::new(pair, number, seed ^ u64::from(number + 1) << 32);
+                    client.over = over;
                     let mut id = 0;
                     while id == 0 && !until.load(Ordering::Relaxed) {
                         if let Some(Reply::Connect { connection_id, .. }) = client.ask(Some(0), &bep15::connect(1)) {

@@ -1,9 +1,9 @@
 //! How long files and signatures are.
 
-use super::source::{attributes, impl_attributes, is_for_tests, trait_attributes};
+use super::source;
 use std::{collections::BTreeSet, fs, path::Path};
 use syn::{
-    Attribute, FnArg, ImplItem, Item, Signature, TraitItem,
+    Attribute, FnArg, Signature,
     visit::{self, Visit},
 };
 
@@ -26,9 +26,8 @@ pub fn check(file: &str, text: &str) -> Result<Vec<TooLong>, String> {
     if lines > LINES {
         found.push(TooLong { name: file.to_owned(), told: format!("{file}: {lines} lines, more than {LINES}") });
     }
-    let parsed = syn::parse_file(text).map_err(|error| format!("{file}: {error}"))?;
     let mut signatures = Signatures { file, found };
-    signatures.visit_file(&parsed);
+    signatures.visit_file(&source::without_tests(file, text)?);
     Ok(signatures.found)
 }
 
@@ -72,24 +71,6 @@ impl Signatures<'_> {
 }
 
 impl<'ast> Visit<'ast> for Signatures<'_> {
-    fn visit_item(&mut self, item: &'ast Item) {
-        if !is_for_tests(attributes(item)) {
-            visit::visit_item(self, item);
-        }
-    }
-
-    fn visit_impl_item(&mut self, item: &'ast ImplItem) {
-        if !is_for_tests(impl_attributes(item)) {
-            visit::visit_impl_item(self, item);
-        }
-    }
-
-    fn visit_trait_item(&mut self, item: &'ast TraitItem) {
-        if !is_for_tests(trait_attributes(item)) {
-            visit::visit_trait_item(self, item);
-        }
-    }
-
     fn visit_signature(&mut self, signature: &'ast Signature) {
         let parameters = signature.inputs.iter().filter(|input| matches!(input, FnArg::Typed(_))).count();
         if parameters > PARAMETERS {

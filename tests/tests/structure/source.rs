@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 use syn::{
-    Attribute, Ident, ImplItem, Item, ItemUse, Macro, TraitItem, UseTree, Visibility,
+    Attribute, Ident, ImplItem, Item, ItemImpl, ItemMod, ItemTrait, ItemUse, Macro, TraitItem, UseTree, Visibility,
     visit::{self, Visit},
+    visit_mut::{self, VisitMut},
 };
 
 /// A module's path within its package, without `crate`: `["store", "index"]`. The root's is empty.
@@ -81,7 +82,7 @@ impl Package {
 
     fn add_file(&mut self, module: Module, path: PathBuf, read: Read<'_>) -> Result<(), String> {
         let text = read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let file = syn::parse_file(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let file = without_tests(&path.display().to_string(), &text)?;
         // The files of its modules lie beside a root or mod.rs, else in a directory of its name.
         let is_directory =
             matches!(path.file_name().and_then(|name| name.to_str()), Some("lib.rs" | "main.rs" | "mod.rs"));
@@ -95,9 +96,6 @@ impl Package {
     fn add_modules(&mut self, parent: &Module, items: &[Item], directory: &Path, read: Read<'_>) -> Result<(), String> {
         for item in items {
             let Item::Mod(item) = item else { continue };
-            if is_for_tests(&item.attrs) {
-                continue;
-            }
             let name = item.ident.to_string();
             let module: Module = parent.iter().cloned().chain([name.clone()]).collect();
             self.modules.insert(module.clone());
@@ -203,15 +201,47 @@ impl Package {
     }
 }
 
-/// Whether something is there for unit tests only.
-pub fn is_for_tests(attributes: &[Attribute]) -> bool {
+/// What a file holds besides what is there for unit tests only.
+pub fn without_tests(file: &str, text: &str) -> Result<syn::File, String> {
+    let mut parsed = syn::parse_file(text).map_err(|error| format!("{file}: {error}"))?;
+    RemoveTests.visit_file_mut(&mut parsed);
+    Ok(parsed)
+}
+
+struct RemoveTests;
+
+impl VisitMut for RemoveTests {
+    fn visit_file_mut(&mut self, file: &mut syn::File) {
+        file.items.retain(|item| !is_for_tests(attributes(item)));
+        visit_mut::visit_file_mut(self, file);
+    }
+
+    fn visit_item_mod_mut(&mut self, module: &mut ItemMod) {
+        if let Some((_, items)) = &mut module.content {
+            items.retain(|item| !is_for_tests(attributes(item)));
+        }
+        visit_mut::visit_item_mod_mut(self, module);
+    }
+
+    fn visit_item_impl_mut(&mut self, implementation: &mut ItemImpl) {
+        implementation.items.retain(|item| !is_for_tests(impl_attributes(item)));
+        visit_mut::visit_item_impl_mut(self, implementation);
+    }
+
+    fn visit_item_trait_mut(&mut self, item: &mut ItemTrait) {
+        item.items.retain(|item| !is_for_tests(trait_attributes(item)));
+        visit_mut::visit_item_trait_mut(self, item);
+    }
+}
+
+fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg") && attribute.parse_args::<Ident>().is_ok_and(|condition| condition == "test")
     })
 }
 
 /// The attributes of an item.
-pub fn attributes(item: &Item) -> &[Attribute] {
+fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,
         Item::Enum(item) => &item.attrs,
@@ -233,7 +263,7 @@ pub fn attributes(item: &Item) -> &[Attribute] {
 }
 
 /// The attributes of what an `impl` holds.
-pub fn impl_attributes(item: &ImplItem) -> &[Attribute] {
+fn impl_attributes(item: &ImplItem) -> &[Attribute] {
     match item {
         ImplItem::Const(item) => &item.attrs,
         ImplItem::Fn(item) => &item.attrs,
@@ -244,7 +274,7 @@ pub fn impl_attributes(item: &ImplItem) -> &[Attribute] {
 }
 
 /// The attributes of what a trait holds.
-pub fn trait_attributes(item: &TraitItem) -> &[Attribute] {
+fn trait_attributes(item: &TraitItem) -> &[Attribute] {
     match item {
         TraitItem::Const(item) => &item.attrs,
         TraitItem::Fn(item) => &item.attrs,
@@ -285,9 +315,6 @@ struct Index {
 
 impl<'ast> Visit<'ast> for Index {
     fn visit_item(&mut self, item: &'ast Item) {
-        if is_for_tests(attributes(item)) {
-            return;
-        }
         let ident = match item {
             Item::Const(item) => Some(&item.ident),
             Item::Enum(item) => Some(&item.ident),
@@ -385,9 +412,6 @@ impl Uses<'_> {
 
 impl<'ast> Visit<'ast> for Uses<'_> {
     fn visit_item(&mut self, item: &'ast Item) {
-        if is_for_tests(attributes(item)) {
-            return;
-        }
         match item {
             Item::Mod(item) => {
                 self.module.push(item.ident.to_string());
@@ -395,12 +419,6 @@ impl<'ast> Visit<'ast> for Uses<'_> {
                 self.module.pop();
             }
             _ => visit::visit_item(self, item),
-        }
-    }
-
-    fn visit_impl_item(&mut self, item: &'ast ImplItem) {
-        if !is_for_tests(impl_attributes(item)) {
-            visit::visit_impl_item(self, item);
         }
     }
 

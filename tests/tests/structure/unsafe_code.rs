@@ -1,19 +1,18 @@
 //! How often sources say `unsafe`, and the table that says so with reasons.
 
-use super::source::{attributes, impl_attributes, is_for_tests, trait_attributes};
+use super::source;
 use proc_macro2::{TokenStream, TokenTree};
 use std::collections::BTreeMap;
 use syn::{
-    Attribute, ExprUnsafe, ImplItem, Item, ItemForeignMod, ItemImpl, ItemTrait, Macro, Safety, Signature, TraitItem,
+    Attribute, ExprUnsafe, ItemForeignMod, ItemImpl, ItemTrait, Macro, Safety, Signature,
     visit::{self, Visit},
 };
 
 /// How often a file says it outside its tests: blocks, functions, implementations, foreign
 /// functions, attributes, and what macros are made of.
 pub fn count(file: &str, text: &str) -> Result<usize, String> {
-    let parsed = syn::parse_file(text).map_err(|error| format!("{file}: {error}"))?;
     let mut uses = Uses(0);
-    uses.visit_file(&parsed);
+    uses.visit_file(&source::without_tests(file, text)?);
     Ok(uses.0)
 }
 
@@ -65,24 +64,6 @@ impl Uses {
 }
 
 impl<'ast> Visit<'ast> for Uses {
-    fn visit_item(&mut self, item: &'ast Item) {
-        if !is_for_tests(attributes(item)) {
-            visit::visit_item(self, item);
-        }
-    }
-
-    fn visit_impl_item(&mut self, item: &'ast ImplItem) {
-        if !is_for_tests(impl_attributes(item)) {
-            visit::visit_impl_item(self, item);
-        }
-    }
-
-    fn visit_trait_item(&mut self, item: &'ast TraitItem) {
-        if !is_for_tests(trait_attributes(item)) {
-            visit::visit_trait_item(self, item);
-        }
-    }
-
     fn visit_expr_unsafe(&mut self, block: &'ast ExprUnsafe) {
         self.0 += 1;
         visit::visit_expr_unsafe(self, block);

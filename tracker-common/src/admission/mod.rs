@@ -1,8 +1,10 @@
-//! Who may use the tracker for what: lists of torrents that alone are allowed, or that are denied.
+//! Who may use the tracker for what: lists of torrents that alone are allowed, or that are denied,
+//! and of addresses that are blocked ([`blocklist`]).
 //!
-//! Asked where a torrent is made, and not for those that are known: a known torrent costs nothing,
+//! Lists of torrents are asked where a torrent is made, and not for those that are known: a known torrent costs nothing,
 //! and whoever changes a list removes the torrents that it no longer allows.
 
+pub mod blocklist;
 pub mod table;
 
 use crate::{

@@ -1,11 +1,13 @@
 //! BEP 15 announce: from the 98 bytes of a request to the bytes of its reply.
 
 use super::{
-    connection_id::{self, IpKey},
+    connect::is_connected,
+    connection_id::IpKey,
     reply::Reply,
     wire::{ACTION_ANNOUNCE, ANNOUNCE_REPLY_LEN, AnnounceRequest},
 };
 use crate::{
+    limits::{self, table::Kind},
     outcome::{Event, Reason, RequestReason, StoreError},
     platform::{Context, Platform, SwarmRef},
     scratch::START_MASK,
@@ -15,6 +17,7 @@ use crate::{
         filter::PeerFilter,
         layout::Counts,
         membership::{Announce, PeerEvent},
+        owner::Owner,
         sample::{Sample, Wanted, sample},
         scope, upsert,
     },
@@ -69,6 +72,7 @@ impl<'a, K: Copy> Request<'a, K> {
                 peer,
                 seeder: request.left == [0; 8],
                 event: PeerEvent::from_number(u32::from_be_bytes(request.event)),
+                owner: Owner::new(u32::from_be_bytes(request.key)),
             },
             num_want: i32::from_be_bytes(request.num_want),
             transaction_id: request.header.transaction_id,
@@ -79,12 +83,13 @@ impl<'a, K: Copy> Request<'a, K> {
 /// Whether a request comes from the address it says, which is `source`, and may be stored.
 ///
 /// # Errors
-/// [`RequestReason::ConnectionIdWrong`], [`RequestReason::PortZero`].
+/// Those of [`limits::wrong_id`] and [`limits::admit`], [`RequestReason::PortZero`].
 #[inline(always)]
-pub fn verify(settings: &Settings, request: &AnnounceRequest, source: IpKey) -> Result<(), RequestReason> {
-    if !connection_id::accept(settings, source, u64::from_be_bytes(request.header.connection_id)) {
-        return Err(RequestReason::ConnectionIdWrong);
+pub fn verify<P: Platform>(cx: &Context<'_, P>, request: &AnnounceRequest, source: IpKey) -> Result<(), RequestReason> {
+    if !is_connected(cx, source, request.header.connection_id) {
+        return Err(limits::wrong_id(cx));
     }
+    limits::admit(cx, Kind::Announce, source)?;
     if request.port == [0, 0] { Err(RequestReason::PortZero) } else { Ok(()) }
 }
 
@@ -98,7 +103,7 @@ pub fn answer<P: Platform, F: Family>(
     source: IpKey,
     peer: F::Key,
 ) -> Result<Reply, Reason> {
-    verify(cx.settings, request, source)?;
+    verify(cx, request, source)?;
     let request = Request::new(request, peer);
     let swarm = upsert::announce::<P, F>(cx, &request.announce)?;
     reply::<P, F>(cx, &request, swarm, sample::<P, F>).ok_or(StoreError::Internal.into())

@@ -6,9 +6,10 @@ use super::{
     wire::{ACTION_CONNECT, ACTION_ERROR, CONNECT_LEN, PROTOCOL_ID, RequestHeader},
 };
 use crate::{
+    limits::{self, table::Kind},
     outcome::{Event, IpVersion, Reason, RequestReason, StoreError},
+    platform::{ColdPath, Context, Platform},
     scratch::Scratch,
-    settings::Settings,
 };
 
 /// Where the reply is built.
@@ -18,31 +19,42 @@ const AT: u32 = 128;
 /// order.
 ///
 /// # Errors
-/// [`RequestReason::BadMagic`].
+/// [`RequestReason::BadMagic`], and those of [`limits::admit`].
 #[inline(always)]
-pub fn connect(
-    settings: &Settings,
+pub fn connect<P: Platform>(
+    cx: &Context<'_, P>,
     request: &RequestHeader,
     source: IpKey,
 ) -> Result<[u64; CONNECT_LEN / 8], RequestReason> {
     if u64::from_be_bytes(request.connection_id) != PROTOCOL_ID {
         return Err(RequestReason::BadMagic);
     }
+    limits::admit(cx, Kind::Connect, source)?;
     let transaction_id = u64::from(u32::from_le_bytes(request.transaction_id));
-    Ok([u64::from(ACTION_CONNECT.to_be()) | transaction_id << 32, connection_id::issue(settings, source).to_be()])
+    Ok([u64::from(ACTION_CONNECT.to_be()) | transaction_id << 32, connection_id::issue(cx.settings, source).to_be()])
+}
+
+/// Whether a connection id was issued to `source`, here or by a network card.
+#[inline(always)]
+#[must_use]
+pub fn is_connected<P: Platform>(cx: &Context<'_, P>, source: IpKey, id: [u8; 8]) -> bool {
+    let id = u64::from_be_bytes(id);
+    if connection_id::accept(cx.settings, source, id) {
+        return true;
+    }
+    cx.settings.card.load() != 0 && cx.platform.run_cold(ColdPath::CardId(source, id)) == Ok(1)
 }
 
 /// [`connect`] for a caller that sends from the scratch space.
 ///
 /// # Errors
 /// As above.
-pub fn answer(
-    settings: &Settings,
-    scratch: &Scratch,
+pub fn answer<P: Platform>(
+    cx: &Context<'_, P>,
     request: &RequestHeader,
     source: IpKey,
 ) -> Result<Reply, RequestReason> {
-    scratch.put(AT as usize, connect(settings, request, source)?);
+    cx.scratch.put(AT as usize, connect(cx, request, source)?);
     Ok(Reply { start: AT, length: CONNECT_LEN as u32, peers: 0, event: Event::connect(source.version()) })
 }
 

@@ -9,6 +9,7 @@ use super::{
     wire::{ACTION_ANNOUNCE, ACTION_CONNECT, ACTION_SCRAPE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader},
 };
 use crate::{
+    admission::blocklist,
     outcome::{Reason, RequestReason},
     platform::{Context, Platform},
     scratch::HASHES_AT,
@@ -48,7 +49,7 @@ pub fn classify(action: [u8; 4], length: usize) -> Result<Request, RequestReason
     }
 }
 
-/// Answers a datagram that came from `source`, whose IPv4-mapped IPv6 addresses count as IPv4. The
+/// Answers a datagram that came from `source`, unless that is blocked. Its IPv4-mapped IPv6 addresses count as IPv4. The
 /// reply is in the platform's scratch space. For the kernel side see `tracker-ebpf`, which does the
 /// same with packets.
 ///
@@ -128,6 +129,7 @@ fn respond_in<P: Platform>(
     source: SocketAddr,
     tells: fn(Reason) -> bool,
 ) -> Result<Reply, Reason> {
+    blocklist::check(cx, source.ip().to_canonical().into())?;
     let Some(bytes) = datagram.first_chunk::<HEADER_LEN>() else { return Err(RequestReason::TooShort.into()) };
     let header = header_of(bytes);
     let ip = source.ip().to_canonical();
@@ -157,7 +159,7 @@ fn answer<P: Platform>(
 ) -> Result<Reply, Reason> {
     let source = IpKey::from(ip);
     match classify(header.action, datagram.len())? {
-        Request::Connect => Ok(connect::answer(cx.settings, cx.scratch, header, source)?),
+        Request::Connect => Ok(connect::answer(cx, header, source)?),
         Request::Announce => {
             let Some(request) = announce_of(datagram) else { return Err(RequestReason::TooShort.into()) };
             let port = u16::from_be_bytes(request.port);

@@ -26,5 +26,6 @@ impl Reply {
         memory.event(self.event);
         memory.count(Counter::Event(Event::PeersReturned), u64::from(self.peers));
         memory.count(Counter::Event(Event::ReplyBytes), u64::from(self.length));
+        memory.count(Counter::Replied(self.peers), 1);
     }
 }

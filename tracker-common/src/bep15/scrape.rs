@@ -1,12 +1,14 @@
 //! BEP 15 scrape.
 
 use super::{
-    connection_id::{self, IpKey},
+    connect::is_connected,
+    connection_id::IpKey,
     reply::Reply,
     wire::{ACTION_SCRAPE, HEADER_LEN, REPLY_HEADER_LEN, RequestHeader, SCRAPE_ENTRY_LEN, SCRAPE_MAX},
 };
 use crate::{
     id::InfoHash,
+    limits::{self, table::Kind},
     outcome::{Event, RequestReason},
     platform::{Context, Platform, Step},
     scratch::{HASHED, HASHES_AT, SCRATCH_BYTES, Scratch},
@@ -77,7 +79,7 @@ fn info_hash(scratch: &Scratch, number: usize) -> Option<InfoHash> {
 /// none gets a reply with nothing behind its header, as from opentracker.
 ///
 /// # Errors
-/// [`RequestReason::ConnectionIdWrong`].
+/// Those of [`limits::wrong_id`] and [`limits::admit`].
 #[inline(always)]
 pub fn answer<P: Platform>(
     cx: &Context<'_, P>,
@@ -85,9 +87,10 @@ pub fn answer<P: Platform>(
     source: IpKey,
     count: u32,
 ) -> Result<Reply, RequestReason> {
-    if !connection_id::accept(cx.settings, source, u64::from_be_bytes(request.connection_id)) {
-        return Err(RequestReason::ConnectionIdWrong);
+    if !is_connected(cx, source, request.connection_id) {
+        return Err(limits::wrong_id(cx));
     }
+    limits::admit(cx, Kind::Scrape, source)?;
     cx.scratch.put(AT as usize, ACTION_SCRAPE.to_be_bytes());
     cx.scratch.put(AT as usize + 4, request.transaction_id);
     cx.platform.repeat(count.div_ceil(HASHED as u32), &mut Group { count: u64::from(count) });

@@ -61,7 +61,7 @@ pub struct AnnounceRequest {
     pub event: [u8; 4],
     /// The address the client believes it has; not trusted, not used.
     pub ip: [u8; 4],
-    /// Random key of the client; not used.
+    /// Random key of the client: whose peer it is ([`crate::store::owner`]).
     pub key: [u8; 4],
     /// Peers wanted, signed; -1 for the default.
     pub num_want: [u8; 4],

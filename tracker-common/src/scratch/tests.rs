@@ -90,10 +90,12 @@ fn whole_blocks_are_copied_and_nothing_else_changes() {
         (0, 2048, usize::MAX, most),
         // Beyond the mask it begins again.
         (START_MASK + 1, 2048, 10, BLOCK),
-        (0, START_MASK + 1 + 2048, 10, BLOCK),
+        (0, START_MASK + 1 + 100, 10, BLOCK),
+        (0, END_MASK, most, most),
+        (0, END_MASK + 1 + 2048, 10, BLOCK),
     ] {
         with_scratch(|scratch| {
-            let (first, target) = (from & START_MASK, to & START_MASK);
+            let (first, target) = (from & START_MASK, to & END_MASK);
             scratch.copy(from, to, length);
             let expected: Vec<_> = (first..first + copied).map(at).collect();
             assert!(read(scratch, target, copied) == expected, "{length} bytes from {from} to {to}");

@@ -2,7 +2,7 @@
 //!
 //! Whoever holds one address can invent torrents and peers as fast as he can send. So when most of
 //! the room is taken, what each address has been given lately is counted: new torrents, and chunks
-//! for new peers. Beyond [`CREATIONS`] it is refused more for a while. A network that one user may
+//! for new peers. Beyond [`Settings::creations_per_address`] it is refused more for a while. A network that one user may
 //! have all of ([`super::slot::SlotFormat::network`]) is counted as well, with [`NETWORKS`] times
 //! as many. The counts are halved every minute, so an address that goes on asking is given half of
 //! that per minute.
@@ -10,19 +10,22 @@
 //! Each core or thread counts by itself, in its scratch space: as many times as much may be created
 //! as there are of them. There are few counters, and the smallest of four gives way to a new
 //! address: whoever asks most is remembered.
+//!
+//! [`Settings::creations_per_address`]: crate::settings::Settings::creations_per_address
 
 use super::hash::mix;
 use crate::{
+    limits,
     outcome::StoreError,
     platform::{Context, Platform},
     scratch::{CREATION_ENTRIES, Scratch},
 };
 
-/// Torrents and chunks that one address is given at once.
-pub const CREATIONS: u32 = 64;
-
 /// A network is given so many times that.
 pub const NETWORKS: u32 = 8;
+
+/// The bit of a requester's network that says that it is one of IPv6. No network has so many bits.
+pub(super) const NETWORK_IS_V6: u64 = 1 << 63;
 
 /// Counters that an address may have one of.
 const WAYS: usize = 4;
@@ -74,17 +77,19 @@ fn count(scratch: &Scratch, hash: u64, minute: u32, limit: u32) -> bool {
 /// [`StoreError::AddressBusy`].
 #[inline(always)]
 pub(super) fn admit<P: Platform>(cx: &Context<'_, P>) -> Result<(), StoreError> {
-    // Where an address may have as many peers as it likes, it stands for many users.
-    if cx.settings.max_peers_per_address.load() == 0 {
+    let limit = cx.settings.creations_per_address.load() as u32;
+    if limit == 0 {
         return Ok(());
     }
     let (minute, keys) = (cx.minute(), &cx.settings.hash_keys);
-    let hash = |key: usize| mix(cx.scratch.requester[key].load().wrapping_mul(keys[1 + key].load() | 1));
-    if count(cx.scratch, hash(0), minute, CREATIONS) && count(cx.scratch, hash(1), minute, CREATIONS * NETWORKS) {
-        Ok(())
-    } else {
-        Err(StoreError::AddressBusy)
+    let (address, network) = (cx.scratch.requester[0].load(), cx.scratch.requester[1].load());
+    let is_v6 = network & NETWORK_IS_V6 != 0;
+    let source = mix(limits::source_of(cx.settings, address, is_v6).wrapping_mul(keys[1].load() | 1));
+    let around = mix(network.wrapping_mul(keys[2].load() | 1));
+    if count(cx.scratch, source, minute, limit) && count(cx.scratch, around, minute, limit * NETWORKS) {
+        return Ok(());
     }
+    if limits::is_exempt(cx.settings, address, is_v6) { Ok(()) } else { Err(StoreError::AddressBusy) }
 }
 
 #[cfg(test)]
@@ -92,12 +97,45 @@ mod tests {
     use super::*;
     use crate::host::{FIRST_MINUTE, HostSizes, HostStore};
 
+    const CREATIONS: u32 = 64;
+
     const NOTHING: HostSizes = HostSizes { index_buckets: 1, swarms: 1, partitions: 0, chunks_v4: 0, chunks_v6: 0 };
+
+    #[test]
+    fn ipv6_networks_of_the_size_that_is_configured_are_given_so_much() {
+        // (bits, /64s that ask, asked by each, given to all of them)
+        for (bits, networks, asked, expected) in [
+            (64, 16, 10, 160),
+            (56, 16, 10, CREATIONS),
+            (56, 512, 1, 2 * CREATIONS),
+            (48, 512, 1, CREATIONS),
+            (32, 512, 1, CREATIONS),
+        ] {
+            let store = HostStore::new(&NOTHING, 1);
+            let settings = store.settings();
+            settings.creations_per_address.store(CREATIONS.into());
+            settings.limit_mask_v6.store((u64::MAX << (64 - bits)).to_be());
+            let platform = store.platform(1);
+            let cx = platform.context();
+            let mut given = 0;
+            for number in 0..networks {
+                let address: u64 = 0x2001_0db8_0001_0000 + number;
+                cx.scratch.requester[0].store(address.to_be());
+                cx.scratch.requester[1].store((address & !0xffff).to_be() | NETWORK_IS_V6);
+                given += (0..asked).filter(|_| admit(&cx).is_ok()).count() as u32;
+            }
+            assert_eq!(given, expected, "{networks} networks of /{bits}");
+            // An IPv4 address has no such prefix.
+            cx.scratch.requester[0].store(0x0a00_0000);
+            cx.scratch.requester[1].store(0x0a);
+            assert!(admit(&cx).is_ok());
+        }
+    }
 
     #[test]
     fn addresses_and_networks_are_given_so_much_and_half_of_it_every_minute() {
         let store = HostStore::new(&NOTHING, 1);
-        store.settings().max_peers_per_address.store(8);
+        store.settings().creations_per_address.store(CREATIONS.into());
         let platform = store.platform(1);
         let cx = platform.context();
         let given = |address: u64, network: u64, asked: u32| {
@@ -131,7 +169,7 @@ mod tests {
     #[test]
     fn who_asks_most_is_remembered_among_many() {
         let store = HostStore::new(&NOTHING, 2);
-        store.settings().max_peers_per_address.store(8);
+        store.settings().creations_per_address.store(CREATIONS.into());
         let platform = store.platform(1);
         let cx = platform.context();
         let admitted = |address: u64| {
@@ -145,6 +183,25 @@ mod tests {
             others += u32::from(admitted(1000 + round));
         }
         assert!(greedy <= CREATIONS && others == 10_000, "{greedy} {others}");
+    }
+
+    #[test]
+    fn networks_without_limits_are_given_more_than_others() {
+        let store = HostStore::new(&NOTHING, 4);
+        let settings = store.settings();
+        settings.creations_per_address.store(1);
+        settings.exempt_v4[0][0].store(7);
+        settings.exempt_v4[0][1].store(0xff);
+        settings.exempt_counts[0].store(1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        for (address, network, expected) in [(7, 7, 100), (0x107, 7, 100), (8, 8, 1), (0x207, 0x207 | NETWORK_IS_V6, 1)]
+        {
+            cx.scratch.requester[0].store(address);
+            cx.scratch.requester[1].store(network);
+            let given = (0..100).filter(|_| admit(&cx).is_ok()).count();
+            assert_eq!(given, expected, "{address:#x} of {network:#x}");
+        }
     }
 
     #[test]

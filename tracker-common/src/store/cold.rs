@@ -5,12 +5,14 @@ use super::{
     crowd, evict_torrent,
     family::{Family, V4, V6},
     hash::TorrentKey,
-    index, resize, room,
+    index, resize, room, tell,
 };
 use crate::{
-    admission,
+    admission::{self, blocklist},
+    bep15::card_id,
     codegen::barrier_var,
     id::{InfoHash, PartitionId, SwarmId},
+    limits,
     outcome::{IpVersion, StoreError},
     platform::{ColdPath, Context, Platform},
     scratch::HASHES_AT,
@@ -36,6 +38,11 @@ pub fn run<P: Platform>(work: ColdPath, platform: &P) -> Result<u32, StoreError>
         ColdPath::ClaimChunk(IpVersion::V6) => room::claim_chunk::<P, V6>(cx),
         ColdPath::Crowd(IpVersion::V4, swarm, list) => crowd_of::<P, V4>(cx, swarm, list),
         ColdPath::Crowd(IpVersion::V6, swarm, list) => crowd_of::<P, V6>(cx, swarm, list),
+        ColdPath::BlockList(address) => Ok(blocklist::search(cx, address)),
+        ColdPath::Limit(kind) => limits::take(cx, kind),
+        ColdPath::Tell => limits::tell(cx),
+        ColdPath::CardId(source, id) => Ok(u32::from(card_id::accept(cx.settings, source, id))),
+        ColdPath::TellChange(version) => tell::tell(cx, version),
     }
 }
 

@@ -8,8 +8,16 @@
 //! All peers of an address are in one list ([`Settings::keep_addresses_together`]), so that it is
 //! enough to look there. A search for a peer ends at the first one of its address
 //! (`list::find_neighbour`): the peer itself nearly always. Only if it is another one, all
-//! of them are looked at.
+//! of them are looked at. Only where one would have to go it is asked whether its network is one without
+//! limits ([`Settings::exempt_v4`]).
 //!
+//! Where the operator takes more IPv6 addresses for one than a /64 ([`Settings::limit_mask_v6`]), each new
+//! peer is looked for once more, with the others of its network. Those are not in one list: keys would
+//! have to change with the option, and with them the place of all peers. So in a swarm with partitions
+//! the limit holds for each of them, and what others are told of the network has the same bound.
+//!
+//! [`Settings::exempt_v4`]: crate::settings::Settings::exempt_v4
+//! [`Settings::limit_mask_v6`]: crate::settings::Settings::limit_mask_v6
 //! [`Settings::max_peers_per_address`]: crate::settings::Settings::max_peers_per_address
 //! [`Settings::keep_addresses_together`]: crate::settings::Settings::keep_addresses_together
 
@@ -21,7 +29,8 @@ use super::{
 };
 use crate::{
     id::{PartitionId, SwarmId},
-    outcome::StoreError,
+    limits,
+    outcome::{IpVersion, StoreError},
     platform::{ColdPath, Context, PartitionRef, Platform, Step, SwarmRef},
 };
 use core::marker::PhantomData;
@@ -48,14 +57,28 @@ pub(super) fn place_in<P: Platform, F: Family, L: List<F>>(
     list: &L,
     peer: F::Key,
 ) -> Result<Place, StoreError> {
-    let Some(neighbour) = list::find_neighbour::<P, F, L>(cx, list, peer) else { return Ok(UNKNOWN) };
-    let neighbour = cx.scratch.as_unknown_scalar(neighbour);
-    let Some(slot) = list::slot::<P, F, L>(cx.platform, list, neighbour) else { return Err(StoreError::Internal) };
-    if slot.matches(peer) {
-        return Ok(neighbour);
+    match list::find_neighbour::<P, F, L>(cx, list, peer) {
+        None if !counts_networks::<P, F>(cx) => return Ok(UNKNOWN),
+        None => {}
+        Some(neighbour) => {
+            let neighbour = cx.scratch.as_unknown_scalar(neighbour);
+            let slot = list::slot::<P, F, L>(cx.platform, list, neighbour);
+            let Some(slot) = slot else { return Err(StoreError::Internal) };
+            if slot.matches(peer) {
+                return Ok(neighbour);
+            }
+        }
     }
     F::keep_excluded(cx.scratch, peer);
     cx.platform.run_cold(ColdPath::Crowd(F::VERSION, swarm, id))
+}
+
+/// Whether peers of other addresses may count as peers of the same one.
+#[inline(always)]
+fn counts_networks<P: Platform, F: Family>(cx: &Context<'_, P>) -> bool {
+    F::VERSION == IpVersion::V6
+        && cx.settings.limit_mask_v6.load() != u64::MAX
+        && cx.settings.max_peers_per_address.load() != 0
 }
 
 /// The slots that a turn of [`Look`] looks at, and the number of the first.
@@ -105,10 +128,12 @@ impl<P: Platform, F: Family> Step<P> for Look<F> {
 #[inline(always)]
 fn look_at<P: Platform, F: Family>(cx: &Context<'_, P>, slots: Slots<'_, F>, count: u32, first: u32) -> bool {
     let peer = F::excluded(cx.scratch);
+    let source = |address| limits::source_of(cx.settings, address, F::VERSION == IpVersion::V6);
+    let his = source(F::address_of(peer));
     let minute = cx.minute();
     for number in 0..count {
         let slot = slots.slot(number as usize);
-        if slot.address() == F::address_of(peer) && slot.is_occupied() {
+        if source(slot.address()) == his && slot.is_occupied() {
             if slot.matches(peer) {
                 cx.scratch.found_slot.store(first + number);
                 return false;
@@ -144,7 +169,11 @@ pub(super) fn place<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRef
         cx.platform.repeat(super::layout::PARTITION_CHUNKS, &mut look);
     }
     let limit = cx.settings.max_peers_per_address.load();
-    if scratch.found_slot.load() == UNKNOWN && limit != 0 && scratch.crowd.load() >= limit {
+    if scratch.found_slot.load() == UNKNOWN
+        && limit != 0
+        && scratch.crowd.load() >= limit
+        && !limits::is_exempt(cx.settings, F::address_of(F::excluded(scratch)), F::VERSION == IpVersion::V6)
+    {
         return scratch.oldest_slot.load() | TAKEN_OVER;
     }
     scratch.found_slot.load()

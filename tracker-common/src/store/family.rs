@@ -4,7 +4,9 @@ use super::{
     layout::{DirectoryHeader, PARTITIONS_MAX, Swarm},
     slot::{SlotFormat, Slots},
 };
-use crate::{id::ChunkId, outcome::IpVersion, platform::Platform, settings::Settings, word::Word};
+use crate::{
+    bep15::connection_id::IpKey, id::ChunkId, outcome::IpVersion, platform::Platform, settings::Settings, word::Word,
+};
 
 /// An address family.
 pub trait Family: SlotFormat {
@@ -33,6 +35,8 @@ pub trait Family: SlotFormat {
     fn entry_word(pair: usize) -> usize;
     /// The scope of the peer's address ([`super::scope`]).
     fn scope(key: Self::Key) -> u32;
+    /// The peer's address.
+    fn ip(key: Self::Key) -> IpKey;
     /// A keyed hash of a peer, which partition it is in. The first two keys from number 6 on are for
     /// its address ([`SlotFormat::address`]), those from number 9 on for what differs between peers
     /// of one address ([`Settings::keep_addresses_together`]).

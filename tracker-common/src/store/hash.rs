@@ -7,7 +7,7 @@ use crate::{codegen::is_equal, id::InfoHash, settings::Settings};
 /// The last step of a keyed multilinear hash. By itself such a hash is universal, but linear:
 /// addresses in a row become hashes in equal steps, which crowd together for an unlucky key.
 #[inline(always)]
-pub(super) fn mix(sum: u64) -> u64 {
+pub(crate) fn mix(sum: u64) -> u64 {
     let once = (sum ^ sum >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
     (once ^ once >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93)
 }

@@ -11,7 +11,7 @@ use crate::{
 /// [`Settings`](crate::settings::Settings). It changes with every change that another program could
 /// not work with: the pinned store of a daemon that was replaced is taken over only if its version
 /// is this one.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Swarm records of an index bucket.
 pub const BUCKET_SWARMS: usize = 31;

@@ -4,7 +4,9 @@
 use super::{
     family::Family,
     layout::{ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, SWARM_SETTLED, Swarm},
-    slot::{COMPLETED, LEECHER, OCCUPIED, Slot, age, minute_bits},
+    owner::Owner,
+    slot::{COMPLETED, KEY, LEECHER, OCCUPIED, Slot, age, minute_bits},
+    tell,
 };
 use crate::{
     id::InfoHash,
@@ -51,14 +53,16 @@ pub struct Announce<'a, K> {
     pub seeder: bool,
     /// Why the peer announces.
     pub event: PeerEvent,
+    /// Whose peer it is.
+    pub owner: Owner,
 }
 
 impl<K> Announce<'_, K> {
     /// The flags that the announce gives a peer by itself.
     #[inline(always)]
-    fn flags(&self, minute: u32) -> u64 {
+    pub(super) fn flags(&self, minute: u32) -> u64 {
         let leecher = if self.seeder { 0 } else { LEECHER };
-        OCCUPIED | leecher | minute_bits(minute)
+        OCCUPIED | leecher | self.owner.bits() | minute_bits(minute)
     }
 
     /// The flags of a peer that was not known.
@@ -99,7 +103,8 @@ fn complete<P: Platform>(platform: &P, swarm: &Swarm) {
     platform.event(Event::Completed);
 }
 
-/// Applies an announce to a known peer. True if the peer leaves, which the caller has to do.
+/// Applies an announce to a known peer. True if the peer leaves, which the caller has to do. Somebody
+/// with another key cannot have it leave, or its download counted.
 #[inline(always)]
 pub(super) fn apply<P: Platform, F: Family>(
     cx: &Context<'_, P>,
@@ -107,18 +112,31 @@ pub(super) fn apply<P: Platform, F: Family>(
     slot: Slot<'_, F>,
     announce: &Announce<'_, F::Key>,
 ) -> bool {
+    let old = slot.flags();
     if announce.event == PeerEvent::Stopped {
-        return true;
+        if P::STOPS_ANYBODY || announce.owner.is_strange_to(old) == 0 {
+            tell::note(cx.scratch, old, 0);
+            return true;
+        }
+        slot.set_flags(Owner::contested(old));
+        cx.platform.event(Event::KeyWrong);
+        return false;
     }
     let minute = cx.minute();
-    let old = slot.flags();
-    let mut new = announce.flags(minute) | (old & COMPLETED);
+    let owner = announce.owner.kept(old, age(old, minute), cx.settings);
+    let mut new = announce.flags(minute) | owner | (old & COMPLETED);
     let becomes_seeder = announce.seeder && old & LEECHER != 0;
     if announce.event == PeerEvent::Completed && becomes_seeder && old & COMPLETED == 0 {
-        new |= COMPLETED;
-        complete(cx.platform, swarm);
+        // All ones are nobody's.
+        if owner == KEY {
+            cx.platform.event(Event::KeyWrong);
+        } else {
+            new |= COMPLETED;
+            complete(cx.platform, swarm);
+        }
     }
     slot.set_flags(new);
+    tell::note(cx.scratch, old, new);
     if (old ^ new) & LEECHER != 0 {
         swarm.counts.add(ONE_CHANGE.wrapping_add(weight(new)).wrapping_sub(weight(old)));
     }
@@ -129,16 +147,17 @@ pub(super) fn apply<P: Platform, F: Family>(
 /// Counts a new peer with these flags.
 #[inline(always)]
 pub(super) fn count_in<P: Platform, F: Family>(
-    platform: &P,
+    cx: &Context<'_, P>,
     swarm: &Swarm,
     flags: u64,
     announce: &Announce<'_, F::Key>,
 ) {
     if announce.completes_unknown() {
-        complete(platform, swarm);
+        complete(cx.platform, swarm);
     }
     swarm.counts.add(ONE_CHANGE.wrapping_add(weight(flags)));
-    platform.event(Event::peer_added(F::VERSION));
+    cx.platform.event(Event::peer_added(F::VERSION));
+    tell::note(cx.scratch, 0, flags);
 }
 
 /// Counts a peer that leaves its slot.
@@ -158,7 +177,7 @@ pub(super) fn replace<P: Platform, F: Family>(
 ) {
     count_out(cx.platform, swarm, slot);
     let flags = announce.new_flags(cx.minute());
-    count_in::<P, F>(cx.platform, swarm, flags, announce);
+    count_in::<P, F>(cx, swarm, flags, announce);
     slot.occupy(announce.peer, flags);
 }
 
@@ -182,7 +201,7 @@ mod tests {
 
     #[test]
     fn flags_say_what_the_announce_says() {
-        let announce = |seeder, event| Announce { info_hash: &[0; 20], peer: 1_u64, seeder, event };
+        let announce = |seeder, event| Announce { info_hash: &[0; 20], peer: 1_u64, seeder, event, owner: Owner::NONE };
         // (seeder, event, flags besides the minute, of a peer that was not known)
         for (seeder, event, flags) in [
             (false, PeerEvent::None, OCCUPIED | LEECHER),

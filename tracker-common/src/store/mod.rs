@@ -33,6 +33,7 @@ pub mod linear_hash;
 pub mod list;
 pub mod lock;
 pub mod membership;
+pub mod owner;
 pub mod partition;
 pub mod record;
 pub mod refresh;
@@ -44,6 +45,7 @@ pub mod sample;
 pub mod scope;
 pub mod slot;
 pub mod sweep;
+pub mod tell;
 #[cfg(test)]
 mod tests;
 pub mod upsert;

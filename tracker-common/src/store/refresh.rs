@@ -11,7 +11,8 @@ use super::{
     lock::Free,
     membership::{Announce, PeerEvent},
     record::find_in_slots,
-    slot::{LEECHER, MINUTE, OCCUPIED, Slot, age, minute_bits},
+    slot::{KEY, LEECHER, MINUTE, OCCUPIED, Slot, age},
+    tell::is_due,
 };
 use crate::{
     id::PartitionId,
@@ -103,13 +104,22 @@ fn refresh_slot<P: Platform, F: Family>(
     let minute = cx.minute();
     let word = slot.flags_word();
     let old = word.load();
-    let new = (old & !MINUTE) | minute_bits(minute);
-    // A peer that becomes a seeder changes the counts as well.
-    if (old & LEECHER == 0) != announce.seeder || old & OCCUPIED == 0 {
+    let flags = announce.flags(minute);
+    // A peer that becomes a seeder changes the counts as well, and another key is looked at with care.
+    if (old ^ flags) & (OCCUPIED | LEECHER | KEY) != 0 {
         return None;
     }
-    if old != new && !word.replace(old, new) {
-        return None;
+    let new = (old & !MINUTE) | (flags & MINUTE);
+    if old != new {
+        if P::TELLS {
+            let every = cx.settings.tell_every.load();
+            if every != 0 && is_due(old, minute, every) {
+                return None;
+            }
+        }
+        if !word.replace(old, new) {
+            return None;
+        }
     }
     let active = swarm.record.active.load();
     if active & !SWARM_SETTLED != SWARM_ALIVE | minute {

@@ -2,11 +2,15 @@
 //! is left, it matters who asks ([`super::admit`]); when nothing is left, what is worth least gives
 //! way ([`super::evict_torrent`], [`super::evict_chunk`]).
 
-use super::{admit::admit, allocator, evict_chunk, evict_torrent, family::Family};
+use super::{
+    admit::{NETWORK_IS_V6, admit},
+    allocator, evict_chunk, evict_torrent,
+    family::Family,
+};
 use crate::{
     admission,
     id::InfoHash,
-    outcome::StoreError,
+    outcome::{IpVersion, StoreError},
     platform::{ColdPath, Context, Platform},
     scratch::HASHES_AT,
 };
@@ -56,7 +60,8 @@ pub(super) fn for_split<P: Platform, F: Family>(cx: &Context<'_, P>, peer: F::Ke
 fn note_requester<P: Platform, F: Family>(cx: &Context<'_, P>, peer: F::Key) {
     let address = F::address_of(peer);
     cx.scratch.requester[0].store(address);
-    cx.scratch.requester[1].store(F::network(address));
+    let family = if F::VERSION == IpVersion::V6 { NETWORK_IS_V6 } else { 0 };
+    cx.scratch.requester[1].store(F::network(address) | family);
 }
 
 /// What [`ColdPath::ClaimTorrent`] stands for. The torrent is at [`HASHES_AT`].

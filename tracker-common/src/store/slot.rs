@@ -2,9 +2,9 @@
 //! for IPv6.
 //!
 //! ```text
-//! bit      63        62       61         60…48              47…0
-//! flags    occupied  leecher  completed  minute (mod 2^13)  IPv4: address, port (in memory order)
-//!                                                           IPv6: generation (47…16), port (15…0)
+//! bit      63        62       61         60…57  56…48             47…0
+//! flags    occupied  leecher  completed  owner  minute (mod 2^9)  IPv4: address, port (in memory order)
+//!                                                                 IPv6: generation (47…16), port (15…0)
 //! ```
 //!
 //! An IPv6 peer is two address words and then this word, so that the 18 bytes of the compact form
@@ -24,11 +24,17 @@ pub const LEECHER: u64 = 1 << 62;
 /// The peer's completed download was counted.
 pub const COMPLETED: u64 = 1 << 61;
 
+/// Where it begins whose peer it is ([`super::owner`]).
+pub const KEY_SHIFT: u32 = 57;
+
+/// The bits that say whose peer it is.
+pub const KEY: u64 = 0xf << KEY_SHIFT;
+
 /// Where the minute of the last announce begins.
 pub const MINUTE_SHIFT: u32 = 48;
 
 /// Minutes are kept modulo this + 1.
-pub const MINUTE_MASK: u32 = 0x1fff;
+pub const MINUTE_MASK: u32 = 0x1ff;
 
 /// The bits of the minute.
 pub const MINUTE: u64 = (MINUTE_MASK as u64) << MINUTE_SHIFT;

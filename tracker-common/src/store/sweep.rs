@@ -1,5 +1,5 @@
 //! The sweep: the daemon goes through the swarm records batch by batch, removes peers that have
-//! been silent for too long, gives memory back, sets counts right that drifted, and removes
+//! been silent for too long or whose addresses are blocked, gives memory back, sets counts right that drifted, and removes
 //! torrents that nobody has asked for.
 //!
 //! One thread sweeps. Everybody else goes on meanwhile. The sweep holds a swarm's lock while it
@@ -19,6 +19,7 @@ use super::{
     slot::{LEECHER, Slot, age},
 };
 use crate::{
+    admission::blocklist,
     outcome::Event,
     platform::{Context, Platform, SwarmRef},
 };
@@ -91,7 +92,8 @@ impl Seen {
 
 /// Sweeps a batch. `visit` is told of every torrent that stays.
 pub fn sweep<P: Platform>(cx: &Context<'_, P>, batch: &Batch, mut visit: impl FnMut(&Swarm, Counts)) -> SweepReport {
-    let sweep = Sweep { cx, ages: &batch.ages, minute: cx.minute() };
+    let blocked = cx.settings.blocked.load() != 0;
+    let sweep = Sweep { cx, ages: &batch.ages, minute: cx.minute(), blocked };
     let mut report = SweepReport::default();
     let mut from = batch.first;
     while let Some(swarm) = index::next(|number| cx.platform.bucket(number), from, batch.end) {
@@ -130,6 +132,8 @@ struct Sweep<'s, 'm, P> {
     cx: &'s Context<'m, P>,
     ages: &'s Ages,
     minute: u32,
+    /// Whether there are blocked addresses.
+    blocked: bool,
 }
 
 impl<P: Platform> Sweep<'_, '_, P> {
@@ -138,14 +142,15 @@ impl<P: Platform> Sweep<'_, '_, P> {
         while self.cx.platform.acquire(lock, place).is_err() {}
     }
 
-    /// Counts the peer in a slot. True if it has been silent for too long, and then it is counted
-    /// out of the swarm. The lock of the place is held.
+    /// Counts the peer in a slot. True if it has been silent for too long, or its address is blocked,
+    /// and then it is counted out of the swarm. The lock of the place is held.
     fn is_expired<F: Family>(&self, swarm: &Swarm, slot: Slot<'_, F>, seen: &mut Seen) -> bool {
         let flags = slot.flags();
-        let expired = age(flags, self.minute) >= self.ages.peer_timeout;
+        let blocked = self.blocked && blocklist::find(self.cx, F::ip(slot.key())) != 0;
+        let expired = blocked || age(flags, self.minute) >= self.ages.peer_timeout;
         if expired {
             count_out(self.cx.platform, swarm, slot);
-            self.cx.platform.event(Event::Expired);
+            self.cx.platform.event(if blocked { Event::PeerBlocked } else { Event::Expired });
             seen.expired += 1;
         } else if flags & LEECHER == 0 {
             seen.seeders += 1;

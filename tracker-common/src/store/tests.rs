@@ -7,6 +7,7 @@ use super::{
     layout::Occupancy,
     list::List,
     membership::{Announce, PeerEvent},
+    owner::Owner,
     slot::{FLAGS, LEECHER},
     upsert,
 };
@@ -94,7 +95,7 @@ pub(super) fn announce<P: Platform, F: Peers>(
     peer: u32,
     event: PeerEvent,
 ) -> Result<(), StoreError> {
-    let announce = Announce { info_hash: &torrent(0), peer: F::peer(peer), seeder: false, event };
+    let announce = Announce { info_hash: &torrent(0), peer: F::peer(peer), seeder: false, event, owner: Owner::NONE };
     upsert::announce::<P, F>(cx, &announce).map(|_| ())
 }
 

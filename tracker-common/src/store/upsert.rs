@@ -21,6 +21,7 @@ use super::{
     resize::has_outgrown,
     room,
     slot::Slot,
+    tell as change,
 };
 use crate::{
     id::{PartitionId, SwarmId},
@@ -46,6 +47,7 @@ pub fn announce<'m, P: Platform, F: Family>(
         return Ok(Some(swarm));
     }
     let id = upsert::<P, F>(cx, &torrent, announce)?;
+    tell::<P, F>(cx, announce);
     Ok(id.and_then(|id| cx.swarm(id)))
 }
 
@@ -61,6 +63,7 @@ pub fn upsert<P: Platform, F: Family>(
     torrent: &TorrentKey,
     announce: &Announce<'_, F::Key>,
 ) -> Result<Option<SwarmId>, StoreError> {
+    change::note(cx.scratch, 0, 0);
     let mut tries = 0;
     loop {
         let result = try_upsert::<P, F>(cx, torrent, announce);
@@ -69,6 +72,18 @@ pub fn upsert<P: Platform, F: Family>(
             return result;
         }
         cx.platform.pause(tries);
+    }
+}
+
+/// Tells other trackers of an announce that [`upsert`] has just stored, if there are any and they have
+/// to know of it.
+#[inline(always)]
+pub fn tell<P: Platform, F: Family>(cx: &Context<'_, P>, announce: &Announce<'_, F::Key>) {
+    if P::TELLS && cx.settings.tell_every.load() != 0 {
+        cx.scratch.put(HASHES_AT, *announce.info_hash);
+        F::keep_excluded(cx.scratch, announce.peer);
+        // What cannot be told is counted.
+        let _ = cx.platform.run_cold(ColdPath::TellChange(F::VERSION));
     }
 }
 
@@ -177,7 +192,7 @@ fn upsert_in_slots<P: Platform, F: Family>(
     if let Some(free) = found_slot::<F>(cx.scratch) {
         swarm.record.add_scopes(F::scope(announce.peer));
         let flags = announce.new_flags(cx.minute());
-        count_in::<P, F>(cx.platform, swarm.record, flags, announce);
+        count_in::<P, F>(cx, swarm.record, flags, announce);
         slots.slot(free).occupy(announce.peer, flags);
         return Ok(true);
     }
@@ -294,7 +309,7 @@ fn upsert_in_list<P: Platform, F: Family, L: List<F>>(
         let flags = announce.new_flags(cx.minute());
         match list::insert::<P, F, L>(cx, list, announce.peer, flags) {
             Ok(()) => {
-                count_in::<P, F>(cx.platform, swarm.record, flags, announce);
+                count_in::<P, F>(cx, swarm.record, flags, announce);
                 L::count_in_swarm(swarm.record, 1);
                 return Ok(true);
             }

@@ -9,6 +9,7 @@ use super::{
     slot::{FLAGS, IDENTITY, MINUTE_SHIFT, Slot, SlotFormat, Slots},
 };
 use crate::{
+    bep15::connection_id::IpKey,
     codegen::is_nonzero,
     id::ChunkId,
     outcome::IpVersion,
@@ -130,6 +131,11 @@ impl Family for V4 {
     #[inline(always)]
     fn entry_word(pair: usize) -> usize {
         1 + pair
+    }
+
+    #[inline(always)]
+    fn ip(key: u64) -> IpKey {
+        IpKey::V4(key as u32)
     }
 
     #[inline(always)]

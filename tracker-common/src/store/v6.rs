@@ -9,6 +9,7 @@ use super::{
     slot::{FLAGS, IDENTITY, OCCUPIED, Slot, SlotFormat, Slots},
 };
 use crate::{
+    bep15::connection_id::IpKey,
     codegen::{barrier_var, is_nonzero},
     id::ChunkId,
     outcome::IpVersion,
@@ -161,6 +162,11 @@ impl Family for V6 {
         // conclude from "not 3" that it is less.
         let pair = barrier_var(pair as u64) as usize;
         if pair >= 3 { 0 } else { 3 + pair }
+    }
+
+    #[inline(always)]
+    fn ip(key: [u64; 3]) -> IpKey {
+        IpKey::V6([key[0], key[1]])
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Room for a reply that is longer than its request, where drivers leave none behind the packet.
 
-use super::packet::Packet;
+use super::{packet::Packet, parse, served};
 use crate::kernel::Kernel;
 use aya_ebpf::bindings::xdp_md;
 use tracker_common::platform::Platform as _;
@@ -9,15 +9,18 @@ use tracker_common::platform::Platform as _;
 /// needs 40 for itself.
 const HEADROOM: u32 = 192;
 
+/// What [`cold_grow`] returns for a packet that is as it was.
+const REFUSED: u32 = u32::MAX;
+
 /// Gives the packet up to `more` bytes where [`Packet::grow`] fails, and returns how many. `None`,
-/// and the packet is as it was, if there is not room for `least`.
+/// and the packet is as it was, if there is not room for `least`, and a daemon to answer it instead.
 #[inline(always)]
 pub(crate) fn at_both_ends(packet: &Packet, more: u32, least: u32) -> Option<u32> {
     let grown = cold_grow(packet.context(), more, least);
-    if grown < least { None } else { Some(grown) }
+    if grown == REFUSED { None } else { Some(grown) }
 }
 
-/// [`at_both_ends`]; less than `least` for `None`. A global function, which the
+/// [`at_both_ends`]; [`REFUSED`] for `None`. A global function, which the
 /// verifier looks at once ([`crate::cold`]).
 ///
 /// A veth pair leaves a packet that came from a socket only what is missing to the next multiple of
@@ -44,7 +47,8 @@ pub extern "C" fn cold_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 
         step /= 2;
     }
     let behind = left.load();
-    scratch.handover.front_growth.store(more.wrapping_sub(behind));
+    let in_front = more.wrapping_sub(behind);
+    scratch.handover.front_growth.store(in_front);
     if behind > 0 && packet.tail(behind as i32) {
         return more;
     }
@@ -56,10 +60,11 @@ pub extern "C" fn cold_grow(context: *mut xdp_md, more: u32, least: u32) -> u32 
         step /= 2;
     }
     let grown = more.wrapping_sub(left.load());
-    if grown < least {
+    if grown < least && served::is_served(&packet, parse::checked_l2(scratch) + in_front as usize) {
         // What was there is still where it was, between the two ends.
         packet.tail(left.load().wrapping_sub(behind) as i32);
-        packet.head(behind.wrapping_sub(more));
+        packet.head(in_front.wrapping_neg());
+        return REFUSED;
     }
     grown
 }

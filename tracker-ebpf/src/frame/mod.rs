@@ -7,6 +7,7 @@
 //! | `headers` | what differs between IPv4 and IPv6 |
 //! | `destination` | whether a frame is addressed to the tracker |
 //! | `parse` | every header checked, as the kernel would check it |
+//! | `served` | whether anybody would answer what is passed on |
 //! | `write` | the packet turned into one that carries the reply |
 
 pub(crate) mod destination;
@@ -14,4 +15,5 @@ pub(crate) mod grow;
 pub(crate) mod headers;
 pub(crate) mod packet;
 pub(crate) mod parse;
+pub(crate) mod served;
 pub(crate) mod write;

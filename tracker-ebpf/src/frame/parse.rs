@@ -8,6 +8,7 @@ use super::{
 };
 use crate::kernel::Kernel;
 use tracker_common::{
+    admission::blocklist,
     bep15::{
         datagram::{Request, classify},
         wire::{ANNOUNCE_LEN, HEADER_LEN, RequestHeader, SCRAPE_MAX},
@@ -121,6 +122,7 @@ pub(crate) fn udp<N: Network>(
     let Some(mtu) = destined.mtu_if_ours::<N>(cx.settings, packet) else {
         return Err(FrameReason::NotForUs.into());
     };
+    blocklist::check(cx, N::source(&headers.ip))?;
     if usize::from(u16::from_be_bytes(udp.length)) != length {
         return Err(FrameReason::LengthMismatch.into());
     }

@@ -183,8 +183,9 @@ pub(crate) fn send<N: Network>(
     } else {
         trace::packet(cx.settings, packet, Counter::Event(reply.event), XDP_TX, FrameStart::Packet);
     }
-    reply.count(cx.platform);
     // However the numbers came about, to the verifier there is one way on from here.
+    reply.peers = scratch.as_unknown_scalar(reply.peers);
+    reply.count(cx.platform);
     let (start, length) =
         (scratch.as_unknown_scalar(reply.start) as usize, scratch.as_unknown_scalar(reply.length) as usize);
     let room = scratch.as_unknown_scalar(room as u32) as usize;

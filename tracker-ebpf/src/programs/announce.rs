@@ -30,7 +30,7 @@ pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let parse::Carrying { headers, request: bytes } = parse::carrying::<N, AnnounceRequest>(packet, l2)?;
     let request = Request::new(bytes, N::peer(&headers.ip, bytes.port));
     let torrent = TorrentKey::new(cx.settings, &bytes.info_hash);
-    let result = match verify(cx.settings, bytes, N::source(&headers.ip)) {
+    let result = match verify(cx, bytes, N::source(&headers.ip)) {
         Ok(()) => {
             let store = Program::store(N::VERSION);
             let Some(swarm) = index::find(cx, &torrent) else {

@@ -123,8 +123,17 @@ fn finish(context: &XdpContext, outcome: Result<(), Reason>) -> u32 {
             | FrameReason::NoRoom,
         )
         | Reason::Store(StoreError::Contended | StoreError::Internal) => XDP_PASS,
-        // For us, understood, and not worth an answer: the daemon would drop it as well.
-        Reason::Request(RequestReason::TooShort | RequestReason::BadMagic | RequestReason::UnknownAction) => XDP_DROP,
+        // For us, and not worth an answer: the daemon would drop it as well.
+        Reason::Request(
+            RequestReason::TooShort
+            | RequestReason::BadMagic
+            | RequestReason::UnknownAction
+            | RequestReason::Blocked
+            | RequestReason::ConnectsLimited
+            | RequestReason::AnnouncesLimited
+            | RequestReason::ScrapesLimited
+            | RequestReason::ErrorHeldBack,
+        ) => XDP_DROP,
         // Told to the client with an error text. They come here only from a scrape of nothing,
         // which the error would be longer than.
         Reason::Request(RequestReason::ConnectionIdWrong | RequestReason::PortZero)

@@ -1,7 +1,7 @@
 //! Stores an announce that was verified, and that is more than the refresh of a known peer.
 
 use crate::{
-    frame::{headers::Network, packet::Packet, parse, write},
+    frame::{headers::Network, packet::Packet, parse, served, write},
     kernel::Kernel,
 };
 use tracker_common::{
@@ -10,7 +10,10 @@ use tracker_common::{
     outcome::{Event, Reason, StoreError},
     platform::{Context, Platform as _},
     programs::Program,
-    store::{hash::TorrentKey, upsert::upsert},
+    store::{
+        hash::TorrentKey,
+        upsert::{tell, upsert},
+    },
 };
 
 #[inline(always)]
@@ -26,12 +29,13 @@ pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
     match upsert::<_, N>(cx, &torrent, &request.announce) {
         Ok(swarm) => {
             handover.swarm.store(swarm.map_or(0, SwarmId::stored));
+            tell::<_, N>(cx, &request.announce);
             let split = handover.split.load() != 0;
             Err(packet.tail_call(if split { Program::split(N::VERSION) } else { Program::reply(N::VERSION) }))
         }
         // A thread that holds a lock will not let go of it soon, and nobody serves the sockets: an
         // answer from what the swarm was found to have, if anything, is the best there is.
-        Err(StoreError::Contended) if cx.settings.is_unattended() => {
+        Err(StoreError::Contended) if !served::is_served(packet, l2) => {
             kernel.event(Event::Unstored);
             Err(packet.tail_call(Program::reply(N::VERSION)))
         }

@@ -32,12 +32,12 @@ fn request<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), 
     let kernel = Kernel::new()?;
     let cx = &Context::new(&kernel)?;
     let checked = parse::udp::<N>(cx, packet, l2, length)?;
-    clock::keep(cx.settings);
+    clock::keep(cx.settings)?;
     let handover = &cx.scratch.handover;
     match checked.request {
         Request::Connect => {
             let carrying = parse::carrying::<N, RequestHeader>(packet, l2)?;
-            let reply = connect(cx.settings, &carrying.request, N::source(&carrying.headers.ip))?;
+            let reply = connect(cx, &carrying.request, N::source(&carrying.headers.ip))?;
             write::send_connect::<N>(cx, packet, l2, reply)
         }
         Request::Announce => {

@@ -6,7 +6,7 @@ use crate::{
         failure::HttpFailure,
         tracker::{counters::TrackerEvent, failure::NOT_FOUND},
     },
-    statistics::{Snapshot, rates::Rate},
+    statistics::{Snapshot, energy::Energy, rates::Rate},
     store::CounterSet,
     text::human_bytes,
 };
@@ -73,13 +73,28 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
     if let Some(seconds) = snapshot.process.cpu_seconds {
         writeln!(page, "{seconds:>20.2}  seconds of processor time since the start")?;
     }
+    if let Some(Energy { method, joules, per_announce }) = snapshot.energy {
+        let how = if method.is_measured() { "measured" } else { "estimated" };
+        writeln!(page, "{joules:>20.1}  joules of the machine's processors since the start, {how}")?;
+        if let Some(joules) = per_announce {
+            writeln!(page, "{joules:>20.6}  joules per announce in the last minute, {how}")?;
+        }
+    }
 
     for path in &snapshot.paths {
         writeln!(page, "\nSince the start, {}", path.name)?;
         let events = Event::ALL.iter().map(|event| (path.event(*event), event.text()));
         let reasons = Reason::all().map(|reason| (path.reason(reason), reason.text()));
+        let lists = (1..)
+            .zip(&snapshot.block_lists)
+            .map(|(number, name)| (path.blocked(number), format!("of these by the list {name}")));
+        let lists: Vec<_> = lists.collect();
         let drops = if path.label == CounterSet::Udp.label() { snapshot.udp_drops } else { 0 };
-        nonzero(page, events.chain(reasons).chain([(drops, "packets that the kernel dropped at the sockets")]))?;
+        let lists = lists.iter().map(|(count, text)| (*count, text.as_str()));
+        nonzero(
+            page,
+            events.chain(reasons).chain(lists).chain([(drops, "packets that the kernel dropped at the sockets")]),
+        )?;
     }
 
     writeln!(page, "\nSince the start, HTTP connections and requests")?;
@@ -150,6 +165,8 @@ mod tests {
             "of 12 torrents (25.0 %), 1.5 KiB",
             "5.0 MiB  the whole store",
             "3.0 MiB  resident memory",
+            "    12.5  joules of the machine's processors since the start, estimated",
+            "0.250000  joules per announce in the last minute, estimated",
             "generic: the driver has no native XDP",
             "1000  IPv4 connect answered",
             "  17  packets that the kernel dropped at the sockets",

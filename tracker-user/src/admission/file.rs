@@ -20,7 +20,11 @@ pub(super) fn read(path: &Path, into: &mut Vec<InfoHash>) -> anyhow::Result<()> 
     parse(&text, into).with_context(|| format!("the list {} is wrong", path.display()))
 }
 
-fn parse(text: &[u8], into: &mut Vec<InfoHash>) -> anyhow::Result<()> {
+/// The same of what a file holds.
+///
+/// # Errors
+/// The first line that is none.
+pub fn parse(text: &[u8], into: &mut Vec<InfoHash>) -> anyhow::Result<()> {
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let line = line.trim_ascii();
         if line.is_empty() || line[0] == b'#' {
@@ -37,7 +41,8 @@ fn parse(text: &[u8], into: &mut Vec<InfoHash>) -> anyhow::Result<()> {
 }
 
 /// The torrent that is written like this.
-fn info_hash(digits: &[u8]) -> Option<InfoHash> {
+#[must_use]
+pub fn info_hash(digits: &[u8]) -> Option<InfoHash> {
     if ![40, 64].contains(&digits.len()) || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }

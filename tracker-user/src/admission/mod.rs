@@ -1,10 +1,14 @@
+//! Who may use the tracker for what. Addresses are in [`addresses`].
+//!
 //! Which torrents the tracker serves: lists read from files, in a table that the XDP program and all
 //! threads look into when a torrent is to be stored ([`tracker_common::admission`]).
 //!
 //! A list that has changed is entered while announces go on: first what is new on it, then what is
 //! gone. Afterwards the torrents that are no longer allowed are removed with their peers.
 
-mod file;
+pub mod addresses;
+pub mod entry;
+pub mod file;
 
 use crate::store::{Handle, Store};
 use anyhow::ensure;
@@ -26,7 +30,7 @@ use tracker_common::{
 const SETTLED: Duration = Duration::from_millis(20);
 
 /// Room for this many listed torrents at least, if there are lists.
-const LEAST_ROOM: u64 = 16_384;
+pub const LEAST_ROOM: u64 = 16_384;
 
 /// Files with lists. Several of a kind are one list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +55,12 @@ impl Lists {
     /// When one cannot be read or has a line that is no torrent.
     pub fn read(files: &Files) -> anyhow::Result<Self> {
         Ok(Self { allow: list(&files.allow)?, deny: list(&files.deny)? })
+    }
+
+    /// How many torrents are on a list, as often as they are; `None` if there is no such list.
+    #[must_use]
+    pub fn count(&self, list: List) -> Option<u64> {
+        self.of(list).map(|torrents| torrents.len() as u64)
     }
 
     fn of(&self, list: List) -> Option<&[InfoHash]> {

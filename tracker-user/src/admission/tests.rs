@@ -12,6 +12,7 @@ use tracker_common::{
         family::{V4, V6},
         hash::TorrentKey,
         membership::{Announce, PeerEvent},
+        owner::Owner,
         upsert,
     },
 };
@@ -36,9 +37,9 @@ fn announce(handle: &Handle, number: u32, peers: u16) -> Result<(), StoreError> 
     for port in 1..=peers {
         let (seeder, event) = (port % 2 == 0, PeerEvent::Completed);
         let peer = V4::key([10, 0, 0, 1], port);
-        upsert::announce::<_, V4>(&handle.context(), &Announce { info_hash, peer, seeder, event })?;
+        upsert::announce::<_, V4>(&handle.context(), &Announce { info_hash, peer, seeder, event, owner: Owner::NONE })?;
         let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], port);
-        upsert::announce::<_, V6>(&handle.context(), &Announce { info_hash, peer, seeder, event })?;
+        upsert::announce::<_, V6>(&handle.context(), &Announce { info_hash, peer, seeder, event, owner: Owner::NONE })?;
     }
     Ok(())
 }
@@ -94,7 +95,13 @@ fn a_stop_for_a_refused_torrent_is_no_error_and_stores_nothing() {
     let handle = handle(100);
     lists(Some(&[]), None).apply(&handle, true).expect("room");
     let info_hash = &torrent(1);
-    let announce = Announce { info_hash, peer: V4::key([10, 0, 0, 1], 1), seeder: true, event: PeerEvent::Stopped };
+    let announce = Announce {
+        info_hash,
+        peer: V4::key([10, 0, 0, 1], 1),
+        seeder: true,
+        event: PeerEvent::Stopped,
+        owner: Owner::NONE,
+    };
     assert!(matches!(upsert::announce::<_, V4>(&handle.context(), &announce), Ok(None)));
 }
 

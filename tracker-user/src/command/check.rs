@@ -1,6 +1,10 @@
-//! `tracker check`: whether a configuration file is right, without starting anything.
+//! `tracker check`: whether a configuration file is right, and the lists that it names, without starting anything.
 
-use crate::config::Configuration;
+use crate::{
+    admission::{Lists, addresses::Addresses},
+    config::Configuration,
+    http::tls::Certificates,
+};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -17,6 +21,11 @@ pub struct CheckOptions {
 /// # Errors
 /// What is wrong, with the line, or why it cannot be read.
 pub fn check(options: &CheckOptions) -> anyhow::Result<String> {
-    let Configuration { startup, .. } = Configuration::of_file(&options.file)?;
+    let Configuration { startup, live } = Configuration::of_file(&options.file)?;
+    if let Some(files) = startup.certificate {
+        Certificates::read(files)?;
+    }
+    Lists::read(&live.lists)?;
+    Addresses::read(&live.addresses)?.room()?;
     Ok(format!("{} is right: room for {}\n", options.file.display(), startup.capacity))
 }

@@ -4,9 +4,11 @@ use crate::{
     store::{
         CounterSet, Store, StoreMap,
         check::{Fault, Patience, Report, check},
+        sizes::STORE_MAPS,
     },
     text::{output, plural},
     trace,
+    xdp::pins::store_in,
 };
 use anyhow::Context as _;
 use aya::maps::{MapData, MapInfo};
@@ -63,10 +65,21 @@ pub fn run(options: &CheckOptions) -> ExitCode {
 
 /// Maps the store.
 fn observe(options: &CheckOptions) -> anyhow::Result<Store> {
-    let files = match &options.pin_path {
-        Some(directory) => pinned(directory)?,
-        None => loaded(options.program)?,
-    };
+    match &options.pin_path {
+        Some(directory) => observe_pinned(directory),
+        None => map(&loaded(options.program)?),
+    }
+}
+
+/// Maps the store that is pinned in a directory.
+///
+/// # Errors
+/// When there is none, or it cannot be mapped.
+pub fn observe_pinned(directory: &Path) -> anyhow::Result<Store> {
+    map(&pinned(directory)?)
+}
+
+fn map(files: &Files) -> anyhow::Result<Store> {
     Store::observe(|name| {
         let (file, info) = files.get(name).with_context(|| format!("there is no map {name}"))?;
         Ok(StoreMap { file: file.as_fd(), elements: info.max_entries(), element_bytes: info.value_size() })
@@ -89,6 +102,7 @@ fn loaded(program: Option<u32>) -> anyhow::Result<Files> {
 
 /// Those pinned in a directory, under their names.
 fn pinned(directory: &Path) -> anyhow::Result<Files> {
+    let directory = store_in(directory);
     let open = |name: &str| {
         let path = directory.join(name);
         let map = MapData::from_pin(&path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
@@ -96,7 +110,7 @@ fn pinned(directory: &Path) -> anyhow::Result<Files> {
         let file = map.fd().as_fd().try_clone_to_owned().context("cannot keep a pinned map open")?;
         Ok((name.to_owned(), (file, info)))
     };
-    ["SETTINGS", "POOLS", "INDEX", "PARTITIONS", "CHUNKS_V4", "CHUNKS_V6"].into_iter().map(open).collect()
+    STORE_MAPS.into_iter().map(open).collect()
 }
 
 /// The names of the kinds of records in [`Report::pools`].

@@ -2,19 +2,20 @@
 
 use crate::{
     config::{Configuration, Given},
+    control::Reload,
     daemon::{
         log::{LAST_LINES, Log},
         panics,
-        reload::Reload,
         signals::{Blocked, Signals},
         start,
     },
+    logging::{self, Filter},
     text::output,
 };
 use anyhow::Context as _;
 use std::process::ExitCode;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::Level;
+use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Runs the tracker. Signals and the log come first: whatever happens from then on, neither of them
 /// ends the process unasked.
@@ -27,8 +28,12 @@ pub fn run(given: Given) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = Configuration::read(given.clone())
-        .and_then(|configuration| start::run(&configuration, &Reload::new(given), &signals));
+    let result = Configuration::read(given.clone()).and_then(|configuration| {
+        configuration.startup.log_format.set();
+        logging::set_filter(configuration.live.log.as_ref());
+        start::run(&configuration, Reload::new(given), &signals)
+    });
+    logging::tell_repeats(true);
     let code = match result {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(next)) => {
@@ -38,7 +43,8 @@ pub fn run(given: Given) -> ExitCode {
             return ExitCode::FAILURE;
         }
         Err(error) => {
-            log.line(format!("tracker: {error:#}\n").into_bytes());
+            let (destination, line) = logging::plain(Level::ERROR, &format!("tracker: {error:#}\n"));
+            log.line(destination, line);
             ExitCode::FAILURE
         }
     };
@@ -55,29 +61,14 @@ fn prepare() -> anyhow::Result<(Signals, Log)> {
     Ok((signals.watch(log.clone())?, log))
 }
 
-/// Has events written to `log`, as far as RUST_LOG wants them.
+/// Has events become lines of `log`, as far as they are wanted.
 fn show_log(log: &Log) {
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let parsed = if wanted.is_empty() { Ok(Targets::new()) } else { wanted.parse::<Targets>() };
-    let (targets, error) = match parsed {
-        Ok(targets) => (targets, None),
-        Err(error) => (Targets::new(), Some(error)),
-    };
-    let level = targets.default_level().unwrap_or(LevelFilter::INFO);
-    // The loader tells of every instruction it touches.
-    let loader = level.min(LevelFilter::INFO);
-    let targets = targets.with_default(level).with_target("aya", loader).with_target("aya_obj", loader);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(log.clone())
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
-        // It would go to standard error by another way.
-        .log_internal_errors(false);
-    tracing_subscriber::registry().with(lines).with(targets).init();
+    let (filter, error) = Filter::of_environment();
+    logging::set_filter(Some(&filter));
+    let log = log.clone();
+    let lines = logging::layer(Box::new(move |destination, line| log.line(destination, line)));
+    tracing_subscriber::registry().with(lines).init();
     if let Some(error) = error {
-        tracing::warn!(
-            "RUST_LOG is {wanted:?}, which is not understood ({error}); it can be error, warn, info, debug or off. Going on \
-             with info"
-        );
+        tracing::warn!("{error}");
     }
 }

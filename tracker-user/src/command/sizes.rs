@@ -3,7 +3,9 @@
 use crate::{
     config::{MemoryOptions, capacity},
     http,
+    statistics::timeline,
     store::sizes::{self, Sizes},
+    text::human_bytes,
 };
 use clap::Args;
 
@@ -26,7 +28,8 @@ pub fn describe(options: &SizeOptions) -> anyhow::Result<String> {
         "Room for {capacity}\n\n{sizes}\n\n\
          {:>6.1} bytes per torrent with one IPv4 peer (record and index)\n\
          {:>6.1} bytes per further IPv4 peer in a big swarm\n\
-         {:>6.1} bytes per further IPv6 peer in a big swarm\n\n{}\n",
+         {:>6.1} bytes per further IPv6 peer in a big swarm\n\n{}\n\
+         {:>12}  the last hour and day of the figures\n",
         sizes::bytes_per_torrent(),
         sizes::bytes_per_peer_v4(),
         sizes::bytes_per_peer_v6(),
@@ -34,6 +37,7 @@ pub fn describe(options: &SizeOptions) -> anyhow::Result<String> {
             limits: &http::Limits::default(),
             full_scrape: &http::tracker::FullScrapeLimits::default(),
             torrents: capacity.torrents
-        }
+        },
+        human_bytes(timeline::BYTES)
     ))
 }

@@ -2,20 +2,32 @@
 //! long they are remembered.
 
 use super::{
+    api::ApiAccess,
     invalid::{invalid, number},
-    options::{ListeningOptions, Options, SwarmOptions},
+    limits::RequestLimits,
+    options::{ListeningOptions, OperatorOptions, Options, ProxyOptions, SwarmOptions},
     startup::names,
     value::Switch,
 };
 use crate::{
-    admission,
-    http::{self, tracker::FullScrapeLimits},
+    admin::access::{Access, Token},
+    admission::{self, addresses},
+    http::{self, Trust, tracker::FullScrapeLimits},
+    listen::{Network, Networks},
+    logging::Filter,
     store::sweep::{LONGEST_PEER_TIMEOUT, Timeouts},
 };
 use arc_swap::ArcSwap;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tracker_common::{
     bep15::wire::{ANNOUNCE_REPLY_LEN, PEER_V4, PEER_V6},
+    limits::table::MOST_PER_MINUTE,
     net::headers::Udp,
     settings::Settings,
     store::family::{Family as _, V4, V6},
@@ -32,8 +44,22 @@ pub struct Live {
     pub http: http::Limits,
     /// What they may take of full scrapes.
     pub full_scrape: FullScrapeLimits,
+    /// Whom to believe what they say about addresses.
+    pub trust: Trust,
+    /// Who may see the operator's pages.
+    pub access: Access,
+    /// Who may use the admin API.
+    pub api: ApiAccess,
+    /// How often one source may ask.
+    pub limits: RequestLimits,
     /// Where it is said which torrents are served.
     pub lists: admission::Files,
+    /// What is logged, if not what the environment says.
+    pub log: Option<Filter>,
+    /// Whether completed downloads are.
+    pub log_completed: bool,
+    /// Where it is said which addresses are blocked.
+    pub addresses: addresses::AddressFiles,
 }
 
 /// What the reply to an announce says.
@@ -54,6 +80,8 @@ pub struct Announces {
     pub give_local_peers: bool,
     /// Most peers of one IPv4 address or IPv6 /64 in a swarm; 0 for no limit.
     pub max_peers_per_address: u32,
+    /// Torrents and chunks that one address is given at once while little is left; 0 for no limit.
+    pub creations_per_address: u32,
 }
 
 impl Default for Announces {
@@ -67,6 +95,7 @@ impl Default for Announces {
             max_numwant_v6: 67,
             give_local_peers: false,
             max_peers_per_address: 8,
+            creations_per_address: 64,
         }
     }
 }
@@ -81,6 +110,9 @@ const PATH_MTU_V6: u64 = 1280;
 /// version of IP.
 const MOST_PEERS_PER_ADDRESS: u32 = 128;
 
+/// A count of creations has 16 bits, also that of a network.
+const MOST_CREATIONS: u64 = 8000;
+
 /// Where the values are read from while the tracker runs.
 #[derive(Clone, Debug, Default)]
 pub struct Handles {
@@ -90,6 +122,16 @@ pub struct Handles {
     pub http: Arc<ArcSwap<http::Limits>>,
     /// By the HTTP threads, for each full scrape.
     pub full_scrape: Arc<ArcSwap<FullScrapeLimits>>,
+    /// By the sweep, for each torrent.
+    pub log_completed: Arc<AtomicBool>,
+    /// By the HTTP threads, for each request.
+    pub trust: Arc<ArcSwap<Trust>>,
+    /// By the HTTP threads, for each request of the operator's.
+    pub access: Arc<ArcSwap<Access>>,
+    /// By the admin API, for each request.
+    pub api: Arc<ArcSwap<ApiAccess>>,
+    /// By the statistics.
+    pub block_lists: addresses::Names,
 }
 
 impl Live {
@@ -101,17 +143,24 @@ impl Live {
         let announces = Announces::new(&options.swarms)?;
         let files = |paths: &Option<Vec<_>>| paths.clone().unwrap_or_default();
         Ok(Self {
+            limits: RequestLimits::new(&options.limits)?,
             lists: admission::Files {
                 allow: files(&options.access.allow_list),
                 deny: files(&options.access.deny_list),
             },
-            timeouts: timeouts(&options.swarms, &announces)?,
-            announces,
-            http: http_limits(&options.listening)?,
-            full_scrape: FullScrapeLimits {
-                enabled: options.listening.full_scrape != Some(Switch::Off),
-                ..FullScrapeLimits::default()
+            addresses: addresses::AddressFiles {
+                block: files(&options.access.block_addresses),
+                allow: files(&options.access.allow_addresses),
             },
+            timeouts: timeouts(&options.swarms, &announces)?,
+            log: options.log.log.clone(),
+            log_completed: options.log.log_completed == Some(Switch::On),
+            announces,
+            http: http_limits(options)?,
+            full_scrape: full_scrape(&options.listening)?,
+            trust: trust(&options.proxies),
+            access: access(&options.operator)?,
+            api: ApiAccess::new(options)?,
         })
     }
 
@@ -119,7 +168,21 @@ impl Live {
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         // Complete, but for what no option sets: a new field does not compile before it is here.
-        let Self { announces, timeouts, http, full_scrape, lists } = self;
+        let Self {
+            announces,
+            timeouts,
+            http,
+            full_scrape,
+            trust,
+            access,
+            api,
+            limits,
+            lists,
+            log,
+            log_completed,
+            addresses,
+        } = self;
+        let Trust { proxies, header, protocol, parameters } = trust;
         let Announces {
             interval,
             interval_jitter,
@@ -128,10 +191,11 @@ impl Live {
             max_numwant_v6,
             give_local_peers,
             max_peers_per_address,
+            creations_per_address,
         } = announces;
         let Timeouts { peer, torrent, torrent_completed } = timeouts;
         let told = &other.announces;
-        names([
+        let options = [
             ("interval", *interval != told.interval),
             ("interval-jitter", *interval_jitter != told.interval_jitter),
             ("default-numwant", *default_numwant != told.default_numwant),
@@ -139,30 +203,54 @@ impl Live {
             ("max-numwant-v6", *max_numwant_v6 != told.max_numwant_v6),
             ("give-local-peers", *give_local_peers != told.give_local_peers),
             ("max-peers-per-address", *max_peers_per_address != told.max_peers_per_address),
+            ("max-creations-per-address", *creations_per_address != told.creations_per_address),
             ("peer-timeout", *peer != other.timeouts.peer),
             ("torrent-timeout", *torrent != other.timeouts.torrent),
             ("torrent-timeout-completed", *torrent_completed != other.timeouts.torrent_completed),
             ("http-connections", http.connections != other.http.connections),
             ("http-idle-timeout", http.idle_timeout != other.http.idle_timeout),
+            ("https-handshakes", http.handshakes != other.http.handshakes),
+            ("limit-handshakes", http.handshakes_per_minute != other.http.handshakes_per_minute),
             ("full-scrape", full_scrape.enabled != other.full_scrape.enabled),
+            ("full-scrape-from", full_scrape.networks != other.full_scrape.networks),
+            ("full-scrape-pause", full_scrape.pause != other.full_scrape.pause),
+            ("proxy-from", *proxies != other.trust.proxies),
+            ("proxy-header", *header != other.trust.header),
+            ("proxy-protocol-from", *protocol != other.trust.protocol),
+            ("ip-parameter-from", *parameters != other.trust.parameters),
+            ("admin-from", access.networks != other.access.networks),
+            ("admin-token-file", access.token != other.access.token),
+            ("public-page", access.public_page != other.access.public_page),
+            ("api-token-file", api.token != other.api.token),
             ("allow-list", lists.allow != other.lists.allow),
             ("deny-list", lists.deny != other.lists.deny),
-        ])
+            ("log", *log != other.log),
+            ("log-completed", *log_completed != other.log_completed),
+            ("block-addresses", addresses.block != other.addresses.block),
+            ("allow-addresses", addresses.allow != other.addresses.allow),
+        ];
+        names(options.into_iter().chain(limits.differences(&other.limits)))
     }
 
-    /// Publishes the values, but for the lists ([`admission::Lists::apply`]). It can be called again at any time: the new values hold from then on.
+    /// Publishes the values, but for the lists ([`admission::Lists::apply`],
+    /// [`addresses::Addresses::apply`]). It can be called again at any time: the new values hold from then on.
     pub fn apply(&self, settings: &Settings, handles: &Handles) {
         self.announces.apply(settings);
+        self.limits.apply(settings);
         handles.timeouts.store(Arc::new(self.timeouts));
         handles.http.store(Arc::new(self.http.clone()));
         handles.full_scrape.store(Arc::new(self.full_scrape.clone()));
+        handles.log_completed.store(self.log_completed, Ordering::Relaxed);
+        handles.trust.store(Arc::new(self.trust.clone()));
+        handles.access.store(Arc::new(self.access.clone()));
+        handles.api.store(Arc::new(self.api.clone()));
     }
 }
 
 impl Announces {
     fn new(options: &SwarmOptions) -> anyhow::Result<Self> {
         let default = Self::default();
-        let interval = number("interval", options.interval, default.interval.into(), 60..=86_400)?;
+        let interval = number("interval", options.interval, default.interval.into(), 60..=18_000)?;
         if options.interval_jitter.is_some_and(|jitter| jitter > interval / 2) {
             return invalid("interval-jitter", format!("can be at most half of interval, {} seconds", interval / 2));
         }
@@ -194,6 +282,12 @@ impl Announces {
                 default.max_peers_per_address.into(),
                 0..=u64::from(MOST_PEERS_PER_ADDRESS),
             )? as u32,
+            creations_per_address: number(
+                "max-creations-per-address",
+                options.max_creations_per_address,
+                default.creations_per_address.into(),
+                0..=MOST_CREATIONS,
+            )? as u32,
         })
     }
 
@@ -206,6 +300,7 @@ impl Announces {
         settings.max_numwant_v6.store(self.max_numwant_v6);
         settings.give_local_peers.store(u32::from(self.give_local_peers));
         settings.max_peers_per_address.store(self.max_peers_per_address);
+        settings.creations_per_address.store(self.creations_per_address.into());
     }
 }
 
@@ -236,7 +331,43 @@ fn timeouts(options: &SwarmOptions, announces: &Announces) -> anyhow::Result<Tim
     Ok(Timeouts { peer: minutes(peer), torrent: minutes(torrent), torrent_completed: minutes(torrent_completed) })
 }
 
-fn http_limits(options: &ListeningOptions) -> anyhow::Result<http::Limits> {
+fn full_scrape(options: &ListeningOptions) -> anyhow::Result<FullScrapeLimits> {
+    let default = FullScrapeLimits::default();
+    let pause = number("full-scrape-pause", options.full_scrape_pause, 0, 0..=86_400)?;
+    Ok(FullScrapeLimits {
+        enabled: options.full_scrape != Some(Switch::Off),
+        networks: options.full_scrape_from.as_deref().map_or(default.networks, Networks::new),
+        pause: Duration::from_secs(pause),
+        ..FullScrapeLimits::default()
+    })
+}
+
+fn trust(options: &ProxyOptions) -> Trust {
+    let networks = |list: &Option<Vec<Network>>| Networks::new(list.as_deref().unwrap_or_default());
+    Trust {
+        proxies: networks(&options.proxy_from),
+        header: options.proxy_header.clone().unwrap_or_default(),
+        protocol: networks(&options.proxy_protocol_from),
+        parameters: networks(&options.ip_parameter_from),
+    }
+}
+
+fn access(options: &OperatorOptions) -> anyhow::Result<Access> {
+    let token = match options.admin_token_file.as_deref().map(Token::read).transpose() {
+        Ok(token) => token,
+        Err(error) => return invalid("admin-token-file", format!("is of no use: {error:#}")),
+    };
+    let default = Access::default();
+    Ok(Access {
+        networks: options.admin_from.as_deref().map_or(default.networks, Networks::new),
+        token,
+        token_file: options.admin_token_file.clone(),
+        public_page: options.public_page.unwrap_or_default(),
+    })
+}
+
+fn http_limits(options: &Options) -> anyhow::Result<http::Limits> {
+    let Options { listening: options, proxies, limits, .. } = options;
     let default = http::Limits::default();
     let connections = default.connections as u64;
     let idle = default.idle_timeout.as_secs();
@@ -246,6 +377,23 @@ fn http_limits(options: &ListeningOptions) -> anyhow::Result<http::Limits> {
         header_timeout: default.header_timeout.min(idle_timeout),
         idle_timeout,
         write_timeout: default.write_timeout.min(idle_timeout),
+        handshakes: number("https-handshakes", options.https_handshakes, default.handshakes as u64, 1..=100_000)?
+            as usize,
+        handshakes_per_minute: number(
+            "limit-handshakes",
+            limits.limit_handshakes,
+            default.handshakes_per_minute.into(),
+            0..=u64::from(MOST_PER_MINUTE),
+        )? as u32,
+        prefix_v6: limits.limit_prefix_v6.map_or(default.prefix_v6, |bits| bits as u32),
+        // A proxy that sends its clients' requests on asks for many.
+        unlimited: Networks::new(
+            &[
+                proxies.proxy_from.clone().unwrap_or_default(),
+                limits.unlimited.iter().flatten().map(|network| Network::Of(*network)).collect(),
+            ]
+            .concat(),
+        ),
         ..default
     })
 }

@@ -6,28 +6,39 @@
 //! | module | holds |
 //! |---|---|
 //! | [`options`] | the options by their names, as given |
+//! | [`api`] | the admin API: where, and for whom |
+//! | [`cluster`] | other trackers with the same swarms |
+//! | [`limits`] | how often one source may ask |
+//! | [`network`] | how networks are written |
 //! | [`value`] | how numbers, times, switches and addresses are written |
 //! | `file` | the configuration file |
 //! | `environment` | options in environment variables |
 //! | [`migrate`] | configurations of other trackers |
 //! | [`template`] | the configuration file with all options and their defaults, to begin with |
 //! | [`startup`] | what is decided at the start: interfaces, sockets, sizes |
+//! | [`values`] | what of that can be asked for and set by the admin API |
 //! | [`live`] | what can change while the tracker runs: intervals, limits, timeouts |
 
+pub mod api;
+pub mod cluster;
 mod environment;
 mod file;
 mod invalid;
+pub mod limits;
 pub mod live;
 pub mod migrate;
+pub mod network;
 pub mod options;
 pub mod startup;
 pub mod template;
 pub mod value;
+pub mod values;
 
 pub use live::Live;
 pub use options::{Given, MemoryOptions, Options};
 pub use startup::{Startup, capacity, state_directory};
 pub use value::DEFAULT_PORT;
+pub use values::Overrides;
 
 use clap::FromArgMatches as _;
 use environment::Variable;
@@ -55,8 +66,35 @@ impl Configuration {
         Self::read_with(given, &std::env::vars_os().collect::<Vec<_>>())
     }
 
+    /// The same with values that stand above all others; and the options without these.
+    ///
+    /// # Errors
+    /// Those of [`Configuration::read`].
+    pub fn read_over(given: Given, overrides: &Overrides) -> anyhow::Result<(Options, Self)> {
+        let (options, origin) = Self::options(given, &std::env::vars_os().collect::<Vec<_>>())?;
+        let mut over = options.clone();
+        values::put_over(&mut over, overrides)?;
+        Ok((options, Self::new(&over, &origin)?))
+    }
+
+    /// What options come to if these values stand above them.
+    ///
+    /// # Errors
+    /// The first value that is out of range or does not go with the others.
+    pub fn over(options: &Options, overrides: &Overrides) -> anyhow::Result<Self> {
+        let mut options = options.clone();
+        values::put_over(&mut options, overrides)?;
+        Self::new(&options, &Origin::default())
+    }
+
     /// The same with these environment variables.
     fn read_with(given: Given, variables: &[Variable]) -> anyhow::Result<Self> {
+        let (options, origin) = Self::options(given, variables)?;
+        Self::new(&options, &origin)
+    }
+
+    /// All options, and where they are from.
+    fn options(given: Given, variables: &[Variable]) -> anyhow::Result<(Options, Origin)> {
         let (mut options, mut origin) = match (file_of(&given, variables), &given.options.opentracker_config) {
             (Some(_), Some(_)) => anyhow::bail!("--config and --opentracker-config are two files; give one of them"),
             (Some(path), None) => file::read(&path)?,
@@ -66,7 +104,7 @@ impl Configuration {
         environment::apply(&mut options, &mut origin, variables)?;
         options.update_from_arg_matches(&given.matches)?;
         origin.forget_given(&given.matches);
-        Self::new(&options, &origin)
+        Ok((options, origin))
     }
 
     /// Reads a file alone.

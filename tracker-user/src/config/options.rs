@@ -5,8 +5,19 @@
 //! An option that is renamed keeps its old name as an `alias`: it goes on working in both places
 //! and is not shown.
 
-use super::value::{Listen, Switch, count, seconds, seconds_or_off};
-use crate::xdp::XdpMode;
+use super::{
+    api::ApiOptions,
+    cluster::ClusterOptions,
+    limits::LimitOptions,
+    value::{Listen, Switch, count, seconds, seconds_or_off},
+};
+use crate::{
+    admin::web::public::PublicPage,
+    http::proxy::header::HeaderName,
+    listen::Network,
+    logging::{Filter, Format},
+    xdp::XdpMode,
+};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use std::path::PathBuf;
 
@@ -26,13 +37,27 @@ pub struct Options {
     #[command(flatten)]
     pub listening: ListeningOptions,
     #[command(flatten)]
+    pub proxies: ProxyOptions,
+    #[command(flatten)]
+    pub operator: OperatorOptions,
+    #[command(flatten)]
+    pub api: ApiOptions,
+    #[command(flatten)]
     pub memory: MemoryOptions,
     #[command(flatten)]
     pub swarms: SwarmOptions,
     #[command(flatten)]
     pub access: AccessOptions,
     #[command(flatten)]
+    pub limits: LimitOptions,
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
+    #[command(flatten)]
     pub state: StateOptions,
+    #[command(flatten)]
+    pub privileges: PrivilegeOptions,
+    #[command(flatten)]
+    pub log: LogOptions,
 }
 
 /// Where the XDP program runs.
@@ -44,7 +69,9 @@ pub struct XdpOptions {
     #[arg(long, value_name = "INTERFACE")]
     pub interface: Option<Vec<String>>,
     /// Where the XDP program runs: in the driver (native), in the network stack (generic, slower,
-    /// works everywhere), nowhere (off), or the best of these that works (auto) [default: auto]
+    /// works everywhere), nowhere (off), or the best of these that works (auto); and connects in the
+    /// network card where that can (offload; auto does so where the driver says it can) [default:
+    /// auto]
     #[arg(long, value_name = "MODE", ignore_case = true, hide_possible_values = true)]
     pub xdp_mode: Option<XdpMode>,
     /// Take the place of an XDP program that somebody else attached to the interface: on or off
@@ -78,9 +105,25 @@ pub struct ListeningOptions {
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
-        help = "Answer HTTP on this address; likewise [default: 0.0.0.0:6969 and [::]:6969]"
+        help = "Answer HTTP on this address, or on a Unix socket (unix:/PATH); likewise [default: 0.0.0.0:6969 and \
+                [::]:6969]"
     )]
     pub http: Option<Vec<Listen>>,
+    /// Answer HTTPS on this address, as HTTP is answered on those of --http; may be given several times;
+    /// `off` for none. Takes --tls-certificate and --tls-key [default: off]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub https: Option<Vec<Listen>>,
+    /// The certificate for HTTPS and those that lead to a known one, as PEM. It is read again soon after
+    /// it has changed, and on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The private key of that certificate, as PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// TLS handshakes under way; when there are more, the oldest one of the client that has most makes
+    /// room. Each has to be done within 5 seconds [default: 256]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub https_handshakes: Option<u64>,
     /// Threads per UDP address [default: one per core]
     #[arg(long, value_name = "N", value_parser = count)]
     pub udp_threads: Option<u64>,
@@ -99,6 +142,61 @@ pub struct ListeningOptions {
     /// Whether GET /scrape without an info_hash lists all torrents: on or off [default: on]
     #[arg(long, value_name = "on|off")]
     pub full_scrape: Option<Switch>,
+    /// Who is sent that list: addresses, networks, `local`, `unix`, `all` or `none`; may be given
+    /// several times [default: all]
+    #[arg(long, value_name = "NETWORK")]
+    pub full_scrape_from: Option<Vec<Network>>,
+    /// Send it to an address (IPv6: a /64) not more often than once in this time, such as 5m; `off`
+    /// for as often as it asks [default: off]
+    #[arg(long, value_name = "SECONDS|off", value_parser = seconds_or_off)]
+    pub full_scrape_pause: Option<u64>,
+}
+
+/// Reverse proxies in front of HTTP.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Proxies")]
+pub struct ProxyOptions {
+    /// Believe HTTP proxies at these addresses for whom they ask: a network, an address, `local`,
+    /// `unix` (whoever connects to a Unix socket) or `none`; may be given several times. The last
+    /// address in the header that is none of these is the client's [default: none]
+    #[arg(long, value_name = "NETWORK")]
+    pub proxy_from: Option<Vec<Network>>,
+    /// The header in which these proxies say for whom they ask, such as Forwarded or X-Real-IP. The
+    /// proxy has to set or extend it in every request [default: X-Forwarded-For]
+    #[arg(long, value_name = "NAME")]
+    pub proxy_header: Option<HeaderName>,
+    /// Connections from here begin with a header of the PROXY protocol, version 1 or 2, and are
+    /// refused without one; likewise [default: none]
+    #[arg(long, value_name = "NETWORK")]
+    pub proxy_protocol_from: Option<Vec<Network>>,
+    /// Clients here may announce other addresses than their own by `ip=`, `ipv4=` and `ipv6=`;
+    /// likewise [default: none]
+    #[arg(long, value_name = "NETWORK")]
+    pub ip_parameter_from: Option<Vec<Network>>,
+}
+
+/// What the operator sees.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Operator")]
+pub struct OperatorOptions {
+    /// Answer the operator's page (/), /stats, /metrics and /health on this address, or Unix socket
+    /// (unix:/PATH), and of these only /health on those of --http; may be given several times; `off` for the same addresses as
+    /// --http [default: off]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin: Option<Vec<Listen>>,
+    /// Who may see the operator's page, /stats and /metrics: a network, an address, `local` (this host, its links, private
+    /// networks, Unix sockets), `unix`, `all` or `none`; may be given several times [default: local]
+    #[arg(long, value_name = "NETWORK")]
+    pub admin_from: Option<Vec<Network>>,
+    /// Whoever sends the first line of this file may see them from anywhere, as `Authorization: Bearer
+    /// TOKEN`, or as the password that a browser asks for. Read again on SIGHUP [default: there is no
+    /// token]
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// What strangers see at /: how to use the tracker, with the numbers of torrents and peers
+    /// (counts) or without (plain), or nothing (off) [default: counts]
+    #[arg(long, value_name = "PAGE")]
+    pub public_page: Option<PublicPage>,
 }
 
 /// How much there is to be room for.
@@ -157,10 +255,17 @@ pub struct SwarmOptions {
     /// allows]
     #[arg(long, alias = "want-max-v6", value_name = "N", value_parser = count)]
     pub max_numwant_v6: Option<u64>,
-    /// Most peers of one IPv4 address, or of one IPv6 /64, in a swarm; one more takes the place of the
-    /// oldest of them. Users behind a common address share it; 0 for no limit [default: 8]
+    /// Most peers of one IPv4 address, or of one IPv6 /64 (--limit-prefix-v6), in a swarm; one more
+    /// takes the place of the oldest of them. Users behind a common address share it; 0 for no limit
+    /// [default: 8]
     #[arg(long, value_name = "N", value_parser = count)]
     pub max_peers_per_address: Option<u64>,
+    /// New torrents, and pieces of memory for new peers, that one IPv4 address or IPv6 /64
+    /// (--limit-prefix-v6) is given at once by each core while less than a tenth of either is left,
+    /// and half as many again in each minute; eight times as many for its network (IPv4 /24, IPv6
+    /// /48); 0 for no limit [default: 64]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub max_creations_per_address: Option<u64>,
     /// Give peers with private, link-local and loopback addresses to everybody, and not only to
     /// those who are as near: on or off [default: off]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
@@ -185,6 +290,15 @@ pub struct AccessOptions {
     /// Do not serve the torrents in this file; likewise
     #[arg(long, value_name = "FILE")]
     pub deny_list: Option<Vec<PathBuf>>,
+    /// Drop what comes from the addresses in this file, before anything in it is looked at, and give
+    /// none of them to anybody: networks, ranges or addresses, PeerGuardian's .p2p or eMule's
+    /// ipfilter.dat, packed by gzip or not. May be given several times. Read again on SIGHUP [default:
+    /// no address is blocked]
+    #[arg(long, value_name = "FILE")]
+    pub block_addresses: Option<Vec<PathBuf>>,
+    /// Let the addresses in this file in, whatever --block-addresses says; likewise
+    #[arg(long, value_name = "FILE")]
+    pub allow_addresses: Option<Vec<PathBuf>>,
 }
 
 /// What outlives the process.
@@ -204,6 +318,57 @@ pub struct StateOptions {
     /// the disk: on or off [default: off]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub snapshot_peers: Option<Switch>,
+}
+
+/// What the process may still do when it has started. All of it takes a restart to change.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Privileges")]
+pub struct PrivilegeOptions {
+    /// Become this user, by name or number, once all addresses are listened on and XDP is loaded;
+    /// only root can [default: stay the user that has started it]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Become this group, by name or number [default: the groups of --user]
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// Make this directory the root of the file system once everything is opened; only root can.
+    /// Whatever is used later has to be below it: files that SIGHUP reads, --state-dir, --pin-path, for
+    /// XDP /proc and /sys. Takes --in-place-upgrade=off [default: the root stays]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub chroot: Option<PathBuf>,
+    /// Give up all capabilities that are not needed any more, for good: on or off [default: on]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub drop_capabilities: Option<Switch>,
+    /// Read and write only in the directories that options name, where the kernel has Landlock: on or
+    /// off [default: on]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub landlock: Option<Switch>,
+    /// Make only the system calls that a tracker needs (seccomp): on or off [default: on]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub seccomp: Option<Switch>,
+    /// Let SIGUSR2 put another program in the place of this one, for which the tracker keeps the right
+    /// to execute programs, and for XDP capabilities: on or off [default: on]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub in_place_upgrade: Option<Switch>,
+}
+
+/// What the log says, and how.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Log")]
+pub struct LogOptions {
+    /// How much is logged: error, warn, info, debug, trace or off; for single parts of the tracker with
+    /// a name in front, as in `info,http=debug,url=off`. Can be changed by SIGHUP [default: what the
+    /// environment variable RUST_LOG says, else info]
+    #[arg(long, value_name = "LEVELS")]
+    pub log: Option<Filter>,
+    /// Lines as text, as json (an object per line), for journald with their level and fields, or auto:
+    /// journald if standard error leads there, else text [default: auto]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<Format>,
+    /// Log how many downloads of which torrent were completed, as opentracker does if it is built for
+    /// it, but without addresses: on or off [default: off]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub log_completed: Option<Switch>,
 }
 
 /// The options of a command line, and what it takes to put them over those of a file.

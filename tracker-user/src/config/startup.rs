@@ -2,12 +2,16 @@
 //! sizes, where state is kept.
 
 use super::{
+    api::Api,
     invalid::{invalid, number},
-    options::{MemoryOptions, Options, StateOptions},
+    options::{ListeningOptions, MemoryOptions, Options, PrivilegeOptions, StateOptions},
     value::{DEFAULT_PORT, Listen, Switch},
 };
 use crate::{
+    confine,
+    http::tls::CertificateFiles,
     listen::Endpoint,
+    logging::Format,
     snapshot,
     store::sizes::Capacity,
     xdp::{XdpMode, pins},
@@ -36,6 +40,20 @@ pub struct Startup {
     pub udp: Vec<Endpoint>,
     /// HTTP addresses.
     pub http: Vec<Endpoint>,
+    /// Unix sockets for HTTP.
+    pub http_unix: Vec<PathBuf>,
+    /// HTTPS addresses.
+    pub https: Vec<Endpoint>,
+    /// What is spoken there with.
+    pub certificate: Option<CertificateFiles>,
+    /// HTTP addresses of the operator's own.
+    pub admin: Vec<Endpoint>,
+    /// The same as Unix sockets.
+    pub admin_unix: Vec<PathBuf>,
+    /// The admin API.
+    pub api: Api,
+    /// Other trackers with the same swarms, if there are any.
+    pub cluster: Option<crate::cluster::Plan>,
     /// Threads per UDP address.
     pub udp_threads: usize,
     /// Threads for HTTP.
@@ -48,6 +66,10 @@ pub struct Startup {
     pub state_dir: Option<PathBuf>,
     /// Snapshots in that directory, if they are taken.
     pub snapshot: Option<snapshot::Plan>,
+    /// What the process may still do when it has started.
+    pub privileges: confine::Wanted,
+    /// How log lines are written.
+    pub log_format: Format,
 }
 
 impl Startup {
@@ -56,25 +78,47 @@ impl Startup {
     /// # Errors
     /// The first option that is out of range or does not go with the others.
     pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
-        let Options { xdp, listening, memory, state, .. } = options;
+        let Options { xdp, listening, operator, memory, state, privileges, log, .. } = options;
         let xdp_mode = xdp.xdp_mode.unwrap_or_default();
         let state_dir = state_directory(state.state_dir.as_deref());
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        let (udp, unix) = places("udp", listening.udp.as_deref())?;
+        if let Some(path) = unix.first() {
+            return invalid("udp", format!("is unix:{}; Unix sockets are for http and admin", path.display()));
+        }
+        let (http, http_unix) = places("http", listening.http.as_deref())?;
+        let (admin, admin_unix) = places("admin", Some(operator.admin.as_deref().unwrap_or_default()))?;
+        let (https, certificate) = https(listening)?;
         Ok(Self {
             interfaces: interfaces(xdp.interface.as_deref().unwrap_or_default(), xdp_mode)?,
             xdp_mode,
             force: xdp.force == Some(Switch::On),
             pins: pin_path(xdp.pin_path.as_deref())?,
             detach_on_stop: xdp.detach_on_stop == Some(Switch::On),
-            udp: endpoints("udp", listening.udp.as_deref())?,
-            http: endpoints("http", listening.http.as_deref())?,
+            udp,
+            http,
+            http_unix,
+            https,
+            certificate,
+            admin,
+            admin_unix,
+            api: Api::new(options)?,
+            cluster: super::cluster::plan(options)?,
             udp_threads: number("udp-threads", listening.udp_threads, cores, 1..=1024)? as usize,
             http_threads: number("http-threads", listening.http_threads, cores, 1..=1024)? as usize,
             capacity: capacity(memory)?,
             huge_pages: memory.huge_pages == Some(Switch::On),
             snapshot: snapshots(state, state_dir.as_deref())?,
             state_dir,
+            privileges: self::privileges(privileges),
+            log_format: log.log_format.unwrap_or_default(),
         })
+    }
+
+    /// Whether anything is listened on that clients ask.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        !(self.udp.is_empty() && self.http.is_empty() && self.http_unix.is_empty() && self.https.is_empty())
     }
 
     /// Names of the options that differ in another configuration.
@@ -89,13 +133,23 @@ impl Startup {
             detach_on_stop,
             udp,
             http,
+            http_unix,
+            https,
+            certificate,
+            admin,
+            admin_unix,
+            api: Api { endpoints: api, secure: api_tls, unix: api_unix, peers: api_peers },
+            cluster,
             udp_threads,
             http_threads,
             capacity: Capacity { torrents, peers_v4, peers_v6 },
             huge_pages,
             state_dir,
             snapshot,
+            log_format,
+            privileges: confine::Wanted { user, group, root, drop_capabilities, landlock, seccomp, upgrade },
         } = self;
+        let theirs = &other.privileges;
         let interval = |plan: &Option<snapshot::Plan>| plan.as_ref().map(|plan| plan.interval);
         let peers = |plan: &Option<snapshot::Plan>| plan.as_ref().is_some_and(|plan| plan.peers);
         names([
@@ -105,7 +159,18 @@ impl Startup {
             ("pin-path", *pins != other.pins),
             ("detach-on-stop", *detach_on_stop != other.detach_on_stop),
             ("udp", *udp != other.udp),
-            ("http", *http != other.http),
+            ("http", (http, http_unix) != (&other.http, &other.http_unix)),
+            ("https", *https != other.https),
+            (
+                "tls-certificate",
+                file(certificate, |files| &files.certificate) != file(&other.certificate, |files| &files.certificate),
+            ),
+            ("tls-key", file(certificate, |files| &files.key) != file(&other.certificate, |files| &files.key)),
+            ("admin", (admin, admin_unix) != (&other.admin, &other.admin_unix)),
+            ("api", (api, api_unix) != (&other.api.endpoints, &other.api.unix)),
+            ("api-tls", *api_tls != other.api.secure),
+            ("api-peers", *api_peers != other.api.peers),
+            ("cluster", *cluster != other.cluster),
             ("udp-threads", *udp_threads != other.udp_threads),
             ("http-threads", *http_threads != other.http_threads),
             ("max-torrents", *torrents != other.capacity.torrents),
@@ -115,12 +180,20 @@ impl Startup {
             ("state-dir", *state_dir != other.state_dir),
             ("snapshot-interval", interval(snapshot) != interval(&other.snapshot)),
             ("snapshot-peers", peers(snapshot) != peers(&other.snapshot)),
+            ("log-format", *log_format != other.log_format),
+            ("user", *user != theirs.user),
+            ("group", *group != theirs.group),
+            ("chroot", *root != theirs.root),
+            ("drop-capabilities", *drop_capabilities != theirs.drop_capabilities),
+            ("landlock", *landlock != theirs.landlock),
+            ("seccomp", *seccomp != theirs.seccomp),
+            ("in-place-upgrade", *upgrade != theirs.upgrade),
         ])
     }
 }
 
 /// Names of options that two configurations differ in.
-pub(super) fn names<const N: usize>(rows: [(&'static str, bool); N]) -> Vec<&'static str> {
+pub(super) fn names(rows: impl IntoIterator<Item = (&'static str, bool)>) -> Vec<&'static str> {
     rows.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
 
@@ -146,7 +219,7 @@ fn interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<Vec<String>> {
     ensure!(
         !names.is_empty() || matches!(mode, XdpMode::Auto | XdpMode::Off),
         "--xdp-mode {} needs to know where: add --interface with the interface that clients come in by",
-        if mode == XdpMode::Native { "native" } else { "generic" }
+        mode.label()
     );
     let mut unique: Vec<String> = Vec::new();
     for name in names {
@@ -174,23 +247,66 @@ pub fn capacity(options: &MemoryOptions) -> anyhow::Result<Capacity> {
     })
 }
 
-fn endpoints(option: &'static str, listen: Option<&[Listen]>) -> anyhow::Result<Vec<Endpoint>> {
+/// Addresses, and Unix sockets.
+pub(super) fn places(option: &'static str, listen: Option<&[Listen]>) -> anyhow::Result<(Vec<Endpoint>, Vec<PathBuf>)> {
     let Some(listen) = listen else {
-        return Ok(vec![
+        let endpoints = vec![
             Endpoint { address: (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into(), optional: false },
             Endpoint { address: (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(), optional: true },
-        ]);
+        ];
+        return Ok((endpoints, Vec::new()));
     };
-    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let (mut endpoints, mut paths) = (Vec::new(), Vec::new());
     for listen in listen {
-        if let Listen::At(address) = *listen {
-            endpoints.push(Endpoint { address, optional: false });
+        match listen {
+            Listen::At(address) => endpoints.push(Endpoint { address: *address, optional: false }),
+            Listen::Unix(path) => paths.push(path.clone()),
+            Listen::Off => {}
         }
     }
-    if listen.contains(&Listen::Off) && !endpoints.is_empty() {
+    if listen.contains(&Listen::Off) && !(endpoints.is_empty() && paths.is_empty()) {
         return invalid(option, "has off and addresses besides; leave out one of them".into());
     }
-    Ok(endpoints)
+    Ok((endpoints, paths))
+}
+
+/// Where HTTPS is spoken, and with what.
+fn https(options: &ListeningOptions) -> anyhow::Result<(Vec<Endpoint>, Option<CertificateFiles>)> {
+    let (endpoints, unix) = places("https", Some(options.https.as_deref().unwrap_or_default()))?;
+    if let Some(path) = unix.first() {
+        return invalid("https", format!("is unix:{}; Unix sockets are for http and admin", path.display()));
+    }
+    match (&options.tls_certificate, &options.tls_key) {
+        (Some(certificate), Some(key)) => {
+            let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
+            Ok((endpoints, Some(files)))
+        }
+        (None, None) if endpoints.is_empty() => Ok((endpoints, None)),
+        (None, None) => invalid("https", "takes tls-certificate and tls-key".into()),
+        (Some(_), None) => invalid("tls-certificate", "takes tls-key as well".into()),
+        (None, Some(_)) => invalid("tls-key", "takes tls-certificate as well".into()),
+    }
+}
+
+/// One of the files of a certificate.
+fn file<'a>(
+    files: &'a Option<CertificateFiles>,
+    which: impl Fn(&'a CertificateFiles) -> &'a PathBuf,
+) -> Option<&'a PathBuf> {
+    files.as_ref().map(which)
+}
+
+fn privileges(options: &PrivilegeOptions) -> confine::Wanted {
+    let is_on = |switch: Option<Switch>| switch != Some(Switch::Off);
+    confine::Wanted {
+        user: options.user.clone(),
+        group: options.group.clone(),
+        root: options.chroot.clone(),
+        drop_capabilities: is_on(options.drop_capabilities),
+        landlock: is_on(options.landlock),
+        seccomp: is_on(options.seccomp),
+        upgrade: is_on(options.in_place_upgrade),
+    }
 }
 
 /// What is kept in the state directory besides the key; nothing without one.

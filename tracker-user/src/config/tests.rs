@@ -3,11 +3,11 @@
 use super::*;
 use crate::{
     command::{Command, CommandLine},
-    listen::Endpoint,
+    listen::{Endpoint, Source},
     store::{sizes::Capacity, sweep::Timeouts},
     xdp::{XdpMode, pins::Wanted},
 };
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 use tracker_common::settings::Settings;
 
 fn parse(arguments: &str) -> anyhow::Result<Configuration> {
@@ -50,7 +50,7 @@ fn command_line_wins_over_the_file() {
 #[test]
 fn wrong_options_are_refused_with_a_reason() {
     for (arguments, reason) in [
-        ("--interval 5", "interval is 5; it can be 60 to 86400"),
+        ("--interval 5", "interval is 5; it can be 60 to 18000"),
         ("--interval -5", "it cannot be negative"),
         ("--interval 5x", "such as 1800, or a time such as 90s"),
         ("--interval 1800 --peer-timeout 1900", "peers would be forgotten"),
@@ -77,12 +77,35 @@ fn wrong_options_are_refused_with_a_reason() {
         ("--full-scrape maybe", "it can be on or off"),
         ("--force=maybe", "it can be on or off"),
         ("--huge-pages=maybe", "it can be on or off"),
+        ("--udp unix:/run/x", "Unix sockets are for http and admin"),
+        ("--https 127.0.0.1:1", "https takes tls-certificate and tls-key"),
+        ("--tls-certificate /x", "tls-certificate takes tls-key as well"),
+        ("--tls-key /x", "tls-key takes tls-certificate as well"),
+        ("--https unix:/x --tls-certificate /x --tls-key /x", "Unix sockets are for http and admin"),
+        ("--api-tls 127.0.0.1:1", "api-tls takes api-token-file"),
+        ("--api-tls unix:/x --api-token-file /x", "Unix sockets are for api, http and admin"),
+        ("--api-tls 127.0.0.1:1 --api-token-file /x", "api-tls takes tls-certificate and tls-key"),
+        ("--https-handshakes 0", "https-handshakes is 0"),
+        ("--http unix:x", "no absolute path"),
+        ("--http unix:/x --http off", "http has off and addresses besides"),
+        ("--admin 127.0.0.1", "has no port"),
+        ("--admin off --admin 127.0.0.1:1", "admin has off and addresses besides"),
+        ("--proxy-from here", "is no network"),
+        ("--proxy-from 10.0.0.0/33", "is no network"),
+        ("--proxy-header a:b", "no name of a header"),
+        ("--proxy-protocol-from 10", "is no network"),
+        ("--ip-parameter-from localhost", "is no network"),
+        ("--admin-from ::/129", "is no network"),
+        ("--admin-token-file /nonexistent", "admin-token-file is of no use: cannot read the token"),
+        ("--admin-token-file /dev/null", "no token"),
+        ("--full-scrape-from nowhere", "is no network"),
+        ("--full-scrape-pause 2d", "full-scrape-pause is 172800; it can be 0 to 86400"),
         ("--udp localhost:6969", "numeric address, such as 0.0.0.0:6969"),
         ("--udp 6969", "such as"),
         ("--udp off --udp 127.0.0.1:1", "udp has off and addresses besides"),
         ("--http 127.0.0.1:1 --http off", "http has off and addresses besides"),
         ("--interface=", "interface"),
-        ("--peer-timeout 480060", "it can be 60 to 480000"),
+        ("--peer-timeout 28860", "it can be 60 to 28800"),
         ("--state-dir /x --snapshot-interval 8d", "snapshot-interval is 691200; it can be 0 to 604800"),
         ("--snapshot-interval -1", "it cannot be negative"),
         ("--snapshot-interval often", "or 2d, or off"),
@@ -100,7 +123,7 @@ fn wrong_options_are_refused_with_a_reason() {
 fn snapshots_are_taken_where_there_is_a_directory_for_them() {
     let plan = |interval, peers| {
         let directory = "/x".into();
-        Some(crate::snapshot::Plan { directory, interval: std::time::Duration::from_secs(interval), peers })
+        Some(crate::snapshot::Plan { directory, interval: Duration::from_secs(interval), peers })
     };
     for (arguments, expected) in [
         ("", None),
@@ -235,6 +258,29 @@ fn switches_need_no_value() {
     assert!(!parse("").expect("valid").startup.huge_pages, "it is off by default");
     assert!(!parse("--force=off").expect("valid").startup.force);
     assert!(!parse("--full-scrape off").expect("valid").live.full_scrape.enabled);
+}
+
+#[test]
+fn networks_are_believed_where_they_are_named() {
+    let live = parse("--proxy-from 10.0.0.0/8 --proxy-from unix --admin-from none --full-scrape-pause 5m")
+        .expect("valid")
+        .live;
+    let ten = Source::Address([10, 0, 0, 1].into());
+    for (networks, expected) in [
+        (&live.trust.proxies, (true, true)),
+        (&live.trust.protocol, (false, false)),
+        (&live.trust.parameters, (false, false)),
+        (&live.access.networks, (false, false)),
+        (&live.full_scrape.networks, (true, true)),
+    ] {
+        assert_eq!((networks.contains(ten), networks.contains(Source::Unix)), expected, "{networks:?}");
+    }
+    assert_eq!(live.full_scrape.pause, Duration::from_secs(300));
+    let differences = live.differences(&Live::default());
+    assert_eq!(differences, ["full-scrape-pause", "proxy-from", "admin-from"]);
+    let startup = parse("--http unix:/run/a --http 127.0.0.1:1 --admin unix:/run/b --udp off").expect("valid").startup;
+    assert_eq!((startup.http.len(), startup.admin.len()), (1, 0));
+    assert_eq!((startup.http_unix, startup.admin_unix), (vec!["/run/a".into()], vec!["/run/b".into()]));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::listen;
 use std::{
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     str::FromStr,
 };
 
@@ -31,12 +32,14 @@ impl FromStr for Switch {
 }
 
 /// An address to listen on, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// Do not listen.
     Off,
     /// Listen here.
     At(SocketAddr),
+    /// Listen on this Unix socket.
+    Unix(PathBuf),
 }
 
 impl FromStr for Listen {
@@ -46,6 +49,12 @@ impl FromStr for Listen {
         // What a file may say instead.
         if text.eq_ignore_ascii_case("off") || text == "false" {
             return Ok(Self::Off);
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.strip_prefix('/') {
+                Some(_) => Ok(Self::Unix(path.into())),
+                None => Err(format!("{text:?} is no absolute path, such as unix:/run/tracker/http.sock")),
+            };
         }
         match text.parse::<SocketAddr>() {
             Ok(address) if address.ip().is_multicast() || address.ip() == IpAddr::from([255; 4]) => {

@@ -2,12 +2,16 @@
 //! becomes the program that is at its path by then, and keeps the sockets open meanwhile; and
 //! systemd, if it is told to, keeps them from the end of one process to the start of the next.
 
-use crate::{http, listen::Inherited, udp};
+use super::{doors::Doors, systemd};
+use crate::{
+    confine,
+    listen::{Inherited, Place},
+    udp,
+};
 use anyhow::{Context as _, bail, ensure};
 use sd_notify::NotifyState;
 use std::{
     env, io,
-    net::SocketAddr,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
         unix::process::CommandExt as _,
@@ -37,21 +41,21 @@ impl Handover {
     ///
     /// # Errors
     /// When the process may open no more files.
-    pub(super) fn new(udp: &[udp::Listener], http: &[http::Listener]) -> anyhow::Result<Self> {
+    pub(super) fn new(udp: &[udp::Listener], doors: &Doors) -> anyhow::Result<Self> {
         let mut sockets = Vec::new();
-        let mut hold = |is_udp, address: &SocketAddr, socket: io::Result<OwnedFd>| -> anyhow::Result<()> {
+        let mut hold = |place: &Place, socket: io::Result<OwnedFd>| -> anyhow::Result<()> {
             let socket = socket.context("cannot hold a listening socket for the next tracker (ulimit -n)")?;
-            sockets.push((name(is_udp, address), socket));
+            sockets.push((name(place), socket));
             Ok(())
         };
         for listener in udp {
             for socket in &listener.sockets {
-                hold(true, &listener.address, socket.as_fd().try_clone_to_owned())?;
+                hold(&Place::Udp(listener.address), socket.as_fd().try_clone_to_owned())?;
             }
         }
-        for listener in http {
+        for listener in doors.all() {
             for socket in listener.files() {
-                hold(false, &listener.address, socket.try_clone_to_owned())?;
+                hold(&listener.place, socket.try_clone_to_owned())?;
             }
         }
         Ok(Self { sockets, program: env::current_exe().ok() })
@@ -59,19 +63,20 @@ impl Handover {
 
     /// Has systemd keep the sockets, if it is there and is told to, and forget those that were not
     /// wanted any more. Says that the start is done.
-    pub(super) fn tell_systemd(&self, closed: &[(bool, SocketAddr)]) {
+    pub(super) fn tell_systemd(&self, closed: &[Place]) {
         let told = || -> io::Result<()> {
-            for (is_udp, address) in closed {
-                sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(*is_udp, address))])?;
+            for place in closed {
+                sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(place))])?;
             }
             for (name, socket) in &self.sockets {
                 sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[socket.as_fd()])?;
             }
-            sd_notify::notify(&[NotifyState::Ready])
+            Ok(())
         };
         if let Err(error) = told() {
             debug!("cannot tell systemd: {error}");
         }
+        systemd::ready();
     }
 
     /// Makes sure that there is a program to become, and that it can read the configuration file, if
@@ -79,7 +84,8 @@ impl Handover {
     ///
     /// # Errors
     /// When it cannot be started, or finds something wrong; with what it says.
-    pub(super) fn try_out(&self, file: Option<&Path>) -> anyhow::Result<()> {
+    pub(super) fn try_out(&self, privileges: &confine::Wanted, file: Option<&Path>) -> anyhow::Result<()> {
+        ensure!(privileges.upgrade, "--in-place-upgrade is off");
         let program = self.program.as_ref().context("the path of this program is not known")?;
         let version = try_command(Command::new(program).arg("version"))?;
         ensure!(version.starts_with("tracker "), "{} is no tracker", program.display());
@@ -99,6 +105,9 @@ impl Handover {
         command.env("LISTEN_PID", std::process::id().to_string());
         command.env("LISTEN_FDS", self.sockets.len().to_string());
         command.env_remove("LISTEN_FDNAMES");
+        if let Err(error) = confine::hand_on(&mut command) {
+            return error;
+        }
         let files: Vec<RawFd> = self.sockets.iter().map(|(_, socket)| socket.as_raw_fd()).collect();
         // SAFETY: the closure runs in this very process, as `exec` does not fork, and only makes
         // system calls.
@@ -148,17 +157,22 @@ fn put_in_place(files: &[RawFd]) -> io::Result<()> {
 }
 
 /// Closes what nobody has taken, and says so.
-pub(super) fn close(inherited: Inherited) -> Vec<(bool, SocketAddr)> {
+pub(super) fn close(inherited: Inherited) -> Vec<Place> {
     let closed = inherited.close();
-    for (is_udp, address) in &closed {
-        info!("{} {address} is not listened on any more", if *is_udp { "UDP" } else { "HTTP" });
+    for place in &closed {
+        info!("{place} is not listened on any more");
     }
     closed
 }
 
-/// The name of an address for systemd, which allows no colon.
-fn name(is_udp: bool, address: &SocketAddr) -> String {
-    format!("{}-{address}", if is_udp { "udp" } else { "http" }).replace(':', "_")
+/// The name of a place for systemd, which allows no colon.
+fn name(place: &Place) -> String {
+    let name = match place {
+        Place::Udp(address) => format!("udp-{address}"),
+        Place::Tcp(address) => format!("http-{address}"),
+        Place::Unix(path) => format!("http-unix-{}", path.display()),
+    };
+    name.replace(':', "_")
 }
 
 #[cfg(test)]
@@ -167,8 +181,9 @@ mod tests {
 
     #[test]
     fn names_have_no_colons_and_are_of_one_address() {
-        let name = |is_udp, address: &str| name(is_udp, &address.parse().expect("an address"));
-        assert_eq!(name(true, "0.0.0.0:6969"), "udp-0.0.0.0_6969");
-        assert_eq!(name(false, "[2001:db8::1]:80"), "http-[2001_db8__1]_80");
+        let address = |text: &str| text.parse().expect("an address");
+        assert_eq!(name(&Place::Udp(address("0.0.0.0:6969"))), "udp-0.0.0.0_6969");
+        assert_eq!(name(&Place::Tcp(address("[2001:db8::1]:80"))), "http-[2001_db8__1]_80");
+        assert_eq!(name(&Place::Unix("/run/a:b".into())), "http-unix-/run/a_b");
     }
 }

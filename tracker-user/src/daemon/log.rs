@@ -1,24 +1,24 @@
-//! The log. A thread of its own writes the lines to standard error, so that logging never stops or
-//! ends the tracker, whatever standard error is: a full pipe, a pipe without a reader, a full disk,
-//! a lost terminal.
+//! The log. A thread of its own writes the lines to standard error or the journal, so that logging
+//! never stops or ends the tracker, whatever standard error is: a full pipe, a pipe without a reader,
+//! a full disk, a lost terminal.
 //!
 //! A line is lost if it cannot be written, or if the queue is full while the writer waits. Lost
 //! lines are counted, and the count is logged as soon as a line can be written again.
 
-use crate::text::plural;
+use super::journal::Journal;
+use crate::{
+    logging::{self, Destination},
+    text::plural,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     collections::VecDeque,
-    fmt::Write as _,
     io::{self, ErrorKind, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
     thread,
     time::{Duration, Instant},
 };
-use tracing_subscriber::fmt::{
-    MakeWriter, format,
-    time::{FormatTime as _, SystemTime},
-};
+use tracing::Level;
 
 /// The size of the queue in bytes: some thousand lines.
 const QUEUE_BYTES: usize = 1 << 20;
@@ -36,6 +36,7 @@ pub struct Log(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
+    journal: Journal,
     /// A line has come.
     arrived: Condvar,
     /// All lines have been written or lost.
@@ -44,7 +45,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    lines: VecDeque<Vec<u8>>,
+    lines: VecDeque<(Destination, Vec<u8>)>,
     bytes: usize,
     /// Lines that have not fitted since the writer took lines last.
     lost: u64,
@@ -53,14 +54,14 @@ struct Queue {
 }
 
 impl Queue {
-    fn push(&mut self, line: Vec<u8>) {
+    fn push(&mut self, destination: Destination, line: Vec<u8>) {
         // After a lost line, all lines are lost until the writer takes lines again: so the count
         // appears in the log where they are missing.
         if self.lost > 0 || self.bytes + line.len() > QUEUE_BYTES {
             self.lost += 1;
         } else {
             self.bytes += line.len();
-            self.lines.push_back(line);
+            self.lines.push_back((destination, line));
         }
     }
 }
@@ -83,16 +84,17 @@ impl Log {
     }
 
     /// Adds a line, with its line break. It waits for no one but threads that add lines, too.
-    pub fn line(&self, line: Vec<u8>) {
-        self.0.queue().push(line);
+    pub fn line(&self, destination: Destination, line: Vec<u8>) {
+        self.0.queue().push(destination, line);
         self.0.arrived.notify_one();
     }
 
     /// Adds a line for a thread that panics, if it gets the lock of the queue: the thread may hold
     /// the lock itself.
-    pub fn line_of_a_panic(&self, line: Vec<u8>) {
+    pub fn line_of_a_panic(&self, text: &str) {
+        let (destination, line) = logging::plain(Level::ERROR, text);
         if let Some(mut queue) = self.0.queue_before(Instant::now() + Duration::from_millis(100)) {
-            queue.push(line);
+            queue.push(destination, line);
             self.0.arrived.notify_one();
         }
     }
@@ -145,8 +147,16 @@ impl Shared {
         queue.is_writing = true;
         drop(queue);
 
-        for line in lines {
-            writer.line(&line);
+        for (destination, line) in lines {
+            match destination {
+                Destination::StandardError => writer.line(&line),
+                Destination::Journal => {
+                    if let Err(error) = self.journal.send(&line) {
+                        writer.lost += 1;
+                        writer.reason = Some(error);
+                    }
+                }
+            }
         }
         writer.lost += lost;
         writer.tell();
@@ -215,15 +225,13 @@ impl<S: Sink> Writer<S> {
         if self.lost == 0 {
             return;
         }
-        let mut line = String::new();
-        // Writing into a string cannot fail.
-        let _ = SystemTime.format_time(&mut format::Writer::new(&mut line));
         let lost = plural(self.lost, "log line was", "log lines were");
-        let _ = match &self.reason {
-            Some(reason) => writeln!(line, "  WARN {lost} lost here: standard error could not be written: {reason}"),
-            None => writeln!(line, "  WARN {lost} lost here: standard error did not take them for a while"),
+        let text = match &self.reason {
+            Some(reason) => format!("{lost} lost here: standard error could not be written: {reason}"),
+            None => format!("{lost} lost here: standard error did not take them for a while"),
         };
-        if self.write(line.as_bytes()) {
+        let line = logging::line(Level::WARN, &text);
+        if self.write(&line) {
             self.lost = 0;
             self.reason = None;
         }
@@ -260,29 +268,6 @@ impl<S: Sink> Writer<S> {
             return false;
         }
         true
-    }
-}
-
-/// For `tracing_subscriber`, which hands over one whole line at a time.
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
-    }
-}
-
-/// A line of the log that is about to come.
-pub struct Line<'a>(&'a Log);
-
-impl Write for Line<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.line(bytes.to_vec());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -360,14 +345,14 @@ mod tests {
         let log = Log::default();
         let line = [b'x'; 1000];
         for _ in 0..QUEUE_BYTES / line.len() + 10 {
-            log.line(line.to_vec());
+            log.line(Destination::StandardError, line.to_vec());
         }
         let sink = Scripted { script: VecDeque::new(), written: String::new() };
         let mut writer = Writer { sink, lost: 0, reason: None, is_mid_line: false };
         assert!(log.0.queue().bytes <= QUEUE_BYTES);
         log.0.serve(&mut writer);
         assert!(writer.sink.written.contains("10 log lines were lost here: standard error did not take them"));
-        log.line(b"again\n".to_vec());
+        log.line(Destination::StandardError, b"again\n".to_vec());
         log.0.serve(&mut writer);
         assert!(writer.sink.written.ends_with("again\n"));
         assert_eq!(log.0.queue().bytes, 0);
@@ -376,7 +361,7 @@ mod tests {
     #[test]
     fn waiting_for_lines_does_not_end_because_somebody_adds_one() {
         let log = Log::default();
-        log.line(b"last\n".to_vec());
+        log.line(Destination::StandardError, b"last\n".to_vec());
         let held = log.0.queue();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| log.settle(Duration::from_secs(60)));
@@ -392,10 +377,10 @@ mod tests {
     #[test]
     fn waiting_for_lines_that_nobody_writes_ends() {
         let log = Log::default();
-        log.line(b"never written\n".to_vec());
+        log.line(Destination::StandardError, b"never written\n".to_vec());
         log.settle(Duration::from_millis(1));
         let held = log.0.queue();
-        log.line_of_a_panic(b"the panic may have happened in here\n".to_vec());
+        log.line_of_a_panic("the panic may have happened in here\n");
         assert_eq!(held.lines.len(), 1);
     }
 }

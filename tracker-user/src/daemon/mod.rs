@@ -3,22 +3,23 @@
 //! | module | does |
 //! |---|---|
 //! | [`start`] | the order in which everything is started and stopped |
+//! | [`doors`] | the HTTP listeners |
 //! | `startup_log` | what the log says of it |
-//! | `file_limit` | how many files may be open |
 //! | [`handover`] | the listening sockets on their way to the next process |
+//! | `systemd` | what systemd is told: that the tracker is ready, and that it lives |
 //! | [`sites`] | which site answers on which HTTP listener |
-//! | [`reload`] | the configuration read again |
 //! | [`signals`] | what signals do |
-//! | [`log`], [`panics`] | lines on their way to standard error, whatever that is |
+//! | [`log`], `journal`, [`panics`] | lines on their way to standard error, whatever that is, or to the journal |
 //! | [`warnings`] | what goes wrong while everything seems to run, said once a minute |
 
-mod file_limit;
+pub mod doors;
 pub mod handover;
+mod journal;
 pub mod log;
 pub mod panics;
-pub mod reload;
 pub mod signals;
 pub mod sites;
 pub mod start;
 mod startup_log;
+mod systemd;
 pub mod warnings;

@@ -12,7 +12,7 @@ use std::{
 /// From now on a panic is written to `log` and ends the process by SIGABRT.
 pub fn abort_after_telling(log: Log) {
     panic::set_hook(Box::new(move |panic| {
-        log.line_of_a_panic(text(panic).into_bytes());
+        log.line_of_a_panic(&text(panic));
         log.settle(LAST_LINES);
         process::abort();
     }));

@@ -5,28 +5,42 @@
 //! there yet are no obstacle: [`Watch`] attaches to them when they come.
 
 use super::{
-    file_limit::raise_file_limit,
+    doors::Doors,
     handover::{self, Handover},
-    reload::Reload,
     signals::{Asked, Signals},
     sites,
     startup_log::log_startup,
+    systemd::{self, Watchdog},
     warnings::Warnings,
 };
 use crate::{
-    admission::Lists,
+    admission::{
+        LEAST_ROOM, Lists,
+        addresses::{Addresses, Changes, Contents},
+    },
+    api,
+    cluster::{Cluster, Meters, Plan, Ring},
     config::{Configuration, Startup, live::Handles},
-    http,
+    confine,
+    control::{
+        Control, Parts, Reload,
+        file_limit::raise_file_limit,
+        lists::{Counts, Known},
+    },
+    http::{
+        self,
+        tls::{Certificates, certificates::Watch as CertificateWatch},
+    },
     listen::Inherited,
     service::Services,
     snapshot::{self, Periodic, Saver},
-    statistics::{Sampler, Statistics},
+    statistics::{Sampler, Statistics, energy::Meter},
     store::{CounterSet, Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
     udp,
     xdp::{self, Loaded, Watch, pins::Directory},
 };
 use anyhow::ensure;
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 use tracing::{info, warn};
 use tracker_common::store::repair::Repaired;
 
@@ -35,22 +49,35 @@ use tracker_common::store::repair::Repaired;
 ///
 /// # Errors
 /// When a part cannot be started. Everything that was started before is stopped then.
-pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) -> anyhow::Result<Option<Handover>> {
+pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> anyhow::Result<Option<Handover>> {
     let Configuration { startup, live } = configuration;
-    ensure!(!startup.udp.is_empty() || !startup.http.is_empty(), "nothing to do: --udp and --http are both off");
+    ensure!(startup.listens(), "nothing to do: --udp and --http are both off");
     raise_file_limit(live.http.connections);
+    // Of those that are declared, the last one to end.
+    let mut watchdog_services = Services::default();
+    let watchdog = Watchdog::default();
+    watchdog_services.spawn(watchdog.clone())?;
     let mut inherited = Inherited::of_this_process()?;
     let udp = udp::bind_all(&startup.udp, startup.udp_threads, &mut inherited)?;
-    let http = http::bind_all(&startup.http, startup.http_threads, &mut inherited)?;
-    let handover = Handover::new(&udp, &http)?;
+    let mut doors = Doors::bind(startup, &mut inherited)?;
+    let handover = Handover::new(&udp, &doors)?;
     let closed = handover::close(inherited);
-    let missing = missing(&udp, &http);
+    let missing = missing(&udp, &doors);
     let udp_addresses: Vec<_> = udp.iter().map(|listener| listener.address).collect();
-    let http_addresses: Vec<_> = http.iter().map(|listener| listener.address).collect();
+    doors.udp = udp_addresses.iter().map(SocketAddr::port).collect::<BTreeSet<_>>().into_iter().collect();
+    let public: Vec<_> = doors.public.iter().map(|listener| listener.place.clone()).collect();
+    let secure: Vec<_> = doors.secure.iter().map(|listener| listener.place.clone()).collect();
+    let operator: Vec<_> = doors.operator.iter().map(|listener| listener.place.clone()).collect();
 
     let lists = Lists::read(&live.lists)?;
     let sizes = Sizes::new(&startup.capacity)?;
-    let sizes = lists.room().map_or(Ok(sizes), |room| sizes.with_listed(room))?;
+    // Entries may come while it runs.
+    let api_is_on = startup.api.is_on();
+    let sizes = lists.room().or(api_is_on.then_some(LEAST_ROOM)).map_or(Ok(sizes), |room| sizes.with_listed(room))?;
+    let contents = Contents::read(&live.addresses)?;
+    let addresses = contents.with(&Changes::default())?;
+    let blocks = addresses.room()?.or(api_is_on.then(Addresses::least_room));
+    let sizes = Sizes { block_words: blocks.unwrap_or(sizes.block_words), ..sizes };
     let interfaces = xdp::status::LatestStatus::default();
     let wish = xdp::Wish { names: &startup.interfaces, mode: startup.xdp_mode, sizes: &sizes, pins: &startup.pins };
     let (store, counters, loaded) = match xdp::load(&wish, &interfaces)? {
@@ -63,6 +90,8 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
         None => (anonymous(&sizes, startup.huge_pages)?, None, None),
     };
     let store = Arc::new(store);
+    let energy = Meter::open();
+    confine::confine(&startup.privileges, &needs(configuration, &reload, loaded.as_deref()))?;
     // A daemon that was killed while it filled the store has left it for the next one to fill.
     let taken_over = store.settings().filled.load() != 0;
     repair(&store);
@@ -71,10 +100,21 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
     live.apply(store.settings(), &handles);
     // What lists refuse is removed as if it had expired.
     let remover = store.handle(CounterSet::Expiry);
-    lists.apply(&remover, store.pools().swarms.used.load() != 0)?;
+    let stored = store.pools().swarms.used.load() != 0;
+    lists.apply(&remover, stored)?;
+    let known = Known { counts: Counts::of(&lists, &addresses), addresses: api_is_on.then_some(contents) };
     drop(lists);
+    addresses.apply(&remover, &handles.block_lists, stored)?;
     let totals = Arc::new(LatestTotals::default());
-    let statistics = Arc::new(Statistics::new(store.clone(), totals.clone(), counters, interfaces.clone()));
+    let mut statistics = Statistics::new(store.clone(), totals.clone(), counters, interfaces.clone());
+    statistics.block_lists = handles.block_lists.clone();
+    statistics.http_limits = handles.http.clone();
+    statistics.energy = Some(energy);
+    let meters = startup.cluster.as_ref().map(|plan| Arc::new(Meters::of(plan)));
+    statistics.cluster.clone_from(&meters);
+    // A store that is taken over may be told of no more.
+    store.settings().tell_every.store(0);
+    let statistics = Arc::new(statistics);
 
     // Dropped in reverse order: when XDP ends, the sockets still answer what the program would have
     // answered.
@@ -95,31 +135,63 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
         let options = watch_options(startup, &udp_addresses, interfaces);
         xdp_services.spawn(Watch::attach(loaded.clone(), store.clone(), options)?)?;
     }
-    services.spawn(Sweeper::new(&store, handles.timeouts.clone(), totals))?;
+    let sweeper = Sweeper::new(&store, handles.timeouts.clone(), totals);
+    services.spawn(sweeper.log_completed(handles.log_completed.clone()))?;
     services.spawn(Sampler(statistics.clone()))?;
     if let Some((saver, at_once)) = &saver {
         services.spawn(Periodic::new(saver.clone(), *at_once))?;
     }
-    services.spawn(Warnings::new(statistics.clone(), missing))?;
+    services.spawn(Warnings::new(statistics.clone(), missing.clone()))?;
+    if let Some((plan, meters)) = startup.cluster.clone().zip(meters) {
+        let (store, statistics) = (store.clone(), statistics.clone());
+        let ring = loaded.as_deref().map(Ring::of).transpose()?;
+        let pulse = Box::new(move || (statistics.announces(), statistics.latest().1));
+        services.spawn(Cluster { plan, store, ring, meters, pulse })?;
+    }
     udp::warn_of_small_buffers(&udp);
     for listener in udp {
         listener.watch(&statistics.udp_drops);
         listener.serve(&store, &mut services)?;
     }
-    let bindings = sites::shared(http, &store, handles.full_scrape.clone(), &statistics);
+    let certificates = doors.certificates.clone();
+    if let Some(certificates) = &certificates {
+        services.spawn(CertificateWatch(certificates.clone()))?;
+    }
+    let api = std::mem::take(&mut doors.api);
+    let api_places = api.places();
+    let bindings = sites::bindings(doors, &store, &handles, &statistics);
     http::serve(bindings, handles.http.clone(), statistics.http.engine.clone(), &mut http_services)?;
-    log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, &http_addresses);
+    log_startup(startup, &sizes, loaded.as_deref(), &udp_addresses, [&public, &secure, &operator]);
 
     if let Some(loaded) = &loaded {
         loaded.settle();
     }
+    watchdog.watch(Some(store));
     handover.tell_systemd(&closed);
-    let mut live = live.clone();
+    let parts = Parts {
+        startup: startup.clone(),
+        handles,
+        certificates: certificates.clone(),
+        saver: saver.as_ref().map(|(saver, _)| saver.clone()),
+        xdp: loaded.clone(),
+        statistics,
+        missing,
+    };
+    let control = Control::new(reload, parts, live.clone(), remover, known);
+    if !api_places.is_empty() {
+        http_services.spawn(api::Server::new(api, control.clone()))?;
+        info!("the admin API: {}", api_places.join(", "));
+    }
     let replaced = loop {
         match signals.wait() {
             Asked::Stop => break false,
-            Asked::Reload => live = reload.apply(startup, live, &remover, &handles),
-            Asked::Replace => match handover.try_out(reload.file().as_deref()) {
+            Asked::Reload => {
+                systemd::reloading();
+                // It has said what was wrong.
+                let _ = control.reload();
+                systemd::ready();
+            }
+            Asked::Replace => match try_out(&handover, startup, &control, certificates.as_deref()) {
                 Ok(()) => break true,
                 Err(error) => {
                     warn!("this tracker goes on, as no other can take its place: {error:#}");
@@ -128,6 +200,13 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
             },
         }
     };
+    watchdog.watch(None);
+    control.end();
+    if replaced {
+        systemd::reloading();
+    } else {
+        systemd::stopping();
+    }
     drop(xdp_services);
     if let Some(pins) = loaded.as_deref().and_then(Loaded::pins) {
         end_pins(pins, startup.detach_on_stop && !replaced);
@@ -140,6 +219,42 @@ pub fn run(configuration: &Configuration, reload: &Reload, signals: &Signals) ->
     }
     info!("stopped");
     Ok(replaced.then_some(handover))
+}
+
+/// What the tracker has to be able to do from here on.
+fn needs(configuration: &Configuration, reload: &Reload, loaded: Option<&Loaded>) -> confine::Needs {
+    let Configuration { startup, live } = configuration;
+    let lists = live.lists.allow.iter().chain(&live.lists.deny).chain(&live.addresses.block);
+    let lists = lists.chain(&live.addresses.allow).cloned();
+    let certificates = startup.certificate.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]);
+    let token = live.access.token_file.iter().chain(&live.api.token_file).cloned();
+    let object = std::env::var_os(xdp::object::VARIABLE).map(PathBuf::from);
+    let Startup { udp, http, https, admin, api, .. } = startup;
+    let endpoints = [udp, http, https, admin, &api.endpoints, &api.secure];
+    let cluster = startup.cluster.as_ref();
+    let files = reload.file().into_iter().chain(lists).chain(certificates).chain(token).chain(object);
+    confine::Needs {
+        xdp: loaded.is_some(),
+        force: startup.force,
+        low_ports: endpoints.into_iter().flatten().any(|endpoint| endpoint.address.port() < 1024),
+        long_buffers: !startup.udp.is_empty() && udp::has_longer_buffers_than_allowed(),
+        state_dir: startup.state_dir.clone(),
+        pins: loaded.and_then(Loaded::pins).map(|pins| pins.path().to_owned()),
+        files: files.chain(cluster.into_iter().flat_map(Plan::files)).collect(),
+        ports: cluster.map(Plan::ports).unwrap_or_default(),
+        sockets: confine::root::sockets_of_the_system(startup.log_format.journal()),
+    }
+}
+
+/// Makes sure that the next tracker can take this one's place.
+fn try_out(
+    handover: &Handover,
+    startup: &Startup,
+    control: &Control,
+    certificates: Option<&Certificates>,
+) -> anyhow::Result<()> {
+    certificates.map_or(Ok(()), Certificates::reload)?;
+    handover.try_out(&startup.privileges, control.file().as_deref())
 }
 
 /// What becomes of the pins when the tracker is stopped.
@@ -184,8 +299,9 @@ fn watch_options(startup: &Startup, listen: &[SocketAddr], status: xdp::status::
 }
 
 /// Addresses that this host does not have yet, with their protocols.
-fn missing(udp: &[udp::Listener], http: &[http::Listener]) -> Vec<(&'static str, SocketAddr)> {
+fn missing(udp: &[udp::Listener], doors: &Doors) -> Vec<(&'static str, SocketAddr)> {
     let udp = udp.iter().filter(|listener| listener.missing).map(|listener| ("UDP", listener.address));
-    let http = http.iter().filter(|listener| listener.missing).map(|listener| ("HTTP", listener.address));
+    let http = doors.all().filter(|listener| listener.missing).filter_map(|listener| listener.place.address());
+    let http = http.map(|address| ("HTTP", address));
     udp.chain(http).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     config::Startup,
+    listen::Place,
     store::sizes::Sizes,
     text::{human_bytes, plural},
     xdp::{Loaded, XdpMode, netlink},
@@ -22,7 +23,7 @@ pub(super) fn log_startup(
     sizes: &Sizes,
     loaded: Option<&Loaded>,
     udp: &[SocketAddr],
-    http: &[SocketAddr],
+    [public, secure, operator]: [&[Place]; 3],
 ) {
     let capacity = &startup.capacity;
     info!("tracker {} is running", env!("CARGO_PKG_VERSION"));
@@ -50,12 +51,18 @@ pub(super) fn log_startup(
         let threads = plural(startup.udp_threads as u64, "thread", "threads");
         info!("UDP sockets: {} with {threads} each", list(udp));
     }
-    if !http.is_empty() {
-        let threads = plural(startup.http_threads as u64, "thread", "threads");
-        info!("HTTP: {} with {threads}", list(http));
+    let threads = plural(startup.http_threads as u64, "thread", "threads");
+    for (name, places) in [("HTTP", public), ("HTTPS", secure), ("the operator's HTTP", operator)] {
+        if !places.is_empty() {
+            let places: Vec<_> = places.iter().map(short).collect();
+            info!("{name}: {} with {threads}", places.join(", "));
+        }
     }
+    let addresses = |places: &[Place]| places.iter().filter_map(Place::address).collect::<Vec<_>>();
+    let operator = addresses(if operator.is_empty() { public } else { operator });
+    let (http, secure) = (&addresses(public)[..], &addresses(secure)[..]);
     let local: Vec<IpAddr> = netlink::addresses().unwrap_or_default().into_iter().map(|local| local.address).collect();
-    for (scheme, listening) in [("udp", udp), ("http", http)] {
+    for (scheme, listening) in [("udp", udp), ("http", http), ("https", secure)] {
         let urls = urls(scheme, listening, &local);
         for url in urls.iter().take(URLS) {
             info!(target: URL, "announce URL: {url}/announce");
@@ -66,13 +73,23 @@ pub(super) fn log_startup(
     }
     if let Some(url) = urls("http", http, &local).first() {
         info!(target: URL, "old announce URLs are answered as well: {url}/announce.php, {url}/announce/KEY and the like");
-        info!(target: URL, "statistics: {url}/stats");
+    }
+    if let Some(url) = urls("http", &operator, &local).first() {
+        info!(target: URL, "statistics: {url}/stats, for whom --admin-from names");
     }
     // What is pinned keeps the key, until the machine starts anew.
     if startup.state_dir.is_none() && loaded.and_then(Loaded::pins).is_none() {
         info!(
             "the connection id key is new at every start; --state-dir keeps it, and clients notice nothing of a restart"
         );
+    }
+}
+
+/// A place without its protocol.
+fn short(place: &Place) -> String {
+    match place {
+        Place::Udp(address) | Place::Tcp(address) => address.to_string(),
+        Place::Unix(path) => format!("unix:{}", path.display()),
     }
 }
 

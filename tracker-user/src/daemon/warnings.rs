@@ -5,7 +5,7 @@
 //! The same thread logs when an address that was missing at the start has been configured.
 
 use crate::{
-    listen,
+    listen, logging,
     service::{Service, Shutdown},
     statistics::{PathCounters, Statistics},
 };
@@ -152,6 +152,7 @@ impl Service for Warnings {
     fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         while shutdown.sleep(INTERVAL) {
             self.check();
+            logging::tell_repeats(false);
         }
         Ok(())
     }

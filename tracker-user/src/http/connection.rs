@@ -6,26 +6,25 @@ use super::{
     counters::HttpEvent,
     deadlines::{EndReason, Wait},
     failure::HttpFailure,
-    io::{Buffers, Client, ThreadState, send},
+    io::{Buffers, ThreadState},
     responder::Next,
     response,
     site::Stream,
     socket_buffers,
+    tls::channel::Channel,
 };
+use crate::listen::Source;
 use bytes::{Buf as _, Bytes};
-use socket2::SockRef;
 use std::{
     future::poll_fn,
     io,
-    net::Shutdown,
     pin::Pin,
     rc::Rc,
     task::{Poll, ready},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf},
-    net::TcpStream,
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     time,
 };
 
@@ -38,10 +37,11 @@ const DEADLINE_RENEWAL: Duration = Duration::from_millis(100);
 /// A connection with its task.
 pub struct Connection {
     state: Rc<ThreadState>,
-    stream: TcpStream,
-    client: Client,
+    channel: Channel,
     /// Among the thread's deadlines and in its account of held memory.
     key: u32,
+    /// Whose connection it counts as.
+    counted: Source,
     buffers: Buffers,
 }
 
@@ -65,10 +65,11 @@ impl Drop for Connection {
 
 impl Connection {
     /// Takes a connection over; there is room for it among the others.
-    pub fn new(state: Rc<ThreadState>, stream: TcpStream, client: Client, buffers: Buffers) -> Self {
+    pub fn new(state: Rc<ThreadState>, channel: Channel, buffers: Buffers) -> Self {
         let key = state.deadlines.borrow_mut().enter(Wait::Reading, state.now());
-        state.shares.borrow_mut().enter(key, client.source);
-        Self { state, stream, client, key, buffers }
+        let counted = buffers.client.seen;
+        state.shares.borrow_mut().enter(key, counted.key());
+        Self { state, channel, key, counted, buffers }
     }
 
     /// Serves it until its end.
@@ -76,20 +77,31 @@ impl Connection {
         while self.step().await.is_ok() {}
     }
 
+    /// Has it count as a connection of who has sent the last request.
+    fn count(&mut self) {
+        let seen = self.buffers.client.seen;
+        if seen != self.counted {
+            self.counted = seen;
+            // What has been told to end is nobody's any more.
+            if !self.state.deadlines.borrow().is_ending(self.key) {
+                self.state.shares.borrow_mut().pass(self.key, seen.key());
+            }
+        }
+    }
+
     async fn step(&mut self) -> Result<(), End> {
+        self.count();
         self.send_output().await?;
         match std::mem::take(&mut self.buffers.next) {
             Next::Receive => self.receive().await,
             Next::Continue => {
                 // Others may have been waiting while a batch of pipelined requests was answered.
                 tokio::task::yield_now().await;
-                let Self { state, stream, client, buffers, .. } = self;
-                state.resume(buffers, *client, |bytes, last| {
-                    stream.try_io(Interest::WRITABLE, || send(SockRef::from(&*stream), bytes, last))
-                });
+                let Self { state, channel, buffers, .. } = self;
+                state.resume(buffers, |bytes, last| channel.try_send(bytes, last));
                 Ok(())
             }
-            Next::Close => Err(End),
+            Next::Close => self.say_end().await,
             Next::Linger => self.linger().await,
             Next::Stream(body, connection) => {
                 self.stream(body).await?;
@@ -113,7 +125,7 @@ impl Connection {
         } else {
             self.wait_for(Wait::Reading, false);
         }
-        let Self { state, stream, key, buffers, .. } = self;
+        let Self { state, channel, key, buffers, .. } = self;
         let received = poll_fn(|context| {
             if let Some(reason) = state.deadlines.borrow_mut().poll_end(*key, context.waker()) {
                 return Poll::Ready(Err(reason));
@@ -121,7 +133,7 @@ impl Connection {
             let space = &mut *state.receive_space.borrow_mut();
             // What is left of earlier goes in front; it is less than a request may have.
             let mut space = ReadBuf::new(&mut space[buffers.input.len()..]);
-            let result = ready!(Pin::new(&mut *stream).poll_read(context, &mut space));
+            let result = ready!(Pin::new(&mut *channel).poll_read(context, &mut space));
             Poll::Ready(Ok(result.map(|()| space.filled().len())))
         })
         .await;
@@ -133,10 +145,8 @@ impl Connection {
                 Err(End)
             }
             Ok(Ok(count)) => {
-                let Self { state, stream, client, buffers, .. } = self;
-                state.received(buffers, *client, count, |bytes, last| {
-                    stream.try_io(Interest::WRITABLE, || send(SockRef::from(&*stream), bytes, last))
-                });
+                let Self { state, channel, buffers, .. } = self;
+                state.received(buffers, count, |bytes, last| channel.try_send(bytes, last));
                 Ok(())
             }
             Ok(Err(_)) => Err(End),
@@ -155,30 +165,34 @@ impl Connection {
     /// Sends a last reply, if that can be done at once: a client that takes nothing need not be
     /// told. The runtime may not know yet that there is room. The kernel must not wait for the end
     /// of the connection, which is a reset if the client has sent more meanwhile.
-    fn reject(&self, failure: HttpFailure) {
-        self.state.reject(self.client, failure, SockRef::from(&self.stream), false);
+    fn reject(&mut self, failure: HttpFailure) {
+        let Self { state, channel, buffers, .. } = self;
+        state.reject(buffers.client, failure, |bytes| channel.send_at_once(bytes));
     }
 
     /// Sends the replies that wait.
     async fn send_output(&mut self) -> Result<(), End> {
-        if self.buffers.output.is_empty() {
+        if self.buffers.output.is_empty() && !self.channel.holds_output() {
             return Ok(());
         }
         self.state.set_held(self.key, self.buffers.held());
         // One deadline for all of it: a client must not hold it in memory by taking a byte now and
         // then.
         self.wait_for(Wait::Writing, true);
-        let Self { state, stream, key, buffers, .. } = self;
+        let Self { state, channel, key, buffers, .. } = self;
         let result = poll_fn(|context| {
             while buffers.output.has_remaining() {
                 if state.deadlines.borrow_mut().poll_end(*key, context.waker()).is_some() {
                     return Poll::Ready(Err(End));
                 }
-                let count = ready!(Pin::new(&mut *stream).poll_write(context, &buffers.output))?;
+                let count = ready!(Pin::new(&mut *channel).poll_write(context, &buffers.output))?;
                 state.counters.add(HttpEvent::SentBytes, count as u64);
                 buffers.output.advance(count);
             }
-            Poll::Ready(Ok(()))
+            if state.deadlines.borrow_mut().poll_end(*key, context.waker()).is_some() {
+                return Poll::Ready(Err(End));
+            }
+            Pin::new(&mut *channel).poll_flush(context).map_err(End::from)
         })
         .await;
         if result.is_err() {
@@ -190,9 +204,14 @@ impl Connection {
 
     /// Makes and sends a body, within the time that the client has for it.
     async fn stream(&mut self, mut body: Box<dyn Stream>) -> Result<(), End> {
-        socket_buffers::unbind(&SockRef::from(&self.stream));
+        let is_long = body.is_long();
+        if is_long {
+            socket_buffers::unbind(&self.channel.socket());
+        }
         if let Ok(result) = time::timeout(body.time_limit(), self.stream_body(&mut *body)).await {
-            socket_buffers::rebind(&SockRef::from(&self.stream));
+            if is_long {
+                socket_buffers::rebind(&self.channel.socket());
+            }
             return result;
         }
         body.timed_out();
@@ -201,17 +220,17 @@ impl Connection {
     }
 
     async fn stream_body(&mut self, body: &mut dyn Stream) -> Result<(), End> {
-        // Meanwhile the client waits for us and not we for the client.
-        let ready = loop {
-            self.wait_for(Wait::Writing, true);
-            if let Ok(ready) = time::timeout(DEADLINE_RENEWAL, body.ready()).await {
-                break ready;
-            }
-        };
-        if !ready {
-            return Err(End);
-        }
         loop {
+            // Meanwhile the client waits for us and not we for the client.
+            let ready = loop {
+                self.wait_for(Wait::Writing, true);
+                if let Ok(ready) = time::timeout(DEADLINE_RENEWAL, body.ready()).await {
+                    break ready;
+                }
+            };
+            if !ready {
+                return Err(End);
+            }
             let (piece, last) = body.next()?;
             self.buffers.output = piece;
             self.send_output().await?;
@@ -224,15 +243,36 @@ impl Connection {
 
     /// Makes the kernel drop what the client does not take, instead of trying to deliver it.
     fn abort(&self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = self.channel.socket().set_linger(Some(Duration::ZERO));
+    }
+
+    /// Says the end of the connection, where closing it does not, and has it closed.
+    async fn say_end(&mut self) -> Result<(), End> {
+        if self.channel.says_its_end() {
+            self.wait_for(Wait::Lingering, true);
+            self.shut_down().await?;
+        }
+        Err(End)
+    }
+
+    /// Says that nothing more is sent.
+    async fn shut_down(&mut self) -> Result<(), End> {
+        let Self { state, channel, key, .. } = self;
+        poll_fn(|context| {
+            if state.deadlines.borrow_mut().poll_end(*key, context.waker()).is_some() {
+                return Poll::Ready(Err(End));
+            }
+            Pin::new(&mut *channel).poll_shutdown(context).map_err(End::from)
+        })
+        .await
     }
 
     /// Waits until the client has closed its side. A connection that is closed while the client is
     /// still sending is reset, and the reset may overtake the reply.
     async fn linger(&mut self) -> Result<(), End> {
         self.wait_for(Wait::Lingering, true);
-        SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
-        let Self { state, stream, key, .. } = self;
+        self.shut_down().await?;
+        let Self { state, channel, key, .. } = self;
         let mut discarded = 0;
         poll_fn(|context| {
             while discarded < LINGER_BYTES {
@@ -241,7 +281,8 @@ impl Connection {
                 }
                 let space = &mut *state.receive_space.borrow_mut();
                 let mut space = ReadBuf::new(space);
-                if ready!(Pin::new(&mut *stream).poll_read(context, &mut space)).is_err() || space.filled().is_empty() {
+                if ready!(Pin::new(&mut *channel).poll_read(context, &mut space)).is_err() || space.filled().is_empty()
+                {
                     break;
                 }
                 discarded += space.filled().len();

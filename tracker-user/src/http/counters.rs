@@ -14,7 +14,7 @@ use std::{
 };
 use tracker_common::labelled;
 
-/// Something that is counted: an enum made by [`labelled`].
+/// Something that is counted: an enum made by [`labelled!`].
 pub trait Counted: Copy + 'static {
     /// All variants, in the order of their counters.
     const ALL: &'static [Self];
@@ -29,7 +29,7 @@ pub trait Counted: Copy + 'static {
     fn text(self) -> &'static str;
 }
 
-/// Implements [`Counted`] for enums made by [`labelled`] from 0 on.
+/// Implements [`Counted`] for enums made by [`labelled!`] from 0 on.
 macro_rules! counted {
     ($($name:ident),*) => {
         $(impl $crate::http::counters::Counted for $name {
@@ -64,6 +64,11 @@ labelled! {
         AcceptFailed = "accept_failed", "connections that the system could not hand over";
         ReceivedBytes = "received_bytes", "bytes received";
         SentBytes = "sent_bytes", "bytes sent";
+        Handshakes = "handshakes", "TLS handshakes done";
+        HandshakeFailed = "handshake_failed", "connections closed because the TLS handshake failed";
+        HandshakeTimeout = "handshake_timeout", "connections closed because the TLS handshake took too long";
+        HandshakeEvicted = "handshake_evicted", "connections closed during the TLS handshake to make room for others";
+        HandshakeLimited = "handshake_limited", "connections closed because their client began too many TLS handshakes";
         MemoryExceeded = "indebted", "connections closed because they held most of the memory for all";
     }
 }

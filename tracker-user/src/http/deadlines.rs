@@ -19,11 +19,13 @@ pub enum Wait {
     Writing,
     /// For the client to read an error before the connection is cut.
     Lingering,
+    /// For the client to do its part of a TLS handshake.
+    Handshake,
 }
 
 impl Wait {
     /// All of them.
-    pub const ALL: [Wait; 4] = [Wait::Idle, Wait::Reading, Wait::Writing, Wait::Lingering];
+    pub const ALL: [Wait; 5] = [Wait::Idle, Wait::Reading, Wait::Writing, Wait::Lingering, Wait::Handshake];
 }
 
 /// Why a connection is to end before its time.
@@ -238,7 +240,7 @@ mod tests {
         for now in 0..20_000 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let random = (state >> 33) as usize;
-            let wait = Wait::ALL[random % 4];
+            let wait = Wait::ALL[random % 5];
             let keys: Vec<u32> = model.keys().copied().collect();
             match random / 4 % 4 {
                 _ if keys.len() < 3 => {

@@ -44,6 +44,8 @@ labelled! {
         HeaderTimeout = "header_timeout", "HTTP request took too long to arrive", (408, Retry::Unspecified);
         HeaderTooLarge = "header_too_large", "HTTP request is too large", (431, Retry::Never);
         TooManyConnections = "too_many_connections", "Tracker has too many connections", (503, Retry::Minutes(5));
+        ProxyHeaderMalformed = "proxy_header_malformed", "The connection does not begin with a header of the PROXY protocol",
+            (400, Retry::Never);
         VersionUnsupported = "version_unsupported", "Only HTTP/1.0 and HTTP/1.1 are spoken here", (505, Retry::Never);
     }
 }

@@ -5,17 +5,18 @@ use super::{
     deadlines::{Deadlines, EndReason},
     failure::HttpFailure,
     held_memory::HeldMemory,
+    proxy::protocol,
     request::LONGEST,
     responder::{Next, Responder},
     shares::Shares,
     socket_buffers,
 };
+use crate::listen::Source;
 use bytes::{Buf as _, Bytes};
 use socket2::SockRef;
 use std::{
     cell::{Cell, RefCell},
     io::{self, ErrorKind},
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,15 +29,21 @@ const RECEIVE_BYTES: usize = LONGEST;
 /// A client of one connection.
 #[derive(Clone, Copy)]
 pub struct Client {
-    /// Its address, not IPv4-mapped.
-    pub source: IpAddr,
+    /// Where the connection comes from, which may be a proxy; with the PROXY protocol, what that
+    /// has said.
+    pub peer: Source,
+    /// Who has sent the last request.
+    pub seen: Source,
     /// Which of the bindings it has connected to.
     pub binding: usize,
+    /// A header of the PROXY protocol is still to come.
+    pub expects_header: bool,
 }
 
 /// What is kept for a connection.
-#[derive(Default)]
 pub struct Buffers {
+    /// Who it is with.
+    pub client: Client,
     /// Received and not used: the beginning of a request, or pipelined requests that wait for their
     /// turn.
     pub input: Bytes,
@@ -49,6 +56,12 @@ pub struct Buffers {
 }
 
 impl Buffers {
+    /// For a new connection.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client, input: Bytes::new(), output: Bytes::new(), next: Next::default(), answered: false }
+    }
+
     /// Bytes that are held in memory for the client. Where a reply waits, the kernel has as much as
     /// it may of those before it, and of the requests behind it.
     #[must_use]
@@ -66,6 +79,8 @@ pub struct ThreadState {
     pub deadlines: RefCell<Deadlines>,
     /// How many of them each client has.
     pub shares: RefCell<Shares>,
+    /// The same of TLS handshakes under way.
+    pub handshakes: RefCell<Shares>,
     /// What they hold in memory.
     pub held: RefCell<HeldMemory>,
     /// What the engine counts.
@@ -86,6 +101,7 @@ impl ThreadState {
             responders: responders.into_iter().map(RefCell::new).collect(),
             deadlines: RefCell::default(),
             shares: RefCell::default(),
+            handshakes: RefCell::default(),
             held: RefCell::new(HeldMemory::new(held_limit)),
             counters,
             receive_space: RefCell::new(vec![0; RECEIVE_BYTES].into()),
@@ -104,6 +120,13 @@ impl ThreadState {
     /// Looks at the clock.
     pub fn update_now(&self) {
         self.now.set(milliseconds(self.started.elapsed()));
+    }
+
+    /// A client that has just connected to a binding.
+    #[must_use]
+    pub fn client(&self, peer: Source, binding: usize) -> Client {
+        let expects_header = self.responders[binding].borrow().expects_header(peer);
+        Client { peer, seen: peer, binding, expects_header }
     }
 
     /// What answers a client.
@@ -129,28 +152,49 @@ impl ThreadState {
 
     /// `count` bytes have been received behind those in `buffers.input`: answers what is complete
     /// now.
-    pub fn received(
-        &self,
-        buffers: &mut Buffers,
-        client: Client,
-        count: usize,
-        send: impl FnOnce(&[u8], bool) -> io::Result<usize>,
-    ) {
+    pub fn received(&self, buffers: &mut Buffers, count: usize, send: impl FnOnce(&[u8], bool) -> io::Result<usize>) {
         self.counters.add(HttpEvent::ReceivedBytes, count as u64);
         let space = &mut *self.receive_space.borrow_mut();
         let kept = buffers.input.len();
         space[..kept].copy_from_slice(&buffers.input);
         let input = &space[..kept + count];
 
-        let used = self.answer(buffers, client, input, send);
+        let used = if buffers.client.expects_header {
+            self.begin(buffers, input, send)
+        } else {
+            self.answer(buffers, input, send)
+        };
         // Just as much memory as it takes; an idle connection holds none.
         buffers.input = Bytes::copy_from_slice(&input[used..]);
     }
 
+    /// Reads the header of the PROXY protocol that a connection begins with, and answers what comes
+    /// behind it. Returns how much of the input is done with.
+    fn begin(&self, buffers: &mut Buffers, input: &[u8], send: impl FnOnce(&[u8], bool) -> io::Result<usize>) -> usize {
+        match protocol::read(input) {
+            Ok(None) => 0,
+            Ok(Some(header)) => {
+                let client = &mut buffers.client;
+                client.expects_header = false;
+                client.peer = header.source.unwrap_or(client.peer);
+                client.seen = client.peer;
+                header.length + self.answer(buffers, &input[header.length..], send)
+            }
+            Err(protocol::Malformed) => {
+                let out = &mut *self.send_space.borrow_mut();
+                out.clear();
+                self.responder(buffers.client).borrow_mut().reject(HttpFailure::ProxyHeaderMalformed, out);
+                buffers.next = Next::Linger;
+                self.send_now(buffers, out, send);
+                input.len()
+            }
+        }
+    }
+
     /// Goes on with requests that were received earlier.
-    pub fn resume(&self, buffers: &mut Buffers, client: Client, send: impl FnOnce(&[u8], bool) -> io::Result<usize>) {
+    pub fn resume(&self, buffers: &mut Buffers, send: impl FnOnce(&[u8], bool) -> io::Result<usize>) {
         let mut input = std::mem::take(&mut buffers.input);
-        let used = self.answer(buffers, client, &input, send);
+        let used = self.answer(buffers, &input, send);
         input.advance(used);
         buffers.input = input;
     }
@@ -160,18 +204,24 @@ impl ThreadState {
     fn answer(
         &self,
         buffers: &mut Buffers,
-        client: Client,
         input: &[u8],
         send: impl FnOnce(&[u8], bool) -> io::Result<usize>,
     ) -> usize {
         let out = &mut *self.send_space.borrow_mut();
         out.clear();
-        let answered = self.responder(client).borrow_mut().answer(client.source, input, out);
+        let client = &mut buffers.client;
+        let answered = self.responder(*client).borrow_mut().answer(client.peer, input, out);
+        client.seen = answered.seen.unwrap_or(client.seen);
         buffers.next = answered.next;
-        if out.is_empty() {
-            return answered.used;
+        if !out.is_empty() {
+            buffers.answered = true;
+            self.send_now(buffers, out, send);
         }
-        buffers.answered = true;
+        answered.used
+    }
+
+    /// Tries to send replies at once, and keeps what does not go.
+    fn send_now(&self, buffers: &mut Buffers, out: &[u8], send: impl FnOnce(&[u8], bool) -> io::Result<usize>) {
         match send(out, matches!(buffers.next, Next::Close)) {
             Ok(sent) => {
                 self.counters.add(HttpEvent::SentBytes, sent as u64);
@@ -183,15 +233,14 @@ impl ThreadState {
             // The client is gone.
             Err(_) => buffers.next = Next::Close,
         }
-        answered.used
     }
 
-    /// Sends a last reply, if that can be done at once. `last`: as for [`send`].
-    pub fn reject(&self, client: Client, failure: HttpFailure, socket: SockRef<'_>, last: bool) {
+    /// Sends a last reply, if that can be done at once.
+    pub fn reject(&self, client: Client, failure: HttpFailure, send: impl FnOnce(&[u8]) -> io::Result<usize>) {
         let reply = &mut *self.send_space.borrow_mut();
         reply.clear();
         self.responder(client).borrow_mut().reject(failure, reply);
-        if let Ok(count) = send(socket, reply, last) {
+        if let Ok(count) = send(reply) {
             self.counters.add(HttpEvent::SentBytes, count as u64);
         }
     }

@@ -1,13 +1,14 @@
 //! Listening sockets of the HTTP threads.
 
 use super::socket_buffers;
-use crate::listen::{self, Bound, Endpoint, Inherited, Transport, socket_option};
+use crate::listen::{self, Bound, Endpoint, Inherited, Place, Transport, socket_option, unix};
 use anyhow::Context as _;
 use socket2::{Protocol, Socket, Type};
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
 };
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -17,16 +18,22 @@ const BACKLOG: i32 = 4096;
 /// without any.
 const DEFER_SECONDS: libc::c_int = 1;
 
-/// A listening address with a socket for each thread.
+/// A listening address, or Unix socket, with a socket for each thread.
 pub struct Listener {
-    /// The address and port.
-    pub address: SocketAddr,
+    /// Where it listens.
+    pub place: Place,
     /// Whether this host does not have the address yet.
     pub missing: bool,
-    pub(super) sockets: Vec<TcpListener>,
+    pub(super) sockets: Vec<Socket>,
 }
 
 impl Listener {
+    /// The sockets themselves.
+    #[must_use]
+    pub fn into_sockets(self) -> Vec<Socket> {
+        self.sockets
+    }
+
     /// The sockets as files.
     pub fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.sockets.iter().map(AsFd::as_fd)
@@ -39,15 +46,36 @@ impl Listener {
 /// # Errors
 /// As for [`listen::bind_all`].
 pub fn bind_all(endpoints: &[Endpoint], threads: usize, inherited: &mut Inherited) -> anyhow::Result<Vec<Listener>> {
-    let listener = |bound: Bound| Listener {
-        address: bound.address,
-        missing: bound.missing,
-        sockets: bound.sockets.into_iter().map(Into::into).collect(),
-    };
+    let listener =
+        |bound: Bound| Listener { place: Place::Tcp(bound.address), missing: bound.missing, sockets: bound.sockets };
     Ok(listen::bind_all::<Http>(endpoints, threads, inherited)?.into_iter().map(listener).collect())
 }
 
-/// The same for one address.
+/// Listens on Unix sockets, each of which all threads share.
+///
+/// # Errors
+/// As for [`unix::bind_all`], or when the process may open no more files.
+pub fn bind_unix(paths: &[PathBuf], threads: usize, inherited: &mut Inherited) -> anyhow::Result<Vec<Listener>> {
+    let listener = |(path, socket): (PathBuf, Socket)| -> anyhow::Result<Listener> {
+        let mut sockets = vec![socket];
+        for _ in 1..threads {
+            sockets.push(sockets[0].try_clone().context("cannot open one more file (ulimit -n)")?);
+        }
+        Ok(Listener { place: Place::Unix(path), missing: false, sockets })
+    };
+    unix::bind_all(paths, unix::EVERYBODY, inherited)?.into_iter().map(listener).collect()
+}
+
+/// Listens on Unix sockets that only the owner and the group of their files may connect to.
+///
+/// # Errors
+/// As for [`unix::bind_all`].
+pub fn bind_private(paths: &[PathBuf], inherited: &mut Inherited) -> anyhow::Result<Vec<Listener>> {
+    let listener = |(path, socket)| Listener { place: Place::Unix(path), missing: false, sockets: vec![socket] };
+    Ok(unix::bind_all(paths, unix::OWNER_AND_GROUP, inherited)?.into_iter().map(listener).collect())
+}
+
+/// The same as [`bind_all`] for one address.
 ///
 /// # Errors
 /// As for [`listen::bind_all`].
@@ -63,6 +91,10 @@ impl Transport for Http {
     const NAME: &'static str = "HTTP";
     const TYPE: Type = Type::STREAM;
     const PROTOCOL: Protocol = Protocol::TCP;
+
+    fn place(address: SocketAddr) -> Place {
+        Place::Tcp(address)
+    }
 
     fn prepare(socket: &Socket, _: SocketAddr) -> io::Result<()> {
         // Connections of a daemon that ran before may still be closing.
@@ -90,11 +122,12 @@ mod tests {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = bind(any, 3).expect("a free port");
         assert_eq!(listener.sockets.len(), 3);
-        assert_ne!(listener.address.port(), 0);
+        let address = listener.place.address().expect("of the internet");
+        assert_ne!(address.port(), 0);
         for socket in &listener.sockets {
-            assert_eq!(socket.local_addr().expect("bound"), listener.address);
+            assert_eq!(Place::of(socket), Some(listener.place.clone()));
         }
-        let error = bind(listener.address, 1).err().expect("the port is taken");
+        let error = bind(address, 1).err().expect("the port is taken");
         assert!(format!("{error:#}").contains("another process has TCP port"), "{error:#}");
     }
 }

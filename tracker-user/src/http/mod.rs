@@ -20,7 +20,8 @@
 //! | [`site`] | what a site is |
 //! | [`failure`] | what is refused, and how clients are told |
 //! | [`encoder`], [`permits`] | what a site needs for a body that it makes while it is sent |
-//! | [`proxy`] | the header by which a proxy in front gives itself away |
+//! | [`proxy`] | reverse proxies in front: who is believed, and for whom they ask |
+//! | [`tls`] | HTTPS |
 //! | [`counters`] | what is counted |
 //!
 //! [`tracker`] is the site for BitTorrent clients; the operator's is [`crate::admin`]. Which of
@@ -45,6 +46,7 @@ pub mod shares;
 pub mod site;
 pub mod socket_buffers;
 pub mod target;
+pub mod tls;
 pub mod tracker;
 pub mod worker;
 
@@ -53,13 +55,16 @@ mod tests;
 
 pub use binding::Binding;
 pub use limits::Limits;
-pub use listener::{Http, Listener, bind, bind_all};
+pub use listener::{Http, Listener, bind, bind_all, bind_private, bind_unix};
+pub use proxy::{Trust, Visitor};
 pub use site::{Answer, MakeSite, Site};
 
 use crate::service::Services;
 use arc_swap::ArcSwap;
 use counters::HttpRegistry;
-use std::{net::TcpListener, sync::Arc};
+use socket2::Socket;
+use std::sync::Arc;
+use tls::rates::Rates;
 
 /// Answers on the listeners of all bindings, in as many threads as a listener has sockets.
 ///
@@ -71,7 +76,7 @@ pub fn serve(
     counters: HttpRegistry,
     services: &mut Services,
 ) -> anyhow::Result<()> {
-    let mut threads: Vec<Vec<(usize, TcpListener)>> = Vec::new();
+    let mut threads: Vec<Vec<(usize, Socket)>> = Vec::new();
     for (number, binding) in bindings.iter_mut().enumerate() {
         for listener in std::mem::take(&mut binding.listeners) {
             if threads.len() < listener.sockets.len() {
@@ -82,7 +87,8 @@ pub fn serve(
             }
         }
     }
-    let shared = Arc::new(worker::Shared { bindings, limits, counters, threads: threads.len() });
+    let shared =
+        Arc::new(worker::Shared { bindings, limits, counters, handshakes: Rates::default(), threads: threads.len() });
     for (number, listeners) in threads.into_iter().enumerate() {
         services.spawn(worker::HttpThread { number, listeners, shared: shared.clone() })?;
     }

@@ -1,6 +1,9 @@
 //! Requests, as far as they matter here. `httparse` does the parsing.
 
-use super::{failure::HttpFailure, proxy};
+use super::{
+    failure::HttpFailure,
+    proxy::{self, Trust, header::Claim},
+};
 use std::mem::MaybeUninit;
 
 /// Longest head of a request, in bytes. An announce has a few hundred; a scrape of a hundred
@@ -37,18 +40,27 @@ pub struct Request<'a> {
     pub keep_alive: bool,
     /// The best encoding the client takes.
     pub encoding: Encoding,
-    /// The header in which a proxy names the client that it asks for.
+    /// A usual header in which a proxy names the client that it asks for.
     pub proxy: Option<&'static str>,
+    /// The client that the header names in which a proxy is believed.
+    pub claim: Claim,
+    /// By what the client says that it may ask: the value of `Authorization`.
+    pub authorization: Option<&'a [u8]>,
+    /// The host that the client has asked, with its port if it names one: the value of `Host`.
+    pub host: Option<&'a [u8]>,
+    /// The media types that the client takes: the value of `Accept`.
+    pub accept: Option<&'a [u8]>,
     /// Bytes of the request.
     pub length: usize,
 }
 
-/// Reads the request that `input` begins with; `None` if it is not complete yet.
+/// Reads the request that `input` begins with; `None` if it is not complete yet. `trust` is given
+/// where it comes from a proxy that is believed.
 ///
 /// # Errors
 /// What is wrong with it. It is not known then where in the input the next request begins.
 #[inline]
-pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, HttpFailure> {
+pub fn parse<'a>(input: &'a [u8], trust: Option<&Trust>) -> Result<Option<Request<'a>>, HttpFailure> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     let length = match parsed.parse_with_uninit_headers(input, &mut headers) {
@@ -67,11 +79,29 @@ pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, HttpFailure> {
     let head = method(&parsed)?;
     let (path, query) = target(parsed.path.unwrap_or_default().as_bytes())?;
     let chunks = parsed.version == Some(1);
-    let mut request =
-        Request { head, path, query, chunks, keep_alive: chunks, encoding: Encoding::Identity, proxy: None, length };
+    let mut request = Request {
+        head,
+        path,
+        query,
+        chunks,
+        keep_alive: chunks,
+        encoding: Encoding::Identity,
+        proxy: None,
+        claim: Claim::default(),
+        authorization: None,
+        host: None,
+        accept: None,
+        length,
+    };
     for header in parsed.headers.iter() {
+        if let Some(trust) = trust
+            && trust.header.is(header.name)
+        {
+            request.claim.add(&trust.header, header.value, &trust.proxies);
+        }
         // The length decides nearly always.
         match header.name.len() {
+            6 if header.name.eq_ignore_ascii_case("accept") => request.accept = Some(header.value),
             10 if header.name.eq_ignore_ascii_case("connection") => {
                 for option in list(header.value) {
                     if option.eq_ignore_ascii_case(b"close") {
@@ -81,12 +111,14 @@ pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, HttpFailure> {
                     }
                 }
             }
+            4 if header.name.eq_ignore_ascii_case("host") => request.host = Some(header.value),
+            13 if header.name.eq_ignore_ascii_case("authorization") => request.authorization = Some(header.value),
             15 if header.name.eq_ignore_ascii_case("accept-encoding") => request.encoding = encoding(header.value),
             14 if header.name.eq_ignore_ascii_case("content-length") && header.value != b"0" => {
                 return Err(HttpFailure::BodySent);
             }
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => return Err(HttpFailure::BodySent),
-            _ => request.proxy = request.proxy.or(proxy::header(header.name, header.value)),
+            _ => request.proxy = request.proxy.or(proxy::usual(header.name, header.value)),
         }
     }
     Ok(Some(request))
@@ -133,6 +165,19 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
+impl Request<'_> {
+    /// Whether `Accept` names a media type. Programs that take whatever comes send none or `*/*`.
+    #[must_use]
+    pub fn asks_for(&self, media_type: &str) -> bool {
+        self.accept.is_some_and(|value| {
+            list(value).any(|element| {
+                let mut parts = element.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+                parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type.as_bytes()))
+            })
+        })
+    }
+}
+
 /// The best encoding of an `Accept-Encoding`. A client that takes several encodings has no reason
 /// to want the larger body, so weights other than 0 are not compared.
 fn encoding(value: &[u8]) -> Encoding {
@@ -171,7 +216,29 @@ mod tests {
             keep_alive: true,
             encoding: Encoding::Identity,
             proxy: None,
+            claim: Claim::default(),
+            authorization: None,
+            host: None,
+            accept: None,
             length: 0,
+        }
+    }
+
+    #[test]
+    fn media_types_are_asked_for_by_name() {
+        for (accept, html, json) in [
+            (None, false, false),
+            (Some("*/*"), false, false),
+            (Some("application/xml;q=0.9, Text/HTML ;q=1"), true, false),
+            (Some("text/htmlx, text/plain, application/jsonp"), false, false),
+            (Some("text/html, Application/JSON;q=0.9"), true, true),
+        ] {
+            let request = Request { accept: accept.map(str::as_bytes), ..request("/", "") };
+            assert_eq!(
+                [request.asks_for("text/html"), request.asks_for("application/json")],
+                [html, json],
+                "{accept:?}"
+            );
         }
     }
 
@@ -179,7 +246,14 @@ mod tests {
     fn requests_are_understood() {
         let rows = [
             ("GET / HTTP/1.1\r\n\r\n", request("/", "")),
-            ("GET /announce?a=b?c HTTP/1.1\r\nHost: x\r\n\r\n", request("/announce", "a=b?c")),
+            (
+                "GET /announce?a=b?c HTTP/1.1\r\nHost: x\r\n\r\n",
+                Request { host: Some(b"x"), ..request("/announce", "a=b?c") },
+            ),
+            (
+                "GET / HTTP/1.1\r\naccept: a/b, c\r\nHOST:\r\n\r\n",
+                Request { accept: Some(b"a/b, c"), host: Some(b""), ..request("/", "") },
+            ),
             ("\r\nGET /scrape? HTTP/1.1\r\n\r\n", request("/scrape", "")),
             ("GET / HTTP/1.1\nUser-Agent: only line feeds\n\n", request("/", "")),
             ("GET http://tracker:6969/announce?a HTTP/1.1\r\n\r\n", request("/announce", "a")),
@@ -205,9 +279,9 @@ mod tests {
         for (input, expected) in rows {
             let expected = Request { length: input.len(), ..expected };
             let more = format!("{input}GET");
-            assert_eq!(parse(more.as_bytes()), Ok(Some(expected)), "{input:?}");
+            assert_eq!(parse(more.as_bytes(), None), Ok(Some(expected)), "{input:?}");
             for end in 0..input.len() {
-                assert_eq!(parse(&input.as_bytes()[..end]), Ok(None), "the first {end} bytes of {input:?}");
+                assert_eq!(parse(&input.as_bytes()[..end], None), Ok(None), "the first {end} bytes of {input:?}");
             }
         }
     }
@@ -244,7 +318,7 @@ mod tests {
             (headers.as_str(), HttpFailure::HeaderTooLarge),
         ];
         for (input, failure) in rows {
-            assert_eq!(parse(input.as_bytes()), Err(failure), "{input:?}");
+            assert_eq!(parse(input.as_bytes(), None), Err(failure), "{input:?}");
         }
     }
 

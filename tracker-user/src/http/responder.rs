@@ -5,11 +5,14 @@ use super::{
     binding::Binding,
     counters::HttpCounters,
     failure::{HttpFailure, Refusal},
+    proxy::{Trust, Visitor},
     request::{self, Request},
     response::{self, Connection, Head},
     site::{Answer, RefusalFormat, Site, Stream, TEXT},
 };
-use std::{net::IpAddr, sync::Arc};
+use crate::listen::Source;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
 
 /// Replies to pipelined requests are collected up to this size before they are sent.
 const BATCH: usize = 16 << 10;
@@ -37,11 +40,14 @@ pub struct Answered {
     pub used: usize,
     /// What is to be done next.
     pub next: Next,
+    /// Who has sent the last of the requests: a proxy asks for one client after the other.
+    pub seen: Option<Source>,
 }
 
 /// Answers for the sites of a binding, in one thread.
 pub struct Responder {
     sites: Vec<Box<dyn Site>>,
+    trust: Arc<ArcSwap<Trust>>,
     refusal_format: RefusalFormat,
     not_found: &'static str,
     counters: Arc<HttpCounters>,
@@ -56,6 +62,7 @@ impl Responder {
     pub fn new(binding: &Binding, counters: Arc<HttpCounters>) -> Self {
         Self {
             sites: binding.sites.iter().map(|make| make()).collect(),
+            trust: binding.trust.clone(),
             refusal_format: binding.refusal_format,
             not_found: binding.not_found,
             counters,
@@ -76,41 +83,55 @@ impl Responder {
         }
     }
 
+    /// Whether connections from there begin with a header of the PROXY protocol.
+    #[must_use]
+    pub fn expects_header(&self, peer: Source) -> bool {
+        self.trust.load().protocol.contains(peer)
+    }
+
     /// Answers the requests that `input` begins with, in order; the replies are appended to `out`.
-    /// `source` must not be an IPv4-mapped address.
-    pub fn answer(&mut self, source: IpAddr, input: &[u8], out: &mut Vec<u8>) -> Answered {
+    /// They come from `peer`, which may be a proxy.
+    pub fn answer(&mut self, peer: Source, input: &[u8], out: &mut Vec<u8>) -> Answered {
         let before = out.len();
-        let answered = self.answer_all(source, input, out);
+        let answered = self.answer_all(peer, input, out);
         for site in &mut self.sites {
             site.count_reply_bytes(out.len() - before);
         }
         answered
     }
 
-    fn answer_all(&mut self, source: IpAddr, input: &[u8], out: &mut Vec<u8>) -> Answered {
-        let mut used = 0;
-        while used < input.len() {
+    fn answer_all(&mut self, peer: Source, input: &[u8], out: &mut Vec<u8>) -> Answered {
+        let trust = self.trust.load();
+        let believed = trust.proxies.contains(peer).then_some(&**trust);
+        let mut answered = Answered { used: 0, next: Next::Receive, seen: None };
+        while answered.used < input.len() {
             if out.len() >= BATCH {
-                return Answered { used, next: Next::Continue };
+                answered.next = Next::Continue;
+                break;
             }
-            match request::parse(&input[used..]) {
+            match request::parse(&input[answered.used..], believed) {
                 Ok(None) => break,
                 Ok(Some(request)) => {
-                    used += request.length;
-                    match self.respond(&request, source, out) {
-                        Next::Receive => {}
-                        next @ (Next::Continue | Next::Close | Next::Linger | Next::Stream(..)) => {
-                            return Answered { used, next };
-                        }
+                    answered.used += request.length;
+                    let named = request.claim.source();
+                    let source = named.unwrap_or(peer);
+                    answered.seen = Some(source);
+                    let veiled = named.is_none() && request.proxy.is_some();
+                    let names_addresses = !veiled && trust.parameters.contains(source);
+                    let visitor = Visitor { source, veiled, names_addresses };
+                    answered.next = self.respond(&request, &visitor, out);
+                    if !matches!(answered.next, Next::Receive) {
+                        break;
                     }
                 }
                 Err(failure) => {
                     self.reject(failure, out);
-                    return Answered { used: input.len(), next: Next::Linger };
+                    answered.used = input.len();
+                    answered.next = Next::Linger;
                 }
             }
         }
-        Answered { used, next: Next::Receive }
+        answered
     }
 
     /// Appends the reply to what is no proper request. The connection has to be closed after it.
@@ -123,12 +144,12 @@ impl Responder {
     fn refuse(&mut self, refusal: &Refusal, connection: Connection, head_only: bool, out: &mut Vec<u8>) {
         self.body.clear();
         let content_type = (self.refusal_format)(refusal, &mut self.body);
-        let head = Head { status: refusal.status, location: None, content_type, connection };
+        let head = Head { status: refusal.status, location: None, content_type, lines: "", connection };
         response::write(out, &head, &self.body, head_only);
     }
 
     /// Appends the reply to one request.
-    fn respond(&mut self, request: &Request<'_>, source: IpAddr, out: &mut Vec<u8>) -> Next {
+    fn respond(&mut self, request: &Request<'_>, visitor: &Visitor, out: &mut Vec<u8>) -> Next {
         let connection = match (request.keep_alive && !self.closing, request.chunks) {
             (true, true) => Connection::KeepAlive,
             (true, false) => Connection::KeepAliveHttp10,
@@ -136,22 +157,26 @@ impl Responder {
         };
         self.body.clear();
         let Self { sites, body, .. } = self;
-        match sites.iter_mut().find_map(|site| site.respond(request, source, body)) {
+        match sites.iter_mut().find_map(|site| site.respond(request, visitor, body)) {
             Some(Answer::Body { content_type }) => {
-                let head = Head { status: 200, location: None, content_type, connection };
+                let head = Head { status: 200, location: None, content_type, lines: "", connection };
+                response::write(out, &head, &self.body, request.head);
+            }
+            Some(Answer::Document { content_type, lines }) => {
+                let head = Head { status: 200, location: None, content_type, lines, connection };
                 response::write(out, &head, &self.body, request.head);
             }
             Some(Answer::Redirect { location }) => {
-                let head = Head { status: 302, location: Some(location), content_type: TEXT, connection };
+                let head = Head { status: 302, location: Some(location), content_type: TEXT, lines: "", connection };
                 response::write(out, &head, b"", request.head);
             }
             Some(Answer::Refused(refusal)) => self.refuse(&refusal, connection, request.head, out),
-            Some(Answer::Stream { content_type, stream }) => {
+            Some(Answer::Stream { content_type, encoding, lines, stream }) => {
                 // Without chunks nothing but the end of the connection tells the client where the
                 // body ends.
                 let connection = if request.chunks { connection } else { Connection::Close };
-                let head = Head { status: 200, location: None, content_type, connection };
-                response::write_stream_head(out, &head, request.encoding, request.chunks);
+                let head = Head { status: 200, location: None, content_type, lines, connection };
+                response::write_stream_head(out, &head, encoding, request.chunks);
                 return stream.map_or_else(|| after(connection), |stream| Next::Stream(stream, connection));
             }
             None => {

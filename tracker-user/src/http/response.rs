@@ -32,6 +32,11 @@ const fn status_line(status: u16) -> &'static [u8] {
         200 => b"HTTP/1.1 200 OK\r\n",
         302 => b"HTTP/1.1 302 Found\r\n",
         400 => b"HTTP/1.1 400 Bad Request\r\n",
+        401 => {
+            b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\n\
+              WWW-Authenticate: Basic realm=\"tracker: any name, and the token as password\", charset=\"UTF-8\"\r\n"
+        }
+        403 => b"HTTP/1.1 403 Forbidden\r\n",
         404 => b"HTTP/1.1 404 Not Found\r\n",
         405 => b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\n",
         408 => b"HTTP/1.1 408 Request Timeout\r\n",
@@ -51,6 +56,8 @@ pub struct Head {
     pub location: Option<&'static str>,
     /// The media type of the body.
     pub content_type: &'static str,
+    /// Further lines of the site's, each with its end.
+    pub lines: &'static str,
     /// What becomes of the connection.
     pub connection: Connection,
 }
@@ -66,7 +73,9 @@ pub fn write(out: &mut Vec<u8>, head: &Head, body: &[u8], head_only: bool) {
     }
     out.extend_from_slice(b"Content-Type: ");
     out.extend_from_slice(head.content_type.as_bytes());
-    out.extend_from_slice(b"\r\nContent-Length: ");
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(head.lines.as_bytes());
+    out.extend_from_slice(b"Content-Length: ");
     out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(head.connection.line());
@@ -82,7 +91,8 @@ pub fn write_stream_head(out: &mut Vec<u8>, head: &Head, encoding: Encoding, chu
     out.extend_from_slice(status_line(head.status));
     out.extend_from_slice(b"Content-Type: ");
     out.extend_from_slice(head.content_type.as_bytes());
-    out.extend_from_slice(b"\r\nVary: Accept-Encoding\r\n");
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(head.lines.as_bytes());
     out.extend_from_slice(match encoding {
         Encoding::Identity => b"",
         Encoding::Gzip => b"Content-Encoding: gzip\r\n",
@@ -105,13 +115,21 @@ mod tests {
     #[test]
     fn responses_are_written() {
         let mut out = Vec::new();
-        let head = Head { status: 200, location: None, content_type: "text/plain", connection: Connection::KeepAlive };
+        let head = Head {
+            status: 200,
+            location: None,
+            content_type: "text/plain",
+            lines: "",
+            connection: Connection::KeepAlive,
+        };
         write(&mut out, &head, b"de", false);
         let head = Head { status: 404, content_type: site::TEXT, connection: Connection::Close, ..head };
         write(&mut out, &head, b"de", true);
+        write(&mut out, &Head { lines: "A: b\r\nC: d\r\n", ..head }, b"", true);
         write(&mut out, &Head { status: 302, location: Some("/stats"), ..head }, b"", false);
         let expected = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nde\
              HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\nConnection: close\r\n\r\n\
+             HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\nA: b\r\nC: d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n\
              HTTP/1.1 302 Found\r\nLocation: /stats\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         assert_eq!(String::from_utf8_lossy(&out), expected);
     }

@@ -1,7 +1,8 @@
 //! How many of the open connections of a thread each client has, and who has most.
 //!
 //! When no more may be open, a newcomer takes the place of one of the client that has most, if that
-//! has more than himself. So whoever opens thousands of them keeps nobody out but himself.
+//! has more than himself; if nobody has, one of his own has to do. So whoever opens thousands of
+//! them keeps nobody out but himself.
 
 use super::permits::client;
 use std::{
@@ -34,6 +35,12 @@ impl Shares {
         self.by_count.insert((own.len(), client));
     }
 
+    /// A connection is somebody else's from now on. `source` as for [`enter`](Self::enter).
+    pub fn pass(&mut self, key: u32, source: IpAddr) {
+        self.leave(key);
+        self.enter(key, source);
+    }
+
     /// A connection has ended, or is about to.
     pub fn leave(&mut self, key: u32) {
         let Some((client, number)) = self.connections.remove(&key) else { return };
@@ -45,6 +52,22 @@ impl Shares {
         } else {
             self.by_count.insert((own.len(), client));
         }
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether a connection may make room for a newcomer although its client has no more than him:
+    /// for one who has none yet, or by one of his own. Otherwise who already has his share, and
+    /// comes again and again, would end what others are about to ask. `None` as for
+    /// [`pop_for`](Self::pop_for).
+    #[must_use]
+    pub fn may_yield(&self, key: u32, newcomer: Option<IpAddr>) -> bool {
+        let Some(client) = newcomer.map(client) else { return true };
+        !self.clients.contains_key(&client) || self.connections.get(&key).is_some_and(|(owner, _)| *owner == client)
     }
 
     /// Takes the oldest connection of the client that has most out, and returns its key, if that
@@ -94,6 +117,29 @@ mod tests {
             }
             let newcomer = newcomer.map(|address| address.parse().expect("an address"));
             assert_eq!(shares.pop_for(newcomer), *gone, "{newcomer:?} comes to {holders:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_his_share_ends_nobody_elses() {
+        // (who has connections 0, 1, 2, …; who comes; which may make room)
+        type Row = (&'static [&'static str], Option<&'static str>, &'static [u32]);
+        let rows: &[Row] = &[
+            (&["192.0.2.1", "192.0.2.2"], None, &[0, 1]),
+            (&["192.0.2.1", "192.0.2.2"], Some("192.0.2.3"), &[0, 1]),
+            (&["192.0.2.1", "192.0.2.2"], Some("192.0.2.2"), &[1]),
+            (&["192.0.2.1", "192.0.2.2", "192.0.2.2"], Some("192.0.2.2"), &[1, 2]),
+            (&["192.0.2.1", "2001:db8::1"], Some("2001:db8::2"), &[1]),
+            (&["192.0.2.1", "2001:db8::1"], Some("2001:db8:0:1::1"), &[0, 1]),
+        ];
+        for (holders, newcomer, expected) in rows {
+            let mut shares = Shares::default();
+            for (key, holder) in holders.iter().enumerate() {
+                shares.enter(key as u32, holder.parse().expect("an address"));
+            }
+            let newcomer = newcomer.map(|address| address.parse().expect("an address"));
+            let may: Vec<u32> = (0..holders.len() as u32).filter(|key| shares.may_yield(*key, newcomer)).collect();
+            assert_eq!(may, *expected, "{newcomer:?} comes to {holders:?}");
         }
     }
 

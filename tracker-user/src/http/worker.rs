@@ -11,17 +11,22 @@ use super::{
     counters::{HttpEvent, HttpRegistry},
     deadlines::{EndReason, Wait},
     failure::HttpFailure,
-    io::{Buffers, Client, ThreadState, milliseconds, send},
+    io::{Buffers, ThreadState, milliseconds, send},
     limits::Limits,
     responder::{Next, Responder},
+    socket_buffers,
+    tls::{Certificates, channel::Channel, handshake::Handshake, rates::Rates},
 };
-use crate::service::{Service, Shutdown};
+use crate::{
+    listen::Source,
+    service::{Service, Shutdown},
+};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use socket2::{SockRef, Socket};
 use std::{
     io::{self, ErrorKind},
-    net::{IpAddr, TcpListener},
+    net::IpAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -63,6 +68,8 @@ pub struct Shared {
     pub limits: Arc<ArcSwap<Limits>>,
     /// What the engine counts.
     pub counters: HttpRegistry,
+    /// Who has begun TLS handshakes lately.
+    pub handshakes: Rates,
     /// How many threads there are.
     pub threads: usize,
 }
@@ -72,9 +79,20 @@ pub struct HttpThread {
     /// Its number.
     pub number: usize,
     /// Its listening sockets, each with the number of the binding that it belongs to.
-    pub listeners: Vec<(usize, TcpListener)>,
+    pub listeners: Vec<(usize, Socket)>,
     /// What all threads are given.
     pub shared: Arc<Shared>,
+}
+
+impl Shared {
+    /// Whether a client may begin a TLS handshake now, which is counted.
+    fn may_begin_handshake(&self, client: Source) -> bool {
+        let limits = self.limits.load();
+        let Limits { handshakes_per_minute, prefix_v6, .. } = **limits;
+        handshakes_per_minute == 0
+            || limits.unlimited.contains(client)
+            || self.handshakes.admit(client, handshakes_per_minute, prefix_v6)
+    }
 }
 
 impl Service for HttpThread {
@@ -89,7 +107,7 @@ impl Service for HttpThread {
 }
 
 fn run(
-    listeners: Vec<(usize, TcpListener)>,
+    listeners: Vec<(usize, Socket)>,
     shared: Arc<Shared>,
     is_first: bool,
     shutdown: &Shutdown,
@@ -114,7 +132,7 @@ struct Worker {
 impl Worker {
     async fn serve(
         self: Rc<Self>,
-        listeners: Vec<(usize, TcpListener)>,
+        listeners: Vec<(usize, Socket)>,
         is_first: bool,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
@@ -147,7 +165,9 @@ impl Worker {
         state.responders.iter().for_each(|responder| responder.borrow_mut().close_from_now_on());
         let end = Instant::now() + SHUTDOWN_LIMIT;
         while !state.deadlines.borrow().is_empty() && Instant::now() < end {
-            while self.end_oldest(Wait::Idle, u64::MAX, EndReason::Eviction) {}
+            for wait in [Wait::Idle, Wait::Handshake] {
+                while self.end_oldest(wait, u64::MAX, EndReason::Eviction) {}
+            }
             time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
@@ -163,6 +183,7 @@ impl Worker {
                 Wait::Reading => (limits.header_timeout, Some(HttpEvent::HeaderTimeout)),
                 Wait::Writing => (limits.write_timeout, Some(HttpEvent::WriteTimeout)),
                 Wait::Lingering => (LINGER_LIMIT, None),
+                Wait::Handshake => (limits.handshake_timeout, Some(HttpEvent::HandshakeTimeout)),
             };
             let Some(latest) = self.state.now().checked_sub(milliseconds(limit)) else { continue };
             while self.end_oldest(wait, latest, EndReason::Timeout) {
@@ -187,11 +208,12 @@ impl Worker {
     /// Ends the connection that is worth least, for one of `newcomer`, as far as that is known: the
     /// one idle for longest; or, if none is, the oldest of the client that has most of them,
     /// whatever it waits for; or, if the newcomer has as many, the one whose request has been
-    /// arriving for longest. False if there is none of these.
+    /// arriving for longest, if it may [yield](super::shares::Shares::may_yield). False if there is
+    /// none of these.
     fn evict(&self, newcomer: Option<IpAddr>) -> bool {
         let evicted = self.end_oldest(Wait::Idle, u64::MAX, EndReason::Eviction)
             || self.end_of_most(newcomer)
-            || self.end_oldest(Wait::Reading, u64::MAX, EndReason::Eviction);
+            || self.end_slowest(newcomer);
         if evicted {
             self.state.counters.count(HttpEvent::Evicted);
         }
@@ -210,18 +232,34 @@ impl Worker {
         false
     }
 
+    /// Ends the connection whose request has been arriving for longest, if it may yield.
+    fn end_slowest(&self, newcomer: Option<IpAddr>) -> bool {
+        let mut deadlines = self.state.deadlines.borrow_mut();
+        let slowest = deadlines.oldest(Wait::Reading, u64::MAX);
+        let Some(key) = slowest.filter(|key| self.state.shares.borrow().may_yield(*key, newcomer)) else {
+            return false;
+        };
+        deadlines.end(key, EndReason::Eviction);
+        true
+    }
+
     /// Accepts connections until the task is aborted.
-    async fn accept(self: Rc<Self>, listener: AsyncFd<TcpListener>, binding: usize) {
+    async fn accept(self: Rc<Self>, listener: AsyncFd<Socket>, binding: usize) {
         let mut warned: Option<Instant> = None;
         loop {
             // Fails only when the runtime is being shut down.
             let Ok(mut ready) = listener.readable().await else { return };
             for accepted in 1..=ACCEPT_BATCH {
                 let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-                match ready.try_io(|listener| SockRef::from(listener.get_ref()).accept4(flags)) {
+                match ready.try_io(|listener| listener.get_ref().accept4(flags)) {
                     Ok(Ok((socket, address))) => {
-                        if let Some(address) = address.as_socket() {
-                            self.serve_new(socket, Client { source: address.ip().to_canonical(), binding });
+                        let peer = match address.as_socket() {
+                            Some(address) => Source::Address(address.ip().to_canonical()),
+                            None => Source::Unix,
+                        };
+                        match &self.shared.bindings[binding].tls {
+                            None => self.serve_new(socket, peer, binding),
+                            Some(certificates) => self.shake_hands(socket, peer, binding, certificates),
                         }
                     }
                     // No further connection waits; the guard has noted it.
@@ -252,9 +290,13 @@ impl Worker {
     }
 
     /// Serves a new connection: answers what has arrived with it.
-    fn serve_new(&self, socket: Socket, client: Client) {
+    fn serve_new(&self, socket: Socket, peer: Source, binding: usize) {
         self.state.counters.count(HttpEvent::Accepted);
-        let mut buffers = Buffers::default();
+        if peer == Source::Unix {
+            // Unlike those of TCP, they inherit nothing.
+            let _ = socket_buffers::bound(&socket);
+        }
+        let mut buffers = Buffers::new(self.state.client(peer, binding));
         let received = {
             let space = &mut *self.state.receive_space.borrow_mut();
             io::Read::read(&mut &socket, space)
@@ -263,32 +305,90 @@ impl Worker {
             Ok(0) => false,
             Ok(count) => {
                 let send = |bytes: &[u8], last| send(SockRef::from(&socket), bytes, last);
-                self.state.received(&mut buffers, client, count, send);
+                self.state.received(&mut buffers, count, send);
                 !(buffers.output.is_empty() && matches!(buffers.next, Next::Close))
             }
             Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         };
-        if !(open && self.keep(socket, client, buffers)) {
+        if !(open && self.keep(socket, buffers)) {
             self.state.counters.count(HttpEvent::Ended);
         }
     }
 
+    /// Serves a new connection by TLS: none of these is answered at once.
+    fn shake_hands(&self, socket: Socket, peer: Source, binding: usize, certificates: &Arc<Certificates>) {
+        self.state.counters.count(HttpEvent::Accepted);
+        let buffers = Buffers::new(self.state.client(peer, binding));
+        let room = self.make_room_for_handshake(peer) && self.make_room(peer);
+        match TcpStream::from_std(socket.into()) {
+            Ok(stream) if room => {
+                let (state, shared, certificates) = (self.state.clone(), self.shared.clone(), certificates.clone());
+                tokio::task::spawn_local(async move {
+                    let handshake = Handshake::new(state.clone(), stream, buffers);
+                    match handshake.run(&certificates, |client| shared.may_begin_handshake(client)).await {
+                        Some((channel, buffers)) => Connection::new(state, channel, buffers).run().await,
+                        None => state.counters.count(HttpEvent::Ended),
+                    }
+                });
+            }
+            Ok(_) => {
+                self.state.counters.count(HttpEvent::Refused);
+                self.state.counters.count(HttpEvent::Ended);
+            }
+            Err(error) => {
+                tracing::debug!("cannot watch an HTTPS connection: {error}");
+                self.state.counters.count(HttpEvent::AcceptFailed);
+                self.state.counters.count(HttpEvent::Ended);
+            }
+        }
+    }
+
+    /// Ends a handshake if there are as many as there may be: the oldest of the client that has most,
+    /// if that has more than the newcomer, or the oldest of all, if it may yield. False if there is
+    /// no room.
+    fn make_room_for_handshake(&self, newcomer: Source) -> bool {
+        let most = self.shared.limits.load().handshakes.div_ceil(self.shared.threads).min(self.max_connections() / 2);
+        let (mut handshakes, mut deadlines) = (self.state.handshakes.borrow_mut(), self.state.deadlines.borrow_mut());
+        while handshakes.count() >= most.max(1) {
+            let newcomer = Some(newcomer.key());
+            let oldest = deadlines.oldest(Wait::Handshake, u64::MAX);
+            let evicted =
+                handshakes.pop_for(newcomer).or_else(|| oldest.filter(|key| handshakes.may_yield(*key, newcomer)));
+            let Some(key) = evicted else { return false };
+            handshakes.leave(key);
+            deadlines.end(key, EndReason::Eviction);
+            self.state.counters.count(HttpEvent::HandshakeEvicted);
+        }
+        true
+    }
+
+    /// How many connections this thread may keep open.
+    fn max_connections(&self) -> usize {
+        (self.shared.limits.load().connections / self.shared.threads).max(1)
+    }
+
+    /// Ends a connection if there are as many as there may be. False if there is no room.
+    fn make_room(&self, newcomer: Source) -> bool {
+        self.state.deadlines.borrow().waiting() < self.max_connections() || self.evict(Some(newcomer.key()))
+    }
+
     /// Makes a connection one of those that stay open. False: there was no room, and it is closed.
-    fn keep(&self, socket: Socket, client: Client, buffers: Buffers) -> bool {
-        // How many connections this thread may keep open.
-        let max_connections = (self.shared.limits.load().connections / self.shared.threads).max(1);
-        if self.state.deadlines.borrow().waiting() >= max_connections && !self.evict(Some(client.source)) {
+    fn keep(&self, socket: Socket, buffers: Buffers) -> bool {
+        let client = buffers.client;
+        if !self.make_room(client.seen) {
             // All others are being sent to, and nobody has more of them. A client that has had its reply can do without the
             // connection.
             if !buffers.answered {
                 self.state.counters.count(HttpEvent::Refused);
-                self.state.reject(client, HttpFailure::TooManyConnections, SockRef::from(&socket), true);
+                let failure = HttpFailure::TooManyConnections;
+                self.state.reject(client, failure, |bytes| send(SockRef::from(&socket), bytes, true));
             }
             return false;
         }
+        // A stream is a stream: what the runtime calls is the same for Unix sockets.
         match TcpStream::from_std(socket.into()) {
             Ok(stream) => {
-                tokio::task::spawn_local(Connection::new(self.state.clone(), stream, client, buffers).run());
+                tokio::task::spawn_local(Connection::new(self.state.clone(), Channel::Plain(stream), buffers).run());
                 true
             }
             Err(error) => {

@@ -7,7 +7,7 @@
 //! tracker, so wildcards come first: the process that has the wildcard has the port, and named
 //! addresses of the same port join it.
 
-use super::{Endpoint, Inherited, address, explain, is_family_missing};
+use super::{Endpoint, Inherited, Place, address, explain, is_family_missing};
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -32,6 +32,9 @@ pub trait Transport {
     const TYPE: Type;
     /// UDP or TCP.
     const PROTOCOL: Protocol;
+
+    /// The place of a socket.
+    fn place(address: SocketAddr) -> Place;
 
     /// Sets what has to be set before the socket is bound to `address`.
     ///
@@ -99,7 +102,7 @@ fn bind_all_within<T: Transport>(
             let joins = bound.iter().flatten().any(|one| one.address.ip().is_unspecified() && same_port(one.address));
             let shared = endpoints.iter().filter(|other| same_port(other.address)).count() > 1;
             let others = if joins { Others::Ours } else { Others::None };
-            let sockets = inherited.take(T::TYPE, wanted);
+            let sockets = inherited.take(&T::place(wanted));
             if !sockets.is_empty() {
                 bound[number] = Some(go_on::<T>(wanted, sockets, threads.max(1), shared)?);
                 continue;

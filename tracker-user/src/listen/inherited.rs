@@ -2,17 +2,14 @@
 //! (`sd_listen_fds(3)`: numbers from 3 on, as many as LISTEN_FDS says). What has arrived in them
 //! waits to be answered, so a restart refuses nobody.
 
-use super::address;
+use super::Place;
 use anyhow::Context as _;
-use socket2::{Socket, Type};
-use std::{
-    net::SocketAddr,
-    os::fd::{FromRawFd as _, OwnedFd},
-};
+use socket2::Socket;
+use std::os::fd::{FromRawFd as _, OwnedFd};
 
 /// Those that nobody has taken yet.
 #[derive(Debug, Default)]
-pub struct Inherited(Vec<(Type, SocketAddr, Socket)>);
+pub struct Inherited(Vec<(Place, Socket)>);
 
 impl Inherited {
     /// Those of this process. To be called once.
@@ -29,46 +26,52 @@ impl Inherited {
     fn new(sockets: impl Iterator<Item = Socket>) -> Self {
         let mut inherited = Vec::new();
         for socket in sockets {
-            match (socket.r#type(), socket.local_addr().ok().and_then(|address| address.as_socket())) {
-                (Ok(kind), Some(address)) => inherited.push((kind, address::canonical(address), socket)),
-                (Ok(_) | Err(_), _) => {
-                    tracing::warn!("a file that LISTEN_FDS speaks of is no internet socket: it is closed");
+            match Place::of(&socket) {
+                Some(place) => inherited.push((place, socket)),
+                None => {
+                    tracing::warn!("a file that LISTEN_FDS speaks of is no socket to answer by: it is closed");
                 }
             }
         }
         Self(inherited)
     }
 
-    /// Those of a type that are bound to `address`.
-    pub(super) fn take(&mut self, kind: Type, address: SocketAddr) -> Vec<Socket> {
-        let is_wanted =
-            |(its_kind, its_address, _): &mut (Type, SocketAddr, Socket)| *its_kind == kind && *its_address == address;
-        self.0.extract_if(.., is_wanted).map(|(_, _, socket)| socket).collect()
+    /// Those that are bound there.
+    pub(super) fn take(&mut self, place: &Place) -> Vec<Socket> {
+        self.0.extract_if(.., |(bound, _)| bound == place).map(|(_, socket)| socket).collect()
     }
 
-    /// Closes those that nobody has taken. Returns what they were, as UDP or not and by address.
-    pub fn close(self) -> Vec<(bool, SocketAddr)> {
-        self.0.iter().map(|(kind, address, _)| (*kind == Type::DGRAM, *address)).collect()
+    /// Closes those that nobody has taken. Returns what they were bound to.
+    pub fn close(self) -> Vec<Place> {
+        self.0.into_iter().map(|(place, _)| place).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, UdpSocket};
+    use std::{
+        net::{TcpListener, UdpSocket},
+        os::unix::net::{UnixListener, UnixStream},
+    };
 
     #[test]
     fn sockets_are_found_by_type_and_address() {
         let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
         let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
         let (tcp_address, udp_address) = (tcp.local_addr().expect("bound"), udp.local_addr().expect("bound"));
-        let (pair, _other) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let (pair, _other) = UnixStream::pair().expect("a pair");
         let second = tcp.try_clone().expect("a descriptor");
-        let sockets = [tcp.into(), udp.into(), Socket::from(OwnedFd::from(pair)), second.into()];
+        let path = std::env::temp_dir().join(format!("tracker-inherited-{}", std::process::id()));
+        let unix = UnixListener::bind(&path).expect("a path");
+        let sockets = [tcp.into(), udp.into(), Socket::from(OwnedFd::from(pair)), second.into(), unix.into()];
         let mut inherited = Inherited::new(sockets.into_iter());
-        assert!(inherited.take(Type::DGRAM, tcp_address).is_empty());
-        assert_eq!(inherited.take(Type::STREAM, tcp_address).len(), 2);
-        assert!(inherited.take(Type::STREAM, tcp_address).is_empty());
-        assert_eq!(inherited.close(), [(true, udp_address)]);
+        assert!(inherited.take(&Place::Udp(tcp_address)).is_empty());
+        assert_eq!(inherited.take(&Place::Tcp(tcp_address)).len(), 2);
+        assert!(inherited.take(&Place::Tcp(tcp_address)).is_empty());
+        assert!(inherited.take(&Place::Unix("/nonexistent".into())).is_empty());
+        assert_eq!(inherited.take(&Place::Unix(path.clone())).len(), 1);
+        assert_eq!(inherited.close(), [Place::Udp(udp_address)]);
+        std::fs::remove_file(path).expect("it is there");
     }
 }

@@ -1,14 +1,19 @@
 //! Listening addresses: which there can be ([`address`]), how their sockets are bound
-//! ([`bind_all`]) or taken over ([`Inherited`]), options of sockets, and what to do when one cannot
-//! be listened on.
+//! ([`bind_all`], [`unix`]) or taken over ([`Inherited`]), options of sockets, what to do when one
+//! cannot be listened on, and networks that clients come from ([`network`]).
 
 pub mod address;
 mod bind;
 mod inherited;
+pub mod network;
+mod place;
 pub mod socket_option;
+pub mod unix;
 
 pub use bind::{Bound, Transport, bind_all};
 pub use inherited::Inherited;
+pub use network::{Network, Networks, Source};
+pub use place::Place;
 
 use anyhow::anyhow;
 use std::{

@@ -6,7 +6,7 @@ use tracker_common::{
     store::{
         family::{V4, V6},
         scope,
-        slot::{self, COMPLETED, LEECHER, SlotFormat},
+        slot::{COMPLETED, LEECHER, SlotFormat},
     },
 };
 
@@ -46,6 +46,9 @@ pub struct State {
 }
 
 const STATE_COMPLETED: u16 = 1 << 13;
+/// Minutes since the last announce.
+const AGE: u16 = 0x1fff;
+
 const STATE_LEECHER: u16 = 1 << 14;
 
 impl State {
@@ -58,13 +61,13 @@ impl State {
     fn to_number(self) -> u16 {
         let leecher = if self.leecher { STATE_LEECHER } else { 0 };
         let completed = if self.completed { STATE_COMPLETED } else { 0 };
-        self.age.min(slot::MINUTE_MASK) as u16 | leecher | completed
+        self.age.min(AGE.into()) as u16 | leecher | completed
     }
 
     fn from_number(number: u16) -> Option<Self> {
-        let known = STATE_COMPLETED | STATE_LEECHER | slot::MINUTE_MASK as u16;
+        let known = STATE_COMPLETED | STATE_LEECHER | AGE;
         (number & !known == 0).then(|| Self {
-            age: u32::from(number) & slot::MINUTE_MASK,
+            age: (number & AGE).into(),
             leecher: number & STATE_LEECHER != 0,
             completed: number & STATE_COMPLETED != 0,
         })
@@ -123,6 +126,12 @@ impl Peers {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.states.is_empty()
+    }
+
+    /// How many have announced within so many minutes.
+    #[must_use]
+    pub fn announced_within(&self, minutes: u32) -> u32 {
+        self.states.iter().filter(|state| u32::from(**state & AGE) < minutes).count() as u32
     }
 
     /// Adds one.

@@ -11,16 +11,23 @@
 //! | [`read`] | blocks out of a file, whatever has become of it |
 //! | [`walk`] | the live store, torrent by torrent, without stopping anybody |
 //! | [`save`] | the service that writes the file at intervals, and at the end |
+//! | [`dated`] | the store with a clock that shows what it is told |
 //! | [`restore`] | torrents and peers into a store, as old as they are |
 //! | [`load`](mod@load) | the file into a new store; a damaged one is set aside |
 //! | [`statedump`] | the lines of opentracker's state files |
+//! | [`copy`](mod@copy) | one live store into another of other sizes, without a file |
+//! | [`look`], [`page`](mod@page) | the live store for the operator: one torrent, all torrents |
 //! | [`convert`] | a file of its own, without a tracker: export and import |
 
 pub mod columns;
 pub mod convert;
+pub mod copy;
+pub mod dated;
 mod directory;
 pub mod format;
 pub mod load;
+pub mod look;
+pub mod page;
 pub mod read;
 pub mod restore;
 pub mod save;

@@ -1,29 +1,28 @@
 //! Puts torrents and peers of a snapshot into a store, as old as they are, by the store's ordinary
-//! code: a [`Platform`] whose clock shows for each of them the minute of its last announce.
+//! code, by a clock ([`Dated`]) that shows for each of them the minute of its last announce.
 //!
 //! Nothing of that is counted: counters tell of requests. For a store that answers nobody yet.
 
-use super::columns::{Block, Compact, State, Torrent};
+use super::{
+    columns::{Block, Compact, State, Torrent},
+    dated::{Counting, Dated},
+};
 use crate::store::{CounterSet, Handle, Store, sweep::Timeouts};
 use std::{cell::Cell, sync::Arc};
 use tracker_common::{
-    admission::table::AccessBucket,
-    id::{ChunkId, InfoHash, PartitionId, SwarmId},
-    outcome::{Counter, Event, StoreError},
-    platform::{ColdPath, Context, Platform, Step},
-    scratch::Scratch,
-    settings::Settings,
+    admission::blocklist,
+    id::{InfoHash, SwarmId},
+    outcome::{Counter, Event},
+    platform::{Context, Platform as _},
     store::{
-        cold,
         family::{Family, V4, V6},
         hash::TorrentKey,
-        index,
-        journal::{self, Journal},
-        layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools, SWARM_ALIVE},
+        index, journal,
+        layout::{SWARM_ALIVE, SWARM_SETTLED},
         membership::{Announce, PeerEvent},
+        owner::Owner,
         upsert,
     },
-    word::Word,
 };
 
 /// What became of a snapshot's contents.
@@ -35,7 +34,7 @@ pub struct Report {
     pub peers: u64,
     /// Torrents that had been idle for too long, or have no peer left and no download to count.
     pub torrents_expired: u64,
-    /// Peers that were silent for too long.
+    /// Peers that were silent for too long, or are blocked.
     pub peers_expired: u64,
     /// Torrents there was no room for.
     pub torrents_refused: u64,
@@ -69,10 +68,13 @@ pub struct Rules {
 
 /// Restores torrents, one thread's share of them.
 pub struct Restorer {
-    place: Place,
+    place: Dated<Counts>,
     rules: Rules,
     /// The store's minute.
     now: u32,
+    /// Whether peers are stored as if they came now, and their age is set afterwards: where some may
+    /// have to make room, by their ages.
+    tight: bool,
     report: Report,
 }
 
@@ -80,14 +82,14 @@ impl Restorer {
     /// For a store whose keys and clock are set.
     #[must_use]
     pub fn new(store: &Arc<Store>, rules: Rules) -> Self {
-        let place = Place::new(store.handle(CounterSet::Expiry));
-        Self { place, rules, now: store.settings().minute.load(), report: Report::default() }
+        let place = Dated::new(store.handle(CounterSet::Expiry), Counts::default());
+        Self { place, rules, now: store.settings().minute.load(), tight: false, report: Report::default() }
     }
 
     /// What has been done.
     #[must_use]
     pub fn report(&self) -> Report {
-        let evicted = self.place.evicted.get();
+        let evicted = self.place.counting.evicted.get();
         let mut report = self.report;
         // A peer that found room by taking another one's place is one that found none.
         report.peers = report.peers.saturating_sub(evicted);
@@ -103,11 +105,10 @@ impl Restorer {
     }
 
     fn torrent(&mut self, torrent: &Torrent, block: &Block, v4: (usize, usize), v6: (usize, usize)) {
-        let is_young = |state: &State| state.age + self.rules.elapsed < self.rules.timeouts.peer;
         let peers = (v4.1 + v6.1) as u64;
         let young = if self.rules.with_peers {
-            let v4 = block.v4.of::<V4>(v4.0, v4.1).filter(|(_, state)| is_young(state)).count();
-            let v6 = block.v6.of::<V6>(v6.0, v6.1).filter(|(_, state)| is_young(state)).count();
+            let v4 = block.v4.of::<V4>(v4.0, v4.1).filter(|peer| self.is_wanted::<V4>(peer)).count();
+            let v6 = block.v6.of::<V6>(v6.0, v6.1).filter(|peer| self.is_wanted::<V6>(peer)).count();
             self.report.peers_expired += peers - (v4 + v6) as u64;
             (v4 + v6) as u64
         } else {
@@ -129,9 +130,9 @@ impl Restorer {
         };
         self.report.torrents += u64::from(!known);
         if young > 0 {
-            let v4 = block.v4.of::<V4>(v4.0, v4.1).filter(|(_, state)| is_young(state));
+            let v4 = block.v4.of::<V4>(v4.0, v4.1).filter(|peer| self.is_wanted::<V4>(peer));
             let stored_v4 = v4.filter(|peer| self.peer::<V4>(&torrent.info_hash, &key, peer)).count();
-            let v6 = block.v6.of::<V6>(v6.0, v6.1).filter(|(_, state)| is_young(state));
+            let v6 = block.v6.of::<V6>(v6.0, v6.1).filter(|peer| self.is_wanted::<V6>(peer));
             let stored_v6 = v6.filter(|peer| self.peer::<V6>(&torrent.info_hash, &key, peer)).count();
             let stored = (stored_v4 + stored_v6) as u64;
             self.report.peers += stored;
@@ -140,50 +141,109 @@ impl Restorer {
         self.place.finish(id, &key, torrent.completed, self.now.saturating_sub(torrent.idle));
     }
 
+    /// For a store that is filled from another one of the same keys, where all have been admitted:
+    /// without limits per address. `tight` if there may be no room for all.
+    pub(super) fn copying(store: &Arc<Store>, tight: bool) -> Self {
+        let timeouts = Timeouts { peer: u32::MAX, torrent: u32::MAX, torrent_completed: u32::MAX };
+        let mut restorer = Self::new(store, Rules { timeouts, elapsed: 0, with_peers: true });
+        restorer.tight = tight;
+        restorer.place.settings.max_peers_per_address.store(0);
+        restorer
+    }
+
+    /// Sets the minute that ages are relative to.
+    pub(super) fn set_minute(&mut self, minute: u32) {
+        self.now = minute;
+    }
+
+    /// What the store is reached by.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.place.handle
+    }
+
+    /// The record of a torrent, a new one if there is none; `None` if there is no room for it.
+    pub(super) fn record(&self, key: &TorrentKey) -> Option<SwarmId> {
+        self.place.show(self.now);
+        index::create(&Context::new(&self.place).ok()?, key).ok()
+    }
+
+    /// Sets what is known of a torrent besides its peers.
+    pub(super) fn finish(&self, swarm: SwarmId, key: &TorrentKey, torrent: &Torrent) {
+        self.place.finish(swarm, key, torrent.completed, self.now.saturating_sub(torrent.idle));
+    }
+
+    /// Removes a peer, whoever's it is, from its place in the store. The torrent does not look asked for
+    /// by that. False if the peer was not there.
+    pub(super) fn leave<F: Family>(&self, info_hash: &InfoHash, torrent: &TorrentKey, peer: F::Key) -> bool {
+        let Ok(cx) = Context::new(&self.place) else { return false };
+        let Some(swarm) = index::find(&cx, torrent) else { return false };
+        self.place.show(swarm.record.active.load() & !(SWARM_ALIVE | SWARM_SETTLED));
+        let before = self.place.counting.removed.get();
+        let announce = Announce { info_hash, peer, seeder: true, event: PeerEvent::Stopped, owner: Owner::NONE };
+        // It makes no torrent and no peer, so there is room for it.
+        let _ = upsert::upsert::<_, F>(&cx, torrent, &announce);
+        self.place.counting.removed.get() > before
+    }
+
+    /// Whether a peer is neither too old nor blocked.
+    fn is_wanted<F: Family>(&self, (peer, state): &(F::Key, State)) -> bool {
+        state.age + self.rules.elapsed < self.rules.timeouts.peer
+            && blocklist::find(&self.place.handle.context(), F::ip(*peer)) == 0
+    }
+
     /// Stores a peer; false if there is no room for it.
-    fn peer<F: Family + Compact>(
+    pub(super) fn peer<F: Family + Compact>(
         &self,
         info_hash: &InfoHash,
         torrent: &TorrentKey,
         &(peer, state): &(F::Key, State),
     ) -> bool {
-        self.place.show(self.now.saturating_sub(state.age + self.rules.elapsed));
+        let then = self.now.saturating_sub(state.age + self.rules.elapsed);
+        self.place.show(if self.tight { self.now } else { then });
         let Ok(cx) = Context::new(&self.place) else { return false };
         let store = |seeder, event| {
-            let announce = Announce { info_hash, peer, seeder, event };
+            let announce = Announce { info_hash, peer, seeder, event, owner: Owner::NONE };
             upsert::upsert::<_, F>(&cx, torrent, &announce).is_ok_and(|swarm| swarm.is_some())
         };
         // A download counts once: the flag comes with the event, and stays with a peer that is a
         // leecher again.
         let event = if state.completed { PeerEvent::Completed } else { PeerEvent::None };
         let stored = store(state.completed || !state.leecher, event);
+        if stored && self.tight {
+            self.place.show(then);
+            return store(!state.leecher, PeerEvent::None);
+        }
         stored && (!state.completed || !state.leecher || store(false, PeerEvent::None))
     }
 }
 
-/// Words of the settings.
-const SETTINGS_WORDS: usize = size_of::<Settings>() / size_of::<Word>();
-
-/// A thread's access to the store, with a clock of its own.
-struct Place {
-    handle: Handle,
-    /// Those of the store, but for the minute.
-    settings: Box<Settings>,
+/// What is counted while peers are put into the store: what the report is made of.
+#[derive(Default)]
+struct Counts {
     evicted: Cell<u64>,
+    removed: Cell<u64>,
 }
 
-impl Place {
-    fn new(handle: Handle) -> Self {
-        let settings = Box::<Settings>::default();
-        copy(handle.store().settings(), &settings);
-        Self { handle, settings, evicted: Cell::new(0) }
-    }
+impl Counting for Counts {
+    const STOPS_ANYBODY: bool = true;
 
-    /// Sets its clock.
-    fn show(&self, minute: u32) {
-        self.settings.minute.store(minute);
+    fn count(&self, _handle: &Handle, counter: Counter, by: u64) {
+        let cell = match counter {
+            Counter::Event(Event::Evicted) => &self.evicted,
+            Counter::Event(Event::Peer4Removed | Event::Peer6Removed) => &self.removed,
+            Counter::Event(_)
+            | Counter::Reason(_)
+            | Counter::Refreshed(_)
+            | Counter::Blocked(_)
+            | Counter::Replied(_) => {
+                return;
+            }
+        };
+        cell.set(cell.get() + by);
     }
+}
 
+impl Dated<Counts> {
     /// Sets what the announces of peers have changed: the downloads counted, and the last announce.
     fn finish(&self, swarm: SwarmId, torrent: &TorrentKey, completed: u32, minute: u32) {
         let Some(record) = self.swarm(swarm) else { return };
@@ -194,87 +254,5 @@ impl Place {
             record.active.store(SWARM_ALIVE | minute);
         }
         self.release(&record.lock);
-    }
-}
-
-/// Copies all words.
-fn copy(from: &Settings, to: &Settings) {
-    fn words(settings: &Settings) -> &[Word; SETTINGS_WORDS] {
-        // SAFETY: a record of nothing but words, of which any value is valid, as its documentation
-        // says; its size is a multiple of that of a word and its alignment that of one, since it
-        // has fields of that type. Each is read and written as one.
-        unsafe { &*std::ptr::from_ref(settings).cast() }
-    }
-    for (from, to) in words(from).iter().zip(words(to)) {
-        to.store(from.load());
-    }
-}
-
-impl Platform for Place {
-    const SPIN_LIMIT: Option<u32> = Handle::SPIN_LIMIT;
-
-    fn settings(&self) -> Option<&Settings> {
-        Some(&self.settings)
-    }
-
-    fn scratch(&self) -> Option<&Scratch> {
-        self.handle.scratch()
-    }
-
-    fn pools(&self) -> Option<&Pools> {
-        self.handle.pools()
-    }
-
-    fn bucket(&self, number: u32) -> Option<&Bucket> {
-        self.handle.bucket(number)
-    }
-
-    fn partition(&self, id: PartitionId) -> Option<&Partition> {
-        self.handle.partition(id)
-    }
-
-    fn chunk_v4(&self, id: ChunkId) -> Option<&ChunkV4> {
-        self.handle.chunk_v4(id)
-    }
-
-    fn chunk_v6(&self, id: ChunkId) -> Option<&ChunkV6> {
-        self.handle.chunk_v6(id)
-    }
-
-    fn access_bucket(&self, number: u32) -> Option<&AccessBucket> {
-        self.handle.access_bucket(number)
-    }
-
-    fn journal(&self) -> Option<&Journal> {
-        self.handle.journal()
-    }
-
-    fn random(&self, scratch: &Scratch) -> u32 {
-        self.handle.random(scratch)
-    }
-
-    fn count(&self, counter: Counter, by: u64) {
-        if counter == Counter::Event(Event::Evicted) {
-            self.evicted.set(self.evicted.get() + by);
-        }
-    }
-
-    fn repeat<S: Step<Self>>(&self, turns: u32, body: &mut S) {
-        for turn in 0..turns {
-            if !body.step(self, turn) {
-                break;
-            }
-        }
-    }
-
-    fn pause(&self, tries: u32) {
-        self.handle.pause(tries);
-    }
-
-    // One copy of it, and not one wherever it may be needed: half of the time that this takes to
-    // compile.
-    #[inline(never)]
-    fn run_cold(&self, work: ColdPath) -> Result<u32, StoreError> {
-        cold::run(work, self)
     }
 }

@@ -20,7 +20,7 @@ use anyhow::Context as _;
 use std::{
     fs::File,
     io::{BufWriter, Write as _},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 use tracing::{debug, info, warn};
@@ -106,6 +106,20 @@ impl Saver {
             let file: &mut File = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
             Ok(Some(Saved { totals, bytes: file.metadata()?.len() }))
         })
+    }
+
+    /// Writes a snapshot now, for somebody who waits for it. `None` if one is being written.
+    ///
+    /// # Errors
+    /// As for [`Saver::save`].
+    pub fn save_now(&self) -> anyhow::Result<Option<Saved>> {
+        if matches!(self.state.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Ok(None);
+        }
+        let result = self.save(&mut || true);
+        let said = result.as_ref().err().map(|error| format!("{error:#}"));
+        let saved = self.tell(result);
+        said.map_or(Ok(saved), |error| Err(anyhow::anyhow!(error)))
     }
 
     /// Says once what is wrong, and once that it is right again.

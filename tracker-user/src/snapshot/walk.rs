@@ -17,11 +17,12 @@ use std::{
     sync::Arc,
 };
 use tracker_common::{
-    id::SwarmId,
+    id::{InfoHash, SwarmId},
     platform::{Platform as _, SwarmRef},
     store::{
         directory::{self, is_partition_of},
         family::{Family, V4, V6},
+        hash::TorrentKey,
         index,
         journal::Place,
         layout::{SWARM_ALIVE, SWARM_SETTLED, Swarm},
@@ -91,8 +92,13 @@ impl Walk {
             if torrent.completed == 0 && !any {
                 continue;
             }
-            let whole = (!partitioned.v4 || self.partitions::<V4, W>(swarm, &torrent, writer, go_on)?)
-                && (!partitioned.v6 || self.partitions::<V6, W>(swarm, &torrent, writer, go_on)?);
+            let none = Peers::default();
+            let mut full = |v4: &Peers, v6: &Peers| {
+                writer.add(&torrent, v4, v6)?;
+                Ok(go_on())
+            };
+            let whole = (!partitioned.v4 || self.partitions::<V4>(swarm, RECORD_PEERS, &mut |v4| full(v4, &none))?)
+                && (!partitioned.v6 || self.partitions::<V6>(swarm, RECORD_PEERS, &mut |v6| full(&none, v6))?);
             if !whole {
                 return Ok(false);
             }
@@ -101,8 +107,38 @@ impl Walk {
         Ok(true)
     }
 
+    /// Calls `take` with the IPv4 addresses of all peers, those of a few thousand at a time. After some
+    /// work `rest` is called.
+    pub fn addresses(&mut self, take: &mut impl FnMut([u8; 4]), rest: &mut impl FnMut()) {
+        fn all(peers: &Peers, take: &mut impl FnMut([u8; 4])) {
+            for (key, _) in peers.of::<V4>(0, peers.len()) {
+                let [a, b, c, d, ..] = key.to_le_bytes();
+                take([a, b, c, d]);
+            }
+        }
+        let store = self.handle.store().clone();
+        let (mut from, mut torrents) = (0, 0_u32);
+        while let Some(swarm) = index::next(|number| store.bucket(number), from, u32::MAX) {
+            torrents += 1 + (swarm.id.place().0 - SwarmId::new(from).place().0) / 8;
+            from = swarm.id.number() + 1;
+            if torrents >= STRIDE {
+                torrents = 0;
+                rest();
+            }
+            let Some((_, partitioned)) = self.record(swarm) else { continue };
+            let mut full = |peers: &Peers| {
+                all(peers, take);
+                rest();
+                Ok(true)
+            };
+            // Nothing is written, so nothing fails.
+            let _ = partitioned.v4 && self.partitions::<V4>(swarm, RECORD_PEERS, &mut full).is_err();
+            all(&self.v4, take);
+        }
+    }
+
     /// Reads with a version of the lock until it still holds afterwards, or with the lock held.
-    fn consistent<T>(handle: &Handle, (lock, place): (&Lock, Place), mut read: impl FnMut() -> T) -> T {
+    pub(super) fn consistent<T>(handle: &Handle, (lock, place): (&Lock, Place), mut read: impl FnMut() -> T) -> T {
         for tries in 0..TRIES {
             if let Some(version) = lock.version() {
                 let value = read();
@@ -155,13 +191,50 @@ impl Walk {
         }
     }
 
-    /// Reads the partitions of a swarm. False if it is not to go on.
-    fn partitions<F: Family + Compact, W: Write>(
+    /// Begins anew: ages are relative to this minute from now on.
+    pub(super) fn set_minute(&mut self, minute: u32) {
+        self.minute = minute;
+    }
+
+    /// What the walk works with.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// A torrent with all its peers, however many they are. A peer that moves meanwhile may be there
+    /// twice. `None` if the record has no torrent (any more).
+    pub fn whole(&mut self, swarm: SwarmRef<'_>) -> Option<(Torrent, &Peers, &Peers)> {
+        let (torrent, partitioned) = self.record(swarm)?;
+        let mut never = |_: &Peers| Ok(true);
+        // Nothing is written, so nothing fails.
+        let _ = partitioned.v4 && self.partitions::<V4>(swarm, usize::MAX, &mut never).is_err();
+        let _ = partitioned.v6 && self.partitions::<V6>(swarm, usize::MAX, &mut never).is_err();
+        Some((torrent, &self.v4, &self.v6))
+    }
+
+    /// The same of a torrent that is looked for first.
+    pub fn whole_of(&mut self, torrent: &TorrentKey) -> Option<(Torrent, &Peers, &Peers)> {
+        let store = self.handle.store().clone();
+        let number = index::find(&self.handle.context(), torrent)?.id.number();
+        self.whole(index::next(|number| store.bucket(number), number, number + 1)?)
+    }
+
+    /// How many peers of a torrent have announced within so many minutes, as far as minutes tell.
+    pub fn announced_within(&mut self, info_hash: &InfoHash, minutes: u32) -> u32 {
+        self.minute = self.handle.store().settings().minute.load();
+        let torrent = TorrentKey::new(self.handle.store().settings(), info_hash);
+        let announced =
+            self.whole_of(&torrent).map(|(_, v4, v6)| [v4, v6].map(|peers| peers.announced_within(minutes)));
+        announced.map_or(0, |[v4, v6]| v4 + v6)
+    }
+
+    /// Reads the partitions of a swarm. Whenever there are so many peers, `full` takes them, and says
+    /// whether to go on. False if it is not to.
+    fn partitions<F: Family + Compact>(
         &mut self,
         swarm: SwarmRef<'_>,
-        torrent: &Torrent,
-        writer: &mut Writer<W>,
-        go_on: &mut impl FnMut() -> bool,
+        limit: usize,
+        full: &mut impl FnMut(&Peers) -> io::Result<bool>,
     ) -> io::Result<bool> {
         let count = || F::partitions(swarm.record).unwrap_or(0);
         let (mut index, mut most, mut anew) = (0, 0, 0);
@@ -174,12 +247,9 @@ impl Walk {
             most = now;
             self.partition::<F>(swarm, index, now);
             index += 1;
-            if self.peers::<F>().len() >= RECORD_PEERS {
+            if self.peers::<F>().len() >= limit {
                 let peers = std::mem::take(self.peers::<F>());
-                let none = Peers::default();
-                let [v4, v6] = if F::VERSION == V4::VERSION { [&peers, &none] } else { [&none, &peers] };
-                writer.add(torrent, v4, v6)?;
-                if !go_on() {
+                if !full(&peers)? {
                     return Ok(false);
                 }
             }

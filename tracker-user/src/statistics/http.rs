@@ -1,10 +1,12 @@
 //! What HTTP has counted: the engine, the tracker's site and the operator's.
 
+use super::api::{ApiRegistry, ApiSums};
 use crate::http::{
     counters::{Counters, HttpRegistry, HttpSums, LabelledCount, Registry, Sums, counted},
     failure::{HttpFailure, Refusal, Retry},
-    tracker::counters::{TrackerEvent, TrackerRegistry, TrackerSums},
+    tracker::counters::{TrackerEvent, TrackerRegistry, TrackerSums, WantedCounts, WantedSums},
 };
+use std::sync::Arc;
 use tracker_common::labelled;
 
 labelled! {
@@ -12,6 +14,11 @@ labelled! {
     AdminEvent from (0) {
         Statistics = "stats", "requests for /stats";
         Metrics = "metrics", "requests for /metrics";
+        Health = "health", "requests for /health";
+        Page = "page", "requests for the operator's page";
+        Public = "public_page", "requests for the page that strangers see";
+        Figures = "figures", "requests for /stats.json and /history.json";
+        Events = "events", "requests for /events";
         Other = "other", "other requests";
     }
 }
@@ -21,7 +28,14 @@ labelled! {
     AdminFailure from (0) {
         StatisticsModeUnknown = "statistics_mode_unknown",
             "No such mode of the statistics; there are peer, conn, scrp, udp4, tcp4, torr, fscr, completed, top10, top100, \
-             renew, herr, everything and version";
+             renew, herr, everything, version, syncs, numwants, s24s, tpbs, statedump, busy, fulllog and woodpeckers";
+        StatisticsFormatUnknown = "statistics_format_unknown",
+            "No such format of the torrents; there are bin, ben, url, txt and txtp";
+        StatisticsUnavailable = "statistics_unavailable", "This is not counted here";
+        StatisticsForAnnounce = "statistics_for_announce", "These are statistics; announce to another path";
+        Forbidden = "operator_forbidden", "These pages are for the operator, and not for your address";
+        EventsBusy = "events_busy", "As many are told of events as may be; try again in a minute";
+        TokenWrong = "operator_token_wrong", "These pages are for the operator, and the token is not the one";
     }
 }
 
@@ -32,7 +46,13 @@ impl AdminFailure {
     #[must_use]
     pub const fn refusal(self) -> Refusal {
         match self {
-            AdminFailure::StatisticsModeUnknown => Refusal { status: 400, text: self.text(), retry: Retry::Never },
+            AdminFailure::EventsBusy => Refusal { status: 503, text: self.text(), retry: Retry::Minutes(1) },
+            AdminFailure::StatisticsUnavailable => Refusal { status: 500, text: self.text(), retry: Retry::Never },
+            AdminFailure::StatisticsModeUnknown
+            | AdminFailure::StatisticsFormatUnknown
+            | AdminFailure::StatisticsForAnnounce => Refusal { status: 400, text: self.text(), retry: Retry::Never },
+            AdminFailure::Forbidden => Refusal { status: 403, text: self.text(), retry: Retry::Never },
+            AdminFailure::TokenWrong => Refusal { status: 401, text: self.text(), retry: Retry::Never },
         }
     }
 }
@@ -52,13 +72,23 @@ pub struct Registries {
     pub tracker: TrackerRegistry,
     /// Of the site for the operator.
     pub admin: AdminRegistry,
+    /// Announces by the number of peers that they want.
+    pub wanted: Arc<WantedCounts>,
+    /// Of the admin API.
+    pub api: ApiRegistry,
 }
 
 impl Registries {
     /// The counters of all threads, added up.
     #[must_use]
     pub fn sums(&self) -> HttpTotals {
-        HttpTotals { engine: self.engine.sums(), tracker: self.tracker.sums(), admin: self.admin.sums() }
+        HttpTotals {
+            engine: self.engine.sums(),
+            tracker: self.tracker.sums(),
+            admin: self.admin.sums(),
+            wanted: Box::new(self.wanted.sums()),
+            api: self.api.sums(),
+        }
     }
 }
 
@@ -71,6 +101,10 @@ pub struct HttpTotals {
     pub tracker: TrackerSums,
     /// Of the site for the operator.
     pub admin: Sums<AdminEvent, AdminFailure>,
+    /// Announces by the number of peers that they want.
+    pub wanted: Box<WantedSums>,
+    /// Of the admin API.
+    pub api: ApiSums,
 }
 
 impl HttpTotals {
@@ -91,7 +125,7 @@ impl HttpTotals {
     /// Requests not answered as asked, by reason.
     #[must_use]
     pub fn failures(&self) -> Vec<LabelledCount> {
-        [self.engine.failures(), self.admin.failures(), self.tracker.failures()].concat()
+        [self.engine.failures(), self.admin.failures(), self.tracker.failures(), self.api.failures()].concat()
     }
 }
 
@@ -109,7 +143,7 @@ mod tests {
         engine.failure(HttpFailure::NotFound);
         registries.tracker.thread().failure(Failure::Internal);
         let totals = registries.sums();
-        let other = totals.requests().pop().expect("six kinds");
+        let other = totals.requests().pop().expect("seven kinds");
         assert_eq!((other.label, other.count), ("other", 2));
         let labels = |counted: &[LabelledCount]| {
             counted.iter().filter(|counted| counted.count > 0).map(|counted| counted.label).collect::<Vec<_>>()

@@ -5,26 +5,50 @@
 //! of the daemon in its [`Store::handle`], each HTTP thread in its
 //! [`Counters`](crate::http::counters::Counters). They are added up on demand.
 
+pub mod advice;
+pub mod api;
+pub mod energy;
+pub mod feed;
+pub mod figures;
 pub mod http;
+pub mod limits;
 pub mod process;
 pub mod rates;
 pub mod snapshot;
+pub mod timeline;
+pub mod traffic;
 
 use crate::service::{Service, Shutdown};
 pub use crate::xdp::status::{InterfaceStatus, LatestStatus};
 use crate::{
-    store::{CounterSet, Store, totals::LatestTotals},
+    admission::addresses::Names,
+    cluster::Meters,
+    http::Limits as HttpLimits,
+    snapshot::walk::Walk,
+    store::{
+        CounterSet, Counters, Store, added_up,
+        totals::{LatestTotals, TopSwarm},
+    },
     udp::Drops,
     xdp::KernelCounters,
 };
+use arc_swap::ArcSwap;
+use energy::Meter;
+use feed::Feed;
+use limits::Limits;
 use process::Process;
 use rates::{History, Rate};
-pub use snapshot::{Fill, NOTHING_COUNTED, PathCounters, Renewals, Snapshot, XDP};
+pub use snapshot::{Announced, Fill, NOTHING_COUNTED, PathCounters, Renewals, Snapshot, XDP};
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
-use tracker_common::{outcome::Event, store::layout::Pool};
+use timeline::Timeline;
+use tracker_common::{admission::List, outcome::Event, store::layout::Pool};
+use traffic::Traffic;
 
 /// Everything that is known about how the tracker is going; shared by all threads.
 pub struct Statistics {
@@ -34,15 +58,41 @@ pub struct Statistics {
     interfaces: LatestStatus,
     /// Packets dropped at the UDP sockets.
     pub udp_drops: Drops,
+    /// Names of the lists of blocked addresses.
+    pub block_lists: Names,
     started: Instant,
     started_at: SystemTime,
     /// What only HTTP counts.
     pub http: http::Registries,
+    /// Those who are told once a second.
+    pub feed: Feed,
+    /// What HTTP is bounded by.
+    pub http_limits: Arc<ArcSwap<HttpLimits>>,
+    /// The machine's energy; `None` where nobody wants to know it.
+    pub energy: Option<Meter>,
+    /// What is counted of other trackers; `None` without any.
+    pub cluster: Option<Arc<Meters>>,
     history: Mutex<History>,
+    timeline: Mutex<Timeline>,
+    latest: Latest,
+    announced: Mutex<Arc<Announced>>,
     /// Peers that were stored before anything was counted; `None` until a sweep has shown how many
     /// they are.
     inherited: Mutex<Option<Peers>>,
 }
+
+/// What strangers are told, as of the last sample: so it costs nothing, however often they ask.
+#[derive(Default)]
+struct Latest {
+    torrents: AtomicU64,
+    peers: AtomicU64,
+}
+
+/// How recently is lately, in minutes.
+pub const LATELY: u32 = 5;
+
+/// From one look at the largest swarms to the next, in samples.
+const LOOKS: u32 = 30;
 
 /// Numbers of peers; with two's complement for what is negative for a moment.
 #[derive(Clone, Copy, Default)]
@@ -74,10 +124,18 @@ impl Statistics {
             xdp,
             interfaces,
             udp_drops: Drops::default(),
+            block_lists: Names::default(),
             started: Instant::now(),
             started_at: SystemTime::now(),
             http: http::Registries::default(),
+            feed: Feed::default(),
+            http_limits: Arc::default(),
+            energy: None,
+            cluster: None,
             history: Mutex::default(),
+            timeline: Mutex::default(),
+            latest: Latest::default(),
+            announced: Mutex::default(),
             inherited: Mutex::new(inherited),
         }
     }
@@ -88,6 +146,9 @@ impl Statistics {
         let paths = self.paths();
         let http = self.http.sums();
         let totals = self.totals.load_full();
+        if let Some(energy) = &self.energy {
+            energy.sample(announces(&paths));
+        }
         let mut inherited = locked(&self.inherited);
         if inherited.is_none() && totals.sweeps > 0 {
             let counted = peers_counted(&paths);
@@ -96,21 +157,62 @@ impl Statistics {
                 v6: totals.peers_v6.wrapping_sub(counted.v6),
             });
         }
+        let (v4, v6) = present(inherited.unwrap_or_default(), &paths);
         drop(inherited);
-        locked(&self.history).add(Instant::now(), Rate::figures(&paths, &http));
+        let now = Instant::now();
+        locked(&self.history).add(now, Rate::figures(&paths, &http));
+        let used = self.fill().map(|fill| fill.used);
+        let levels = [used[0], v4, v6, used[1], used[2], used[3]];
+        locked(&self.timeline).add(now, &timeline::counted(&paths), &levels);
+        self.latest.torrents.store(used[0], Ordering::Relaxed);
+        self.latest.peers.store(v4 + v6, Ordering::Relaxed);
+    }
+
+    /// Looks in which of the largest swarms peers have announced lately. [`Sampler`] does it twice a
+    /// minute.
+    pub fn look_at_largest(&self) {
+        let mut walk = Walk::new(&self.store, true);
+        let totals = self.totals.load_full();
+        let count = |swarm: &TopSwarm| (swarm.info_hash, walk.announced_within(&swarm.info_hash, LATELY));
+        let announced: Announced = totals.top.iter().map(count).collect();
+        *locked(&self.announced) = Arc::new(announced);
+    }
+
+    /// Torrents and peers as of the last [`sample`](Self::sample).
+    #[must_use]
+    pub fn latest(&self) -> (u64, u64) {
+        (self.latest.torrents.load(Ordering::Relaxed), self.latest.peers.load(Ordering::Relaxed))
+    }
+
+    /// Whether torrents have to be on a list of those allowed.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.store.settings().access_lists.load() & List::Allow.bit() != 0
+    }
+
+    /// The last hour or the last day.
+    #[must_use]
+    pub fn history(&self, day: bool) -> figures::History {
+        let timeline = locked(&self.timeline);
+        figures::History::of(if day { &timeline.day } else { &timeline.hour })
     }
 
     /// The state of affairs.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let paths = self.paths();
+        let cores = self.cores();
+        let paths = self.paths_with(&cores);
         let http = self.http.sums();
         let totals = self.totals.load_full();
-        let inherited = locked(&self.inherited).unwrap_or_default();
-        let counted = peers_counted(&paths);
-        // A peer may be counted as removed here and, on another core, as added just too late for
-        // this look.
-        let sum = |inherited: u64, counted: u64| inherited.wrapping_add(counted).cast_signed().max(0).cast_unsigned();
+        let inherited = *locked(&self.inherited);
+        let (peers_v4, peers_v6) = present(inherited.unwrap_or_default(), &paths);
+        let fill = self.fill();
+        let (recent, full_in) = {
+            let timeline = locked(&self.timeline);
+            let level = |fill: &Fill| if fill.label == "swarms" { "torrents" } else { fill.label };
+            let full_in = fill.iter().map(|fill| timeline.full_in(level(fill), fill.used, fill.limit)).collect();
+            (timeline.rates(Instant::now(), &timeline::counted(&paths)), full_in)
+        };
         let (rates_10, rates_60) = {
             let history = locked(&self.history);
             let figures = Rate::figures(&paths, &http);
@@ -121,13 +223,27 @@ impl Statistics {
             uptime: self.started.elapsed(),
             started_at: self.started_at.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64()),
             torrents: self.store.pools().swarms.used().into(),
-            peers_v4: sum(inherited.v4, counted.v4),
-            peers_v6: sum(inherited.v6, counted.v6),
-            fill: self.fill(),
+            peers_v4,
+            peers_v6,
+            fill: fill.into(),
+            full_in,
+            recent,
+            cores: cores.iter().map(|core| PathCounters::new(XDP, "XDP", core)).collect(),
+            announced: locked(&self.announced).clone(),
+            access_lists: self.store.settings().access_lists.load(),
+            listeners: self.feed.listeners() as u64,
             store_bytes: self.store.sizes().bytes(),
             process: Process::read(),
+            traffic: self.interfaces.load().iter().filter_map(|interface| Traffic::read(&interface.name)).collect(),
             interfaces: self.interfaces.load().to_vec(),
+            limits: Limits::of(self.store.settings(), &self.http_limits.load()),
+            energy: self.energy.as_ref().map(|energy| energy.read(announces(&paths))),
+            cluster: self
+                .cluster
+                .as_ref()
+                .map(|meters| meters.figures(self.store.settings().changes_lost.load().into())),
             udp_drops: self.udp_drops.total(),
+            block_lists: self.block_lists.load().to_vec(),
             renewals: snapshot::renewals(&paths),
             paths,
             http,
@@ -137,25 +253,47 @@ impl Statistics {
         }
     }
 
+    /// What the XDP program has counted on each core; empty if there is none.
+    fn cores(&self) -> Vec<Counters> {
+        let read = |read: &KernelCounters| {
+            read().inspect_err(|error| tracing::warn!("the statistics lack XDP: {error:#}")).ok()
+        };
+        self.xdp.as_ref().and_then(read).unwrap_or_default()
+    }
+
     /// The counters of all paths; the XDP program's first, if there is one.
     #[must_use]
     pub fn paths(&self) -> Vec<PathCounters> {
-        let xdp = self.xdp.as_ref().and_then(|read| {
-            let counters = read().inspect_err(|error| tracing::warn!("the statistics lack XDP: {error:#}")).ok()?;
-            Some(PathCounters::new(XDP, "XDP", &counters))
-        });
+        self.paths_with(&self.cores())
+    }
+
+    fn paths_with(&self, cores: &[Counters]) -> Vec<PathCounters> {
+        let xdp = (!cores.is_empty()).then(|| PathCounters::new(XDP, "XDP", &added_up(cores)));
         let threads = self.store.counters().into_iter().map(|(path, counters)| {
             let name = match path {
                 CounterSet::Udp => "UDP sockets",
                 CounterSet::Http => "HTTP",
                 CounterSet::Expiry => "expiry",
+                CounterSet::Cluster => "other trackers",
             };
             PathCounters::new(path.label(), name, &counters)
         });
         xdp.into_iter().chain(threads).collect()
     }
 
-    fn fill(&self) -> Vec<Fill> {
+    /// Announces answered since the start.
+    #[must_use]
+    pub fn announces(&self) -> u64 {
+        announces(&self.paths())
+    }
+
+    /// How XDP runs on the interfaces that were asked for.
+    #[must_use]
+    pub fn interfaces(&self) -> Arc<Vec<InterfaceStatus>> {
+        self.interfaces.load_full()
+    }
+
+    fn fill(&self) -> [Fill; 4] {
         let store = &self.store;
         let pools = store.pools();
         let region = |name| store.sizes().regions().into_iter().find(|size| size.name == name);
@@ -163,7 +301,7 @@ impl Statistics {
             let (limit, bytes) = region(map).map_or((0, 0), |size| (size.count.into(), size.bytes()));
             Fill { label, name, used: pool.used().into(), limit, bytes }
         };
-        vec![
+        [
             Fill {
                 label: "swarms",
                 name: "torrents",
@@ -178,7 +316,8 @@ impl Statistics {
     }
 }
 
-/// Takes the samples from which rates are computed, in a thread of its own.
+/// Takes the samples from which rates are computed, and tells those who listen, in a thread of its
+/// own.
 pub struct Sampler(pub Arc<Statistics>);
 
 impl Service for Sampler {
@@ -187,12 +326,35 @@ impl Service for Sampler {
     }
 
     fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        self.0.sample();
+        let Self(statistics) = self;
+        statistics.sample();
+        let mut number = 0_u32;
         while shutdown.sleep(rates::INTERVAL) {
-            self.0.sample();
+            statistics.sample();
+            number = number.wrapping_add(1);
+            if number % LOOKS == 10 {
+                statistics.look_at_largest();
+            }
+            statistics.feed.publish(|| statistics.snapshot());
         }
+        statistics.feed.close();
         Ok(())
     }
+}
+
+/// IPv4 and IPv6 peers that are there.
+fn present(inherited: Peers, paths: &[PathCounters]) -> (u64, u64) {
+    let counted = peers_counted(paths);
+    // A peer may be counted as removed here and, on another core, as added just too late for this
+    // look.
+    let sum = |inherited: u64, counted: u64| inherited.wrapping_add(counted).cast_signed().max(0).cast_unsigned();
+    (sum(inherited.v4, counted.v4), sum(inherited.v6, counted.v6))
+}
+
+/// Announces answered on all paths.
+fn announces(paths: &[PathCounters]) -> u64 {
+    let of = |path: &PathCounters| path.event(Event::Announce4).wrapping_add(path.event(Event::Announce6));
+    paths.iter().map(of).fold(0, u64::wrapping_add)
 }
 
 /// Peers added less peers removed, by family, as counted on all paths.
@@ -219,6 +381,7 @@ mod tests {
         store::{
             family::V4,
             membership::{Announce, PeerEvent},
+            owner::Owner,
             upsert,
         },
     };
@@ -251,7 +414,8 @@ mod tests {
         let announce = |port| {
             let handle = store.handle(CounterSet::Udp);
             let peer = V4::key([1, 2, 3, 4], port);
-            let announcement = Announce { info_hash: &[7; 20], peer, seeder: false, event: PeerEvent::None };
+            let announcement =
+                Announce { info_hash: &[7; 20], peer, seeder: false, event: PeerEvent::None, owner: Owner::NONE };
             upsert::announce::<_, V4>(&handle.context(), &announcement).expect("room");
             handle
         };

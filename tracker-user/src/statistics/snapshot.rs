@@ -1,15 +1,22 @@
 //! The state of affairs at one moment, as the operator is shown it.
 
-use super::{http, process::Process, rates::Rates};
+use super::{energy::Energy, http, limits::Limits, process::Process, rates::Rates, timeline, traffic::Traffic};
 use crate::{
+    cluster::ClusterFigures,
     store::{CounterSet, Counters, totals::Totals},
     xdp::status::InterfaceStatus,
 };
-use std::{sync::Arc, time::Duration};
-use tracker_common::outcome::{COUNTERS, Counter, Event, REFRESH_AGES, Reason};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tracker_common::{
+    id::InfoHash,
+    outcome::{COUNTERS, Counter, Event, REFRESH_AGES, REPLY_SIZES, REPLY_STEP, Reason},
+};
 
 /// Returning peers by the minutes since their last announce.
 pub type Renewals = [u64; REFRESH_AGES];
+
+/// How many peers have announced lately, by torrent.
+pub type Announced = HashMap<InfoHash, u32>;
 
 /// Counters of one path.
 #[derive(Clone, Debug)]
@@ -32,6 +39,24 @@ impl PathCounters {
     #[must_use]
     pub fn event(&self, event: Event) -> u64 {
         self.counters[Counter::Event(event).index()]
+    }
+
+    /// How often a source was on the list of blocked addresses with this number, from 1 on.
+    #[must_use]
+    pub fn blocked(&self, list: u32) -> u64 {
+        self.counters[Counter::Blocked(list).index()]
+    }
+
+    /// Replies to announces by the peers in them: without any, with 1 to [`REPLY_STEP`], and so on.
+    #[must_use]
+    pub fn replies(&self) -> [u64; REPLY_SIZES] {
+        let mut replies: [u64; REPLY_SIZES] =
+            std::array::from_fn(|size| self.counters[Counter::Replied(size as u32 * REPLY_STEP).index()]);
+        // Other replies are counted among those without peers.
+        let some = replies.iter().skip(1).fold(0, |sum: u64, count| sum.wrapping_add(*count));
+        let all = self.event(Event::Announce4).wrapping_add(self.event(Event::Announce6));
+        replies[0] = all.saturating_sub(some);
+        replies
     }
 
     /// How often something was not done.
@@ -80,6 +105,8 @@ pub struct Snapshot {
     pub http: http::HttpTotals,
     /// Packets that the kernel dropped at the UDP sockets.
     pub udp_drops: u64,
+    /// Names of the lists of blocked addresses, in the order of their numbers.
+    pub block_lists: Vec<String>,
     /// Torrents stored now.
     pub torrents: u64,
     /// IPv4 peers now.
@@ -96,12 +123,34 @@ pub struct Snapshot {
     pub process: Process,
     /// Interfaces and their modes.
     pub interfaces: Vec<InterfaceStatus>,
+    /// What the kernel has counted of them.
+    pub traffic: Vec<Traffic>,
+    /// What the XDP program has counted on each core, in their order; nothing without one.
+    pub cores: Vec<PathCounters>,
+    /// The limits in force.
+    pub limits: Limits,
+    /// The machine's energy since the start; `None` where nobody wants to know it.
+    pub energy: Option<Energy>,
+    /// Other trackers; `None` without any.
+    pub cluster: Option<ClusterFigures>,
     /// Returning peers.
     pub renewals: Renewals,
     /// Rates of the last 10 seconds.
     pub rates_10: Rates,
     /// Rates of the last minute.
     pub rates_60: Rates,
+    /// What was counted per second in the last ten seconds, in the order of
+    /// [`timeline::name`].
+    pub recent: [f64; timeline::COUNTED],
+    /// When the parts of the store will be full, in the order of `fill`, if they go on growing.
+    pub full_in: Vec<Option<Duration>>,
+    /// Of the largest swarms, in their order, the peers that have announced within the last
+    /// [`LATELY`](super::LATELY) minutes.
+    pub announced: Arc<Announced>,
+    /// Which lists of torrents are in force, as in the settings record.
+    pub access_lists: u32,
+    /// Who is sent events now.
+    pub listeners: u64,
 }
 
 impl Snapshot {
@@ -128,13 +177,15 @@ pub const NOTHING_COUNTED: Counters = [0; COUNTERS];
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::{energy::Method, traffic};
     use super::*;
     use crate::{
         http::{
             counters::HttpEvent,
             tracker::{counters::TrackerEvent, failure::Failure},
         },
-        store::totals::TopSwarm,
+        store::totals::{Times, TopSwarm},
+        xdp::status::Card,
     };
     use tracker_common::store::layout::Counts;
 
@@ -166,6 +217,11 @@ pub(crate) mod tests {
             peers_v6: 1,
             completed: 4,
             top: vec![top(0xab, 4, 8), top(0x0c, 7, 0), top(0xff, 1, 1)],
+            top_seeders: vec![top(0x0c, 7, 0), top(0xab, 4, 8), top(0xff, 1, 1)],
+            top_leechers: vec![top(0xab, 4, 8), top(0xff, 1, 1)],
+            by_peers: [1, 0, 1, 0, 1, 0, 0, 0],
+            processor_times: Times { classes: [0, 0, 0, 1, 4, 0, 0, 0, 0, 0, 0], sum: 1.25 },
+            durations: Times { classes: [0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0], sum: 10.0 },
             sweeps: 5,
             sweep_seconds: 0.25,
         };
@@ -180,21 +236,51 @@ pub(crate) mod tests {
             ],
             http: http.sums(),
             udp_drops: 17,
+            block_lists: vec!["/lists/a.p2p".into(), "/lists/b".into()],
             torrents: 3,
             peers_v4: 20,
             peers_v6: 1,
             totals: Arc::new(totals),
             fill: vec![Fill { label: "swarms", name: "torrents", used: 3, limit: 12, bytes: 1536 }],
             store_bytes: 5 << 20,
-            process: Process { resident_bytes: Some(3 << 20), cpu_seconds: Some(1.5) },
+            process: Process {
+                resident_bytes: Some(3 << 20),
+                virtual_bytes: Some(9 << 20),
+                cpu_seconds: Some(1.5),
+                open_files: Some(19),
+                most_files: Some(1024),
+                threads: Some(6),
+            },
             interfaces: vec![InterfaceStatus {
                 name: "eth\"0".into(),
                 mode: "generic".into(),
                 note: "the driver has no native XDP".into(),
+                card: Card { driver: "e1000e".into(), receive_queues: 1, transmit_queues: 1 },
             }],
+            traffic: vec![Traffic {
+                interface: "eth\"0".into(),
+                counts: std::array::from_fn::<_, { traffic::COUNTERS.len() }, _>(|number| 70 + number as u64),
+            }],
+            cores: [300, 700].map(|start| PathCounters::new(XDP, "XDP", &numbered(start))).into(),
+            limits: Limits {
+                interval_seconds: 1800,
+                peers_per_reply: [200, 67],
+                default_peers_per_reply: 50,
+                peers_per_address: 8,
+                http_connections: 4096,
+                requests_per_minute: [None, Some(1200), None],
+                errors_per_second: Some(1000),
+            },
+            energy: Some(Energy { method: Method::Estimate, joules: 12.5, per_announce: Some(0.25) }),
+            cluster: None,
             renewals: [0; REFRESH_AGES],
             rates_10: Rates::default(),
             rates_60: Rates::default(),
+            recent: std::array::from_fn(|column| column as f64),
+            full_in: vec![Some(Duration::from_secs(3600))],
+            announced: Arc::new([([0xab; 20], 5), ([0x0c; 20], 8)].into()),
+            access_lists: 0,
+            listeners: 2,
         }
     }
 }

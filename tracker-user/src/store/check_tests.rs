@@ -21,6 +21,7 @@ use tracker_common::{
         list::List,
         lock::Lock,
         membership::{Announce, PeerEvent},
+        owner::Owner,
         slot::LEECHER,
         sweep::{Ages, Batch, sweep},
         upsert,
@@ -53,7 +54,7 @@ fn v6(number: u32) -> [u64; 3] {
 }
 
 fn announce<F: Family>(cx: &Context<'_, Host<'_>>, number: u32, peer: F::Key, seeder: bool, event: PeerEvent) {
-    let announce = Announce { info_hash: &torrent(number), peer, seeder, event };
+    let announce = Announce { info_hash: &torrent(number), peer, seeder, event, owner: Owner::NONE };
     upsert::announce::<_, F>(cx, &announce).expect("room");
 }
 

@@ -35,7 +35,8 @@ fn end_trace(settings: &Settings, second: u32) {
 }
 
 /// Nanoseconds of the kernel's monotonic clock, which the XDP program reads as well.
-fn monotonic() -> u64 {
+#[must_use]
+pub fn monotonic() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
@@ -93,8 +94,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_taken_over_goes_on_and_does_not_follow_the_wall_clock() {
-        let sizes = Sizes { index_buckets: 1, swarms: 1, partitions: 1, chunks_v4: 1, chunks_v6: 1, access_buckets: 1 };
-        let store = Arc::new(Store::anonymous(&sizes).expect("a few pages"));
+        let store = Arc::new(Store::anonymous(&Sizes::SMALLEST).expect("a few pages"));
         let settings = store.settings();
         let _clock = Clock::new(store.clone());
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as u32;

@@ -14,11 +14,14 @@ pub enum CounterSet {
     Http,
     /// The removal of what has expired.
     Expiry,
+    /// What other trackers tell; counted from when there are any.
+    Cluster,
 }
 
 impl CounterSet {
     /// All of them.
-    pub const ALL: &'static [CounterSet] = &[CounterSet::Udp, CounterSet::Http, CounterSet::Expiry];
+    pub const ALL: &'static [CounterSet] =
+        &[CounterSet::Udp, CounterSet::Http, CounterSet::Expiry, CounterSet::Cluster];
 
     /// The metric label.
     #[must_use]
@@ -27,12 +30,25 @@ impl CounterSet {
             CounterSet::Udp => "udp_socket",
             CounterSet::Http => "http",
             CounterSet::Expiry => "expiry",
+            CounterSet::Cluster => "cluster",
         }
     }
 }
 
 /// Counters in the order of [`Counter::index`].
 pub type Counters = [u64; COUNTERS];
+
+/// Those of several cores together.
+#[must_use]
+pub fn added_up(cores: &[Counters]) -> Counters {
+    let mut sum = [0_u64; COUNTERS];
+    for core in cores {
+        for (sum, counter) in sum.iter_mut().zip(core) {
+            *sum = sum.wrapping_add(*counter);
+        }
+    }
+    sum
+}
 
 /// Counters of one thread.
 pub(super) struct ThreadCounters([AtomicU64; COUNTERS]);

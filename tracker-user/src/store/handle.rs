@@ -4,7 +4,9 @@ use super::{Store, counters::ThreadCounters};
 use std::{cell::Cell, sync::Arc};
 use tracker_common::{
     admission::table::AccessBucket,
+    change::Change,
     id::{ChunkId, PartitionId},
+    limits::table::LimitSet,
     outcome::{Counter, StoreError},
     platform::{ColdPath, Context, Platform, Step},
     scratch::{SCRATCH_BYTES, Scratch},
@@ -14,6 +16,7 @@ use tracker_common::{
         journal::{JOURNALS, Journal},
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
     },
+    word::Word,
 };
 
 /// One thread's access to the store: [`Platform`] as the daemon provides it. It can be moved to
@@ -94,6 +97,12 @@ impl Platform for Handle {
     // scheduled again.
     const SPIN_LIMIT: Option<u32> = None;
 
+    const TELLS: bool = true;
+
+    fn tell(&self, change: &Change) -> bool {
+        self.store.changes.push(change)
+    }
+
     #[inline(always)]
     fn settings(&self) -> Option<&Settings> {
         Some(self.store.settings())
@@ -127,6 +136,16 @@ impl Platform for Handle {
     #[inline(always)]
     fn access_bucket(&self, number: u32) -> Option<&AccessBucket> {
         self.store.access_bucket(number)
+    }
+
+    #[inline(always)]
+    fn block_word(&self, number: u32) -> Option<&Word> {
+        self.store.block_word(number)
+    }
+
+    #[inline(always)]
+    fn limit_set(&self, number: u32) -> Option<&LimitSet> {
+        self.store.limit_set(number)
     }
 
     #[inline(always)]
@@ -183,14 +202,8 @@ impl Platform for Handle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{CounterSet, sizes::Sizes};
+    use crate::store::{CounterSet, store};
     use tracker_common::id::SwarmId;
-
-    fn store() -> Arc<Store> {
-        let sizes =
-            Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4, access_buckets: 1 };
-        Arc::new(Store::anonymous(&sizes).expect("a few pages"))
-    }
 
     #[test]
     fn numbers_beyond_the_end_give_nothing() {

@@ -1,4 +1,4 @@
-//! The swarm store as the daemon's threads see it: eight regions of memory, each an array of
+//! The swarm store as the daemon's threads see it: nine regions of memory, each an array of
 //! elements, that are either the XDP program's maps or ordinary memory of this process. The
 //! algorithms of [`tracker_common::store`] run on both alike.
 //!
@@ -11,6 +11,7 @@
 //! | `region` | the memory of the arrays |
 //! | `handle` | a thread's access to it |
 //! | `observe` | the store of another process |
+//! | `changes` | what other trackers are to be told of |
 //! | `counters` | what threads count |
 //! | [`sizes`] | how many map elements the limits need, and their memory |
 //! | [`huge_pages`] | pages of 2 MiB for it, and why there are none |
@@ -18,12 +19,14 @@
 //! | [`clock`] | the clock of the store |
 //! | [`check`] | whether everything in it hangs together |
 //! | [`sweep`] | removal of what has expired |
-//! | [`totals`] | what a sweep counts |
+//! | [`totals`], `completed` | what a sweep counts, and what of it is logged |
 
+mod changes;
 pub mod check;
 #[cfg(test)]
 mod check_tests;
 pub mod clock;
+mod completed;
 mod counters;
 mod handle;
 pub mod huge_pages;
@@ -34,7 +37,8 @@ pub mod sizes;
 pub mod sweep;
 pub mod totals;
 
-pub use counters::{CounterSet, Counters};
+pub use changes::Changes;
+pub use counters::{CounterSet, Counters, added_up};
 pub use handle::Handle;
 pub use observe::StoreMap;
 pub use region::SharedSettings;
@@ -46,11 +50,15 @@ use sizes::Sizes;
 use std::{
     io,
     os::fd::BorrowedFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{Ordering, fence},
+    },
     time::{Duration, Instant},
 };
 use tracker_common::{
     admission::table::AccessBucket,
+    limits::table::{ALL_SETS, LimitSet},
     outcome::COUNTERS,
     settings::Settings,
     store::{
@@ -58,6 +66,7 @@ use tracker_common::{
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
         repair::{Repaired, repair},
     },
+    word::Word,
 };
 
 /// How long a lock is held, when a store is taken over, before its holder is taken for dead. XDP
@@ -73,9 +82,13 @@ pub struct Store {
     chunks_v4: Region<ChunkV4>,
     chunks_v6: Region<ChunkV6>,
     access: Region<AccessBucket>,
+    blocks: Region<Word>,
+    limits: Region<LimitSet>,
     journals: Region<Journal>,
     sizes: Sizes,
     counters: Mutex<Vec<(CounterSet, Arc<ThreadCounters>)>>,
+    /// What other trackers are to be told of.
+    pub changes: Changes,
 }
 
 impl Store {
@@ -95,6 +108,18 @@ impl Store {
     /// When a map is missing or cannot be mapped.
     pub fn from_maps<'a>(sizes: &Sizes, map: impl Fn(&str) -> anyhow::Result<BorrowedFd<'a>>) -> anyhow::Result<Self> {
         Self::new(sizes, |name| map(name).map(Some))
+    }
+
+    /// The same where some of the maps are not there, or are of another layout: memory of this process
+    /// stands for them.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn from_some_maps<'a>(
+        sizes: &Sizes,
+        map: impl Fn(&str) -> anyhow::Result<Option<BorrowedFd<'a>>>,
+    ) -> anyhow::Result<Self> {
+        Self::new(sizes, map)
     }
 
     /// Asks for pages of 2 MiB: fewer of them for the processor to find, and each taken at once. For
@@ -126,19 +151,28 @@ impl Store {
             chunks_v4: region(&map, "CHUNKS_V4", sizes.chunks_v4)?,
             chunks_v6: region(&map, "CHUNKS_V6", sizes.chunks_v6)?,
             access: region(&map, "ACCESS", sizes.access_buckets)?,
+            blocks: region(&map, "BLOCKS", sizes.block_words)?,
+            limits: region(&map, "LIMITS", ALL_SETS)?,
             journals: region(&map, "JOURNAL", JOURNALS)?,
             sizes: *sizes,
             counters: Mutex::default(),
+            changes: Changes::default(),
         };
-        let settings = store.settings();
+        store.write_sizes();
+        Ok(store)
+    }
+
+    /// Writes into the settings how large the store is.
+    pub fn write_sizes(&self) {
+        let (settings, sizes) = (self.settings(), &self.sizes);
         settings.index_buckets.store(sizes.index_buckets);
         settings.access_buckets.store(sizes.access_buckets);
+        settings.block_words.store(sizes.block_words);
         for (limit, size) in
             settings.pool_limits.iter().zip([sizes.swarms, sizes.partitions, sizes.chunks_v4, sizes.chunks_v6])
         {
             limit.store(size);
         }
-        Ok(store)
     }
 
     /// Brings into order what the threads of a daemon that was killed have left behind in this store,
@@ -188,11 +222,35 @@ impl Store {
         self.access.get(number)
     }
 
+    /// A word of the tables of blocked addresses; `None` if there is none of that number.
+    #[must_use]
+    pub fn block_word(&self, number: u32) -> Option<&Word> {
+        self.blocks.get(number)
+    }
+
+    /// A set of the table of what sources have asked for; `None` if there is none of that number.
+    #[must_use]
+    pub fn limit_set(&self, number: u32) -> Option<&LimitSet> {
+        self.limits.get(number)
+    }
+
     /// A handle for one thread, which counts in `set`.
     #[must_use]
     pub fn handle(self: &Arc<Self>, set: CounterSet) -> Handle {
-        let counters = Arc::new(ThreadCounters::new());
-        self.counters.lock().unwrap_or_else(PoisonError::into_inner).push((set, counters.clone()));
+        let mut threads = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of a thread that has ended go on being counted in.
+        let ended = threads.iter().find(|(of, counters)| *of == set && Arc::strong_count(counters) == 1);
+        let counters = match ended {
+            Some((_, counters)) => counters.clone(),
+            None => {
+                let counters = Arc::new(ThreadCounters::new());
+                threads.push((set, counters.clone()));
+                counters
+            }
+        };
+        drop(threads);
+        // What that thread counted last comes before what this one does.
+        fence(Ordering::Acquire);
         Handle::new(self.clone(), counters)
     }
 
@@ -207,8 +265,24 @@ impl Store {
             }
             (set, sum)
         };
-        CounterSet::ALL.iter().copied().map(sum).collect()
+        let is_shown = |set: &CounterSet| *set != CounterSet::Cluster || threads.iter().any(|(of, _)| of == set);
+        CounterSet::ALL.iter().copied().filter(is_shown).map(sum).collect()
     }
+}
+
+/// A store of a few records.
+#[cfg(test)]
+fn store() -> Arc<Store> {
+    let sizes = Sizes {
+        index_buckets: 16,
+        swarms: 3,
+        partitions: 2,
+        chunks_v4: 5,
+        chunks_v6: 4,
+        access_buckets: 1,
+        block_words: 1,
+    };
+    Arc::new(Store::anonymous(&sizes).expect("a few pages"))
 }
 
 #[cfg(test)]
@@ -218,12 +292,6 @@ mod tests {
         outcome::{Counter, Event},
         platform::Platform as _,
     };
-
-    fn store() -> Arc<Store> {
-        let sizes =
-            Sizes { index_buckets: 16, swarms: 3, partitions: 2, chunks_v4: 5, chunks_v6: 4, access_buckets: 1 };
-        Arc::new(Store::anonymous(&sizes).expect("a few pages"))
-    }
 
     #[test]
     fn limits_are_in_the_settings() {
@@ -243,5 +311,13 @@ mod tests {
         let index = Counter::Event(Event::Connect4).index();
         let counted: Vec<_> = store.counters().into_iter().map(|(path, sums)| (path, sums[index])).collect();
         assert_eq!(counted, [(CounterSet::Udp, 2), (CounterSet::Http, 1), (CounterSet::Expiry, 0)]);
+        let kept = || store.counters.lock().expect("no panic").len();
+        let (before, mine) = (kept(), store.handle(CounterSet::Expiry));
+        for _ in 0..100 {
+            store.handle(CounterSet::Expiry).event(Event::Connect4);
+            mine.event(Event::Connect4);
+        }
+        assert_eq!(kept(), before + 2, "threads that have ended take no memory");
+        assert_eq!(store.counters()[2].1[index], 200);
     }
 }

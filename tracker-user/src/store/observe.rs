@@ -51,6 +51,9 @@ impl Store {
         let (chunks_v4, chunk_count_v4) = region(&map, "CHUNKS_V4")?;
         let (chunks_v6, chunk_count_v6) = region(&map, "CHUNKS_V6")?;
         let (access, access_buckets) = region(&map, "ACCESS")?;
+        // Neither of them is looked at, and blocked addresses are the program's.
+        let limits = Region::new(None, 1).context("cannot take memory")?;
+        let blocks = Region::new(None, 1).context("cannot take memory")?;
         // Not looked at, and no map of the XDP program's own.
         let journals = Region::new(None, 1).context("cannot take memory")?;
         let sizes = Sizes {
@@ -60,8 +63,23 @@ impl Store {
             chunks_v4: chunk_count_v4,
             chunks_v6: chunk_count_v6,
             access_buckets,
+            block_words: 1,
         };
         let counters = Mutex::default();
-        Ok(Self { settings, pools, index, partitions, chunks_v4, chunks_v6, access, journals, sizes, counters })
+        Ok(Self {
+            changes: super::Changes::default(),
+            settings,
+            pools,
+            index,
+            partitions,
+            chunks_v4,
+            chunks_v6,
+            access,
+            blocks,
+            limits,
+            journals,
+            sizes,
+            counters,
+        })
     }
 }

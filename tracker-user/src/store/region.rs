@@ -5,11 +5,13 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::{io, marker::PhantomData, ops::Deref, os::fd::BorrowedFd, ptr::NonNull};
 use tracker_common::{
     admission::table::AccessBucket,
+    limits::table::LimitSet,
     settings::Settings,
     store::{
         journal::Journal,
         layout::{Bucket, ChunkV4, ChunkV6, Partition, Pools},
     },
+    word::Word,
 };
 
 /// Types that a region may be made of.
@@ -19,8 +21,12 @@ use tracker_common::{
 /// and processes at once ([`tracker_common::word`]).
 pub(super) unsafe trait Element: Sync {}
 
+// SAFETY: all zero bytes are one.
+unsafe impl Element for Word {}
 // SAFETY: made of words only; all zeros are a table without entries.
 unsafe impl Element for AccessBucket {}
+// SAFETY: made of words only; all zeros are full buckets of nobody.
+unsafe impl Element for LimitSet {}
 // SAFETY: made of words only; the types' own documentation says that all zero bytes are valid.
 unsafe impl Element for Settings {}
 // SAFETY: as above.

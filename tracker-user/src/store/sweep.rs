@@ -4,20 +4,22 @@
 
 use super::{
     CounterSet, Handle, Store,
-    totals::{LatestTotals, TOP, TopSwarm, Totals},
+    completed::Completed,
+    totals::{LatestTotals, Times, Top, Totals, class_of},
 };
 use crate::service::{Service, Shutdown};
 use arc_swap::ArcSwap;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
     ops::RangeInclusive,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tracker_common::{
-    id::{InfoHash, SwarmId},
+    id::SwarmId,
     platform::Platform as _,
     store::{index, layout::Counts, sweep},
 };
@@ -57,21 +59,31 @@ impl Default for Timeouts {
     }
 }
 
-/// A peer's age is kept modulo 8192 minutes.
-pub const LONGEST_PEER_TIMEOUT: u32 = 8000;
+/// A peer's age is kept modulo 512 minutes.
+pub const LONGEST_PEER_TIMEOUT: u32 = 480;
 
 /// Sweeps through a store, in a thread of its own.
 pub struct Sweeper {
     handle: Handle,
     timeouts: Arc<ArcSwap<Timeouts>>,
     latest: Arc<LatestTotals>,
+    completed: Option<Completed>,
+    log_completed: Arc<AtomicBool>,
 }
 
 impl Sweeper {
     /// Each sweep begins with the `timeouts` that hold then, and leaves its totals in `latest`.
     #[must_use]
     pub fn new(store: &Arc<Store>, timeouts: Arc<ArcSwap<Timeouts>>, latest: Arc<LatestTotals>) -> Self {
-        Self { handle: store.handle(CounterSet::Expiry), timeouts, latest }
+        let handle = store.handle(CounterSet::Expiry);
+        Self { handle, timeouts, latest, completed: None, log_completed: Arc::default() }
+    }
+
+    /// Has completed downloads be logged as long as `wanted` says so.
+    #[must_use]
+    pub fn log_completed(mut self, wanted: Arc<AtomicBool>) -> Self {
+        self.log_completed = wanted;
+        self
     }
 }
 
@@ -80,19 +92,26 @@ impl Service for Sweeper {
         "expiry".into()
     }
 
-    fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+    fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let mut sweeps = 0;
+        let (mut processor_times, mut durations) = (Times::default(), Times::default());
         loop {
             let begin = Instant::now();
             let timeouts = self.timeouts.load_full();
-            let mut sweep = Sweep::default();
+            let wanted = self.log_completed.load(Ordering::Relaxed);
+            let completed = if wanted { Some(self.completed.take().unwrap_or_default()) } else { None };
+            let mut sweep = Sweep { completed, ..Sweep::default() };
             while sweep.batch(&self.handle, &timeouts) {
                 if !shutdown.sleep(sweep.last_batch * REST) {
                     return Ok(());
                 }
             }
             sweeps += 1;
-            self.latest.store(Arc::new(sweep.totals(sweeps)));
+            self.completed = sweep.completed.take().map(Completed::next);
+            let totals = sweep.totals(sweeps);
+            processor_times.add(Duration::from_secs_f64(totals.sweep_seconds));
+            durations.add(begin.elapsed());
+            self.latest.store(Arc::new(Totals { processor_times, durations, ..totals }));
             if !shutdown.sleep(PERIOD.saturating_sub(begin.elapsed())) {
                 return Ok(());
             }
@@ -112,9 +131,11 @@ pub struct Sweep {
     /// Records and peers for the next batch.
     work: u32,
     totals: Totals,
-    /// The largest swarms so far, the smallest of them on top.
-    top: BinaryHeap<Reverse<(u64, InfoHash, [u32; 3])>>,
+    /// The swarms with the most peers, seeders and leechers so far.
+    top: [Top; 3],
     last_batch: Duration,
+    /// Downloads as of the sweep before, if they are logged.
+    completed: Option<Completed>,
 }
 
 impl Default for Sweep {
@@ -123,8 +144,9 @@ impl Default for Sweep {
             next: 0,
             work: *WORK.start(),
             totals: Totals::default(),
-            top: BinaryHeap::new(),
+            top: Default::default(),
             last_batch: Duration::ZERO,
+            completed: None,
         }
     }
 }
@@ -133,7 +155,7 @@ impl Sweep {
     /// Does the next batch. False if that was the last one.
     pub fn batch(&mut self, handle: &Handle, timeouts: &Timeouts) -> bool {
         let begin = processor_time();
-        let Self { next, totals, top, .. } = self;
+        let Self { next, totals, top, completed, .. } = self;
         let (end, work) = batch_end(handle, *next, self.work);
         let ages = sweep::Ages {
             peer_timeout: timeouts.peer,
@@ -143,17 +165,17 @@ impl Sweep {
         let batch = sweep::Batch { first: *next, end, ages };
         let report = sweep::sweep(&handle.context(), &batch, |swarm, counts| {
             totals.completed += u64::from(counts.completed);
-            let peers = u64::from(counts.seeders) + u64::from(counts.leechers);
+            if let Some(completed) = completed {
+                completed.see(swarm.info_hash(), counts.completed);
+            }
+            let peers = counts.seeders.saturating_add(counts.leechers);
+            totals.by_peers[class_of(peers)] += 1;
             if peers == 0 {
                 return;
             }
             totals.torrents_with_peers += 1;
-            let full = top.len() >= TOP;
-            if !full || top.peek().is_some_and(|Reverse((smallest, ..))| peers > *smallest) {
-                if full {
-                    top.pop();
-                }
-                top.push(Reverse((peers, swarm.info_hash(), [counts.seeders, counts.leechers, counts.completed])));
+            for (top, many) in top.iter_mut().zip([peers, counts.seeders, counts.leechers]) {
+                top.see(many, swarm.info_hash(), counts);
             }
         });
         totals.torrents += report.torrents;
@@ -172,11 +194,8 @@ impl Sweep {
     /// What was counted. `sweeps` is the number of this sweep.
     #[must_use]
     pub fn totals(self, sweeps: u64) -> Totals {
-        let top = self.top.into_sorted_vec().into_iter().map(|Reverse((_, info_hash, counts))| {
-            let [seeders, leechers, completed] = counts;
-            TopSwarm { info_hash, counts: Counts { seeders, leechers, completed } }
-        });
-        Totals { top: top.collect(), sweeps, ..self.totals }
+        let [top, top_seeders, top_leechers] = self.top.map(Top::ranked);
+        Totals { top, top_seeders, top_leechers, sweeps, ..self.totals }
     }
 }
 
@@ -225,10 +244,13 @@ mod tests {
     use crate::store::{
         clock, keys,
         sizes::{Capacity, Sizes},
+        totals::{TOP, TopSwarm},
     };
+    use tracker_common::id::InfoHash;
     use tracker_common::store::{
         family::{V4, V6},
         membership::{Announce, PeerEvent},
+        owner::Owner,
         upsert,
     };
 
@@ -250,7 +272,8 @@ mod tests {
     }
 
     fn announce(handle: &Handle, info_hash: &InfoHash, peer: u16, seeder: bool, event: PeerEvent) {
-        let announcement = Announce { info_hash, peer: V4::key([10, 0, 0, 1], peer), seeder, event };
+        let announcement =
+            Announce { info_hash, peer: V4::key([10, 0, 0, 1], peer), seeder, event, owner: Owner::NONE };
         upsert::announce::<_, V4>(&handle.context(), &announcement).expect("stored");
     }
 
@@ -269,7 +292,7 @@ mod tests {
         let info_hash = &torrent(7);
         for peer in 0..10 {
             let peer = V6::key([0x20, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, peer], 1);
-            let announcement = Announce { info_hash, peer, seeder: true, event: PeerEvent::None };
+            let announcement = Announce { info_hash, peer, seeder: true, event: PeerEvent::None, owner: Owner::NONE };
             upsert::announce::<_, V6>(&handle.context(), &announcement).expect("stored");
         }
         let totals = sweep(&handle);
@@ -279,6 +302,10 @@ mod tests {
         assert_eq!(totals.top.len(), TOP);
         let largest = Counts { seeders: 10, leechers: 1, completed: 0 };
         assert_eq!(totals.top[0], TopSwarm { info_hash: *info_hash, counts: largest });
+        assert_eq!((totals.top_seeders.len(), totals.top_leechers.len()), (TOP, TOP));
+        assert_eq!(totals.top_seeders[0], totals.top[0]);
+        assert_eq!(totals.top_leechers[0].counts.leechers, 1);
+        assert_eq!(totals.by_peers, [0, 4999, 0, 1, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -291,6 +318,7 @@ mod tests {
                 chunks_v4: 16,
                 chunks_v6: 16,
                 access_buckets: 1,
+                block_words: 1,
             };
             let store = Arc::new(Store::anonymous(&sizes).expect("small"));
             keys::set(&store, None).expect("random numbers");

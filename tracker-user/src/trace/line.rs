@@ -33,6 +33,11 @@ impl Clock {
         Self { offset: wall.wrapping_sub(monotonic) }
     }
 
+    /// Seconds since 1970 for a time of the kernel's clock, to the microsecond.
+    pub fn seconds(self, monotonic: u64) -> f64 {
+        (monotonic.wrapping_add(self.offset) / 1000) as f64 / 1e6
+    }
+
     /// Nanoseconds since midnight, UTC, for a time of the kernel's clock.
     pub fn nanoseconds_of_day(self, monotonic: u64) -> u64 {
         monotonic.wrapping_add(self.offset) % (86_400 * NANOSECONDS)
@@ -75,7 +80,12 @@ pub fn line(traced: &Traced<'_>, interface: &str, time: u64) -> String {
         Some(Asked { action, length, .. }) => write!(line, " {} {length}", request(action)),
         None => write!(line, " - -"),
     };
-    let _ = write!(line, " {} {} ", traced.outcome.label(), traced.action.label());
+    let _ = write!(line, " {}", traced.outcome.label());
+    if traced.list != 0 {
+        // The lists are numbered as they are given.
+        let _ = write!(line, ":{}", traced.list);
+    }
+    let _ = write!(line, " {} ", traced.action.label());
     match traced.request {
         Some(Asked { hashes, info_hashes: [first, ..], .. }) => {
             for byte in first {
@@ -91,7 +101,7 @@ pub fn line(traced: &Traced<'_>, interface: &str, time: u64) -> String {
     line
 }
 
-fn request(action: Option<u32>) -> String {
+pub(super) fn request(action: Option<u32>) -> String {
     match action {
         Some(ACTION_CONNECT) => "connect".into(),
         Some(ACTION_ANNOUNCE) => "announce".into(),
@@ -119,6 +129,7 @@ mod tests {
         let six = ["[2001:db8::7]:7000", "[2001:db8::1]:6969"].map(|address| address.parse().expect("an address"));
         let asked = |action, length, hashes, info_hashes| Some(Asked { action, length, hashes, info_hashes });
         let announced = Outcome::Answered(Event::Announce4);
+        let list = 0;
         let refused = Outcome::Refused;
         for (outcome, action, flow, request, expected) in [
             (
@@ -172,7 +183,7 @@ mod tests {
                 "192.0.2.7 > 198.51.100.1 - - fragment pass -".into(),
             ),
         ] {
-            let traced = Traced { time: 0, outcome, action, interface: 3, flow, request };
+            let traced = Traced { time: 0, outcome, list, action, interface: 3, flow, request };
             let time = (3600 * 14 + 60 * 3 + 7) * NANOSECONDS + 412_999_999;
             assert_eq!(line(&traced, "eth0", time), format!("14:03:07.412Z eth0 {expected}\n"));
         }

@@ -5,10 +5,14 @@
 //! stops when the process ends, however it ends.
 
 mod claim;
+mod collect;
+mod filter;
 mod find;
 mod line;
-mod options;
+pub mod options;
 
+pub use collect::{Collected, collect};
+pub use filter::Filter;
 pub use find::{maps_of, running_tracker};
 pub use options::TraceOptions;
 
@@ -29,11 +33,7 @@ use std::{
     ptr,
     time::{Duration, Instant},
 };
-use tracker_common::{
-    outcome::{FrameReason, Reason},
-    settings::Settings,
-    trace::{Outcome, Record, Traced},
-};
+use tracker_common::{settings::Settings, trace::Record};
 
 /// How often the clock of the tracker is checked.
 const CHECK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
@@ -47,11 +47,6 @@ const PENDING: usize = 64 << 10;
 /// What a pipe that can be written to takes without blocking: PIPE_BUF.
 const PIECE: usize = 4096;
 
-/// Outcomes of packets that are not for the tracker, which are often most packets. They are shown
-/// only when they are named: over a network connection, each line shown makes such packets itself.
-const UNRELATED: [Reason; 3] =
-    [Reason::Frame(FrameReason::NotIp), Reason::Frame(FrameReason::NotUdp), Reason::Frame(FrameReason::NotForUs)];
-
 /// Shows packets until `--count` is reached, a signal comes, or the reader of standard output has
 /// gone.
 ///
@@ -60,7 +55,7 @@ const UNRELATED: [Reason; 3] =
 pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
     let signals = signals()?;
     let found = running_tracker(options.program)?;
-    let claim = Claim::take(&found.settings, wanted(&options.reason))?;
+    let claim = Claim::take(&found.settings, options.filter.wanted())?;
     let mut ring = found.ring;
     // Records from before were for another process.
     while ring.next().is_some() {}
@@ -83,16 +78,6 @@ pub fn run(options: &TraceOptions) -> anyhow::Result<ExitCode> {
         ));
     }
     result
-}
-
-/// Bits of the outcomes that the program is to report.
-fn wanted(outcomes: &[Outcome]) -> u64 {
-    let bits = |outcomes: &mut dyn Iterator<Item = Outcome>| outcomes.fold(0, |bits, outcome| bits | outcome.bit());
-    if outcomes.is_empty() {
-        bits(&mut Outcome::all().filter(|outcome| !UNRELATED.map(Outcome::Refused).contains(outcome)))
-    } else {
-        bits(&mut outcomes.iter().copied())
-    }
 }
 
 /// A file that is readable when SIGINT or SIGTERM has come.
@@ -185,7 +170,7 @@ impl Trace<'_> {
         while !self.is_done() && self.pending.len() < PENDING {
             let Some(item) = ring.next() else { break };
             let Some(traced) = Record::read(&item) else { continue };
-            if !self.is_wanted(&traced) {
+            if !self.options.filter.is_wanted(&traced) {
                 continue;
             }
             let interface = self.names.of(traced.interface, self.settings);
@@ -193,15 +178,6 @@ impl Trace<'_> {
             self.pending.extend_from_slice(line.as_bytes());
             self.shown += 1;
         }
-    }
-
-    fn is_wanted(&self, traced: &Traced<'_>) -> bool {
-        let source = traced.flow.map(|[source, _]| source.ip());
-        let hashes = traced.request.map_or(&[][..], |request| request.info_hashes);
-        // The program may have sent some before it read which outcomes are wanted.
-        wanted(&self.options.reason) & traced.outcome.bit() != 0
-            && self.options.source.is_none_or(|wanted| source == Some(wanted))
-            && self.options.info_hash.is_none_or(|wanted| hashes.contains(&wanted))
     }
 
     /// Writes as much as does not block.
@@ -212,26 +188,5 @@ impl Trace<'_> {
         output.flush()?;
         self.pending.drain(..length);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tracker_common::outcome::{Event, RequestReason};
-
-    #[test]
-    fn traffic_of_others_is_shown_by_name_only() {
-        let bit = |reason| Outcome::Refused(reason).bit();
-        for reason in UNRELATED {
-            assert_eq!(wanted(&[]) & bit(reason), 0, "{reason:?}");
-            assert_eq!(wanted(&[Outcome::Refused(reason)]), bit(reason));
-        }
-        for reason in
-            [RequestReason::ConnectionIdWrong.into(), FrameReason::ChecksumWrong.into(), FrameReason::NoRoom.into()]
-        {
-            assert_ne!(wanted(&[]) & bit(reason), 0, "{reason:?}");
-        }
-        assert_ne!(wanted(&[]) & Outcome::Answered(Event::Announce6).bit(), 0);
     }
 }

@@ -1,8 +1,9 @@
 //! Options of `tracker trace`.
 
+use super::Filter;
 use clap::Args;
 use std::net::IpAddr;
-use tracker_common::{id::InfoHash, trace::Outcome};
+use tracker_common::trace::Outcome;
 
 const FORMAT: &str = "\
 A line for each packet, on standard output:
@@ -18,17 +19,9 @@ pub struct TraceOptions {
     /// End after so many packets
     #[arg(long, value_name = "N", value_parser = count)]
     pub count: Option<u64>,
-    /// Only packets with one of these outcomes, such as connection_id_wrong or announce_ipv4
-    /// [default: all but not_ip, not_udp and not_for_us, which are other people's traffic]
-    #[arg(long, value_name = "LABEL", num_args = 1.., value_delimiter = ',', value_parser = outcome)]
-    pub reason: Vec<Outcome>,
-    /// Only packets from this address
-    #[arg(long, value_name = "ADDRESS", value_parser = source)]
-    pub source: Option<IpAddr>,
-    /// Only announces and scrapes of this torrent; of a scrape, the first five info_hashes are
-    /// looked at
-    #[arg(long, value_name = "HEX", value_parser = info_hash)]
-    pub info_hash: Option<InfoHash>,
+    /// Which packets.
+    #[command(flatten)]
+    pub filter: Filter,
     /// The kernel's number of the tracker's XDP program, where several trackers run
     #[arg(long, value_name = "NUMBER", value_parser = program)]
     pub program: Option<u32>,
@@ -38,7 +31,7 @@ pub struct TraceOptions {
 ///
 /// # Errors
 /// When there is none of that name; names the nearest one and all of them.
-fn outcome(label: &str) -> Result<Outcome, String> {
+pub fn outcome(label: &str) -> Result<Outcome, String> {
     if let Some(outcome) = Outcome::all().find(|outcome| outcome.label() == label) {
         return Ok(outcome);
     }
@@ -53,7 +46,7 @@ fn outcome(label: &str) -> Result<Outcome, String> {
 ///
 /// # Errors
 /// When it is not one.
-fn info_hash(text: &str) -> Result<[u8; 20], String> {
+pub fn info_hash(text: &str) -> Result<[u8; 20], String> {
     let wrong = || {
         format!(
             "an info_hash has 40 hexadecimal digits, and this has {} characters or others in it",
@@ -73,7 +66,7 @@ fn info_hash(text: &str) -> Result<[u8; 20], String> {
 ///
 /// # Errors
 /// When it is not one.
-fn source(text: &str) -> Result<IpAddr, String> {
+pub fn source(text: &str) -> Result<IpAddr, String> {
     let address = text.parse::<IpAddr>();
     let address =
         address.map_err(|_| "an address without a port is wanted, such as 192.0.2.7 or 2001:db8::7".to_owned())?;

@@ -60,7 +60,7 @@ const SOCKET: Fixed = Fixed(0);
 const RECEIVE: u64 = u64::MAX;
 
 /// How long the requests of a ring may take to end when they are cancelled.
-const RELEASE_TIMEOUT: Duration = Duration::from_millis(200);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The buffers, and the list by which they are given to the kernel.
 struct ProvidedBuffers {

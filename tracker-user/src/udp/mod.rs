@@ -36,7 +36,7 @@ use std::{
 
 pub use batch::BATCH;
 pub use drops::Drops;
-pub use socket::Udp;
+pub use socket::{Udp, has_longer_buffers_than_allowed};
 
 /// Room for a request. The longest that is read to its end, a scrape of 74 torrents, has 1496
 /// bytes; what follows is not read.

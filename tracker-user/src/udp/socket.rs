@@ -1,10 +1,10 @@
 //! How a UDP socket is set up.
 
 use super::RECEIVE_TIMEOUT;
-use crate::listen::{Transport, socket_option};
+use crate::listen::{Place, Transport, socket_option};
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Protocol, Socket, Type};
-use std::{io, net::SocketAddr, os::fd::AsFd};
+use std::{fs, io, net::SocketAddr, os::fd::AsFd};
 
 /// Bytes for a burst that arrives while a thread is not running. The kernel grants what
 /// `net.core.rmem_max` allows, unless the process has CAP_NET_ADMIN.
@@ -19,6 +19,13 @@ pub(super) fn set_receive_buffer(socket: impl AsFd, bytes: usize) -> io::Result<
     Ok(())
 }
 
+/// Whether receive buffers are longer than the system allows without CAP_NET_ADMIN.
+#[must_use]
+pub fn has_longer_buffers_than_allowed() -> bool {
+    let limit = fs::read_to_string("/proc/sys/net/core/rmem_max").ok().and_then(|text| text.trim().parse().ok());
+    limit.is_none_or(|limit: usize| limit < RECEIVE_BUFFER)
+}
+
 /// UDP sockets, as [`bind_all`](crate::listen::bind_all) needs to know them.
 pub enum Udp {}
 
@@ -26,6 +33,10 @@ impl Transport for Udp {
     const NAME: &'static str = "UDP";
     const TYPE: Type = Type::DGRAM;
     const PROTOCOL: Protocol = Protocol::UDP;
+
+    fn place(address: SocketAddr) -> Place {
+        Place::Udp(address)
+    }
 
     fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         if address.ip().is_unspecified() {

@@ -57,7 +57,8 @@ pub(super) fn check_ethernet(interface: &Interface) -> anyhow::Result<()> {
 
 /// Programs on the interface that are not ours.
 pub(super) fn foreign(loaded: &Loaded, interface: &Interface) -> Vec<AttachedProgram> {
-    interface.xdp.iter().filter(|attached| attached.program != loaded.id).copied().collect()
+    let ours = |program| program == loaded.id || loaded.card_programs.contains(&program);
+    interface.xdp.iter().filter(|attached| !ours(attached.program)).copied().collect()
 }
 
 /// Attaches the program to an interface that it is not on.
@@ -81,14 +82,14 @@ pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permiss
     }
     let other_end = OtherEnd::of(interface);
     let modes: &[AttachedMode] = match permission.mode {
-        XdpMode::Auto if other_end.loses_replies() => &[AttachedMode::Generic],
-        XdpMode::Auto => &[AttachedMode::Native, AttachedMode::Generic],
+        XdpMode::Auto | XdpMode::Offload if other_end.loses_replies() => &[AttachedMode::Generic],
+        XdpMode::Auto | XdpMode::Offload => &[AttachedMode::Native, AttachedMode::Generic],
         XdpMode::Native => &[AttachedMode::Native],
         XdpMode::Generic => &[AttachedMode::Generic],
         XdpMode::Off => &[],
     };
     let mut reasons = Vec::new();
-    if permission.mode == XdpMode::Auto {
+    if permission.mode.chooses() {
         reasons.extend(other_end.why_not_native(name));
     }
     for &mode in modes {
@@ -112,7 +113,7 @@ pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permiss
     }
     let reason = reasons.join("; ");
     match permission.mode {
-        XdpMode::Auto | XdpMode::Off => Ok(Attempt::Unfit(reason)),
+        XdpMode::Auto | XdpMode::Offload | XdpMode::Off => Ok(Attempt::Unfit(reason)),
         XdpMode::Native => {
             bail!("{reason}. --xdp-mode auto goes on with generic XDP then, and without it with sockets")
         }
@@ -130,7 +131,7 @@ pub(super) fn adopt(
     let mode = interface.xdp.iter().find(|attached| attached.program == loaded.id)?.mode;
     let other_end = OtherEnd::of(interface);
     let fits = match permission.mode {
-        XdpMode::Auto => mode == AttachedMode::Generic || !other_end.loses_replies(),
+        XdpMode::Auto | XdpMode::Offload => mode == AttachedMode::Generic || !other_end.loses_replies(),
         XdpMode::Native => mode == AttachedMode::Native,
         XdpMode::Generic => mode == AttachedMode::Generic,
         XdpMode::Off => false,

@@ -226,7 +226,7 @@ struct LinkInformation {
     more: [u32; 11],
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
+pub(super) fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
     // SAFETY: the pointer and the length are those of `attributes`, which outlives the call, as
     // does what it points to.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, (&raw mut *attributes), size_of::<T>()) };

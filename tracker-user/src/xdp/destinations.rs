@@ -283,6 +283,7 @@ mod tests {
             vlan_of,
             veth_peer: None,
             xdp: Vec::new(),
+            card: super::super::status::Card::default(),
         }
     }
 

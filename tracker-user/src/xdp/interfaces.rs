@@ -8,7 +8,6 @@
 //! long as no other has its old name.
 
 use super::{
-    XdpMode,
     attach::{Attachment, Attempt, Permission, adopt, attach, foreign},
     back_off::BackOff,
     bpf_link::Link,
@@ -18,7 +17,7 @@ use super::{
     refusal::describe,
     status,
 };
-use std::{sync::Arc, time::Instant};
+use std::{fs, sync::Arc, time::Instant};
 use tracing::{info, warn};
 
 /// All of them.
@@ -256,7 +255,7 @@ impl Slot {
                         info!("{} is called {} now; XDP stays on it", old.name, new.name);
                     }
                     let other_end = OtherEnd::of(new);
-                    if permission.mode == XdpMode::Auto && reconsider(attachment, other_end, new.mtu != old.mtu) {
+                    if permission.mode.chooses() && reconsider(attachment, other_end, new.mtu != old.mtu) {
                         info!("{}: circumstances have changed, so the mode of XDP is chosen anew", new.name);
                         self.forget();
                         return;
@@ -298,7 +297,7 @@ impl Slot {
         };
         let (name, mode) = (&interface.name, attachment.mode.label());
         let note = attachment.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
-        if attachment.mode == AttachedMode::Generic && permission.mode == XdpMode::Auto {
+        if attachment.mode == AttachedMode::Generic && permission.mode.chooses() {
             info!("{name}: XDP answers UDP, in generic mode, which costs more per packet than native{note}");
         } else if attachment.mode == AttachedMode::Native && attachment.other_end.loses_replies() {
             warn!("{name}: XDP answers UDP, in {mode} mode{note}");
@@ -325,17 +324,34 @@ impl Slot {
                 name: self.wanted.clone(),
                 mode: off(),
                 note: "there is no such interface; XDP is attached when it comes".into(),
+                card: status::Card::default(),
             },
-            State::Off { interface, reason } => {
-                status::InterfaceStatus { name: interface.name.clone(), mode: off(), note: reason.clone() }
-            }
+            State::Off { interface, reason } => status::InterfaceStatus {
+                name: interface.name.clone(),
+                mode: off(),
+                note: reason.clone(),
+                card: card(interface),
+            },
             State::On { interface, attachment, .. } => status::InterfaceStatus {
                 name: interface.name.clone(),
                 mode: attachment.mode.label().to_owned(),
                 note: attachment.note.clone().unwrap_or_default(),
+                card: card(interface),
             },
         }
     }
+}
+
+/// The card of an interface. netlink does not tell drivers of hardware.
+fn card(interface: &Interface) -> status::Card {
+    let mut card = interface.card.clone();
+    if card.driver.is_empty()
+        && let Ok(driver) = fs::read_link(format!("/sys/class/net/{}/device/driver", interface.name))
+        && let Some(name) = driver.file_name()
+    {
+        card.driver = name.to_string_lossy().into_owned();
+    }
+    card
 }
 
 /// Whether mode auto would choose otherwise by now.
@@ -361,6 +377,7 @@ mod tests {
             vlan_of: None,
             veth_peer: None,
             xdp: Vec::new(),
+            card: status::Card::default(),
         }
     }
 

@@ -1,18 +1,20 @@
 //! The start of XDP: waits for an interface, loads the program, and makes the store of its maps.
 
 use super::{
-    KernelCounters, Loaded, Program, XdpMode, attach, check_system, memory_limit,
+    KernelCounters, Loaded, Program, XdpMode, attach,
+    card::Cards,
+    check_system, memory_limit,
     netlink::{self, Interface},
     object::{Source, object},
     pins::{self, Cleared, Contents, Directory, identity::Identity},
     program::Pinning,
-    status::{InterfaceStatus, LatestStatus},
+    status::{Card, InterfaceStatus, LatestStatus},
     take_over::take_over,
 };
 use crate::store::{Store, sizes::Sizes};
 use anyhow::bail;
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -61,23 +63,38 @@ pub fn load(wish: &Wish<'_>, status: &LatestStatus) -> anyhow::Result<Option<Ker
         Err(error) => Err(error),
         Ok(()) => match find_pins(pins)? {
             Some((directory, Contents::Complete(identity))) => {
-                return take_over(directory, &identity, sizes).map(Some);
+                return take_over(directory, &identity, sizes)
+                    .and_then(|kernel| with_cards(kernel, names, mode))
+                    .map(Some);
             }
             Some((directory, Contents::Incomplete)) => load_pinned(sizes, directory),
             None => load_program(sizes),
         },
     };
     match loaded {
-        Ok(kernel) => Ok(Some(kernel)),
-        Err(error) if mode == XdpMode::Auto => {
+        Ok(kernel) => with_cards(kernel, names, mode).map(Some),
+        Err(error) if mode.chooses() => {
             tracing::warn!("no XDP, UDP is answered by sockets only: {error:#}");
-            let off =
-                |name: &String| InterfaceStatus { name: name.clone(), mode: "off".into(), note: format!("{error:#}") };
+            let off = |name: &String| InterfaceStatus {
+                name: name.clone(),
+                mode: "off".into(),
+                note: format!("{error:#}"),
+                card: Card::default(),
+            };
             status.store(Arc::new(names.iter().map(off).collect()));
             Ok(None)
         }
         Err(error) => Err(error),
     }
+}
+
+/// Loads the programs for network cards, where there are such.
+fn with_cards(mut kernel: Kernel, names: &[String], mode: XdpMode) -> anyhow::Result<Kernel> {
+    let cards = Cards::load(&netlink::interfaces()?, names, mode);
+    kernel.counters = cards.counted.clone().added_to(kernel.counters);
+    kernel.loaded.card_programs = cards.programs();
+    kernel.loaded.cards = Mutex::new(cards);
+    Ok(kernel)
 }
 
 /// The directory for pins, if there is to be one, and what is in it. What a daemon has left that was
@@ -106,7 +123,7 @@ fn load_pinned(sizes: &Sizes, directory: Directory) -> anyhow::Result<Kernel> {
     memory_limit::check(sizes)?;
     pinning.provisional.store(true, Ordering::Relaxed);
     let mut program = Program::load_from(Source { object: &object, sizes, pinned: &[] })?;
-    pinning.directory.pin_all(&mut program.ebpf, &Identity::new(&object))?;
+    pinning.directory.pin_all(&mut program.ebpf, &Identity::new(&object, sizes.block_words))?;
     program.loaded.pinning = Some(pinning);
     Ok(Kernel { store: program.store(sizes)?, counters: program.counters()?, loaded: program.keep() })
 }
@@ -127,7 +144,7 @@ fn wait_for_interfaces(names: &[String], mode: XdpMode) -> anyhow::Result<()> {
         for interface in &present {
             attach::check_ethernet(interface)?;
         }
-        if !present.is_empty() || mode == XdpMode::Auto {
+        if !present.is_empty() || mode.chooses() {
             return Ok(());
         }
         let wanted = names.join(", ");

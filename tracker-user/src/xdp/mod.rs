@@ -11,20 +11,25 @@
 //! | `attach`, `other_end`, `refusal` | attaching to one interface: choosing the mode, and what refusals mean |
 //! | `mode` | where the program may run |
 //! | [`status`] | how it runs on the interfaces, for people |
+//! | [`card`] | network cards that run a program of their own |
 //! | `back_off` | when to try again |
 //! | [`pins`] | what holds the program, its maps and its links when no process does |
 //! | `take_over` | a store and programs that are pinned already |
+//! | `rebuild`, `older` | the same into maps of other sizes, or from an older layout |
 //! | [`bpf_link`] | what holds a program on an interface; taking others off (`--force`) |
 //! | [`destinations`] | which addresses and interfaces the program answers for |
 //! | [`offload`] | what the network card does before the program sees a packet |
 //! | [`object`] | the compiled program |
 //! | [`netlink`] | what the kernel says of interfaces, addresses and attached XDP programs |
+//! | [`generic`] | netlink where the libraries do not know what is asked |
 //! | `notifications` | waiting for the kernel to say that something has changed |
 
 mod attach;
 mod back_off;
 pub mod bpf_link;
+pub mod card;
 pub mod destinations;
+pub mod generic;
 mod interfaces;
 mod load;
 pub mod memory_limit;
@@ -33,9 +38,11 @@ pub mod netlink;
 mod notifications;
 pub mod object;
 pub mod offload;
-mod other_end;
+mod older;
+pub(crate) mod other_end;
 pub mod pins;
 pub mod program;
+mod rebuild;
 mod refusal;
 pub mod status;
 pub mod system;
@@ -47,4 +54,5 @@ pub use mode::XdpMode;
 pub use program::{KernelCounters, Loaded, Program};
 pub use system::check_system;
 pub(crate) use system::os_error;
+pub use take_over::counters_in;
 pub use watch::Watch;

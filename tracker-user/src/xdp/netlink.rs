@@ -1,6 +1,7 @@
 //! What the kernel says of interfaces, their addresses, default routes and attached XDP programs
 //! (rtnetlink).
 
+use super::status::Card;
 use anyhow::{Context as _, bail};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -34,6 +35,8 @@ pub struct Interface {
     pub veth_peer: Option<VethPeer>,
     /// Attached XDP programs.
     pub xdp: Vec<AttachedProgram>,
+    /// What it is made of.
+    pub card: Card,
 }
 
 /// Where the other end of a veth pair is.
@@ -208,6 +211,7 @@ fn interface(link: LinkMessage) -> Interface {
         vlan_of: None,
         veth_peer: None,
         xdp: Vec::new(),
+        card: Card::default(),
     };
     let mut other = None;
     let mut namespace = None;
@@ -223,7 +227,12 @@ fn interface(link: LinkMessage) -> Interface {
             other = Some(index);
         } else if let LinkAttribute::LinkNetNsId(number) = attribute {
             namespace = Some(number);
+        } else if let LinkAttribute::NumRxQueues(queues) = attribute {
+            interface.card.receive_queues = queues;
+        } else if let LinkAttribute::NumTxQueues(queues) = attribute {
+            interface.card.transmit_queues = queues;
         } else if let LinkAttribute::LinkInfo(information) = attribute {
+            interface.card.driver = kind(&information);
             vlan = information.contains(&LinkInfo::Kind(InfoKind::Vlan));
             veth = information.contains(&LinkInfo::Kind(InfoKind::Veth));
         } else if let LinkAttribute::Xdp(xdp) = attribute {
@@ -234,6 +243,12 @@ fn interface(link: LinkMessage) -> Interface {
     interface.vlan_of = other.filter(|_| vlan && namespace.is_none());
     interface.veth_peer = other.filter(|_| veth).map(|index| VethPeer { index, namespace });
     interface
+}
+
+/// The kind of an interface without hardware.
+fn kind(information: &[LinkInfo]) -> String {
+    let kind = |part: &LinkInfo| if let LinkInfo::Kind(kind) = part { Some(kind.to_string()) } else { None };
+    information.iter().find_map(kind).unwrap_or_default()
 }
 
 /// With one program the kernel says `Attached` and `ProgId`, with several it also gives a number

@@ -10,15 +10,11 @@ const SIOCETHTOOL: libc::Ioctl = 0x8946;
 /// `ETHTOOL_GFLAGS` of `linux/ethtool.h`: offloads as the bits of a word.
 const ETHTOOL_GFLAGS: u32 = 0x25;
 
+/// More words than any answer has: 1024 names of features have 8192.
+const LONGEST_WORDS: usize = 16 << 10;
+
 /// `ETH_FLAG_RXVLAN`: VLAN tags are taken off packets that are received.
 const ETH_FLAG_RXVLAN: u32 = 1 << 8;
-
-/// `struct ethtool_value`.
-#[repr(C)]
-struct Value {
-    command: u32,
-    data: u32,
-}
 
 /// Whether the card takes VLAN tags off (`ethtool -k`: rx-vlan-offload). One that cannot be asked
 /// is taken not to.
@@ -34,7 +30,21 @@ pub fn takes_vlan_tags_off(interface: &Interface) -> bool {
 }
 
 fn flags(interface: &str) -> io::Result<u32> {
-    let mut value = Value { command: ETHTOOL_GFLAGS, data: 0 };
+    // `struct ethtool_value`.
+    let mut value = [ETHTOOL_GFLAGS, 0];
+    ethtool(interface, &mut value)?;
+    Ok(value[1])
+}
+
+/// A request of `linux/ethtool.h` about an interface: a struct as words, the command first, which the
+/// kernel fills in.
+///
+/// # Errors
+/// When there is no such interface, or its driver does not know.
+pub(crate) fn ethtool(interface: &str, value: &mut [u32]) -> io::Result<()> {
+    // No struct that is asked for is longer, whatever the caller has room for.
+    let mut whole = vec![0_u32; value.len().max(LONGEST_WORDS)];
+    whole[..value.len()].copy_from_slice(value);
     // SAFETY: all zero bytes are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays zero.
@@ -44,12 +54,13 @@ fn flags(interface: &str) -> io::Result<u32> {
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    request.ifr_ifru.ifru_data = whole.as_mut_ptr().cast();
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    // SAFETY: request and value live until the call returns; the kernel reads and writes them only
+    // SAFETY: request and `whole` live until the call returns; the kernel reads and writes them only
     // during it.
     if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(value.data)
+    value.copy_from_slice(&whole[..value.len()]);
+    Ok(())
 }

@@ -10,7 +10,7 @@ use super::netlink::{self, AttachedMode, Interface};
 
 /// What is known of the other end of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OtherEnd {
+pub(crate) enum OtherEnd {
     /// Not a veth pair: packets that are sent go out by a cable, or to a program that takes them.
     None,
     /// It has a native XDP program, so it takes what is sent.

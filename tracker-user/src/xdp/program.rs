@@ -2,16 +2,20 @@
 
 use super::{
     bpf_link::Link,
+    card::Cards,
     memory_limit,
     object::{Source, object, open, program},
     pins::Directory,
     refusal::explain_refusal,
 };
-use crate::store::{Counters, Store, sizes::Sizes};
+use crate::store::{
+    Counters, Store,
+    sizes::{BLOCKS_MAP, Sizes},
+};
 use anyhow::{Context as _, bail};
 use aya::{
     Ebpf, VerifierLogLevel,
-    maps::{Map, MapData, PerCpuArray, ProgramArray},
+    maps::{Map, MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::ProgramInfo,
 };
 use std::{
@@ -23,7 +27,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tracker_common::{outcome::COUNTERS, programs::Program as TailCalled};
+use tracker_common::programs::Program as TailCalled;
 
 /// The name in the object of the program that packets come to.
 pub(super) const PROGRAM: &str = "tracker";
@@ -35,15 +39,22 @@ const PROGRAMS: &str = "PROGRAMS";
 pub(super) const COUNTERS_MAP: &str = "COUNTERS";
 
 /// The maps that are no part of the store, and belong to one set of programs.
-pub(super) const OWN_MAPS: [&str; 4] = [PROGRAMS, "SCRATCH", COUNTERS_MAP, "TRACE"];
+pub(super) const OWN_MAPS: [&str; 6] = [PROGRAMS, "SCRATCH", COUNTERS_MAP, TRACE_MAP, CHANGES_MAP, BLOCKS_MAP];
+
+/// The map of single packets.
+const TRACE_MAP: &str = "TRACE";
+
+/// The map of what other trackers are to be told of.
+pub(super) const CHANGES_MAP: &str = "CHANGES";
 
 /// The names of all programs in the object, the one that packets come to first.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     iter::once(PROGRAM).chain(TailCalled::ALL.iter().map(|program| program.name()))
 }
 
-/// Reads what the XDP program has counted, on all cores together.
-pub type KernelCounters = Box<dyn Fn() -> anyhow::Result<Counters> + Send + Sync>;
+/// Reads what the XDP program has counted on each core that the machine may have;
+/// [`added_up`](crate::store::added_up) gives what all have.
+pub type KernelCounters = Box<dyn Fn() -> anyhow::Result<Vec<Counters>> + Send + Sync>;
 
 /// The XDP program in the kernel, with what was needed to load it.
 pub struct Program {
@@ -65,6 +76,10 @@ pub struct Loaded {
     /// How long the kernel took to verify and translate the program; `None` if it was there already.
     pub load_time: Option<Duration>,
     pub(super) pinning: Option<Pinning>,
+    /// The programs of network cards, until they are adopted.
+    pub(super) cards: Mutex<Cards>,
+    /// The kernel's numbers of them.
+    pub(super) card_programs: Vec<u32>,
 }
 
 /// Where a program is pinned.
@@ -102,13 +117,44 @@ impl Loaded {
 
     /// The program `entry`, with what it needs.
     pub(super) fn new(entry: OwnedFd, id: u32, maps: Vec<Map>) -> Self {
-        Self { entry, id, maps, verified_instructions: None, load_time: None, pinning: None }
+        Self {
+            entry,
+            id,
+            maps,
+            verified_instructions: None,
+            load_time: None,
+            pinning: None,
+            cards: Mutex::default(),
+            card_programs: Vec::new(),
+        }
+    }
+
+    /// Where the program writes single packets to.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn traces(&self) -> anyhow::Result<RingBuf<&MapData>> {
+        RingBuf::try_from(self.ring(TRACE_MAP).context("the XDP program has no map TRACE")?)
+            .context("cannot read the XDP program's map TRACE")
     }
 
     /// Where it is pinned.
     #[must_use]
     pub fn pins(&self) -> Option<&Directory> {
         self.pinning.as_ref().map(|pinning| &pinning.directory)
+    }
+
+    /// The map of what other trackers are to be told of.
+    #[must_use]
+    pub fn changes(&self) -> Option<OwnedFd> {
+        let Some(Map::RingBuf(map)) = self.ring(CHANGES_MAP) else { return None };
+        map.fd().as_fd().try_clone_to_owned().ok()
+    }
+
+    /// The ring buffer of this name.
+    fn ring(&self, name: &str) -> Option<&Map> {
+        let is_it = |map: &MapData| map.info().is_ok_and(|info| info.name() == name.as_bytes());
+        self.maps.iter().find(|map| matches!(map, Map::RingBuf(ring) if is_it(ring)))
     }
 
     /// The start has succeeded: what was pinned stays when this process ends.
@@ -220,16 +266,7 @@ impl Program {
 pub(super) fn counters(map: Map) -> anyhow::Result<KernelCounters> {
     let map: PerCpuArray<MapData, Counters> =
         map.try_into().context("the eBPF object's map COUNTERS is not what this daemon expects")?;
-    Ok(Box::new(move || {
-        let cores = map.get(&0, 0).context("cannot read the XDP program's counters")?;
-        let mut sum = [0; COUNTERS];
-        for core in cores.iter() {
-            for (sum, counter) in sum.iter_mut().zip(core) {
-                *sum += counter;
-            }
-        }
-        Ok(sum)
-    }))
+    Ok(Box::new(move || Ok(map.get(&0, 0).context("cannot read the XDP program's counters")?.to_vec())))
 }
 
 fn information(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<ProgramInfo> {

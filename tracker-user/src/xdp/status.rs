@@ -12,6 +12,20 @@ pub struct InterfaceStatus {
     pub mode: String,
     /// Why this mode and no better one; may be empty.
     pub note: String,
+    /// The card, as far as the kernel tells.
+    pub card: Card,
+}
+
+/// What the kernel says of a network card.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Card {
+    /// Its driver; of interfaces without hardware their kind, such as `veth`. Empty if it is not
+    /// known.
+    pub driver: String,
+    /// Queues that packets are received on; 0 if it is not known.
+    pub receive_queues: u32,
+    /// Queues that packets are sent on; 0 if it is not known.
+    pub transmit_queues: u32,
 }
 
 /// Interfaces as they are now, written by [`super::Watch`].

@@ -1,21 +1,24 @@
 //! Takes over a store and programs that another process has pinned: the daemon before this one, or
 //! the same one before it was killed. They answer all the while.
 //!
-//! With the same object everything stays as it is. Another object's programs are loaded with the maps
+//! With the same object, and room for as many blocked addresses, everything stays as it is. Another object's programs are loaded with the maps
 //! of the store, get a table of tail calls of their own, and take the place of the old ones at each
-//! interface in one step. So a packet meets either the old programs or the new ones.
+//! interface in one step. So a packet meets either the old programs or the new ones. Where sizes or
+//! layout are others, the store is made anew ([`super::rebuild`]).
 
 use super::{
     Kernel, KernelCounters, Loaded, Program,
     bpf_link::{Link, pinned},
     object::{Source, object},
-    pins::{Directory, identity::Identity},
+    older,
+    pins::{self, Directory, identity::Identity},
     program::{COUNTERS_MAP, OWN_MAPS, PROGRAM, Pinning, counters},
+    rebuild::{Old, Plan, open_maps, rebuild},
 };
 use crate::{
     store::{
         Store,
-        sizes::{STORE_MAPS, Sizes},
+        sizes::{BLOCKS_MAP, STORE_MAPS, Sizes},
     },
     text::plural,
 };
@@ -38,19 +41,25 @@ const MEMBARRIER_GLOBAL: libc::c_long = 1;
 /// Takes over what is pinned in `directory`.
 ///
 /// # Errors
-/// When the store is of another layout or other sizes, and when the kernel refuses something. It goes
-/// on answering as it did.
+/// When the store is of a layout that is not known, and when the kernel refuses something. It goes on
+/// answering as it did.
 pub(super) fn take_over(directory: Directory, found: &Identity, sizes: &Sizes) -> anyhow::Result<Kernel> {
     let path = directory.path().display().to_string();
     check_layout(&path, found)?;
-    let maps = open_store(&directory)?;
-    check_sizes(&path, &maps, sizes)?;
+    let maps = open_maps(&directory, found).with_context(|| {
+        format!("what is pinned in {path} is damaged; `tracker detach --pin-path {path}` removes it")
+    })?;
+    check_records(&path, &maps, found, sizes)?;
     let object = object()?;
-    let wanted = Identity::new(&object);
+    let wanted = Identity::new(&object, sizes.block_words).with_store(found.store);
     let links = open_links(&directory)?;
+    if found.layout != wanted.layout || !has_sizes(&maps, sizes)? {
+        let old = Old::open(found, &maps)?;
+        return rebuild(directory, &old, Plan { found, links, object: &object, sizes });
+    }
 
     let (mut loaded, counters) = if wanted == *found {
-        let set = directory.set(&found.object);
+        let set = directory.set(found);
         (from_set(&set)?, counters_of(&set)?)
     } else {
         load_beside(&directory, (found, &wanted), &object, sizes)?
@@ -64,11 +73,15 @@ pub(super) fn take_over(directory: Directory, found: &Identity, sizes: &Sizes) -
     if wanted != *found {
         directory.use_set(&wanted)?;
     }
-    remove_others(&directory, &directory.set(&wanted.object))?;
+    remove_others(&directory, &wanted)?;
 
+    // Empty, if it is of another size than before, until the lists are read.
+    let blocks = open_map(&directory.set(&wanted).join(BLOCKS_MAP))?;
     let store = Store::from_maps(sizes, |name| {
-        let map = maps.iter().find(|(of, _)| *of == name).with_context(|| format!("no map {name} is pinned"))?;
-        Ok(map.1.fd().as_fd())
+        let map = maps.iter().find(|(of, _)| *of == name).map(|(_, map)| map);
+        let map =
+            map.or((name == BLOCKS_MAP).then_some(&blocks)).with_context(|| format!("no map {name} is pinned"))?;
+        Ok(map.fd().as_fd())
     })?;
     let torrents = u64::from(store.pools().swarms.used());
     info!(
@@ -87,7 +100,7 @@ pub(super) fn take_over(directory: Directory, found: &Identity, sizes: &Sizes) -
 }
 
 fn check_layout(path: &str, found: &Identity) -> anyhow::Result<()> {
-    if found.layout == LAYOUT_VERSION {
+    if older::is_readable(found) {
         return Ok(());
     }
     bail!(
@@ -99,45 +112,40 @@ fn check_layout(path: &str, found: &Identity) -> anyhow::Result<()> {
     )
 }
 
-fn check_sizes(path: &str, maps: &[(&'static str, MapData)], sizes: &Sizes) -> anyhow::Result<()> {
+/// Makes sure that records are what this tracker takes them for. Settings of older layouts are not.
+fn check_records(path: &str, maps: &[(&'static str, MapData)], found: &Identity, sizes: &Sizes) -> anyhow::Result<()> {
     for region in sizes.regions() {
         let Some((_, map)) = maps.iter().find(|(name, _)| *name == region.name) else { continue };
         let information = map.info().with_context(|| format!("cannot ask for the size of the map {}", region.name))?;
-        if information.value_size() as usize != region.element_bytes {
+        let bytes = information.value_size() as usize;
+        let is_right =
+            if region.name == "SETTINGS" { older::has_settings(found, bytes) } else { bytes == region.element_bytes };
+        if !is_right {
             bail!(
-                "the map {} pinned in {path} has records of {} bytes, and this tracker's have {}, although both say that they have \
-                 layout {LAYOUT_VERSION}: it cannot be taken over. Give it up, with all swarms in it, by `tracker detach \
+                "the map {} pinned in {path} has records of {bytes} bytes, which are not those of layout {}, although the record \
+                 IDENTITY says that they are: it cannot be taken over. Give it up, with all swarms in it, by `tracker detach \
                  --pin-path {path}`",
                 region.name,
-                information.value_size(),
-                region.element_bytes
-            );
-        }
-        if information.max_entries() != region.count {
-            bail!(
-                "the store pinned in {path} was made for other limits: its map {} has {} records, and {} are asked for. It goes on \
-                 answering as it is. Start with --max-torrents, --max-peers and --max-peers-v6 as they were; or give it up, with \
-                 all swarms in it, by `tracker detach --pin-path {path}`",
-                region.name,
-                information.max_entries(),
-                region.count
+                found.layout
             );
         }
     }
     Ok(())
 }
 
-fn open_store(directory: &Directory) -> anyhow::Result<Vec<(&'static str, MapData)>> {
-    let open = |name: &'static str| Ok((name, open_map(&directory.map(name))?));
-    STORE_MAPS.into_iter().map(open).collect::<anyhow::Result<_>>().with_context(|| {
-        format!(
-            "what is pinned in {path} is damaged; `tracker detach --pin-path {path}` removes it",
-            path = directory.path().display()
-        )
-    })
+/// Whether the maps have as many records as are asked for.
+fn has_sizes(maps: &[(&'static str, MapData)], sizes: &Sizes) -> anyhow::Result<bool> {
+    for region in sizes.regions() {
+        let Some((_, map)) = maps.iter().find(|(name, _)| *name == region.name) else { continue };
+        let information = map.info().with_context(|| format!("cannot ask for the size of the map {}", region.name))?;
+        if information.max_entries() != region.count {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-fn open_map(path: &Path) -> anyhow::Result<MapData> {
+pub(super) fn open_map(path: &Path) -> anyhow::Result<MapData> {
     let map = pinned(path).with_context(|| format!("cannot open {}", path.display()))?;
     MapData::from_fd(map).with_context(|| format!("{} is not a map", path.display()))
 }
@@ -169,6 +177,15 @@ fn from_set(set: &Path) -> anyhow::Result<Loaded> {
     Ok(Loaded::new(entry, id, maps))
 }
 
+/// A reader of what the XDP program counts that a tracker has pinned in a directory.
+///
+/// # Errors
+/// When there is none, or it cannot be opened.
+pub fn counters_in(directory: &Path) -> anyhow::Result<KernelCounters> {
+    let cannot = || format!("there is no XDP program of a tracker pinned in {}", directory.display());
+    counters_of(&pins::set_in(directory).with_context(cannot)?)
+}
+
 fn counters_of(set: &Path) -> anyhow::Result<KernelCounters> {
     counters(Map::from_map_data(open_map(&set.join(COUNTERS_MAP))?)?)
 }
@@ -180,10 +197,10 @@ fn load_beside(
     object: &[u8],
     sizes: &Sizes,
 ) -> anyhow::Result<(Loaded, KernelCounters)> {
-    let mut pinned: Vec<_> = STORE_MAPS.into_iter().map(|name| (name, directory.map(name))).collect();
+    let mut pinned: Vec<_> = STORE_MAPS.into_iter().map(|name| (name, directory.store(old).join(name))).collect();
     // Counters that count something else begin anew.
     if old.counters == new.counters {
-        pinned.push((COUNTERS_MAP, directory.set(&old.object).join(COUNTERS_MAP)));
+        pinned.push((COUNTERS_MAP, directory.set(old).join(COUNTERS_MAP)));
     }
     let mut program = Program::load_from(Source { object, sizes, pinned: &pinned })?;
     directory.pin_set(&mut program.ebpf, new)?;
@@ -191,8 +208,9 @@ fn load_beside(
     Ok((program.keep(), counters))
 }
 
-/// Removes sets of programs that no interface has any more, when no packet is under way through them.
-fn remove_others(directory: &Directory, used: &Path) -> anyhow::Result<()> {
+/// Removes sets of programs that no interface has any more, with their stores, when no packet is under
+/// way through them.
+pub(super) fn remove_others(directory: &Directory, used: &Identity) -> anyhow::Result<()> {
     let others = directory.others(used)?;
     if others.is_empty() {
         return Ok(());
@@ -203,7 +221,7 @@ fn remove_others(directory: &Directory, used: &Path) -> anyhow::Result<()> {
 }
 
 /// Waits until every packet that has met a program before is through.
-fn wait_for_packets_under_way() {
+pub(super) fn wait_for_packets_under_way() {
     // SAFETY: takes no pointers. It waits for what holds the lock (RCU) under which programs run, on
     // all processors.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_GLOBAL, 0, 0) };

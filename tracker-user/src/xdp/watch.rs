@@ -9,6 +9,7 @@
 use super::{
     XdpMode,
     attach::Permission,
+    card::Cards,
     destinations::{self, Destinations},
     interfaces::Interfaces,
     netlink::{self, Interface},
@@ -23,7 +24,7 @@ use crate::{
 use anyhow::Context as _;
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -67,6 +68,7 @@ pub struct Watch {
     listen: Vec<SocketAddr>,
     destinations: Destinations,
     status: status::LatestStatus,
+    cards: Cards,
 }
 
 impl Watch {
@@ -80,10 +82,12 @@ impl Watch {
         // Subscribed first, so that no change is missed.
         let notifications = Notifications::subscribe()?;
         let Options { names, mode, force, listen, status } = options;
+        let cards = std::mem::take(&mut *loaded.cards.lock().unwrap_or_else(PoisonError::into_inner));
         let interfaces = Interfaces::new(loaded, Permission { mode, force }, &names);
         let all = netlink::interfaces()?;
         let mut watch =
-            Self { notifications, interfaces, store, listen, destinations: Destinations::default(), status };
+            Self { notifications, interfaces, store, listen, destinations: Destinations::default(), status, cards };
+        watch.store.settings().card.store(0);
         let attached = watch.interfaces.attach_first(&all, Instant::now()).and_then(|()| watch.publish(&all));
         match attached {
             Ok(()) => Ok(watch),
@@ -104,13 +108,17 @@ impl Watch {
 
     /// Writes the state into the settings record and the statistics, and logs what is new.
     fn publish(&mut self, all: &[Interface]) -> anyhow::Result<()> {
-        self.status.store(Arc::new(self.interfaces.status()));
-        let destinations = destinations::current(all, &self.interfaces.attached(), &self.listen)?;
+        let attached = self.interfaces.attached();
+        let destinations = destinations::current(all, &attached, &self.listen)?;
         if destinations != self.destinations {
             destinations.store(self.store.settings());
             destinations.log_changes(&self.destinations);
             self.destinations = destinations;
         }
+        self.cards.keep(&self.store, &self.destinations, &attached);
+        let mut status = self.interfaces.status();
+        self.cards.describe(&mut status);
+        self.status.store(Arc::new(status));
         Ok(())
     }
 }
@@ -139,6 +147,7 @@ impl Service for Watch {
                 Woken::Change => changed = true,
                 Woken::Time => (),
             }
+            self.cards.keep(&self.store, &self.destinations, &self.interfaces.attached());
             let now = Instant::now();
             let since = now - reconciled;
             if since < rest {

@@ -7,6 +7,8 @@ mount -t devtmpfs devices /dev
 mount -t proc processes /proc
 mount -t sysfs system /sys
 for module in /modules/*.ko; do
+    # A kernel that has everything built in has none.
+    [ -e "$module" ] || continue
     insmod "$module"
 done
 

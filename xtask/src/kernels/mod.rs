@@ -9,13 +9,13 @@
 //! Hardware support is not used even where there is some: guests hang with it on some of the
 //! machines this has to run on.
 
-mod binaries;
+pub mod binaries;
 mod drivers;
 mod features;
-mod guest;
+pub mod guest;
 mod image;
 mod initramfs;
-mod package;
+pub mod package;
 mod part;
 mod report;
 
@@ -50,7 +50,7 @@ use crate::{
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
 /// What guests are made with, besides kernels.
-const NEEDS: [Package; 7] = [
+pub const NEEDS: [Package; 7] = [
     Package { name: "qemu-system-x86", probe: Probe::Program("qemu-system-x86_64"), reason: "virtual machines" },
     Package { name: "busybox-static", probe: Probe::Program("busybox"), reason: "what a guest begins with" },
     Package { name: "kmod", probe: Probe::Program("depmod"), reason: "the modules of a kernel" },

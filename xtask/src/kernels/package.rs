@@ -47,6 +47,11 @@ impl Kernel {
         Ok(Self { release: package.release, root })
     }
 
+    /// A kernel without modules, which lies at `root` as a package would have it.
+    pub fn without_modules(release: String, root: PathBuf) -> Self {
+        Self { release, root }
+    }
+
     /// Whether [`Kernel::take`] would have nothing to download.
     pub fn is_unpacked(wanted: &str, directory: &Path) -> bool {
         newest(wanted).ok().flatten().is_some_and(|package| image_in(&directory.join(package.stem())).is_file())
@@ -66,6 +71,9 @@ impl Kernel {
     /// loaded. What is built into the kernel has none.
     pub fn module_files(&self, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
+        if !self.modules().exists() {
+            return Ok(files);
+        }
         for name in names {
             let list = command::output(
                 Command::new(tool("modprobe"))

@@ -24,10 +24,8 @@ pub enum Part {
     /// The decision table, through BPF_PROG_TEST_RUN
     #[value(alias = "rows")]
     Conformance,
-    /// Announces and scrapes across a veth pair, native and generic
+    /// The daemon with native XDP on a veth pair: its start, announces and scrapes, its end
     Veth,
-    /// The daemon's start and stop
-    Daemon,
     /// Room in replies on veth pairs and on real drivers: virtio_net, vmxnet3, e1000e
     Drivers,
 }
@@ -42,14 +40,13 @@ pub struct Tests {
 }
 
 impl Part {
-    pub const ALL: [Self; 5] = [Self::Verify, Self::Conformance, Self::Veth, Self::Daemon, Self::Drivers];
+    pub const ALL: [Self; 4] = [Self::Verify, Self::Conformance, Self::Veth, Self::Drivers];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Verify => "verify",
             Self::Conformance => "conformance",
             Self::Veth => "veth",
-            Self::Daemon => "daemon",
             Self::Drivers => "drivers",
         }
     }
@@ -66,20 +63,11 @@ impl Part {
                 &[
                     "rows_hold_for_the_xdp_program",
                     "full_tracker_refuses_torrents_and_replaces_peers",
-                    "fairness::invented_torrents_lock_nobody_out",
-                    "fairness::invented_peers_take_nobodys_memory",
-                    "fairness::many_ports_of_one_address_are_few_of_those_that_others_are_told_of",
+                    "fairness::attacks_by_who_holds_an_address_lock_nobody_out",
+                    "card::both_programs_together_answer_as_the_drivers_does_alone",
                 ],
             ),
-            Self::Veth => (
-                "veth",
-                &[
-                    "announces_and_scrapes_are_answered_by_xdp",
-                    "tagged_frames_are_answered_with_their_tag",
-                    "what_xdp_passes_on_is_answered_by_the_sockets",
-                ],
-            ),
-            Self::Daemon => ("veth", &["program_is_detached_at_the_end_and_another_one_is_left_alone"]),
+            Self::Veth => ("veth", &["clients_and_other_programs_are_served_on_this_kernel"]),
             Self::Drivers => ("drivers", &["replies_have_the_peers_that_drivers_leave_room_for"]),
         };
         Some(Tests { binary, names })
@@ -88,7 +76,7 @@ impl Part {
     /// How long it may take in a guest; several times what it does.
     pub fn limit(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Verify | Self::Daemon => 120,
+            Self::Verify => 120,
             Self::Conformance | Self::Veth | Self::Drivers => 240,
         })
     }

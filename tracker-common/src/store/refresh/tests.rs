@@ -2,12 +2,15 @@ use super::{
     super::{
         family::{V4, V6},
         layout::{Partition, RECORD_ENTRIES},
-        slot::COMPLETED,
+        slot::{COMPLETED, minute_bits},
         tests::{Peers, ROOMY, grown, peers, torrent},
     },
     *,
 };
-use crate::host::{FIRST_MINUTE, HostPlatform, HostStore};
+use crate::{
+    host::{FIRST_MINUTE, HostPlatform, HostStore},
+    store::owner::Owner,
+};
 
 fn refreshed<F: Peers>(
     platform: &HostPlatform<'_>,
@@ -17,7 +20,7 @@ fn refreshed<F: Peers>(
 ) -> bool {
     let cx = platform.context();
     let info_hash = torrent(0);
-    let announce = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder, event };
+    let announce = Announce { info_hash: &info_hash, peer: F::peer(peer), seeder, event, owner: Owner::NONE };
     let torrent = TorrentKey::new(cx.settings, &info_hash);
     refresh::<_, F>(&cx, swarm, F::directory(swarm.record), &torrent, &announce).is_some()
 }
@@ -205,7 +208,13 @@ fn meanwhile<F: Peers>() {
             let free = swarm.record.lock.free().expect("nobody holds it");
             change(swarm);
             let info_hash = torrent(0);
-            let announce = Announce { info_hash: &info_hash, peer: F::peer(0), seeder, event: PeerEvent::None };
+            let announce = Announce {
+                info_hash: &info_hash,
+                peer: F::peer(0),
+                seeder,
+                event: PeerEvent::None,
+                owner: Owner::NONE,
+            };
             assert_eq!(refresh_slot(&cx, swarm, slot, free, &announce).is_some(), expected, "{name}");
             assert_eq!(platform.counted(Counter::Refreshed(3)), u64::from(expected), "{name}");
             // Whoever removes a torrent gives its record away.
@@ -257,7 +266,8 @@ fn outdated<F: Peers>() {
     for partitions in [1, 2, 3, 4, 7, RECORD_ENTRIES] {
         let directory = Some(DirectoryHeader { peers: 300, partitions });
         for peer in (0..300).map(F::peer) {
-            let announce = Announce { info_hash: &info_hash, peer, seeder: false, event: PeerEvent::None };
+            let announce =
+                Announce { info_hash: &info_hash, peer, seeder: false, event: PeerEvent::None, owner: Owner::NONE };
             let hash = F::hash(cx.settings, peer);
             let expected = partition_of(hash, partitions) == partition_of(hash, 3);
             let found = refresh::<_, F>(&cx, swarm, directory, &torrent, &announce).is_some();

@@ -12,6 +12,7 @@ use crate::{
         index,
         journal::Place,
         membership::{Announce, PeerEvent},
+        owner::Owner,
         record::list_capacity,
         resize::{self, peers_per_partition},
         sweep::{Ages, Batch, sweep},
@@ -39,7 +40,7 @@ struct Row {
 
 /// A peer of torrent 0 announces.
 fn say<F: Peers>(cx: &Cx<'_, '_>, peer: u32, seeder: bool, event: PeerEvent) {
-    let announce = Announce { info_hash: &torrent(0), peer: F::peer(peer), seeder, event };
+    let announce = Announce { info_hash: &torrent(0), peer: F::peer(peer), seeder, event, owner: Owner::NONE };
     let stored = upsert::announce::<_, F>(cx, &announce).map(|_| ());
     assert!(matches!(stored, Ok(()) | Err(StoreError::MemoryFull)), "{stored:?}");
 }

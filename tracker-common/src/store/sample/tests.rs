@@ -5,6 +5,7 @@ use super::{
         hash::TorrentKey,
         list,
         membership::{Announce, PeerEvent},
+        owner::Owner,
         refresh::refresh,
         scope::{EVERYTHING, HOST, LINK, PRIVATE, visible},
         slot::{LEECHER, OCCUPIED},
@@ -79,6 +80,7 @@ fn ring<F: Peers>() {
     let platform = store.platform(1);
     let scratch = platform.context().scratch;
     let most = F::NUMWANT_LIMIT + F::CHUNK_SLOTS;
+    let fullest = (COLLECTED_ENOUGH - 1) / F::PEER_BYTES + F::CHUNK_SLOTS;
     // (collected, the first that is returned, wanted, and those that are returned: the first and
     // how many)
     for (all, first, want, start, count) in [
@@ -96,6 +98,10 @@ fn ring<F: Peers>() {
         (most, most - 1, F::NUMWANT_LIMIT, most - 1, F::NUMWANT_LIMIT),
         (most, most / 2, F::NUMWANT_LIMIT, most / 2, F::NUMWANT_LIMIT),
         (60, 59, 50, 59, 50),
+        // As many as can be collected where some are hidden.
+        (fullest, fullest - 1, 50, fullest - 1, 50),
+        (fullest, fullest - 1, F::NUMWANT_LIMIT, fullest - 1, F::NUMWANT_LIMIT),
+        (fullest, fullest - F::NUMWANT_LIMIT, F::NUMWANT_LIMIT, fullest - F::NUMWANT_LIMIT, F::NUMWANT_LIMIT),
     ] {
         collect::<F>(scratch, &(0..all).map(F::peer).collect::<Vec<_>>());
         scratch.sampling.first_returned.store(first);
@@ -422,7 +428,8 @@ fn mixed<'m, F: Scoped, const TRIES: u32>(
     let swarm = new_swarm(cx, 0);
     for (number, scope) in (0..public).map(|number| (number, 0)).chain((0..host).map(|number| (number, HOST))) {
         let peer = F::scoped(number, scope);
-        let announce = Announce { info_hash: &torrent(0), peer, seeder: false, event: PeerEvent::None };
+        let announce =
+            Announce { info_hash: &torrent(0), peer, seeder: false, event: PeerEvent::None, owner: Owner::NONE };
         upsert::announce::<_, F>(cx, &announce).expect("room");
     }
     swarm
@@ -453,7 +460,13 @@ fn of_one_partition<P: Platform, F: Peers>(
 ) -> Option<u32> {
     let directory = F::directory(swarm.record);
     prefetch::<_, F>(cx, swarm, directory, !wanted.filter.takes_seeders());
-    let announce = Announce { info_hash: &torrent(0), peer: wanted.exclude, seeder: false, event: PeerEvent::None };
+    let announce = Announce {
+        info_hash: &torrent(0),
+        peer: wanted.exclude,
+        seeder: false,
+        event: PeerEvent::None,
+        owner: Owner::NONE,
+    };
     // A requester that is unknown cannot be refreshed.
     let known = TorrentKey::new(cx.settings, announce.info_hash);
     let refreshed = refresh::<_, F>(cx, swarm, directory, &known, &announce);
@@ -491,6 +504,33 @@ fn samples<F: Scoped>() {
     let peers = (10, 3000);
     assert_eq!(count_of::<F, 4>(peers, (50, public), false), None, "left to the daemon");
     assert!(count_of::<F, 0>(peers, (50, public), false).is_some_and(|count| count < 10));
+}
+
+/// Many samples of a swarm in which one of very many peers is hidden, so that more are collected
+/// than are wanted.
+fn beside_hidden_ones<F: Scoped>(public: u32) {
+    let store = HostStore::new(&LARGE, 1);
+    let platform = store.limited_platform::<4>(1);
+    let cx = platform.context();
+    let swarm = mixed::<F, 4>(&cx, public, 1);
+    let all: BTreeSet<_> = (0..public).map(F::peer).collect();
+    for count in [1, 30, 50, F::NUMWANT_LIMIT.min(public - 1)] {
+        let wanted = Wanted { count, filter: PeerFilter::new(true, visible(0)), exclude: F::peer(0) };
+        for turn in 0..500 {
+            let sample = sample::<_, F>(&cx, swarm, &wanted).expect("enough that are not hidden");
+            let given: BTreeSet<_> = read::<F, 4>(&platform, sample).into_iter().collect();
+            assert_eq!(given.len(), count as usize, "a peer twice, {count} of {public}, sample {turn}");
+            assert!(given.is_subset(&all) && !given.contains(&F::peer(0)), "{count} of {public}, sample {turn}");
+        }
+    }
+}
+
+#[test]
+fn samples_beside_hidden_peers_hold_each_peer_once_and_nothing_else() {
+    for public in [150, 261, 700, 3000] {
+        beside_hidden_ones::<V4>(public);
+        beside_hidden_ones::<V6>(public);
+    }
 }
 
 #[test]
@@ -625,7 +665,7 @@ fn rows_for_seeders<F: Peers>() {
         let all = leechers + seeders;
         for peer in 0..all {
             let (seeder, event) = (peer >= leechers, PeerEvent::None);
-            let announce = Announce { info_hash: &torrent(0), peer: F::peer(peer), seeder, event };
+            let announce = Announce { info_hash: &torrent(0), peer: F::peer(peer), seeder, event, owner: Owner::NONE };
             upsert::announce::<_, F>(&cx, &announce).expect("room");
         }
         // Each of the seeders asks.
@@ -633,8 +673,13 @@ fn rows_for_seeders<F: Peers>() {
             let wanted = Wanted { count, filter: PeerFilter::new(false, EVERYTHING), exclude: F::peer(own) };
             let directory = F::directory(swarm.record);
             let known = TorrentKey::new(cx.settings, &torrent(0));
-            let announce =
-                Announce { info_hash: &torrent(0), peer: wanted.exclude, seeder: true, event: PeerEvent::None };
+            let announce = Announce {
+                info_hash: &torrent(0),
+                peer: wanted.exclude,
+                seeder: true,
+                event: PeerEvent::None,
+                owner: Owner::NONE,
+            };
             prefetch::<_, F>(&cx, swarm, directory, true);
             refresh::<_, F>(&cx, swarm, directory, &known, &announce).expect("a known peer");
             cx.scratch.sampling.first_peer.store((u64::from(first) << 32).div_ceil(u64::from(leechers.max(1))) as u32);

@@ -6,7 +6,7 @@ use super::super::{
 };
 use crate::{
     outcome::IpVersion,
-    scratch::{PEERS_AT, SCRATCH_BYTES},
+    scratch::{END_MASK, PEERS_AT, SCRATCH_BYTES, START_MASK},
 };
 
 /// Partitions read for one reply, at most: enough for the largest reply. Bounds the work where
@@ -16,6 +16,9 @@ pub const PARTITIONS_READ_MAX: u32 = 12;
 /// Bytes that can be collected before a chunk is copied. All ones: it is a mask as well.
 pub const COLLECTED_MAX: u32 = 4095;
 
+/// Most bytes of a chunk's peers.
+const CHUNK_BYTES: u32 = 300;
+
 /// Bytes that are enough in any case.
 pub(super) const COLLECTED_ENOUGH: u32 = COLLECTED_MAX - 400;
 
@@ -23,7 +26,12 @@ pub(super) const COLLECTED_ENOUGH: u32 = COLLECTED_MAX - 400;
 // last (`compact::cut`).
 const _: () = assert!((V4::NUMWANT_LIMIT + V4::CHUNK_SLOTS) * 6 <= COLLECTED_MAX);
 const _: () = assert!((V6::NUMWANT_LIMIT + V6::CHUNK_SLOTS) * 18 <= COLLECTED_MAX);
-const _: () = assert!(PEERS_AT + COLLECTED_MAX as usize + 300 + 8 <= SCRATCH_BYTES);
+const _: () = assert!(V4::CHUNK_SLOTS * 6 <= CHUNK_BYTES && V6::CHUNK_SLOTS * 18 <= CHUNK_BYTES);
+const _: () = assert!(COLLECTED_ENOUGH + CHUNK_BYTES <= COLLECTED_MAX);
+// The copy begins at the end of what is collected, and a reply with one of these peers.
+const _: () = assert!(PEERS_AT + (COLLECTED_ENOUGH + CHUNK_BYTES) as usize <= END_MASK);
+const _: () = assert!(PEERS_AT + (COLLECTED_ENOUGH + V6::CHUNK_SLOTS * 18 - 18) as usize <= START_MASK);
+const _: () = assert!(PEERS_AT + (COLLECTED_MAX + CHUNK_BYTES) as usize + 8 <= SCRATCH_BYTES);
 
 /// Chunks that are taken of a partition at once: so many that one partition nearly always gives the
 /// 50 peers that are usual.

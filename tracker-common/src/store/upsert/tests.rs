@@ -8,7 +8,10 @@ use super::{
     },
     *,
 };
-use crate::host::{FIRST_MINUTE, HostStore};
+use crate::{
+    host::{FIRST_MINUTE, HostStore},
+    store::owner::Owner,
+};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A peer that takes the place of an old one while a sample reads the swarm record is given whole
@@ -31,8 +34,13 @@ fn an_evicted_peer_is_never_given_with_half_of_the_newcomer() {
             for number in (1..).take_while(|_| !done.load(Ordering::Relaxed)) {
                 // So slowly that nobody minds that they are of one network.
                 store.settings().minute.store(FIRST_MINUTE + number);
-                let announce =
-                    Announce { info_hash: &torrent(0), peer: peer(number), seeder: false, event: PeerEvent::None };
+                let announce = Announce {
+                    info_hash: &torrent(0),
+                    peer: peer(number),
+                    seeder: false,
+                    event: PeerEvent::None,
+                    owner: Owner::NONE,
+                };
                 super::announce::<_, V6>(&platform.context(), &announce).expect("the oldest gives way");
             }
         });

@@ -118,8 +118,13 @@ fn halves_of_two_peers_are_never_given() {
         let slot = Slots::<V6>::new(words).slot(0);
         let mut seen = [0; 2];
         let mut tries = 0;
-        while tries < 300_000 || (seen.contains(&0) && tries < 30_000_000) {
+        let begun = std::time::Instant::now();
+        while tries < 300_000 || (seen.contains(&0) && begun.elapsed().as_secs() < 60) {
             tries += 1;
+            if tries % (1 << 16) == 0 {
+                // Where others use the processors as well, the writer may not have had its turn.
+                std::thread::yield_now();
+            }
             if V6::write_if_eligible(slot, scratch, 0, all(), V6::peer(0)) == 0 {
                 continue;
             }

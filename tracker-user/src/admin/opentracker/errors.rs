@@ -27,6 +27,7 @@ pub fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
             | HttpFailure::MethodNotAllowed
             | HttpFailure::HeaderTimeout
             | HttpFailure::HeaderTooLarge
+            | HttpFailure::ProxyHeaderMalformed
             | HttpFailure::VersionUnsupported => 1,
             HttpFailure::NotFound => 7,
             HttpFailure::TooManyConnections => 8,
@@ -35,7 +36,12 @@ pub fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
     }
     for failure in AdminFailure::ALL {
         let kind = match failure {
-            AdminFailure::StatisticsModeUnknown => 2,
+            AdminFailure::StatisticsModeUnknown
+            | AdminFailure::StatisticsFormatUnknown
+            | AdminFailure::StatisticsForAnnounce => 2,
+            AdminFailure::EventsBusy => 4,
+            AdminFailure::StatisticsUnavailable => 8,
+            AdminFailure::Forbidden | AdminFailure::TokenWrong => 6,
         };
         errors[kind].1 += http.admin.failure(*failure);
     }
@@ -48,9 +54,14 @@ pub fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
             | Failure::PortMalformed
             | Failure::PortZero
             | Failure::LeftMalformed
-            | Failure::NumWantMalformed => 2,
-            Failure::FullScrapeBusy | Failure::FullScrapeRepeated => 4,
-            Failure::FullScrapeOff | Failure::NotAllowed => 6,
+            | Failure::NumWantMalformed
+            | Failure::AddressMalformed
+            | Failure::AddressUnknown => 2,
+            Failure::FullScrapeBusy
+            | Failure::FullScrapeRepeated
+            | Failure::FullScrapeTooSoon
+            | Failure::RateLimited => 4,
+            Failure::FullScrapeOff | Failure::FullScrapeForbidden | Failure::NotAllowed | Failure::AddressBlocked => 6,
             Failure::TrackerFull | Failure::AddressBusy | Failure::Internal => 8,
         };
         errors[kind].1 += http.tracker.failure(*failure);

@@ -3,15 +3,24 @@
 //!
 //! Where the two trackers differ in what there is to count: `udp` counts the XDP program and the
 //! sockets together and both address families, as opentracker's does; an accept is a TCP connection
-//! or a UDP request; `top10` and `top100` rank the largest swarms of the last sweep; nothing is
-//! ever stalled by a mutex, and there is no livesync.
+//! or a UDP request; `top10` and `top100` rank the swarms as of the last sweep; nothing is ever
+//! stalled by a mutex, and there is no livesync, so that `syncs` is 0. `numwants` counts announces by
+//! HTTP, as opentracker's does. What would have to be counted by network for every packet (`busy`,
+//! `woodpeckers`), and what would keep requests (`fulllog`), is answered as by an opentracker that was
+//! built without it: status 500.
 
 mod errors;
+pub mod networks;
+#[cfg(test)]
+mod tests;
 
 use crate::{
-    http::{counters::HttpEvent, tracker::counters::TrackerEvent},
+    http::{
+        counters::HttpEvent,
+        tracker::{Format, counters::TrackerEvent},
+    },
     statistics::{Renewals, Snapshot},
-    store::totals::TopSwarm,
+    store::totals::{TopSwarm, Totals},
 };
 use errors::http_errors;
 use std::fmt::Write as _;
@@ -51,6 +60,60 @@ pub enum Mode {
     Everything,
     /// The version.
     Version,
+    /// What livesync has taken: nothing.
+    Syncs,
+    /// Announces by HTTP, by how many peers they want.
+    Numwants,
+}
+
+/// What a mode asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// Figures.
+    Figures(Mode),
+    /// All torrents, in the format that the query names.
+    Torrents,
+    /// All torrents, as lines of a state file.
+    State,
+    /// The networks with the most peers.
+    Networks,
+    /// What is not counted here.
+    Unavailable,
+}
+
+/// The modes that are no figures.
+const OTHERS: [(&str, Page); 6] = [
+    ("s24s", Page::Networks),
+    ("tpbs", Page::Torrents),
+    ("statedump", Page::State),
+    ("busy", Page::Unavailable),
+    ("fulllog", Page::Unavailable),
+    ("woodpeckers", Page::Unavailable),
+];
+
+impl Page {
+    /// The names of all modes.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Mode::ALL.iter().map(|(name, _)| *name).chain(OTHERS.map(|(name, _)| name))
+    }
+
+    /// What the mode of that name asks for.
+    #[must_use]
+    pub fn named(name: &[u8]) -> Option<Self> {
+        let other = || OTHERS.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, page)| *page);
+        Mode::named(name).map(Self::Figures).or_else(other)
+    }
+
+    /// The format in which all torrents are listed, if they are.
+    #[must_use]
+    pub const fn format(self, asked: Option<Format>) -> Option<Format> {
+        match (self, asked) {
+            (Self::Torrents, Some(format)) => Some(format),
+            (Self::Torrents, None) => Some(Format::Bencoded),
+            (Self::State, _) => Some(Format::State),
+            (Self::Figures(_) | Self::Networks | Self::Unavailable, _) => None,
+        }
+    }
 }
 
 impl Mode {
@@ -70,6 +133,8 @@ impl Mode {
         ("herr", Mode::Herr),
         ("everything", Mode::Everything),
         ("version", Mode::Version),
+        ("syncs", Mode::Syncs),
+        ("numwants", Mode::Numwants),
     ];
 
     /// The mode of that name.
@@ -112,6 +177,10 @@ impl Figures {
             Reason::Request(RequestReason::UnknownAction),
             Reason::Request(RequestReason::ConnectionIdWrong),
             Reason::Request(RequestReason::PortZero),
+            Reason::Request(RequestReason::ConnectsLimited),
+            Reason::Request(RequestReason::AnnouncesLimited),
+            Reason::Request(RequestReason::ScrapesLimited),
+            Reason::Request(RequestReason::ErrorHeldBack),
             Reason::Store(StoreError::TorrentsFull),
             Reason::Store(StoreError::MemoryFull),
             Reason::Store(StoreError::Denied),
@@ -129,7 +198,7 @@ impl Figures {
             udp_connects,
             udp_announces,
             udp_scrapes,
-            mismatches: refused(RequestReason::ConnectionIdWrong.into()),
+            mismatches: refused(RequestReason::ConnectionIdWrong.into()) + refused(RequestReason::ErrorHeldBack.into()),
             full_scrapes: http.tracker.event(TrackerEvent::FullScrape),
         }
     }
@@ -188,8 +257,8 @@ pub fn write(snapshot: &Snapshot, mode: Mode) -> String {
             let completed = snapshot.event(Event::Completed);
             format!("{completed}\n0\n{uptime}\nopentracker, {} completed/h.", completed / hours.max(1))
         }
-        Mode::Top10 => top(&snapshot.totals.top, 10),
-        Mode::Top100 => top(&snapshot.totals.top, 100),
+        Mode::Top10 => top(&snapshot.totals, 10),
+        Mode::Top100 => top(&snapshot.totals, 100),
         Mode::Renew => renew(&snapshot.renewals),
         Mode::Herr => {
             let errors = http_errors(snapshot);
@@ -203,6 +272,17 @@ pub fn write(snapshot: &Snapshot, mode: Mode) -> String {
         }
         Mode::Everything => everything(snapshot, &figures),
         Mode::Version => version(),
+        Mode::Syncs => {
+            let (accepted, succeeded) = (per_second(figures.accepted()), per_second(figures.succeeded()));
+            format!("0\n0\n{uptime}\nopentracker connections, {accepted} conns/s :: {succeeded} success/s.")
+        }
+        Mode::Numwants => {
+            snapshot.http.wanted.iter().enumerate().fold(String::new(), |mut lines, (number, count)| {
+                // Writing into a string cannot fail.
+                let _ = writeln!(lines, "{number:03} => {count}");
+                lines
+            })
+        }
     }
 }
 
@@ -210,19 +290,19 @@ fn version() -> String {
     format!("tracker {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// Lists by peers, seeders and leechers. All three draw on the swarms with the most peers, which is
-/// exact for the first list.
-fn top(swarms: &[TopSwarm], amount: usize) -> String {
+/// Lists by peers, seeders and leechers.
+fn top(totals: &Totals, amount: usize) -> String {
+    type Size = fn(&TopSwarm) -> u64;
+    let lists: [(&str, &[TopSwarm], Size); 3] = [
+        ("peers", &totals.top, |swarm| u64::from(swarm.counts.seeders) + u64::from(swarm.counts.leechers)),
+        ("seeds", &totals.top_seeders, |swarm| swarm.counts.seeders.into()),
+        ("leechers", &totals.top_leechers, |swarm| swarm.counts.leechers.into()),
+    ];
     let mut lines = String::new();
-    for (name, seeders, leechers) in [("peers", 1, 1), ("seeds", 1, 0), ("leechers", 0, 1)] {
+    for (name, swarms, size) in lists {
         let _ = writeln!(lines, "Top {amount} torrents by {name}:");
-        let size =
-            |swarm: &TopSwarm| u64::from(swarm.counts.seeders) * seeders + u64::from(swarm.counts.leechers) * leechers;
-        let mut ranked: Vec<_> =
-            swarms.iter().map(|swarm| (size(swarm), swarm)).filter(|(size, _)| *size > 0).collect();
-        ranked.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
-        for (size, swarm) in ranked.into_iter().take(amount) {
-            let _ = write!(lines, "\t{size}\t");
+        for swarm in swarms.iter().take(amount) {
+            let _ = write!(lines, "\t{}\t", size(swarm));
             for byte in swarm.info_hash {
                 let _ = write!(lines, "{byte:02X}");
             }
@@ -313,91 +393,4 @@ fn everything(snapshot: &Snapshot, figures: &Figures) -> String {
         udp_scrapes = figures.udp_scrapes,
         mismatches = figures.mismatches,
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::statistics::snapshot::tests::example;
-
-    fn lines(mode: Mode) -> Vec<String> {
-        write(&example(), mode).lines().map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn mrtg_modes_have_two_figures_an_uptime_and_a_title() {
-        let rows: &[(Mode, [&str; 4])] = &[
-            (Mode::Peer, ["21", "12", "opentracker serving 3 torrents", "opentracker"]),
-            (Mode::Torr, ["3", "0", "opentracker serving 3 torrents", "opentracker"]),
-            (Mode::Tcp4, ["16", "7", "183661 seconds (51 hours)", "opentracker tcp4 stats, 0 conns/s :: 0 success/s."]),
-            (
-                Mode::Scrp,
-                ["2", "2218", "183661 seconds (51 hours)", "opentracker scrape stats, 0 scrape/s (tcp and udp)"],
-            ),
-        ];
-        for (mode, expected) in rows {
-            assert_eq!(lines(*mode), expected, "{mode:?}");
-        }
-        for mode in [Mode::Conn, Mode::Udp4, Mode::Fscr, Mode::Completed] {
-            let lines = lines(mode);
-            assert_eq!(lines.len(), 4, "{mode:?}");
-            for line in &lines[..2] {
-                line.parse::<u64>().unwrap_or_else(|_| panic!("{mode:?} begins with two numbers, not {line}"));
-            }
-            assert_eq!(lines[2], "183661 seconds (51 hours)");
-            assert!(lines[3].starts_with("opentracker"));
-        }
-    }
-
-    #[test]
-    fn largest_swarms_are_ranked_three_times() {
-        let (ab, oc, ff) = ("AB".repeat(20), "0C".repeat(20), "FF".repeat(20));
-        let expected = format!(
-            "Top 10 torrents by peers:\n\t12\t{ab}\n\t7\t{oc}\n\t2\t{ff}\n\
-             Top 10 torrents by seeds:\n\t7\t{oc}\n\t4\t{ab}\n\t1\t{ff}\n\
-             Top 10 torrents by leechers:\n\t8\t{ab}\n\t1\t{ff}\n"
-        );
-        assert_eq!(write(&example(), Mode::Top10), expected);
-        assert!(write(&example(), Mode::Top100).starts_with("Top 100 torrents by peers:\n"));
-    }
-
-    #[test]
-    fn returning_peers_are_45_lines() {
-        let mut snapshot = example();
-        assert_eq!(write(&snapshot, Mode::Renew).lines().count(), 45);
-        assert!(write(&snapshot, Mode::Renew).starts_with("00 0\n01 0\n"));
-        snapshot.renewals = std::array::from_fn(|minute| minute as u64);
-        assert!(write(&snapshot, Mode::Renew).ends_with("\n43 43\n44 44\n"));
-        assert!(write(&snapshot, Mode::Everything).contains("      <count interval=\"44\">44</count>\n"));
-    }
-
-    #[test]
-    fn errors_have_opentrackers_names() {
-        assert_eq!(lines(Mode::Herr)[2], "400 PAR 1");
-        assert!(write(&example(), Mode::Everything).contains("<count code=\"400 Invalid Parameter\">1</count>"));
-    }
-
-    #[test]
-    fn everything_is_balanced_xml() {
-        let page = write(&example(), Mode::Everything);
-        let mut open = Vec::new();
-        for tag in page.split('<').skip(1).filter_map(|part| part.split('>').next()) {
-            match tag.as_bytes()[0] {
-                b'?' => {}
-                b'/' => assert_eq!(open.pop(), Some(&tag[1..])),
-                _ => open.push(tag.split(' ').next().expect("a name")),
-            }
-        }
-        assert_eq!(open, Vec::<&str>::new());
-    }
-
-    #[test]
-    fn modes_are_found_by_their_exact_names() {
-        for (name, mode) in Mode::ALL {
-            assert_eq!(Mode::named(name.as_bytes()), Some(*mode));
-        }
-        for name in ["", "Peer", "peers", "busy", "top1000"] {
-            assert_eq!(Mode::named(name.as_bytes()), None, "{name}");
-        }
-    }
 }

@@ -81,7 +81,7 @@ fn top(kind: Kind, key: &str, value: &Value) -> anyhow::Result<Meaning> {
         "socket_workers" if kind == Kind::Udp => one("udp-threads", number(value)?),
         "socket_workers" => one("http-threads", number(value)?),
         "swarm_workers" => Same("there are none: every thread works on the swarms itself"),
-        "log_level" => Nothing("the environment variable RUST_LOG says how much is logged"),
+        "log_level" => one("log", value.as_str().context("a level is wanted")?.to_lowercase()),
         _ => Nothing("not known"),
     })
 }
@@ -99,10 +99,10 @@ fn meaning(kind: Kind, section: &Table, (of, name): (&str, &str), value: &Value)
         }
         ("network", "use_ipv4" | "use_ipv6" | "only_ipv6" | "set_only_ipv6") => return Ok(None),
         ("network", "enable_tls") if value.as_bool() == Some(true) => {
-            Nothing("put a proxy that does TLS in front, and see docs/operation.md for what it changes")
+            Nothing("give these addresses by --https, with --tls-certificate and --tls-key")
         }
         ("network", "runs_behind_reverse_proxy") if value.as_bool() == Some(true) => {
-            Nothing("no address from a header is believed; let clients reach the port itself")
+            Nothing("name the proxy by --proxy-from, and its header by --proxy-header if it is not X-Forwarded-For")
         }
         ("network", _) => Same(OWN_WAY),
         ("protocol", "peer_announce_interval") => one("interval", number(value)?),
@@ -128,8 +128,12 @@ fn meaning(kind: Kind, section: &Table, (of, name): (&str, &str), value: &Value)
                 _ => return Ok(None),
             }
         }
-        ("privileges", "drop_privileges") if value.as_bool() == Some(true) => {
-            Nothing("start the tracker as that user, with the capabilities that docs/operation.md names")
+        ("privileges", "user" | "group") if flag(section, "drop_privileges", false) => {
+            let option = if name == "user" { "user" } else { "group" };
+            one(option, value.as_str().context("a name is wanted")?.to_owned())
+        }
+        ("privileges", "chroot_path") if flag(section, "drop_privileges", false) => {
+            Nothing("Landlock keeps the tracker to the directories that options name")
         }
         ("privileges", _) => return Ok(None),
         ("statistics" | "metrics", _) => Same(METRICS),
@@ -163,7 +167,12 @@ mod tests {
 
     #[test]
     fn files_mean_what_they_mean_to_aquatic() {
-        let rows: [(&str, &[&str]); 7] = [
+        let rows: [(&str, &[&str]); 9] = [
+            ("log_level = \"error\"\n[statistics]\n", &["log=error"]),
+            (
+                "[statistics]\n[privileges]\ndrop_privileges = true\nuser = \"nobody\"\ngroup = \"nogroup\"",
+                &["user=nobody", "group=nogroup"],
+            ),
             (
                 "socket_workers = 2\n[network]\naddress = \"0.0.0.0:3000\"\nuse_io_uring = true\n[statistics]\ninterval = 5",
                 &["udp=0.0.0.0:3000", "udp-threads=2"],
@@ -215,8 +224,7 @@ mod tests {
         for text in [
             "[network]\nenable_tls = true",
             "swarm_workers = 1\n[network]\nruns_behind_reverse_proxy = true",
-            "[statistics]\n[privileges]\ndrop_privileges = true",
-            "log_level = \"error\"\n[statistics]\n",
+            "[statistics]\n[privileges]\ndrop_privileges = true\nchroot_path = \".\"",
         ] {
             let items = read(text).expect(text);
             assert!(items.iter().any(|item| matches!(item.meaning, Nothing(_))), "{text}: {items:?}");

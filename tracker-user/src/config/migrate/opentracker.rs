@@ -13,14 +13,11 @@ use std::{
     path::Path,
 };
 
-const STATISTICS: &str =
-    "the statistics are open to all; let strangers reach UDP only, or put HTTP behind a proxy or a firewall";
-const USER: &str = "start the tracker as that user, with the capabilities that docs/operation.md names";
+const STATISTICS: &str = "they are at /stats, for whom --admin-from names";
 const ROOT: &str = "lists are read from there; the tracker itself is not put into it";
 const CLUSTER: &str = "trackers do not share their swarms";
 const REDIRECT: &str = "`GET /` shows the statistics";
 const FIFO: &str = "write the list anew and send SIGHUP";
-const PROXY: &str = "no address from a header is believed; let clients reach the port itself";
 
 /// Reads a file.
 ///
@@ -61,10 +58,11 @@ pub fn read(text: &str) -> anyhow::Result<Vec<Item>> {
             "access.whitelist" => Options(vec![("allow-list", in_root(&value))]),
             "access.blacklist" => Options(vec![("deny-list", in_root(&value))]),
             "access.fifo_add" | "access.fifo_delete" => Nothing(FIFO),
-            "access.stats" | "access.stats_path" => Nothing(STATISTICS),
-            "access.proxy" => Nothing(PROXY),
+            "access.stats" => Options(vec![("admin-from", value.clone())]),
+            "access.stats_path" => Nothing(STATISTICS),
+            "access.proxy" => Options(vec![("proxy-from", value.clone())]),
             "tracker.rootdir" => Same(ROOT),
-            "tracker.user" => Nothing(USER),
+            "tracker.user" => Options(vec![("user", value.clone())]),
             "tracker.redirect_url" => Nothing(REDIRECT),
             _ if key.starts_with("livesync.") || key.starts_with("batchsync.") => Nothing(CLUSTER),
             _ => bail!("{}: opentracker has no such option", wrong()),
@@ -119,6 +117,11 @@ pub fn letters(arguments: Vec<OsString>) -> anyhow::Result<(Vec<OsString>, Vec<I
         let bytes = argument.as_encoded_bytes();
         bytes.len() >= 2 && bytes[0] == b'-' && LETTERS.as_bytes().contains(&bytes[1])
     };
+    let mut arguments = arguments;
+    // opentracker's own command line has no commands, and whoever starts it by that runs this.
+    if arguments.get(1).is_some_and(|first| is_letter(first) || first.as_encoded_bytes().starts_with(b"-f")) {
+        arguments.insert(1, "run".into());
+    }
     if arguments.get(1).is_none_or(|command| command != "run") || !arguments.iter().any(|argument| is_letter(argument))
     {
         return Ok((arguments, Vec::new()));
@@ -177,9 +180,9 @@ fn translate(given: &[(String, String)]) -> anyhow::Result<Vec<Item>> {
             "-w" => Options(vec![("allow-list", in_root(value))]),
             "-b" => Options(vec![("deny-list", in_root(value))]),
             "-d" => Same(ROOT),
-            "-u" => Nothing(USER),
+            "-u" => Options(vec![("user", value.clone())]),
             "-r" => Nothing(REDIRECT),
-            "-A" => Nothing(STATISTICS),
+            "-A" => Options(vec![("admin-from", value.clone())]),
             "-s" => Nothing(CLUSTER),
             _ => Nothing("the state of an opentracker is not read at the start"),
         };
@@ -224,7 +227,11 @@ mod tests {
                 "access.blacklist\t/black\nlisten.tcp_udp 0.0.0.0",
                 "deny-list=/black udp=0.0.0.0:6969 http=0.0.0.0:6969 ",
             ),
-            ("tracker.user  nobody\r\nlisten.tcp_udp 0.0.0.0\r\n", "udp=0.0.0.0:6969 http=0.0.0.0:6969 "),
+            (
+                "listen.tcp_udp 0.0.0.0\naccess.stats 192.0.2.0/24\naccess.stats 192.0.2.1\naccess.proxy 10.0.0.0/8\n",
+                "udp=0.0.0.0:6969 http=0.0.0.0:6969 admin-from=192.0.2.0/24,192.0.2.1 proxy-from=10.0.0.0/8 ",
+            ),
+            ("tracker.user  nobody\r\nlisten.tcp_udp 0.0.0.0\r\n", "user=nobody udp=0.0.0.0:6969 http=0.0.0.0:6969 "),
         ] {
             let items = read(text).unwrap_or_else(|error| panic!("{text:?}: {error:#}"));
             assert_eq!(told(&items), expected, "{text:?}");
@@ -234,14 +241,11 @@ mod tests {
     #[test]
     fn what_has_no_counterpart_is_named() {
         for line in [
-            "access.stats 192.0.2.1",
             "access.stats_path secret",
-            "access.proxy 10.0.0.0/8",
             "access.fifo_add /tmp/add",
             "livesync.cluster.node_ip 192.0.2.1",
             "livesync.cluster.listen 192.0.2.1:9696",
             "batchsync.cluster.admin_ip 192.0.2.1",
-            "tracker.user nobody",
             "tracker.redirect_url https://example.org/",
         ] {
             let items = read(line).expect(line);
@@ -282,9 +286,15 @@ mod tests {
             ("tracker run -i 10.0.0.1", "tracker run --udp=10.0.0.1:6969 --http=10.0.0.1:6969"),
             (
                 "tracker run -d /etc/o -w white -u nobody",
-                "tracker run --allow-list=/etc/o/white --udp=0.0.0.0:6969 --http=0.0.0.0:6969",
+                "tracker run --allow-list=/etc/o/white --user=nobody --udp=0.0.0.0:6969 --http=0.0.0.0:6969",
             ),
             ("tracker run -f o.conf -b black", "tracker run -f o.conf --deny-list=black"),
+            // As by those who start opentracker.
+            ("tracker -f o.conf", "tracker run -f o.conf"),
+            ("tracker -P 80", "tracker run --udp=0.0.0.0:80 --http=off"),
+            ("tracker -h", "tracker -h"),
+            ("tracker --help", "tracker --help"),
+            ("tracker trace -f x", "tracker trace -f x"),
         ] {
             let arguments = line.split(' ').map(OsString::from).collect();
             let (made, _) = letters(arguments).unwrap_or_else(|error| panic!("{line}: {error:#}"));

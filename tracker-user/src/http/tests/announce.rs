@@ -123,3 +123,29 @@ fn a_peer_is_told_to_others_in_the_way_they_ask() {
     let seeder = server.announce(&format!("info_hash={HASH}&port=9&compact=0&left=0"));
     assert!(matches!(seeder.get("peers"), Some(Value::List(list)) if list.len() == 1), "no seeders in a list either");
 }
+
+#[test]
+fn a_peer_is_stopped_by_who_has_its_key() {
+    use tracker_common::store::owner::Owner;
+    let server = Server::plain();
+    assert_ne!(Owner::new(0x0011_aabb), Owner::new(0x0055_66cc), "they are told apart");
+    let mut there = 0;
+    // (key of the peer, of the one who stops it, whether it stays)
+    for (port, (own, other, stays)) in (1..).zip([
+        ("&key=0011AABB", "&key=0011AABB", false),
+        ("&key=0011AABB", "&key=0011aabb", false),
+        ("&key=0011AABB", "&key=11aabb", false),
+        ("&key=0011AABB", "&key=005566CC", true),
+        ("&key=0011AABB", "", true),
+        ("&key=0011AABB", "&key=", true),
+        ("", "&key=0011AABB", false),
+        ("", "", false),
+        ("&key=no+number", "&key=no+number", false),
+    ]) {
+        let started = server.announce(&format!("info_hash={HASH}&port={port}&left=5&event=started{own}"));
+        assert_eq!(started.number("incomplete"), Some(there + 1), "{own} {other}");
+        let stopped = server.announce(&format!("info_hash={HASH}&port={port}&left=5&event=stopped{other}"));
+        there += u64::from(stays);
+        assert_eq!(stopped.number("incomplete"), Some(there), "{own} {other}");
+    }
+}

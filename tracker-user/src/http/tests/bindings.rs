@@ -1,7 +1,10 @@
 //! Sites on listeners of their own.
 
 use super::*;
-use crate::admin::site::AdminSite;
+use crate::admin::{
+    site::{AdminSite, Door, Shared},
+    web::public::Ports,
+};
 use failure::Refusal;
 use request::Request;
 use site::TEXT;
@@ -10,10 +13,10 @@ use site::TEXT;
 struct Echo(u32);
 
 impl Site for Echo {
-    fn respond(&mut self, request: &Request<'_>, source: IpAddr, body: &mut Vec<u8>) -> Option<Answer> {
+    fn respond(&mut self, request: &Request<'_>, visitor: &Visitor, body: &mut Vec<u8>) -> Option<Answer> {
         (request.path == b"/echo").then(|| {
             self.0 += 1;
-            body.extend_from_slice(format!("{source} {}", self.0).as_bytes());
+            body.extend_from_slice(format!("{} {}", visitor.source.key(), self.0).as_bytes());
             Answer::Body { content_type: TEXT }
         })
     }
@@ -29,14 +32,22 @@ fn each_listener_has_its_own_sites_and_words() {
     let store = store(10);
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (public, private) = (bind(any, 2).expect("a port"), bind(any, 1).expect("a port"));
-    let addresses = [public.address, private.address];
-    let Context { statistics, mut bindings } = Context::new(vec![public], &store, FullScrapeLimits::default());
+    let addresses = [&public, &private].map(|listener| listener.place.address().expect("of the internet"));
+    let Context { statistics, handles: Handles { access, trust, .. }, mut bindings } =
+        Context::new(vec![public], &store, FullScrapeLimits::default());
     // The tracker alone, and the operator's pages beside another site.
     bindings[0].sites.truncate(1);
-    let admin = statistics.clone();
+    let http = &statistics.http;
+    let tracker = tracker::Tracker::new(store, Arc::default(), http.tracker.clone(), http.wanted.clone());
+    let shared = Shared::new(access, statistics.clone(), tracker, Ports::default());
     bindings.push(Binding {
         listeners: vec![private],
-        sites: vec![Arc::new(|| Box::new(Echo(0))), Arc::new(move || Box::new(AdminSite::new(admin.clone())))],
+        sites: vec![
+            Arc::new(|| Box::new(Echo(0))),
+            Arc::new(move || Box::new(AdminSite::new(Door::Operator, shared.clone()))),
+        ],
+        tls: None,
+        trust,
         refusal_format: plain_text,
         not_found: "nothing here",
     });
@@ -56,7 +67,8 @@ fn each_listener_has_its_own_sites_and_words() {
     }
     assert_eq!(get(private, "/echo").text(), "127.0.0.1 1");
     assert_eq!(get(private, "/echo").text(), "127.0.0.1 2");
-    assert!(get(private, "/stats").text().starts_with("tracker "));
+    assert!(get(private, "/stats.txt").text().starts_with("tracker "));
+    assert_eq!(get(private, "/stats").text(), "1\n0\nopentracker serving 1 torrents\nopentracker");
     let response = get(private, &announce);
     assert_eq!((response.status, response.text()), (404, "nothing here"));
     let response = get(private, "/stats?mode=nothing");
@@ -64,6 +76,6 @@ fn each_listener_has_its_own_sites_and_words() {
     drop(services);
     // The engine counts for both together.
     let http = statistics.http.sums();
-    assert_eq!(http.engine.event(HttpEvent::Accepted), 10);
+    assert_eq!(http.engine.event(HttpEvent::Accepted), 11);
     assert_eq!(http.engine.failure(HttpFailure::NotFound), 5);
 }

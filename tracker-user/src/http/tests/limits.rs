@@ -78,7 +78,7 @@ fn who_has_most_connections_makes_room_for_others() {
     let server = Server::start(Ipv4Addr::LOCALHOST.into(), store(10), limits);
     // All of them wait for their client to take what it has asked for, and none is idle.
     let taker = |_| {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         // So that the kernel takes next to nothing for it.
         socket.set_recv_buffer_size(1).expect("a socket");
         socket.connect(&server.address.into()).expect("the server listens");
@@ -106,6 +106,29 @@ fn who_has_most_connections_makes_room_for_others() {
         others.push(other);
     }
     assert_eq!(server.counted(HttpEvent::Refused), 1);
+}
+
+#[test]
+fn who_has_most_connections_ends_no_slow_request_of_others() {
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let server = Server::start(Ipv4Addr::LOCALHOST.into(), store(10), limits);
+    let accepted = |count| server.until("it is not accepted", |server| server.counted(HttpEvent::Accepted) == count);
+    let mut slow = server.connect_from([127, 0, 0, 2]);
+    slow.send(b"GET /stats?mode=ver");
+    accepted(1);
+    let mut many = Vec::new();
+    for count in 2..30 {
+        let mut client = server.connect();
+        client.send(b"GET /sta");
+        many.push(client);
+        accepted(count);
+    }
+    slow.send(b"sion HTTP/1.1\r\n\r\n");
+    assert_eq!(slow.response().status, 200);
+    // Two of them have room. Of the others, each is told so.
+    let refused = server.counted(HttpEvent::Refused);
+    assert_eq!(refused, 26);
+    assert_eq!(many.pop().expect("some").response().status, 503);
 }
 
 #[test]

@@ -3,11 +3,14 @@
 
 mod announce;
 mod bindings;
+mod doors;
+mod events;
 mod limits;
 mod memory;
 mod paths;
 mod protocol;
 mod proxy;
+mod rates;
 mod scrape;
 mod snapshot;
 mod statistics;
@@ -20,7 +23,9 @@ use super::{
     *,
 };
 use crate::{
-    daemon::sites,
+    config::live::Handles,
+    daemon::{doors::Doors, sites},
+    listen::Source,
     service::Shutdown,
     statistics::{
         LatestStatus, Statistics,
@@ -42,6 +47,7 @@ use std::{
 use tracker_common::store::{
     family::{V4, V6},
     membership::{Announce, PeerEvent},
+    owner::Owner,
     upsert,
 };
 use tracker_tests::bencode::Value;
@@ -82,45 +88,27 @@ fn store(torrents: u64) -> Arc<Store> {
     settings.default_numwant.store(50);
     settings.max_numwant_v4.store(200);
     settings.max_numwant_v6.store(74);
-    let mut random = Random(1);
+    let mut random = fastrand::Rng::with_seed(1);
     for key in &settings.hash_keys {
-        key.store(random.next() << 32 ^ random.next());
+        key.store(random.u64(..));
     }
     store
-}
-
-/// A fixed sequence of numbers that look random (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 32) as usize % limit
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.below(256) as u8
-    }
 }
 
 /// The shared sites, and what they count.
 struct Context {
     statistics: Arc<Statistics>,
+    handles: Handles,
     bindings: Vec<Binding>,
 }
 
 impl Context {
     fn new(listeners: Vec<Listener>, store: &Arc<Store>, full_scrape: FullScrapeLimits) -> Self {
-        let full_scrape = Arc::new(ArcSwap::from_pointee(full_scrape));
+        let handles = Handles::default();
+        handles.full_scrape.store(Arc::new(full_scrape));
         let statistics = Arc::new(Statistics::new(store.clone(), Arc::default(), None, LatestStatus::default()));
-        let bindings = sites::shared(listeners, store, full_scrape, &statistics);
-        Self { statistics, bindings }
+        let bindings = sites::bindings(Doors { public: listeners, ..Doors::default() }, store, &handles, &statistics);
+        Self { statistics, handles, bindings }
     }
 
     /// What one thread answers with.
@@ -133,6 +121,7 @@ struct Server {
     address: SocketAddr,
     store: Arc<Store>,
     statistics: Arc<Statistics>,
+    handles: Handles,
     /// Ends with this.
     _services: Services,
 }
@@ -145,11 +134,11 @@ impl Server {
     fn with(ip: IpAddr, store: Arc<Store>, limits: Limits, full_scrape: FullScrapeLimits) -> Self {
         let mut services = Services::default();
         let listener = bind(SocketAddr::new(ip, 0), 1).expect("a free port");
-        let address = listener.address;
-        let Context { statistics, bindings } = Context::new(vec![listener], &store, full_scrape);
+        let address = listener.place.address().expect("of the internet");
+        let Context { statistics, handles, bindings } = Context::new(vec![listener], &store, full_scrape);
         let limits = Arc::new(ArcSwap::from_pointee(limits));
         serve(bindings, limits, statistics.http.engine.clone(), &mut services).expect("a thread");
-        Self { address, store, statistics, _services: services }
+        Self { address, store, statistics, handles, _services: services }
     }
 
     /// What HTTP has counted.
@@ -167,7 +156,7 @@ impl Server {
 
     /// A client at another address of the loopback interface.
     fn connect_from(&self, source: [u8; 4]) -> Client {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127.0.0.0/8 is there");
         socket.connect(&self.address.into()).expect("the server listens");
         Client::with(socket.into())
@@ -336,8 +325,11 @@ fn fill_v4(store: &Arc<Store>, count: u16, seeder: bool) {
     for number in 0..count {
         let peer = V4::key([10, 0, (number >> 8) as u8, number as u8], 1000 + number);
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
-        upsert::announce::<_, V4>(&handle.context(), &Announce { info_hash, peer, seeder, event: PeerEvent::None })
-            .expect("room");
+        upsert::announce::<_, V4>(
+            &handle.context(),
+            &Announce { info_hash, peer, seeder, event: PeerEvent::None, owner: Owner::NONE },
+        )
+        .expect("room");
     }
 }
 
@@ -346,7 +338,13 @@ fn fill_v6(store: &Arc<Store>, count: u16, seeder: bool) {
     for number in 0..count {
         let ip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number).octets();
         let info_hash = HASH.as_bytes().try_into().expect("20 bytes");
-        let announcement = Announce { info_hash, peer: V6::key(ip, 1000 + number), seeder, event: PeerEvent::None };
+        let announcement = Announce {
+            info_hash,
+            peer: V6::key(ip, 1000 + number),
+            seeder,
+            event: PeerEvent::None,
+            owner: Owner::NONE,
+        };
         upsert::announce::<_, V6>(&handle.context(), &announcement).expect("room");
     }
 }
@@ -362,6 +360,7 @@ fn many_torrents(count: u32) -> Arc<Store> {
             peer: V4::key([10, 0, 0, 1], 1),
             seeder: number.is_multiple_of(2),
             event: PeerEvent::None,
+            owner: Owner::NONE,
         };
         upsert::announce::<_, V4>(&handle.context(), &announcement).expect("room");
     }

@@ -145,15 +145,19 @@ fn other_paths_are_not_taken_for_announces() {
 fn pages_are_found_however_their_path_is_written() {
     let server = Server::plain();
     for path in ["/stats", "/stats/", "//stats", "/STATS", "/st%61ts", "http://tracker/stats"] {
-        assert!(server.get(path).text().starts_with("tracker "), "{path}");
+        assert!(server.get(path).text().starts_with("0\n0\nopentracker serving 0 torrents"), "{path}");
         assert_eq!(server.get(&format!("{path}?mode=torr")).text().lines().next(), Some("0"), "{path}");
     }
     for path in ["/metrics", "/metrics/", "//metrics", "/m%65trics"] {
         assert!(server.get(path).text().starts_with("# HELP"), "{path}");
     }
+    for path in ["/stats.txt", "/STATS.TXT", "/stats.txt?mode=peer"] {
+        assert!(server.get(path).text().starts_with("tracker "), "{path}");
+    }
     // A browser that was sent here by the host's name finds something to read.
     for path in ["/", "//", "/?", "/?utm_source=x", "/?x", "http://tracker"] {
         let response = server.get(path);
-        assert_eq!((response.status, response.headers["location"].as_str()), (302, "/stats"), "{path}");
+        assert_eq!(response.status, 200, "{path}");
+        assert!(response.headers["content-type"].starts_with("text/html"), "{path}");
     }
 }

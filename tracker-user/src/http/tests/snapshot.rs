@@ -6,6 +6,7 @@ use super::{
         request::Encoding,
         tracker::{
             full_scrape::FullScrape,
+            listing::Format,
             snapshot::{Progress, Share, Snapshots},
         },
     },
@@ -31,6 +32,7 @@ fn announce(handle: &Handle, number: u32) {
         peer: V4::key([10, 0, 0, 1], 1),
         seeder: true,
         event: PeerEvent::Started,
+        owner: Owner::NONE,
     };
     upsert::announce::<_, V4>(&handle.context(), &announcement).expect("room");
 }
@@ -54,8 +56,8 @@ fn forget(handle: &Handle) {
 }
 
 fn scrape_of(share: Share) -> FullScrape {
-    let permit = Arc::new(Permits::default()).take(IpAddr::from([127, 0, 0, 1]), 1).expect("free");
-    FullScrape::new(Encoding::Identity, false, share, permit).expect("memory")
+    let permit = Arc::new(Permits::default()).take(IpAddr::from([127, 0, 0, 1]), 1, Duration::ZERO).expect("free");
+    FullScrape::new(Encoding::Identity, false, Format::Scrape, share, permit).expect("memory")
 }
 
 fn numbers(body: &[u8]) -> BTreeSet<InfoHash> {
@@ -120,10 +122,10 @@ fn a_full_scrape_is_valid_while_others_announce_and_expire() {
             let (store, end) = (store.clone(), end.clone());
             thread::spawn(move || {
                 let handle = store.handle(CounterSet::Http);
-                let mut random = Random(thread + 1);
+                let mut random = fastrand::Rng::with_seed(thread + 1);
                 while !end.has_begun() {
                     for _ in 0..100 {
-                        announce(&handle, random.below(2 * TORRENTS as usize) as u32);
+                        announce(&handle, random.usize(..2 * TORRENTS as usize) as u32);
                     }
                     if thread == 0 {
                         store.settings().minute.add(2);

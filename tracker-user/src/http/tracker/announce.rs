@@ -7,13 +7,15 @@
 use super::{
     bencode::{digits, integer, string},
     failure::Failure,
-    query::{self, Announce},
+    query::{self, Announce, Named},
 };
-use crate::store::Handle;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use crate::{http::proxy::Visitor, store::Handle};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tracker_common::{
+    admission::blocklist,
     bep15::{
         announce::{interval, peers_wanted, visible_scopes},
+        connection_id::IpKey,
         wire::{PEER_V4, PEER_V6},
     },
     outcome::{Counter, Event},
@@ -24,6 +26,7 @@ use tracker_common::{
         filter::PeerFilter,
         layout::Counts,
         membership::{self, PeerEvent},
+        owner::Owner,
         sample::{Wanted, sample},
         upsert,
     },
@@ -40,6 +43,8 @@ pub struct CompactPeers {
 trait ReplyFamily: Family {
     /// A key that no peer has: port 0 is never stored.
     fn nobody() -> Self::Key;
+    /// The key of a peer of this family; that of nobody for one of the other.
+    fn of_peer(address: SocketAddr) -> Self::Key;
     /// Where this family's peers are collected.
     fn of(peers: &mut CompactPeers) -> &mut Vec<u8>;
 }
@@ -47,6 +52,13 @@ trait ReplyFamily: Family {
 impl ReplyFamily for V4 {
     fn nobody() -> Self::Key {
         V4::key([0; 4], 0)
+    }
+
+    fn of_peer(address: SocketAddr) -> Self::Key {
+        match address {
+            SocketAddr::V4(address) => V4::key(address.ip().octets(), address.port()),
+            SocketAddr::V6(_) => Self::nobody(),
+        }
     }
 
     fn of(peers: &mut CompactPeers) -> &mut Vec<u8> {
@@ -59,35 +71,59 @@ impl ReplyFamily for V6 {
         V6::key([0; 16], 0)
     }
 
+    fn of_peer(address: SocketAddr) -> Self::Key {
+        match address {
+            SocketAddr::V6(address) => V6::key(address.ip().octets(), address.port()),
+            SocketAddr::V4(_) => Self::nobody(),
+        }
+    }
+
     fn of(peers: &mut CompactPeers) -> &mut Vec<u8> {
         &mut peers.v6
     }
 }
 
-/// Stores the announce of a client at `source` and appends its reply to `out`. `source` must not be
-/// an IPv4-mapped address.
+/// Where a peer is reached: at the address that it announces from, or that it names if it may; and
+/// at one of the other family, if it names that as well (BEP 7).
+fn endpoints(visitor: &Visitor, named: &Named, port: u16) -> Result<(SocketAddr, Option<SocketAddr>), Failure> {
+    let Named { ip, ipv4, ipv6 } = *named;
+    let first = ip.or(visitor.source.address()).map(|ip| SocketAddr::new(ip, port));
+    match first {
+        Some(first) if first.is_ipv4() => Ok((ipv4.unwrap_or(first), ipv6)),
+        Some(first) => Ok((ipv6.unwrap_or(first), ipv4)),
+        None => match (ipv4, ipv6) {
+            (Some(own), other) | (None, other @ Some(own)) => Ok((own, other.filter(|other| *other != own))),
+            (None, None) => Err(Failure::AddressUnknown),
+        },
+    }
+}
+
+/// Stores the announce of a client and appends its reply to `out`. Returns how many peers it wants, the
+/// default if it does not say.
 ///
 /// # Errors
 /// What is wrong with the query, or why the store does not take the peer. Nothing is appended then.
 pub fn answer(
     memory: &Handle,
-    source: IpAddr,
+    visitor: &Visitor,
     query: &[u8],
     peers: &mut CompactPeers,
     out: &mut Vec<u8>,
-) -> Result<(), Failure> {
+) -> Result<u32, Failure> {
     let announce = query::announce(query)?;
     peers.v4.clear();
     peers.v6.clear();
-    let counts = match source {
-        IpAddr::V4(ip) => store_and_sample::<V4, V6>(memory, &announce, V4::key(ip.octets(), announce.port), peers)?,
-        IpAddr::V6(ip) => store_and_sample::<V6, V4>(memory, &announce, V6::key(ip.octets(), announce.port), peers)?,
+    let named = if visitor.names_addresses { query::named(query, announce.port)? } else { Named::default() };
+    let (own, other) = endpoints(visitor, &named, announce.port)?;
+    let counts = match own {
+        SocketAddr::V4(_) => store_and_sample::<V4, V6>(memory, &announce, (own, other), peers)?,
+        SocketAddr::V6(_) => store_and_sample::<V6, V4>(memory, &announce, (own, other), peers)?,
     };
     let cx = memory.context();
     let settings = cx.settings;
     let reply = Reply {
         counts,
-        external_ip: source,
+        external_ip: own.ip(),
         interval: interval(settings, cx.random()),
         min_interval: min_interval(settings),
         compact: announce.compact,
@@ -95,8 +131,9 @@ pub fn answer(
     reply.write(peers, out);
     let returned = peers.v4.len() / PEER_V4 + peers.v6.len() / PEER_V6;
     memory.count(Counter::Event(Event::PeersReturned), returned as u64);
-    memory.event(if source.is_ipv4() { Event::Announce4 } else { Event::Announce6 });
-    Ok(())
+    memory.count(Counter::Replied(returned as u32), 1);
+    memory.event(if own.is_ipv4() { Event::Announce4 } else { Event::Announce6 });
+    Ok(announce.num_want.unwrap_or_else(|| settings.default_numwant.load()))
 }
 
 /// How soon a client may announce again of its own accord: after half the time at which it has to.
@@ -105,16 +142,31 @@ pub fn min_interval(settings: &Settings) -> u32 {
     settings.interval.load() / 2
 }
 
-/// Stores the peer, which is of family `Own`, and collects others.
+/// Stores the peer, which is of family `Own` and may have an address of the other one besides, and
+/// collects others.
 fn store_and_sample<Own: ReplyFamily, Other: ReplyFamily>(
     memory: &Handle,
     announce: &Announce,
-    peer: Own::Key,
+    (own, other): (SocketAddr, Option<SocketAddr>),
     peers: &mut CompactPeers,
 ) -> Result<Counts, Failure> {
-    let Announce { info_hash, seeder, event, num_want, .. } = announce;
+    let Announce { info_hash, seeder, event, num_want, key, .. } = announce;
     let cx = &memory.context();
-    let announced = membership::Announce { info_hash, peer, seeder: *seeder, event: *event };
+    let owner = Owner::new(*key);
+    let peer = Own::of_peer(own);
+    // It need not be the address that the request came from.
+    blocked(memory, Own::ip(peer))?;
+    if let Some(other) = other {
+        let peer = Other::of_peer(other);
+        blocked(memory, Other::ip(peer))?;
+        // It is the same user, who has finished one download.
+        let event = if *event == PeerEvent::Completed { PeerEvent::None } else { *event };
+        let announced = membership::Announce { info_hash, peer, seeder: *seeder, event, owner };
+        if let Err(error) = upsert::announce::<_, Other>(cx, &announced) {
+            memory.reason(error);
+        }
+    }
+    let announced = membership::Announce { info_hash, peer, seeder: *seeder, event: *event, owner };
     let swarm = upsert::announce::<_, Own>(cx, &announced).map_err(|error| {
         memory.reason(error);
         Failure::of_store(error)
@@ -133,7 +185,7 @@ fn store_and_sample<Own: ReplyFamily, Other: ReplyFamily>(
     let filter = PeerFilter::new(!seeder, visible_scopes::<Own>(settings, peer));
     let sampling = Sampling { memory, swarm, want, filter };
     sampling.collect::<Own>(peer, peers)?;
-    sampling.collect::<Other>(Other::nobody(), peers)?;
+    sampling.collect::<Other>(other.map_or_else(Other::nobody, Other::of_peer), peers)?;
 
     let own = Own::of(peers).len() / Own::PEER_BYTES as usize;
     let other = Other::of(peers).len() / Other::PEER_BYTES as usize;
@@ -141,6 +193,14 @@ fn store_and_sample<Own: ReplyFamily, Other: ReplyFamily>(
     truncate::<Own>(memory, own, peers);
     truncate::<Other>(memory, other, peers);
     Ok(counts)
+}
+
+/// Refuses an address that is on a list of those blocked, and counts that.
+pub fn blocked(memory: &Handle, address: IpKey) -> Result<(), Failure> {
+    blocklist::check(&memory.context(), address).map_err(|reason| {
+        memory.reason(reason);
+        Failure::AddressBlocked
+    })
 }
 
 /// A search for peers of one swarm.
@@ -246,4 +306,54 @@ fn dictionary(out: &mut Vec<u8>, ip: IpAddr, port: [u8; 2]) {
     out.extend_from_slice(b"4:porti");
     digits(out, u16::from_be_bytes(port).into());
     out.extend_from_slice(b"ee");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        listen::Source,
+        store::{
+            CounterSet, Store, clock, keys,
+            sizes::{Capacity, Sizes},
+        },
+    };
+    use std::sync::Arc;
+    use tracker_common::{
+        admission::blocklist::{FIRST_BASE, words_for, write},
+        outcome::RequestReason,
+    };
+
+    #[test]
+    fn a_blocked_peer_is_not_stored_wherever_its_announce_comes_from() {
+        let block_words = u32::try_from(words_for(8, 8)).expect("few");
+        let sizes = Sizes::new(&Capacity { torrents: 10, peers_v4: 100, peers_v6: 100 }).expect("small");
+        let store = Arc::new(Store::anonymous(&Sizes { block_words, ..sizes }).expect("small"));
+        keys::set(&store, None).expect("random numbers");
+        clock::set(store.settings(), 60_000_000);
+        let (v4, v6) = ([(0, 0), (0x0a00_0007, 1), (0x0a00_0008, 0)], [(0, 0), (7, 2), (8, 0)]);
+        assert!(write(|number| store.block_word(number), FIRST_BASE, &v4, &v6));
+        store.settings().blocked.store(FIRST_BASE);
+        let memory = store.handle(CounterSet::Http);
+        let query = format!("info_hash={}&port=6881&left=1", "a".repeat(20));
+        let announce = |peer: IpAddr| {
+            let (mut peers, mut out) = (CompactPeers::default(), Vec::new());
+            let visitor = Visitor::plain(Source::of(peer));
+            let result = answer(&memory, &visitor, query.as_bytes(), &mut peers, &mut out);
+            (result, out.is_empty(), peers.v4.len() + peers.v6.len())
+        };
+        let refused = (Err(Failure::AddressBlocked), true, 0);
+        for peer in [IpAddr::from([10, 0, 0, 7]), Ipv6Addr::from_bits(7).into()] {
+            assert_eq!(announce(peer), refused, "{peer}");
+        }
+        assert_eq!(store.pools().swarms.used(), 0);
+        for peer in [IpAddr::from([10, 0, 0, 6]), [10, 0, 0, 8].into(), Ipv6Addr::from_bits(8).into()] {
+            assert_eq!(announce(peer).0, Ok(0), "{peer}");
+        }
+        let counters = store.counters();
+        let (_, counted) = counters.iter().find(|(set, _)| *set == CounterSet::Http).expect("all are there");
+        let of = |counter: Counter| counted[counter.index()];
+        let reason = Counter::Reason(RequestReason::Blocked.into());
+        assert_eq!([of(reason), of(Counter::Blocked(1)), of(Counter::Blocked(2))], [2, 1, 1]);
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use crate::http::counters::{Counters, Registry, Sums, counted};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tracker_common::labelled;
 
 labelled! {
@@ -26,3 +27,32 @@ pub type TrackerRegistry = Registry<TrackerEvent, Failure>;
 
 /// Those of all threads, added up.
 pub type TrackerSums = Sums<TrackerEvent, Failure>;
+
+/// Most peers that clients are counted to want, as opentracker counts them.
+pub const WANTED_MOST: usize = 200;
+
+/// How many announces have wanted none, one, and so on.
+pub type WantedSums = [u64; WANTED_MOST + 1];
+
+/// Announces by the number of peers that they want; of all threads, since connections cost far more
+/// than a shared counter.
+pub struct WantedCounts([AtomicU64; WANTED_MOST + 1]);
+
+impl Default for WantedCounts {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl WantedCounts {
+    /// Counts an announce that wants so many.
+    pub fn count(&self, wanted: u32) {
+        self.0[(wanted as usize).min(WANTED_MOST)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn sums(&self) -> WantedSums {
+        self.0.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+}

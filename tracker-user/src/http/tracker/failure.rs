@@ -14,7 +14,8 @@ use crate::http::{
 use tracker_common::{labelled, outcome::StoreError};
 
 /// What a client is told whose path neither the tracker nor the operator's site knows.
-pub const NOT_FOUND: &str = "No such path; a tracker has /announce, /scrape, /stats and /metrics";
+pub const NOT_FOUND: &str =
+    "No such path; a tracker has /announce and /scrape, and for its operator /stats and /metrics";
 
 labelled! {
     /// Why an announce or a scrape is not answered as asked.
@@ -29,13 +30,21 @@ labelled! {
         PortZero = "port_zero", "Port 0 is not valid", Retry::Never;
         LeftMalformed = "left_malformed", "left is not a number", Retry::Never;
         NumWantMalformed = "numwant_malformed", "numwant is not a number", Retry::Never;
+        AddressMalformed = "address_malformed", "ip, ipv4 or ipv6 is no address of a peer", Retry::Never;
+        AddressUnknown = "address_unknown", "Nobody has told the tracker the address of this peer", Retry::Never;
         FullScrapeOff = "full_scrape_off", "This tracker gives no full scrapes; name an info_hash", Retry::Never;
         FullScrapeBusy = "full_scrape_busy", "Other full scrapes are under way", Retry::Minutes(1);
         FullScrapeRepeated = "full_scrape_repeated", "A full scrape to your address is still under way",
             Retry::Minutes(1);
+        FullScrapeForbidden = "full_scrape_forbidden", "Full scrapes are not for your address; name an info_hash",
+            Retry::Never;
+        FullScrapeTooSoon = "full_scrape_too_soon", "Your address has had a full scrape a short time ago",
+            Retry::Minutes(5);
         NotAllowed = "not_allowed", "Torrent is not allowed", Retry::Never;
+        AddressBlocked = "address_blocked", "Address is blocked", Retry::Never;
         TrackerFull = "tracker_full", "Tracker is full", Retry::Minutes(30);
         AddressBusy = "address_busy", "Nearly full, slow down", Retry::Minutes(5);
+        RateLimited = "rate_limited", "Too many requests from your address, slow down", Retry::Minutes(5);
         Internal = "internal", "The tracker could not handle this request", Retry::Minutes(5);
     }
 }
@@ -66,6 +75,7 @@ impl From<Denied> for Failure {
         match denied {
             Denied::Repeated => Failure::FullScrapeRepeated,
             Denied::Busy => Failure::FullScrapeBusy,
+            Denied::TooSoon => Failure::FullScrapeTooSoon,
         }
     }
 }

@@ -12,6 +12,15 @@ use std::fmt;
 /// with thousands of them.
 const CONNECTION: u64 = 3 << 10;
 
+/// Bytes that a TLS session takes besides, measured likewise: by itself, and if its client keeps back
+/// the end of a record (16 KiB) and takes none of what waits to be sent (as much).
+const SESSION: u64 = 9 << 10;
+const FULL_SESSION: u64 = 48 << 10;
+
+/// Bytes that a handshake takes whose client has sent all of a first message but its end: rustls takes
+/// 64 KiB of it.
+const HANDSHAKE: u64 = 68 << 10;
+
 /// See the module's text.
 pub struct Footprint<'a> {
     /// What clients may take.
@@ -36,10 +45,14 @@ impl Footprint<'_> {
 
 impl fmt::Display for Footprint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limits { connections, held_bytes, .. } = self.limits;
+        let Limits { connections, held_bytes, handshakes, .. } = self.limits;
+        let sessions = *connections as u64 * FULL_SESSION;
+        let at_rest = human_bytes(*connections as u64 * SESSION);
         let rows = [
             (self.connections(), format!("{connections} connections that stay open (--http-connections)")),
             (*held_bytes as u64, "replies not taken, requests not complete; who holds most goes first".to_owned()),
+            (sessions, format!("with --https, if all of those hold back what they can; {at_rest} otherwise")),
+            (*handshakes as u64 * HANDSHAKE, format!("{handshakes} TLS handshakes (--https-handshakes), likewise")),
             (self.order(), "the order of a full scrape, while somebody is sent one".to_owned()),
         ];
         writeln!(f, "Besides, HTTP takes at most")?;
@@ -62,12 +75,14 @@ mod tests {
 
     #[test]
     fn memory_follows_the_limits() {
-        let limits = Limits { connections: 2048, held_bytes: 8 << 20, ..Limits::default() };
+        let limits = Limits { connections: 2048, held_bytes: 8 << 20, handshakes: 100, ..Limits::default() };
         let full_scrape = FullScrapeLimits::default();
         let text = Footprint { limits: &limits, full_scrape: &full_scrape, torrents: 2_000_000 }.to_string();
         for part in [
             "6.0 MiB  2048 connections",
             "8.0 MiB  replies not taken",
+            "96.0 MiB  with --https, if all of those hold back what they can; 18.0 MiB otherwise",
+            "6.6 MiB  100 TLS handshakes",
             "45.8 MiB  the order",
             "64.0 KiB  in the kernel",
         ] {

@@ -11,7 +11,7 @@ use super::{
     announce::min_interval,
     counters::{TrackerCounters, TrackerEvent},
     failure::Failure,
-    scrape,
+    listing::{Format, Listed, origin},
     snapshot::{Entry, Progress, Share, torrent},
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
         request::Encoding,
         site::{Ready, Stream},
     },
+    listen::{Network, Networks},
     store::Handle,
 };
 use bytes::Bytes;
@@ -31,7 +32,7 @@ use tracker_common::{
     store::{
         hash::TorrentKey,
         index::{counts, find},
-        layout::Counts,
+        layout::{SWARM_ALIVE, SWARM_SETTLED, Swarm},
     },
 };
 
@@ -46,6 +47,10 @@ const RETRIES: u32 = 64;
 pub struct FullScrapeLimits {
     /// Whether `/scrape` without an info_hash lists all torrents.
     pub enabled: bool,
+    /// Who is sent this list.
+    pub networks: Networks,
+    /// How long a client waits from one to the next; not at all if it is zero.
+    pub pause: Duration,
     /// How many clients are sent this list at a time.
     pub clients: usize,
     /// How long a client may take for it; if it is long, as long as it takes at
@@ -57,7 +62,9 @@ pub struct FullScrapeLimits {
 
 impl Default for FullScrapeLimits {
     fn default() -> Self {
-        Self { enabled: true, clients: 2, timeout: Duration::from_secs(15), rate: 100_000 }
+        let networks = Networks::new(&[Network::All]);
+        let pause = Duration::ZERO;
+        Self { enabled: true, networks, pause, clients: 2, timeout: Duration::from_secs(15), rate: 100_000 }
     }
 }
 
@@ -71,6 +78,8 @@ pub fn time_limit(torrents: u32, rate: u32, least: Duration) -> Duration {
 /// A full scrape under way.
 pub struct FullScrape {
     encoder: BodyEncoder,
+    format: Format,
+    origin: u64,
     torrents: Share,
     /// The next torrent to be sent, by its place in the snapshot.
     next: usize,
@@ -83,9 +92,15 @@ impl FullScrape {
     ///
     /// # Errors
     /// [`Failure::Internal`] when there is no memory for the compression.
-    pub fn new(encoding: Encoding, chunks: bool, torrents: Share, permit: Permit) -> Result<Self, Failure> {
+    pub fn new(
+        encoding: Encoding,
+        chunks: bool,
+        format: Format,
+        torrents: Share,
+        permit: Permit,
+    ) -> Result<Self, Failure> {
         let encoder = BodyEncoder::new(encoding, chunks).map_err(|_| Failure::Internal)?;
-        Ok(Self { encoder, torrents, next: 0, plain: Vec::new(), _permit: permit })
+        Ok(Self { encoder, format, origin: 0, torrents, next: 0, plain: Vec::new(), _permit: permit })
     }
 
     /// Waits until the order of the torrents is known. False if it will never be.
@@ -102,21 +117,22 @@ impl FullScrape {
     pub fn slice(&mut self, memory: &Handle) -> io::Result<(Bytes, bool)> {
         self.plain.clear();
         if self.next == 0 {
-            self.plain.extend_from_slice(scrape::BEGIN);
+            self.format.begin(&mut self.plain);
+            self.origin = origin(memory.store().settings());
         }
         let progress = self.torrents.borrow();
         let rest = progress.entries().get(self.next..).unwrap_or_default();
         let slice = &rest[..rest.len().min(SLICE)];
         for entry in slice {
-            if let Some(counts) = read(memory, entry) {
-                scrape::entry(&mut self.plain, &entry.info_hash, counts);
+            if let Some(listed) = read(memory, entry) {
+                self.format.torrent(&mut self.plain, &entry.info_hash, listed, self.origin);
             }
         }
         self.next += slice.len();
         let last = slice.len() < SLICE;
         drop(progress);
         if last {
-            scrape::end(&mut self.plain, min_interval(memory.store().settings()));
+            self.format.end(&mut self.plain, min_interval(memory.store().settings()));
         }
         Ok((self.encoder.encode(&self.plain, last)?, last))
     }
@@ -159,8 +175,13 @@ impl Stream for ScrapeStream {
     }
 }
 
-/// The counts of a torrent; `None` if it is no longer stored.
-fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
+/// The minute in which a torrent was last seen in use.
+fn minute(swarm: &Swarm) -> u32 {
+    swarm.active.load() & !(SWARM_ALIVE | SWARM_SETTLED)
+}
+
+/// What is known of a torrent; `None` if it is no longer stored.
+fn read(memory: &Handle, entry: &Entry) -> Option<Listed> {
     for _ in 0..RETRIES {
         let swarm = memory.swarm(entry.swarm)?;
         let Some(version) = swarm.lock.version() else {
@@ -170,16 +191,16 @@ fn read(memory: &Handle, entry: &Entry) -> Option<Counts> {
         if torrent(swarm) != Some(entry.info_hash) {
             break;
         }
-        let counts = swarm.counts();
+        let listed = Listed { counts: swarm.counts(), minute: minute(swarm) };
         if version.still_holds() {
-            return Some(counts);
+            return Some(listed);
         }
     }
     // It may have come again, in another record; or this one has changed all the time.
     let cx = &memory.context();
     let torrent = TorrentKey::new(cx.settings, &entry.info_hash);
-    find(cx, &torrent)?;
-    Some(counts(cx, &torrent))
+    let found = find(cx, &torrent)?;
+    Some(Listed { counts: counts(cx, &torrent), minute: minute(found.record) })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! | [`route`] | what a path asks for, old announce URLs included |
 //! | [`query`] | what an announce or a scrape says |
 //! | [`announce`], [`scrape`], [`full_scrape`] | their answers |
+//! | [`listing`] | how all torrents are written: full scrape, and opentracker's other formats |
 //! | [`snapshot`] | the torrents of a full scrape in order |
 //! | [`failure`] | every reason for not giving one, and what the client is told |
 //! | [`bencode`] | how answers are written |
@@ -19,6 +20,7 @@ pub mod counters;
 pub mod failure;
 pub mod footprint;
 pub mod full_scrape;
+pub mod listing;
 pub mod proxy_warning;
 pub mod query;
 pub mod route;
@@ -27,4 +29,5 @@ pub mod site;
 pub mod snapshot;
 
 pub use full_scrape::FullScrapeLimits;
+pub use listing::Format;
 pub use site::Tracker;

@@ -1,9 +1,10 @@
 //! Warns of a reverse proxy in front of the tracker. Its address is stored as that of every peer
 //! behind it, and given to all others; the headers in which it names its clients are not believed,
-//! since everybody can write them. So the operator is told.
+//! since everybody can write them, unless the operator says that this proxy is to be believed. So he
+//! is told.
 
+use crate::listen::Source;
 use std::{
-    net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -26,13 +27,14 @@ impl Default for ProxyWarning {
 
 impl ProxyWarning {
     /// An announce has come from `source` with this header.
-    pub fn announce(&self, header: &str, source: IpAddr) {
+    pub fn announce(&self, header: &str, source: Source) {
         if self.is_due(self.started.elapsed()) {
             tracing::warn!(
-                "HTTP announces come through a proxy at {source}, with {header}: its clients are stored and given to others \
-                 as peers at its address, where nobody reaches them. Let clients reach the tracker's port itself, or by \
-                 something that keeps their addresses; headers are not believed (tracker_http_proxied_announces_total \
-                 counts them)"
+                "HTTP announces come through a proxy at {}, with {header}: its clients are stored and given to others as \
+                 peers at its address, where nobody reaches them. If it is yours, name it by --proxy-from, and the header \
+                 by --proxy-header if it is not X-Forwarded-For; else let clients reach the tracker's port itself \
+                 (tracker_http_proxied_announces_total counts these announces)",
+                source.address().map_or_else(|| "a Unix socket".to_owned(), |address| address.to_string())
             );
         }
     }

@@ -6,11 +6,15 @@
 //! knows no `+` for a space, and opentracker reads it so.
 
 use super::failure::Failure;
-use crate::http::target::{nibble, parameters};
+use crate::{
+    http::target::{decoded, nibble, parameters},
+    listen::Source,
+};
+use std::net::{IpAddr, SocketAddr};
 use tracker_common::{id::InfoHash, store::membership::PeerEvent};
 
-/// What an announce says. Everything else in its query (`peer_id`, `ip`, `uploaded`, `key`, …) is
-/// not used: a peer is its source address and its port.
+/// What an announce says. Everything else in its query (`peer_id`, `uploaded`, …) is not used: a peer is
+/// its source address and its port; for a few, what they [name](named) instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announce {
     /// The torrent.
@@ -25,6 +29,8 @@ pub struct Announce {
     pub num_want: Option<u32>,
     /// False for a client that asks for the list of dictionaries with `compact=0`.
     pub compact: bool,
+    /// The client's key; 0 for none.
+    pub key: u32,
 }
 
 /// Decodes a percent-encoded info_hash; `None` unless it is exactly 20 bytes.
@@ -45,6 +51,17 @@ fn info_hash(value: &[u8]) -> Option<InfoHash> {
         };
     }
     rest.is_empty().then_some(hash)
+}
+
+/// A client's key as a number: the same that it says by UDP, if it writes that in hexadecimal digits,
+/// as clients do; else one that is always the same.
+fn client_key(value: &[u8]) -> u32 {
+    let digits = value.iter().try_fold(0_u32, |number, digit| Some(number << 4 | u32::from(nibble(*digit)?)));
+    match digits {
+        Some(number) if value.len() <= 8 => number,
+        // FNV-1a.
+        _ => value.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)),
+    }
 }
 
 /// Reads decimal digits. Numbers beyond `u64` are read as the largest `u64`, so that none wraps
@@ -69,6 +86,7 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
     let mut event = PeerEvent::None;
     let mut num_want = None;
     let mut compact = true;
+    let mut client = 0;
     for (key, value) in parameters(query) {
         match key {
             b"info_hash" => {
@@ -93,6 +111,7 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
                     digits => decimal(digits).ok_or(Failure::LeftMalformed)? == 0,
                 }
             }
+            b"key" => client = client_key(value),
             b"event" => {
                 event = match value {
                     b"started" => PeerEvent::Started,
@@ -122,8 +141,50 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
     match port {
         None => Err(Failure::PortMissing),
         Some(0) => Err(Failure::PortZero),
-        Some(port) => Ok(Announce { info_hash, port, seeder, event, num_want, compact }),
+        Some(port) => Ok(Announce { info_hash, port, seeder, event, num_want, compact, key: client }),
     }
+}
+
+/// The addresses that an announce names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// `ip` (BEP 3).
+    pub ip: Option<IpAddr>,
+    /// `ipv4` (BEP 7).
+    pub ipv4: Option<SocketAddr>,
+    /// `ipv6` (BEP 7).
+    pub ipv6: Option<SocketAddr>,
+}
+
+/// Reads the addresses that an announce with this port names. Empty parameters name none.
+///
+/// # Errors
+/// [`Failure::AddressMalformed`]: a name of a host, an address of the wrong family, or one that no
+/// peer can have.
+pub fn named(query: &[u8], port: u16) -> Result<Named, Failure> {
+    let mut named = Named::default();
+    for (key, value) in parameters(query).filter(|(_, value)| !value.is_empty()) {
+        match key {
+            b"ip" => named.ip = Some(endpoint(value, port)?.ip()),
+            b"ipv4" => named.ipv4 = Some(endpoint(value, port)?).filter(SocketAddr::is_ipv4),
+            b"ipv6" => named.ipv6 = Some(endpoint(value, port)?).filter(SocketAddr::is_ipv6),
+            _ => continue,
+        }
+        if (key == b"ipv4" && named.ipv4.is_none()) || (key == b"ipv6" && named.ipv6.is_none()) {
+            return Err(Failure::AddressMalformed);
+        }
+    }
+    Ok(named)
+}
+
+/// An address with or without a port, percent-encoded.
+fn endpoint(value: &[u8], port: u16) -> Result<SocketAddr, Failure> {
+    let text = String::from_utf8(decoded(value)).map_err(|_| Failure::AddressMalformed)?;
+    let plain = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
+    let endpoint = plain.parse().map(|ip| SocketAddr::new(ip, port)).or_else(|_| text.parse::<SocketAddr>());
+    let endpoint = endpoint.map_err(|_| Failure::AddressMalformed)?;
+    let address = Source::of(endpoint.ip()).address().filter(|_| endpoint.port() != 0);
+    address.map(|address| SocketAddr::new(address, endpoint.port())).ok_or(Failure::AddressMalformed)
 }
 
 /// Reads the info_hashes of a scrape into `hashes`, which is emptied first: sorted and without
@@ -157,6 +218,7 @@ mod tests {
             event: PeerEvent::None,
             num_want: None,
             compact: true,
+            key: 0,
         }
     }
 
@@ -164,11 +226,7 @@ mod tests {
     fn announces_are_understood() {
         let rows: &[(&str, &str, Announce)] = &[
             ("nothing but what is needed", "", plain()),
-            (
-                "unknown and unused parameters",
-                "&peer_id=x&ip=1.2.3.4&ipv6=%5B::%5D&key=a&uploaded=z&corrupt=0&x",
-                plain(),
-            ),
+            ("unknown and unused parameters", "&peer_id=x&ip=1.2.3.4&ipv6=%5B::%5D&uploaded=z&corrupt=0&x", plain()),
             ("no peer_id and no_peer_id", "&no_peer_id=1", plain()),
             ("empty pairs", "&&=&", plain()),
             ("keys are case-sensitive", "&LEFT=0&Event=stopped", plain()),
@@ -193,6 +251,11 @@ mod tests {
             ("numwant beyond 32 bits", "&numwant=4294967297", Announce { num_want: Some(u32::MAX), ..plain() }),
             ("compact 1", "&compact=1", plain()),
             ("compact 0", "&compact=0", Announce { compact: false, ..plain() }),
+            ("a key", "&key=00C0FFEE", Announce { key: 0x00c0_ffee, ..plain() }),
+            ("a key in small letters", "&key=c0ffee", Announce { key: 0x00c0_ffee, ..plain() }),
+            ("no key", "&key=", plain()),
+            ("a key that is no number", "&key=xyz", Announce { key: client_key(b"xyz"), ..plain() }),
+            ("a longer key", "&key=012345678", Announce { key: client_key(b"012345678"), ..plain() }),
             ("the last port counts", "&port=1", Announce { port: 1, ..plain() }),
             ("largest port", "&port=65535", Announce { port: 65535, ..plain() }),
         ];
@@ -236,6 +299,46 @@ mod tests {
         ];
         for (name, query, failure) in rows {
             assert_eq!(announce(query.as_bytes()), Err(*failure), "{name}");
+        }
+    }
+
+    #[test]
+    fn named_addresses_are_read() {
+        let at = |text: &str| Some(text.parse::<SocketAddr>().expect(text));
+        let ip = |text: &str| Some(text.parse::<IpAddr>().expect(text));
+        for (query, expected) in [
+            ("", Named::default()),
+            ("port=1&IP=192.0.2.7&ip6=::1", Named::default()),
+            ("ip=&ipv4=&ipv6=", Named::default()),
+            ("ip=192.0.2.7", Named { ip: ip("192.0.2.7"), ..Named::default() }),
+            ("ip=192.0.2.7%3A99", Named { ip: ip("192.0.2.7"), ..Named::default() }),
+            ("ip=%3A%3Affff%3A192.0.2.7", Named { ip: ip("192.0.2.7"), ..Named::default() }),
+            ("ip=2001:db8::7", Named { ip: ip("2001:db8::7"), ..Named::default() }),
+            ("ipv4=192.0.2.7", Named { ipv4: at("192.0.2.7:6881"), ..Named::default() }),
+            ("ipv4=192.0.2.7%3a99", Named { ipv4: at("192.0.2.7:99"), ..Named::default() }),
+            ("ipv6=2001%3Adb8%3A%3A7", Named { ipv6: at("[2001:db8::7]:6881"), ..Named::default() }),
+            ("ipv6=%5B2001:db8::7%5D", Named { ipv6: at("[2001:db8::7]:6881"), ..Named::default() }),
+            ("ipv6=%5B2001:db8::7%5D:99", Named { ipv6: at("[2001:db8::7]:99"), ..Named::default() }),
+        ] {
+            assert_eq!(named(query.as_bytes(), 6881), Ok(expected), "{query}");
+        }
+        for query in [
+            "ip=tracker.example",
+            "ip=0.0.0.0",
+            "ip=255.255.255.255",
+            "ip=ff02::1",
+            "ip=192.0.2.256",
+            "ip=%ff",
+            "ipv4=192.0.2.7:0",
+            "ipv4=192.0.2.7:65536",
+            "ipv4=2001:db8::7",
+            "ipv6=192.0.2.7",
+            "ipv6=::ffff:192.0.2.7",
+            "ipv6=::",
+            "ipv6=[2001:db8::7",
+            "ip=192.0.2.7&ipv4=junk",
+        ] {
+            assert_eq!(named(query.as_bytes(), 6881), Err(Failure::AddressMalformed), "{query}");
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::{
     announce, bencode,
-    counters::{TrackerCounters, TrackerEvent, TrackerRegistry},
+    counters::{TrackerCounters, TrackerEvent, TrackerRegistry, WantedCounts},
     failure::Failure,
     full_scrape::{FullScrape, FullScrapeLimits, ScrapeStream, time_limit},
+    listing::Format,
     proxy_warning::ProxyWarning,
     query,
     route::{Route, route},
@@ -14,15 +15,18 @@ use super::{
 use crate::{
     http::{
         permits::Permits,
+        proxy::Visitor,
         request::Request,
         site::{Answer, Site, Stream},
     },
     store::{CounterSet, Handle, Store},
 };
 use arc_swap::ArcSwap;
-use std::{net::IpAddr, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 use tracker_common::{
+    bep15::connection_id::IpKey,
     id::InfoHash,
+    limits::{self, table::Kind},
     outcome::{Counter, Event, RequestReason},
     platform::Platform as _,
 };
@@ -32,6 +36,7 @@ pub struct Tracker {
     store: Arc<Store>,
     limits: Arc<ArcSwap<FullScrapeLimits>>,
     counters: TrackerRegistry,
+    wanted: Arc<WantedCounts>,
     /// Full scrapes under way.
     full_scrapes: Arc<Permits>,
     /// What they are made from.
@@ -42,11 +47,17 @@ pub struct Tracker {
 impl Tracker {
     /// The tracker over `store`.
     #[must_use]
-    pub fn new(store: Arc<Store>, limits: Arc<ArcSwap<FullScrapeLimits>>, counters: TrackerRegistry) -> Arc<Self> {
+    pub fn new(
+        store: Arc<Store>,
+        limits: Arc<ArcSwap<FullScrapeLimits>>,
+        counters: TrackerRegistry,
+        wanted: Arc<WantedCounts>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             limits,
             counters,
+            wanted,
             full_scrapes: Arc::default(),
             snapshots: Snapshots::default(),
             proxy_warning: ProxyWarning::default(),
@@ -66,6 +77,47 @@ impl Tracker {
     }
 }
 
+/// Who sends a list of all torrents.
+pub struct Sender {
+    /// Its access to the store.
+    pub memory: Rc<Handle>,
+    /// Its counters.
+    pub counters: Arc<TrackerCounters>,
+    /// How long a client waits from one list to the next.
+    pub pause: Duration,
+}
+
+impl Tracker {
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Begins a list of all torrents, for whoever may have one: so many clients are sent one at a time,
+    /// and each of them one. `None` for a HEAD.
+    ///
+    /// # Errors
+    /// When it is not that one's turn, or memory is short.
+    pub fn list(
+        &self,
+        request: &Request<'_>,
+        visitor: &Visitor,
+        format: Format,
+        sender: Sender,
+    ) -> Result<Option<Box<dyn Stream>>, Failure> {
+        if request.head {
+            return Ok(None);
+        }
+        let limits = self.limits.load();
+        let permit = self.full_scrapes.take(visitor.source.key(), limits.clients, sender.pause)?;
+        let torrents = self.snapshots.share(&self.store)?;
+        let scrape = FullScrape::new(request.encoding, request.chunks, format, torrents, permit)?;
+        let limit = time_limit(self.store.pools().swarms.used(), limits.rate, limits.timeout);
+        Ok(Some(Box::new(ScrapeStream::new(scrape, limit, sender.memory, sender.counters))))
+    }
+}
+
 /// The site in one thread.
 pub struct TrackerSite {
     tracker: Arc<Tracker>,
@@ -79,19 +131,24 @@ pub struct TrackerSite {
 const DONE: Answer = Answer::Body { content_type: bencode::MEDIA_TYPE };
 
 impl Site for TrackerSite {
-    fn respond(&mut self, request: &Request<'_>, source: IpAddr, body: &mut Vec<u8>) -> Option<Answer> {
-        let (event, result) = match route(request.path, request.query)? {
-            Route::Announce => (TrackerEvent::Announce, self.announce(request, source, body)),
-            Route::Scrape => match query::scrape(request.query, &mut self.hashes) {
-                Ok(()) if self.hashes.is_empty() => (TrackerEvent::FullScrape, self.full_scrape(request, source)),
-                Ok(()) => (TrackerEvent::Scrape, self.scrape(source, body)),
+    fn respond(&mut self, request: &Request<'_>, visitor: &Visitor, body: &mut Vec<u8>) -> Option<Answer> {
+        let route = route(request.path, request.query)?;
+        let source = visitor.source.address();
+        let blocked = source.and_then(|source| announce::blocked(&self.memory, source.into()).err());
+        let (event, result) = match (route, blocked) {
+            (Route::Announce, Some(failure)) => (TrackerEvent::Announce, Err(failure)),
+            (Route::Scrape, Some(failure)) => (TrackerEvent::Scrape, Err(failure)),
+            (Route::Announce, None) => (TrackerEvent::Announce, self.announce(request, visitor, body)),
+            (Route::Scrape, None) => match query::scrape(request.query, &mut self.hashes) {
+                Ok(()) if self.hashes.is_empty() => (TrackerEvent::FullScrape, self.full_scrape(request, visitor)),
+                Ok(()) => (TrackerEvent::Scrape, self.scrape(visitor, body)),
                 Err(failure) => (TrackerEvent::Scrape, Err(failure)),
             },
         };
         self.counters.count(event);
         Some(result.unwrap_or_else(|failure| {
             self.counters.failure(failure);
-            self.memory.event(if source.is_ipv4() { Event::Error4 } else { Event::Error6 });
+            self.memory.event(if visitor.is_ipv4() { Event::Error4 } else { Event::Error6 });
             Answer::Refused(failure.refusal())
         }))
     }
@@ -106,38 +163,48 @@ impl Site for TrackerSite {
 }
 
 impl TrackerSite {
-    fn announce(&mut self, request: &Request<'_>, source: IpAddr, body: &mut Vec<u8>) -> Result<Answer, Failure> {
-        if let Some(header) = request.proxy {
+    /// Counts a request against what its source may ask for; of one without an address nothing is known.
+    fn admit(&self, kind: Kind, visitor: &Visitor) -> Result<(), Failure> {
+        let Some(source) = visitor.source.address() else { return Ok(()) };
+        limits::admit(&self.memory.context(), kind, IpKey::from(source)).map_err(|reason| {
+            self.memory.reason(reason);
+            Failure::RateLimited
+        })
+    }
+
+    fn announce(&mut self, request: &Request<'_>, visitor: &Visitor, body: &mut Vec<u8>) -> Result<Answer, Failure> {
+        if let Some(header) = request.proxy.filter(|_| visitor.veiled) {
             self.counters.count(TrackerEvent::Proxied);
-            self.tracker.proxy_warning.announce(header, source);
+            self.tracker.proxy_warning.announce(header, visitor.source);
         }
-        let result = announce::answer(&self.memory, source, request.query, &mut self.peers, body);
+        self.admit(Kind::Announce, visitor)?;
+        let result = announce::answer(&self.memory, visitor, request.query, &mut self.peers, body);
         if result == Err(Failure::PortZero) {
             self.memory.reason(RequestReason::PortZero);
         }
-        result.map(|()| DONE)
-    }
-
-    fn scrape(&mut self, source: IpAddr, body: &mut Vec<u8>) -> Result<Answer, Failure> {
-        scrape::answer(&self.memory, &self.hashes, body);
-        self.memory.event(if source.is_ipv4() { Event::Scrape4 } else { Event::Scrape6 });
+        self.tracker.wanted.count(result?);
         Ok(DONE)
     }
 
-    fn full_scrape(&self, request: &Request<'_>, source: IpAddr) -> Result<Answer, Failure> {
-        let store = &self.tracker.store;
+    fn scrape(&mut self, visitor: &Visitor, body: &mut Vec<u8>) -> Result<Answer, Failure> {
+        self.admit(Kind::Scrape, visitor)?;
+        scrape::answer(&self.memory, &self.hashes, body);
+        self.memory.event(if visitor.is_ipv4() { Event::Scrape4 } else { Event::Scrape6 });
+        Ok(DONE)
+    }
+
+    fn full_scrape(&self, request: &Request<'_>, visitor: &Visitor) -> Result<Answer, Failure> {
+        self.admit(Kind::Scrape, visitor)?;
         let limits = self.tracker.limits.load();
         if !limits.enabled {
             return Err(Failure::FullScrapeOff);
         }
-        let mut stream: Option<Box<dyn Stream>> = None;
-        if !request.head {
-            let permit = self.tracker.full_scrapes.take(source, limits.clients)?;
-            let torrents = self.tracker.snapshots.share(store)?;
-            let scrape = FullScrape::new(request.encoding, request.chunks, torrents, permit)?;
-            let limit = time_limit(store.pools().swarms.used(), limits.rate, limits.timeout);
-            stream = Some(Box::new(ScrapeStream::new(scrape, limit, self.memory.clone(), self.counters.clone())));
+        if visitor.veiled || !limits.networks.contains(visitor.source) {
+            return Err(Failure::FullScrapeForbidden);
         }
-        Ok(Answer::Stream { content_type: bencode::MEDIA_TYPE, stream })
+        let (memory, counters) = (self.memory.clone(), self.counters.clone());
+        let sender = Sender { memory, counters, pause: limits.pause };
+        let stream = self.tracker.list(request, visitor, Format::Scrape, sender)?;
+        Ok(Answer::encoded(bencode::MEDIA_TYPE, request, stream))
     }
 }

@@ -39,7 +39,7 @@ fn a_snapshot_is_for_its_owner_alone_and_replaces_the_old_one() {
         assert_eq!((metadata.mode() & 0o7777, metadata.len()), (0o600, saved.bytes));
         assert_eq!(
             saved.totals.peers_v4 + saved.totals.peers_v6,
-            known.values().map(|(_, _, peers)| peers.len() as u64).sum()
+            known.values().map(|(_, _, peers)| peers.len() as u64).sum::<u64>()
         );
         assert!(known_of(&fs::read(&path).expect("a file")) == known);
         assert_eq!(directory.names(), [LOCK, NAME]);

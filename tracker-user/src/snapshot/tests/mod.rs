@@ -2,6 +2,7 @@
 
 mod contents;
 mod converting;
+mod copying;
 mod damage;
 mod directories;
 mod live;
@@ -30,6 +31,7 @@ use tracker_common::{
     store::{
         family::{Family, V4, V6},
         membership::{Announce, PeerEvent},
+        owner::Owner,
         upsert,
     },
 };
@@ -102,7 +104,7 @@ impl Peer {
     }
 
     fn store<F: Family>(self, handle: &Handle, info_hash: &InfoHash, peer: F::Key) {
-        let announce = Announce { info_hash, peer, seeder: self.seeder, event: self.event };
+        let announce = Announce { info_hash, peer, seeder: self.seeder, event: self.event, owner: Owner::NONE };
         upsert::announce::<_, F>(&handle.context(), &announce).expect("there is room");
     }
 }

@@ -1,6 +1,9 @@
 //! Taking everything down: what a half-made directory has, and all of it for `tracker detach`.
 
-use super::directory::{Directory, Entry};
+use super::{
+    directory::{Directory, Entry},
+    identity::Identity,
+};
 use crate::xdp::bpf_link::Link;
 use anyhow::Context as _;
 use std::{
@@ -31,7 +34,7 @@ impl Directory {
         entries.sort_by_key(|(_, entry)| match entry {
             Entry::Link => 0,
             Entry::Identity => 1,
-            Entry::Set | Entry::Store | Entry::Foreign => 2,
+            Entry::Set | Entry::Store | Entry::StoreBelow | Entry::Foreign => 2,
         });
         let mut cleared = Cleared::default();
         for (path, entry) in entries {
@@ -45,7 +48,7 @@ impl Directory {
                     remove(&path)?;
                     cleared.objects += 1;
                 }
-                Entry::Set => cleared.objects += remove_all(&path)?,
+                Entry::Set | Entry::StoreBelow => cleared.objects += remove_all(&path)?,
                 Entry::Foreign => cleared.left.push(path),
             }
         }
@@ -63,18 +66,28 @@ impl Directory {
         Ok(cleared)
     }
 
-    /// The sets of programs but for the one at `used`.
-    pub(in crate::xdp) fn others(&self, used: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    /// Sets of programs and stores that are not the ones of this record.
+    pub(in crate::xdp) fn others(&self, used: &Identity) -> anyhow::Result<Vec<PathBuf>> {
+        let (set, store) = (self.set(used), self.store(used));
         let is_other = |(path, entry): &(PathBuf, Entry)| match entry {
-            Entry::Set => path != used,
-            Entry::Store | Entry::Identity | Entry::Link | Entry::Foreign => false,
+            Entry::Set => *path != set,
+            Entry::StoreBelow => *path != store,
+            Entry::Store => used.store != 0,
+            Entry::Identity | Entry::Link | Entry::Foreign => false,
         };
         Ok(self.entries()?.into_iter().filter(is_other).map(|(path, _)| path).collect())
     }
 
-    /// Removes directories of pins, with all that is in them.
-    pub(in crate::xdp) fn remove(&self, directories: &[PathBuf]) -> anyhow::Result<()> {
-        directories.iter().try_for_each(|path| remove_all(path).map(drop))
+    /// Stores below the directory but for that of this record.
+    pub(in crate::xdp) fn stores_but(&self, used: &Identity) -> anyhow::Result<Vec<PathBuf>> {
+        let store = self.store(used);
+        let all = self.entries()?.into_iter();
+        Ok(all.filter(|(path, entry)| *entry == Entry::StoreBelow && *path != store).map(|(path, _)| path).collect())
+    }
+
+    /// Removes pins, and directories of pins with all that is in them.
+    pub(in crate::xdp) fn remove(&self, pins: &[PathBuf]) -> anyhow::Result<()> {
+        pins.iter().try_for_each(|path| if path.is_dir() { remove_all(path).map(drop) } else { remove(path) })
     }
 }
 

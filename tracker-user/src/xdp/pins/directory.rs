@@ -28,6 +28,9 @@ const LINK: &str = "link_";
 /// What the names of sets of programs begin with; the object's hash follows.
 const SET: &str = "programs_";
 
+/// What the names of directories of stores begin with; a number follows, from 1 on.
+const STORE: &str = "store_";
+
 /// Why there are no pins.
 #[derive(Debug)]
 pub enum Failure {
@@ -57,7 +60,10 @@ pub enum Contents {
 /// What an entry of the directory is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
+    /// A map of the store that is pinned in the directory itself.
     Store,
+    /// The directory of another one.
+    StoreBelow,
     Set,
     Identity,
     Link,
@@ -70,6 +76,9 @@ impl Entry {
             Some(identity::NAME) => Self::Identity,
             Some(name) if STORE_MAPS.contains(&name) => Self::Store,
             Some(name) if name.starts_with(SET) => Self::Set,
+            Some(name) if name.strip_prefix(STORE).is_some_and(|number| number.parse::<u32>().is_ok()) => {
+                Self::StoreBelow
+            }
             Some(name) if name.strip_prefix(LINK).is_some_and(|number| number.parse::<u32>().is_ok()) => Self::Link,
             Some(_) | None => Self::Foreign,
         }
@@ -190,18 +199,14 @@ impl Directory {
         Ok(Contents::Incomplete)
     }
 
-    /// Where a map of the store is pinned.
-    pub(in crate::xdp) fn map(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+    /// Where the maps of the store are pinned.
+    pub(in crate::xdp) fn store(&self, identity: &Identity) -> PathBuf {
+        store_below(&self.path, identity)
     }
 
-    /// Where the set of programs of an object is pinned.
-    pub(in crate::xdp) fn set(&self, object: &identity::ObjectHash) -> PathBuf {
-        let mut name = SET.to_owned();
-        for byte in object {
-            let _infallible = write!(name, "{byte:02x}");
-        }
-        self.path.join(name)
+    /// Where the set of programs is pinned.
+    pub(in crate::xdp) fn set(&self, identity: &Identity) -> PathBuf {
+        set_below(&self.path, identity)
     }
 
     /// Where the record is pinned.
@@ -219,6 +224,40 @@ impl Directory {
     pub(in crate::xdp) fn links(&self) -> anyhow::Result<Vec<PathBuf>> {
         let links = self.entries()?.into_iter().filter(|(_, entry)| *entry == Entry::Link);
         Ok(links.map(|(path, _)| path).collect())
+    }
+}
+
+/// Where the maps of the store in use are that a tracker has pinned in `path`: for whoever looks at
+/// them without the lock.
+#[must_use]
+pub fn store_in(path: &Path) -> PathBuf {
+    Identity::read(&path.join(identity::NAME)).map_or_else(|_| path.to_owned(), |identity| store_below(path, &identity))
+}
+
+/// Where the set of programs in use is that a tracker has pinned in `path`, likewise.
+///
+/// # Errors
+/// When none is.
+pub(in crate::xdp) fn set_in(path: &Path) -> anyhow::Result<PathBuf> {
+    Identity::read(&path.join(identity::NAME)).map(|identity| set_below(path, &identity))
+}
+
+fn set_below(path: &Path, identity: &Identity) -> PathBuf {
+    let mut name = SET.to_owned();
+    for byte in identity.object {
+        let _infallible = write!(name, "{byte:02x}");
+    }
+    // The same object with another store is another set.
+    if identity.store != 0 {
+        let _infallible = write!(name, "_{}", identity.store);
+    }
+    path.join(name)
+}
+
+fn store_below(path: &Path, identity: &Identity) -> PathBuf {
+    match identity.store {
+        0 => path.to_owned(),
+        number => path.join(format!("{STORE}{number}")),
     }
 }
 
@@ -287,6 +326,10 @@ mod tests {
             ("link_17", Entry::Link),
             ("link_", Entry::Foreign),
             ("link_x", Entry::Foreign),
+            ("store_1", Entry::StoreBelow),
+            ("store_12", Entry::StoreBelow),
+            ("store_", Entry::Foreign),
+            ("store_x", Entry::Foreign),
             ("SCRATCH", Entry::Foreign),
             ("settings", Entry::Foreign),
             ("other", Entry::Foreign),

@@ -27,17 +27,26 @@ pub type ObjectHash = [u8; 16];
 pub struct Identity {
     /// [`LAYOUT_VERSION`] of the tracker that made the store.
     pub layout: u32,
-    /// The object of the programs in use.
+    /// The number of the store in use: 0 is pinned in the directory itself, others below it.
+    pub store: u32,
+    /// The object of the programs in use, and how many blocked addresses they have room for.
     pub object: ObjectHash,
     /// A hash of the names of the counters of that object.
     pub counters: u64,
 }
 
 impl Identity {
-    /// What this tracker makes of an object.
+    /// What this tracker makes of an object whose map of blocked addresses has so many words.
     #[must_use]
-    pub fn new(object: &[u8]) -> Self {
-        Self { layout: LAYOUT_VERSION, object: first(&Sha256::digest(object)), counters: counters() }
+    pub fn new(object: &[u8], block_words: u32) -> Self {
+        let hash = Sha256::new_with_prefix(object).chain_update(block_words.to_le_bytes()).finalize();
+        Self { layout: LAYOUT_VERSION, store: 0, object: first(&hash), counters: counters() }
+    }
+
+    /// The same with another store.
+    #[must_use]
+    pub fn with_store(self, store: u32) -> Self {
+        Self { store, ..self }
     }
 
     /// Reads the record that is pinned at `path`.
@@ -65,6 +74,7 @@ impl Identity {
         let mut bytes = [0; BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&self.layout.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.store.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.object);
         bytes[32..40].copy_from_slice(&self.counters.to_le_bytes());
         bytes
@@ -74,9 +84,15 @@ impl Identity {
         let (magic, rest) = bytes.split_first_chunk()?;
         (*magic == MAGIC).then_some(())?;
         let (layout, rest) = rest.split_first_chunk()?;
-        let (object, rest) = rest.get(4..)?.split_first_chunk()?;
+        let (store, rest) = rest.split_first_chunk()?;
+        let (object, rest) = rest.split_first_chunk()?;
         let counters = rest.first_chunk()?;
-        Some(Self { layout: u32::from_le_bytes(*layout), object: *object, counters: u64::from_le_bytes(*counters) })
+        Some(Self {
+            layout: u32::from_le_bytes(*layout),
+            store: u32::from_le_bytes(*store),
+            object: *object,
+            counters: u64::from_le_bytes(*counters),
+        })
     }
 }
 
@@ -112,17 +128,19 @@ mod tests {
 
     #[test]
     fn record_is_read_as_it_was_written_and_others_are_not() {
-        let identity = Identity::new(b"object");
+        let identity = Identity::new(b"object", 1);
         let bytes = identity.to_bytes();
         assert_eq!(Identity::from_bytes(&bytes), Some(identity));
         assert_eq!(identity.layout, LAYOUT_VERSION);
-        assert_ne!(Identity::new(b"other").object, identity.object);
+        for other in [Identity::new(b"other", 1), Identity::new(b"object", 2)] {
+            assert_ne!(other.object, identity.object);
+        }
         for at in 0..8 {
             let mut other = bytes;
             other[at] ^= 1;
             assert_eq!(Identity::from_bytes(&other), None);
         }
-        for at in (8..12).chain(16..40) {
+        for at in 8..40 {
             let mut other = bytes;
             other[at] ^= 1;
             assert_ne!(Identity::from_bytes(&other).expect("ours"), identity, "byte {at}");

@@ -5,8 +5,9 @@
 //! | name | what it is |
 //! |---|---|
 //! | `SETTINGS`, `POOLS`, `INDEX`, … | the store: maps by their names |
+//! | `store_…/` | one that was made later, for other limits; the ones above are gone then |
 //! | `programs_…/` | a set of programs, by the hash of their object, with the maps that are theirs alone: the table of tail calls, scratch space, counters, traces |
-//! | `IDENTITY` | a map of one record ([`identity`]): which layout the store has, and which set is the one in use |
+//! | `IDENTITY` | a map of one record ([`identity`]): which layout the store has, and which store and set are the ones in use |
 //! | `link_…` | what holds the program on an interface |
 //!
 //! `IDENTITY` is pinned last and removed first: where it is, store and set are complete. A daemon may
@@ -21,7 +22,8 @@ pub mod identity;
 mod write;
 
 pub use clear::Cleared;
-pub use directory::{Contents, Directory, Failure};
+pub(in crate::xdp) use directory::set_in;
+pub use directory::{Contents, Directory, Failure, store_in};
 
 use std::path::{Path, PathBuf};
 

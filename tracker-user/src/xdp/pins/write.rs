@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use aya::Ebpf;
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path};
 
 impl Directory {
     /// Pins a store with its programs, the record last.
@@ -18,12 +18,24 @@ impl Directory {
     /// # Errors
     /// When the kernel refuses.
     pub(in crate::xdp) fn pin_all(&self, ebpf: &mut Ebpf, identity: &Identity) -> anyhow::Result<()> {
+        self.pin_beside(ebpf, identity)?;
+        identity.pin(&self.identity())
+    }
+
+    /// Pins a store with its programs beside those of the record, which stays as it is.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(in crate::xdp) fn pin_beside(&self, ebpf: &mut Ebpf, identity: &Identity) -> anyhow::Result<()> {
+        let store = self.store(identity);
+        if identity.store != 0 {
+            make(&store)?;
+        }
         for name in STORE_MAPS {
             let map = ebpf.map(name).with_context(|| format!("the eBPF object has no map {name}"))?;
-            map.pin(self.map(name)).with_context(|| format!("cannot pin the map {name}"))?;
+            map.pin(store.join(name)).with_context(|| format!("cannot pin the map {name}"))?;
         }
-        self.pin_set(ebpf, identity)?;
-        identity.pin(&self.identity())
+        self.pin_set(ebpf, identity)
     }
 
     /// Pins a set of programs with the maps that are theirs alone.
@@ -31,12 +43,8 @@ impl Directory {
     /// # Errors
     /// When the kernel refuses.
     pub(in crate::xdp) fn pin_set(&self, ebpf: &mut Ebpf, identity: &Identity) -> anyhow::Result<()> {
-        let set = self.set(&identity.object);
-        if set.exists() {
-            // Of a daemon that was killed at this very point.
-            remove_all(&set)?;
-        }
-        DirBuilder::new().mode(0o700).create(&set).with_context(|| format!("cannot make {}", set.display()))?;
+        let set = self.set(identity);
+        make(&set)?;
         for name in OWN_MAPS {
             let map = ebpf.map(name).with_context(|| format!("the eBPF object has no map {name}"))?;
             map.pin(set.join(name)).with_context(|| format!("cannot pin the map {name}"))?;
@@ -47,11 +55,21 @@ impl Directory {
         Ok(())
     }
 
-    /// Has the record say that a set of programs, which is complete by now, is the one in use.
+    /// Has the record say that a set of programs and a store, which are complete by now, are the ones
+    /// in use.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(in crate::xdp) fn use_set(&self, identity: &Identity) -> anyhow::Result<()> {
         identity.replace(&self.identity())
     }
+}
+
+/// Makes a directory that is empty.
+fn make(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        // Of a daemon that was killed at this very point.
+        remove_all(path)?;
+    }
+    DirBuilder::new().mode(0o700).create(path).with_context(|| format!("cannot make {}", path.display()))
 }

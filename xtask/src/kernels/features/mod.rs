@@ -93,7 +93,7 @@ mod tests {
     fn minimum_is_the_same_in_the_documentation_and_in_the_daemon() {
         let Version { major, minor } = MINIMUM;
         for (file, words) in [
-            ("docs/operation.md", format!("| {major}.{minor} or newer; checked at the start |")),
+            ("docs/operation/requirements.md", format!("| {major}.{minor} or newer; checked at the start |")),
             (
                 "tracker-user/src/xdp/system.rs",
                 format!("OLDEST_KERNEL: KernelVersion = KernelVersion::new({major}, {minor}, 0)"),

@@ -11,6 +11,7 @@ use crate::{
     store::{
         family::{V4, V6},
         membership::{Announce, PeerEvent},
+        owner::Owner,
         sweep::{Ages, Batch, sweep},
         tests::{Peers, torrent},
         upsert,
@@ -46,7 +47,13 @@ fn step<P: Platform, F: Peers>(
     let cx = crate::platform::Context::new(platform).expect("a host platform");
     let (number, peer, seeder) = (random(state) % TORRENTS, random(state) % PEERS, random(state).is_multiple_of(3));
     let event = if leaves && random(state).is_multiple_of(3) { PeerEvent::Stopped } else { PeerEvent::None };
-    let announce = Announce { info_hash: &torrent(number), peer: F::peer(thread * PEERS + peer), seeder, event };
+    let announce = Announce {
+        info_hash: &torrent(number),
+        peer: F::peer(thread * PEERS + peer),
+        seeder,
+        event,
+        owner: Owner::NONE,
+    };
     match upsert::announce::<P, F>(&cx, &announce) {
         Ok(_) => Some((number, peer, event)),
         Err(StoreError::Contended) => None,

@@ -1,0 +1,148 @@
+//! What this node has missed is asked for, and what others have missed is given.
+
+use super::{
+    figures::Dropped,
+    link,
+    nodes::SILENCE,
+    piece::{self, Ask},
+    run::Worker,
+};
+use crate::snapshot::columns::Block;
+use async_nats::Message;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+/// How long a new node listens before it asks the least busy one for what there is.
+const LISTEN: Duration = Duration::from_millis(1500);
+
+/// How long a piece of a snapshot may take.
+const PIECE: Duration = Duration::from_secs(20);
+
+/// Older peers are nowhere: minutes.
+const ANY_AGE: u16 = 480;
+
+/// A snapshot that is being taken over.
+pub(super) struct Catching {
+    /// From whom.
+    node: u64,
+    shards: u64,
+    begun: Instant,
+}
+
+/// What comes of asking.
+pub(super) enum Fetched {
+    Piece(Block),
+    Done(bool),
+}
+
+impl Worker {
+    /// Gives another node a piece of the store.
+    pub(super) fn answer(&self, message: Message) {
+        let (Some(client), Some(reply)) = (self.client.clone(), message.reply) else { return };
+        let Some(ask) = Ask::decode(&message.payload) else {
+            self.meters.refuse(Dropped::Foreign, 1);
+            return;
+        };
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Ok(piece) = tokio::task::spawn_blocking(move || piece::piece(&store, &ask)).await {
+                // Whoever has asked asks again.
+                let _ = client.publish(reply, piece.into()).await;
+            }
+        });
+    }
+
+    /// Asks for what this node does not have.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        if self.catching.is_some() || !self.is_connected() {
+            return;
+        }
+        if self.listening_since.is_none_or(|since| now.duration_since(since) < LISTEN) {
+            return;
+        }
+        let mine = self.plan.shards;
+        if self.wanted != 0 {
+            let able = self.nodes.least_busy(self.wanted, now).map(|hello| (hello.node, hello.shards));
+            match able {
+                Some((node, shards)) => return self.fetch(node, shards & self.wanted, ANY_AGE),
+                // The first, or the others have nothing.
+                None => self.wanted = 0,
+            }
+        }
+        let mut next = None;
+        for node in self.nodes.all_mut() {
+            let is_there = now.duration_since(node.heard) <= SILENCE && node.hello.shards & mine != 0;
+            if !is_there || next.is_some() {
+                continue;
+            }
+            let silent = node.was_silent.take();
+            if !std::mem::replace(&mut node.is_known, true) && node.hello.peers > 0 {
+                next = Some((node.hello.node, node.hello.shards & mine, ANY_AGE));
+            } else if let Some(silent) = silent {
+                let age = (silent.as_secs() / 60 + 2).min(ANY_AGE.into()) as u16;
+                next = Some((node.hello.node, node.hello.shards & mine, age));
+            }
+        }
+        if let Some((node, shards, age)) = next {
+            self.fetch(node, shards, age);
+        }
+    }
+
+    fn fetch(&mut self, node: u64, shards: u64, age: u16) {
+        let Some(client) = self.client.clone() else { return };
+        self.catching = Some(Catching { node, shards, begun: Instant::now() });
+        self.meters.catching_up.store(true, Ordering::Relaxed);
+        self.intake.begin_snapshot();
+        let fetched = self.fetched.clone();
+        tokio::spawn(async move {
+            let subject = format!("{}.{node:016x}", link::ASK);
+            let mut ask = Ask { from: 0, shards, age };
+            let whole = loop {
+                let request = client.request(subject.clone(), ask.encode().into());
+                let Ok(Ok(reply)) = timeout(PIECE, request).await else { break false };
+                let Some((block, next)) = piece::decode(&reply.payload) else { break false };
+                if fetched.send(Fetched::Piece(block)).await.is_err() {
+                    break false;
+                }
+                match next {
+                    // Backwards it would never end.
+                    Some(next) if (next as u32, next >> 32) > (ask.from as u32, ask.from >> 32) => ask.from = next,
+                    Some(_) => break false,
+                    None => break true,
+                }
+            };
+            let _ = fetched.send(Fetched::Done(whole)).await;
+        });
+    }
+
+    pub(super) fn take(&mut self, fetched: Fetched) {
+        match fetched {
+            Fetched::Piece(block) => self.intake.piece(&block),
+            Fetched::Done(whole) => {
+                self.intake.end_snapshot();
+                self.meters.catching_up.store(false, Ordering::Relaxed);
+                let Some(Catching { node, shards, begun }) = self.catching.take() else { return };
+                let peers = self.meters.caught_up.load(Ordering::Relaxed);
+                let took = begun.elapsed();
+                if whole {
+                    info!("took over what another node had, {peers} peers so far, in {:.1} s", took.as_secs_f64());
+                    let was_new = self.wanted != 0;
+                    self.wanted &= !shards;
+                    if was_new && self.wanted == 0 {
+                        self.nodes.all_mut().for_each(|node| node.is_known = true);
+                    }
+                } else {
+                    warn!("could not take over all that another node has; it is asked again");
+                    for known in self.nodes.all_mut().filter(|known| known.hello.node == node) {
+                        known.was_silent = Some(took + SILENCE);
+                        known.is_known = self.wanted == 0 && known.is_known;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a rebuild does about a pause and about the dead, on stores in ordinary memory.
+
+use super::*;
+use crate::store::{
+    CounterSet, keys,
+    sizes::{Capacity, Sizes},
+};
+use std::sync::mpsc;
+use tracker_common::{
+    platform::Platform as _,
+    store::{
+        family::V4,
+        hash::TorrentKey,
+        index,
+        journal::Place,
+        membership::{Announce, PeerEvent},
+        owner::Owner,
+        upsert,
+    },
+};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_pause_lasts_as_long_as_the_work_in_it() {
+    let settings = Settings::default();
+    let mut later = 0;
+    // By several times what it lasts.
+    let wanted = 3 * (PAUSE.as_nanos() >> 20) as u32;
+    let undisturbed = in_a_pause(&settings, || {
+        let (first, begin) = (settings.paused_until.load(), Instant::now());
+        while later < wanted && begin.elapsed() < PATIENCE {
+            thread::sleep(RENEWAL);
+            later = settings.paused_until.load().wrapping_sub(first);
+        }
+    });
+    assert!(later >= wanted && undisturbed, "nobody makes it longer: {later}");
+}
+
+#[test]
+fn requests_that_were_answered_in_a_pause_are_noticed() {
+    for (answered, expected) in [(false, true), (true, false)] {
+        let settings = Settings::default();
+        settings.looked_at.store(77);
+        let undisturbed = in_a_pause(&settings, || {
+            if answered {
+                // As the XDP program does when the pause has run out.
+                settings.looked_at.store(90);
+            }
+        });
+        assert_eq!(undisturbed, expected, "{answered}");
+    }
+}
+
+#[test]
+fn what_the_dead_hold_is_repaired_before_it_is_copied() {
+    let store = |torrents| {
+        let sizes = Sizes::new(&Capacity { torrents, peers_v4: 1000, peers_v6: 1000 }).expect("small");
+        Arc::new(Store::anonymous(&sizes).expect("small"))
+    };
+    let (old, new) = (store(100), store(300));
+    keys::set(&old, None).expect("random numbers");
+    clock::set(old.settings(), 60_000_000);
+    let dead = old.handle(CounterSet::Udp);
+    let announce = Announce {
+        info_hash: &[7; 20],
+        peer: V4::key([192, 0, 2, 1], 7),
+        seeder: true,
+        event: PeerEvent::None,
+        owner: Owner::NONE,
+    };
+    upsert::announce::<_, V4>(&dead.context(), &announce).expect("room");
+    let key = TorrentKey::new(old.settings(), &[7; 20]);
+    let swarm = index::find(&dead.context(), &key).expect("stored").id;
+    dead.acquire(&dead.swarm(swarm).expect("its record").lock, Place::Swarm(swarm)).expect("it waits");
+    // It was changing something. The thread is gone, and nothing was tidied up.
+    dead.swarm(swarm).expect("its record").lock.begin_change();
+    std::mem::forget(dead);
+    let (done, filled) = mpsc::channel();
+    let (into, from) = (new.clone(), Old { store: old, settings: None });
+    thread::spawn(move || done.send(fill(&from, &into).map(drop)));
+    filled.recv_timeout(PATIENCE).expect("nobody waits for the dead").expect("room");
+    let handle = new.handle(CounterSet::Udp);
+    let counts = index::find(&handle.context(), &TorrentKey::new(new.settings(), &[7; 20])).expect("copied");
+    assert_eq!(counts.record.counts().seeders, 1);
+}
