@@ -252,6 +252,32 @@ fn signals_are_taken_while_the_tracker_starts() {
     assert!(daemon.wait().success());
 }
 
+#[test]
+fn another_tracker_asked_for_during_the_start_comes_after_it() {
+    let namespace = Namespace::new().expect("a namespace");
+    let directory = Directory::new("replaced-early");
+    let path = directory.0.join("tracker.toml");
+    daemon::fifo(&path);
+    let mut daemon = Daemon::start(&namespace, Stderr::Read, &["run", "--config", path.to_str().expect("UTF-8")]);
+    daemon.wait_until_it_waits_for_signals();
+    daemon.signal(libc::SIGUSR2);
+    daemon.wait_for_line("another tracker is to take the place of this one");
+    // For this one, for the trial of the next one, and for the next one.
+    for line in ["is running", "making way for", "is running"] {
+        let before = daemon.log().len();
+        File::options()
+            .write(true)
+            .open(&path)
+            .expect("the fifo")
+            .write_all(b"max-torrents = \"10k\"\n")
+            .expect("read");
+        daemon.wait_for_line_after(before, line);
+    }
+    daemon.wait_until_it_answers("after another tracker took its place");
+    daemon.signal(libc::SIGTERM);
+    assert!(daemon.wait().success());
+}
+
 const KEY: &str = "connection.key";
 const GOOD: [u8; 16] = *b"\x8fQ\x02\xee\x91sK\xaa\x10\xfc6\x7f\xd2\x05\xb9D";
 

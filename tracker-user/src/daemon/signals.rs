@@ -145,13 +145,21 @@ struct Watcher {
 
 impl Watcher {
     fn run(&self) {
+        // Who is to be replaced has to be there first: asked for during the start, it waits.
+        let mut waits = false;
         loop {
+            if waits && self.phase.load(Ordering::SeqCst) != phase::STARTING {
+                waits = false;
+                self.replace();
+            }
             let mut details = MaybeUninit::<libc::siginfo_t>::zeroed();
-            // SAFETY: both pointers outlive the call.
-            let signal = unsafe { libc::sigwaitinfo(&raw const self.set, details.as_mut_ptr()) };
+            let moment = libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            let timeout = if waits { &raw const moment } else { ptr::null() };
+            // SAFETY: the pointers outlive the call; the last one may be null, for no end of time.
+            let signal = unsafe { libc::sigtimedwait(&raw const self.set, details.as_mut_ptr(), timeout) };
             if signal < 0 {
                 let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
+                if !matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) {
                     warn!("cannot wait for signals: {error}");
                     thread::sleep(Duration::from_secs(1));
                 }
@@ -169,21 +177,22 @@ impl Watcher {
                     info!("SIGHUP{sender}: reading the configuration again");
                     let _ = self.ask.send(Asked::Reload);
                 }
-                None if signal == REPLACING.0 => self.replace(&sender),
+                None if signal == REPLACING.0 => {
+                    info!("{}{sender}: another tracker is to take the place of this one", REPLACING.1);
+                    waits = true;
+                }
                 None => info!("{}{sender}: ignored, it means nothing here (SIGTERM stops the tracker)", name(signal)),
             }
         }
     }
 
-    fn replace(&self, sender: &str) {
-        let name = REPLACING.1;
+    fn replace(&self) {
         if self.phase.load(Ordering::SeqCst) == phase::RUNNING {
-            info!("{name}{sender}: another tracker is to take the place of this one");
             let _ = self.ask.send(Asked::Replace);
             // What comes from now on is for the next one, in which it is still pending.
             let _ = self.gone_on.recv();
         } else {
-            info!("{name}{sender}: ignored, as the tracker is starting or stopping");
+            info!("{}: ignored, as the tracker is stopping", REPLACING.1);
         }
     }
 
