@@ -11,8 +11,7 @@ use std::{
 use anyhow::Context as _;
 use tracker_tests::supervised::{Ending, Printing, Supervised};
 
-use super::{initramfs, package::Kernel};
-use crate::command;
+use super::{initramfs, package::Kernel, qemu::Qemu};
 
 /// Processors of a guest, and MiB of its memory, of which files in memory may take half.
 const PROCESSORS: u32 = 2;
@@ -71,9 +70,10 @@ impl Guest {
         wrap: impl FnOnce(&Path) -> Command,
     ) -> anyhow::Result<Self> {
         let initramfs = initramfs::build(kernel, share)?;
-        let program = command::find("qemu-system-x86_64", &[]).context("there is no qemu-system-x86_64 in PATH")?;
+        let qemu = Qemu::find()?;
         let (console, messages) = (share.join("console.log"), share.join("qemu.log"));
-        let mut command = wrap(&program);
+        let mut command = wrap(&qemu.program);
+        qemu.prepare(&mut command);
         command
             .args(["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max", "-machine", "q35", "-nodefaults"])
             .args(["-display", "none", "-monitor", "none", "-no-reboot"])

@@ -17,6 +17,7 @@ mod image;
 mod initramfs;
 pub mod package;
 mod part;
+pub mod qemu;
 mod report;
 
 use std::{
@@ -49,9 +50,8 @@ use crate::{
 /// The series of kernels that are tried when none is named: those of Debian 12 and 13.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
 
-/// What guests are made with, besides kernels.
-pub const NEEDS: [Package; 7] = [
-    Package { name: "qemu-system-x86", probe: Probe::Program("qemu-system-x86_64"), reason: "virtual machines" },
+/// What guests are made with, besides kernels and qemu.
+pub const NEEDS: [Package; 6] = [
     Package { name: "busybox-static", probe: Probe::Program("busybox"), reason: "what a guest begins with" },
     Package { name: "kmod", probe: Probe::Program("depmod"), reason: "the modules of a kernel" },
     Package { name: "cpio", probe: Probe::Program("cpio"), reason: "the archive that a guest begins with" },
@@ -94,7 +94,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         versions => versions.iter().map(String::as_str).collect(),
     };
     let missing: Vec<_> = wanted.iter().map(|wanted| || missing_kernel(wanted, &directory)).collect();
-    let missing: Vec<Other<'_>> = missing.iter().map(|missing| missing as Other<'_>).collect();
+    let missing: Vec<Other<'_>> =
+        missing.iter().map(|missing| missing as Other<'_>).chain([&qemu::missing as Other<'_>]).collect();
     needs::provide("the virtual machines", &NEEDS, &missing, options.install)?;
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", workspace::display(&directory)))?;
     let _lock = lock(&directory)?;

@@ -43,7 +43,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         figures.instructions, figures.stack, figures.maps
     );
     let needs: Vec<_> = kernels::NEEDS.into_iter().chain(source::NEEDS).collect();
-    needs::provide("a virtual machine with a simulated card", &needs, &[], options.install)?;
+    needs::provide("a virtual machine with a simulated card", &needs, &[&kernels::qemu::missing], options.install)?;
     let directory = workspace::target_dir().join("offload");
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", workspace::display(&directory)))?;
     let kernel = source::kernel(&directory)?;
