@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::store::{
-    CounterSet, clock, keys,
+    CounterSet, fixture,
     sizes::{Capacity, Sizes},
 };
-use std::{fs, sync::Arc};
+use std::fs;
 use tracker_common::{
     outcome::StoreError,
     store::{
@@ -20,10 +20,7 @@ use tracker_common::{
 fn handle(listed: u64) -> Handle {
     let capacity = Capacity { torrents: 1000, peers_v4: 10_000, peers_v6: 1000 };
     let sizes = Sizes::new(&capacity).and_then(|sizes| sizes.with_listed(listed)).expect("small");
-    let store = Arc::new(Store::anonymous(&sizes).expect("small"));
-    keys::set(&store, None).expect("random numbers");
-    clock::set(store.settings(), 60_000_000);
-    store.handle(CounterSet::Udp)
+    fixture::store_of(&sizes).handle(CounterSet::Udp)
 }
 
 fn torrent(number: u32) -> InfoHash {

@@ -79,10 +79,7 @@ pub fn remove_peer(store: &Arc<Store>, info_hash: &InfoHash, address: SocketAddr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{
-        CounterSet, clock, keys,
-        sizes::{Capacity, Sizes},
-    };
+    use crate::store::{CounterSet, fixture};
     use tracker_common::store::{
         membership::{Announce, PeerEvent},
         owner::Owner,
@@ -92,10 +89,7 @@ mod tests {
     const HASH: InfoHash = [7; 20];
 
     fn store() -> Arc<Store> {
-        let sizes = Sizes::new(&Capacity { torrents: 100, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
-        let store = Arc::new(Store::anonymous(&sizes).expect("small"));
-        keys::set(&store, None).expect("random numbers");
-        clock::set(store.settings(), 60_000_000);
+        let store = fixture::store(100, 10_000, 1000);
         store.settings().interval.store(1800);
         store
     }

@@ -62,10 +62,7 @@ pub fn page(store: &Arc<Store>, from: u32, limit: usize) -> Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{
-        CounterSet, clock, keys,
-        sizes::{Capacity, Sizes},
-    };
+    use crate::store::{CounterSet, fixture};
     use std::collections::BTreeSet;
     use tracker_common::store::{
         family::V4,
@@ -75,10 +72,7 @@ mod tests {
     };
 
     fn store(room: u64, torrents: u16) -> Arc<Store> {
-        let sizes = Sizes::new(&Capacity { torrents: room, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
-        let store = Arc::new(Store::anonymous(&sizes).expect("small"));
-        keys::set(&store, None).expect("random numbers");
-        clock::set(store.settings(), 60_000_000);
+        let store = fixture::store(room, 10_000, 1000);
         let handle = store.handle(CounterSet::Expiry);
         for number in 0..torrents {
             let [high, low] = number.to_be_bytes();

@@ -28,6 +28,8 @@ mod check_tests;
 pub mod clock;
 mod completed;
 mod counters;
+#[cfg(test)]
+pub mod fixture;
 mod handle;
 pub mod huge_pages;
 pub mod keys;

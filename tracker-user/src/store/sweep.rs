@@ -242,8 +242,8 @@ fn next_work(work: u32, time: Duration) -> u32 {
 mod tests {
     use super::*;
     use crate::store::{
-        clock, keys,
-        sizes::{Capacity, Sizes},
+        clock, fixture,
+        sizes::Sizes,
         totals::{TOP, TopSwarm},
     };
     use tracker_common::id::InfoHash;
@@ -255,14 +255,11 @@ mod tests {
     };
 
     const TIMEOUTS: Timeouts = Timeouts { peer: 45, torrent: 60, torrent_completed: 120 };
+    /// What the clock of [`fixture`] says.
     const START: u32 = 1_000_000 * 60;
 
     fn handle() -> Handle {
-        let sizes = Sizes::new(&Capacity { torrents: 10_000, peers_v4: 10_000, peers_v6: 1000 }).expect("small");
-        let store = Arc::new(Store::anonymous(&sizes).expect("small"));
-        keys::set(&store, None).expect("random numbers");
-        clock::set(store.settings(), START);
-        store.handle(CounterSet::Expiry)
+        fixture::store(10_000, 10_000, 1000).handle(CounterSet::Expiry)
     }
 
     fn torrent(number: u16) -> InfoHash {
@@ -320,10 +317,7 @@ mod tests {
                 access_buckets: 1,
                 block_words: 1,
             };
-            let store = Arc::new(Store::anonymous(&sizes).expect("small"));
-            keys::set(&store, None).expect("random numbers");
-            clock::set(store.settings(), START);
-            store.handle(CounterSet::Expiry)
+            fixture::store_of(&sizes).handle(CounterSet::Expiry)
         };
         for (handle, peers) in [(handle(), &[1, 20, 1, 1][..]), (handle(), &[]), (empty(), &[]), (empty(), &[3, 4])] {
             for (number, peers) in (0..).zip(peers) {

@@ -1,13 +1,7 @@
 //! Real sockets on loopback.
 
 use super::{replies::Replies, *};
-use crate::{
-    listen,
-    store::{
-        clock, keys,
-        sizes::{Capacity, Sizes},
-    },
-};
+use crate::{listen, store::fixture};
 use std::net::Ipv6Addr;
 
 /// Sockets on a port of the system's choosing, answering until dropped.
@@ -20,10 +14,7 @@ struct Served {
 impl Served {
     /// `None` if the host lacks the address family.
     fn new(address: &str) -> Option<Self> {
-        let sizes = Sizes::new(&Capacity { torrents: 100, peers_v4: 100, peers_v6: 100 }).expect("small");
-        let store = Arc::new(Store::anonymous(&sizes).expect("small"));
-        keys::set(&store, None).expect("random numbers");
-        clock::set(store.settings(), 60_000_000);
+        let store = fixture::store(100, 100, 100);
         let listener = match bind(address.parse().expect("an address"), 2) {
             Err(error) if listen::is_family_missing(&error) => return None,
             listener => listener.expect("any port"),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::{
-    clock, keys,
+    fixture,
     sizes::{Capacity, Sizes},
 };
 use std::{
@@ -53,10 +53,7 @@ fn addresses(block: &[&File], allow: &[&File]) -> Addresses {
 
 fn handle(block_words: u32, torrents: u64) -> Handle {
     let sizes = Sizes::new(&Capacity { torrents, peers_v4: 20_000 + torrents, peers_v6: 20_000 }).expect("small");
-    let store = Arc::new(Store::anonymous(&Sizes { block_words, ..sizes }).expect("small"));
-    keys::set(&store, None).expect("random numbers");
-    clock::set(store.settings(), 60_000_000);
-    store.handle(CounterSet::Udp)
+    fixture::store_of(&Sizes { block_words, ..sizes }).handle(CounterSet::Udp)
 }
 
 fn list_of(handle: &Handle, address: impl Into<IpAddr>) -> u32 {

@@ -137,10 +137,7 @@ impl Pinned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{
-        CounterSet, clock, keys,
-        sizes::{Capacity, Sizes},
-    };
+    use crate::store::{CounterSet, fixture};
     use tracker_common::store::{
         membership::{Announce, PeerEvent},
         owner::Owner,
@@ -149,10 +146,7 @@ mod tests {
 
     #[test]
     fn records_tell_how_many_peers_there_are() {
-        let sizes = Sizes::new(&Capacity { torrents: 1000, peers_v4: 20_000, peers_v6: 9000 }).expect("small");
-        let store = Arc::new(Store::anonymous(&sizes).expect("small"));
-        keys::set(&store, None).expect("random numbers");
-        clock::set(store.settings(), 60_000_000);
+        let store = fixture::store(1000, 20_000, 9000);
         let handle = store.handle(CounterSet::Expiry);
         let mut expected = Counted::default();
         // In slots, in a list, in partitions.
@@ -185,7 +179,7 @@ mod tests {
             }
         }
         let mut counted = Counted::default();
-        for first in 0..sizes.index_buckets {
+        for first in 0..store.sizes().index_buckets {
             counted.add(&store, first, first + 1);
         }
         assert_eq!(counted, expected);

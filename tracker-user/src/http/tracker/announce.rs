@@ -314,11 +314,10 @@ mod tests {
     use crate::{
         listen::Source,
         store::{
-            CounterSet, Store, clock, keys,
+            CounterSet, fixture,
             sizes::{Capacity, Sizes},
         },
     };
-    use std::sync::Arc;
     use tracker_common::{
         admission::blocklist::{FIRST_BASE, words_for, write},
         outcome::RequestReason,
@@ -328,9 +327,7 @@ mod tests {
     fn a_blocked_peer_is_not_stored_wherever_its_announce_comes_from() {
         let block_words = u32::try_from(words_for(8, 8)).expect("few");
         let sizes = Sizes::new(&Capacity { torrents: 10, peers_v4: 100, peers_v6: 100 }).expect("small");
-        let store = Arc::new(Store::anonymous(&Sizes { block_words, ..sizes }).expect("small"));
-        keys::set(&store, None).expect("random numbers");
-        clock::set(store.settings(), 60_000_000);
+        let store = fixture::store_of(&Sizes { block_words, ..sizes });
         let (v4, v6) = ([(0, 0), (0x0a00_0007, 1), (0x0a00_0008, 0)], [(0, 0), (7, 2), (8, 0)]);
         assert!(write(|number| store.block_word(number), FIRST_BASE, &v4, &v6));
         store.settings().blocked.store(FIRST_BASE);

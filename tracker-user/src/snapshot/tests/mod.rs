@@ -15,7 +15,7 @@ use super::{
     walk::Walk,
     write::Writer,
 };
-use crate::store::{CounterSet, Handle, Store, clock, keys, sizes::Capacity, sizes::Sizes};
+use crate::store::{CounterSet, Handle, Store, clock, fixture, sizes::Capacity, sizes::Sizes};
 use std::{
     collections::BTreeMap,
     fs,
@@ -42,8 +42,7 @@ const HEADER: Header = Header { peers: true, taken_at: NOW as u64, id: 0x0123_45
 const SOME: Capacity = Capacity { torrents: 2000, peers_v4: 40_000, peers_v6: 20_000 };
 
 fn store_of(capacity: Capacity) -> Arc<Store> {
-    let store = Arc::new(Store::anonymous(&Sizes::new(&capacity).expect("small")).expect("small"));
-    keys::set(&store, None).expect("random numbers");
+    let store = fixture::store_of(&Sizes::new(&capacity).expect("small"));
     clock::set(store.settings(), NOW);
     store
 }
