@@ -152,6 +152,7 @@ fn nothing_is_touched_without_the_option() {
         assert_eq!(site.settings(SERVER), BEFORE, "{options:?}");
         assert!(!site.record().exists() && !tracker.log().contains("--tune"), "{options:?}: {}", tracker.log());
         assert!(tracker.stop().expect("it ran").success());
+        assert!(!site.detach().contains("--tune"));
         assert_eq!(site.settings(SERVER), BEFORE, "{options:?}");
     }
 }
@@ -272,7 +273,7 @@ fn interfaces_that_come_later_are_tuned_and_those_elsewhere_are_left() {
     let index = site.server.ip(&format!("-oneline link show {SERVER}")).expect("a link");
     let index = index.split(':').next().expect("a number").to_owned();
     elsewhere
-        .ip(&format!("link add {SERVER} index {index} numrxqueues 4 type veth peer name {CLIENT}"))
+        .ip(&format!("link add {SERVER} index {index} numrxqueues 4 type veth peer name {CLIENT} index 99"))
         .expect("a pair");
     elsewhere.run(|| set_queues(SERVER, tuned().queues as u32)).expect("set");
     let before = settings(&elsewhere, SERVER);
