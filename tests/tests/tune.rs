@@ -72,12 +72,14 @@ impl Site {
 
     fn plug(&self, server: &str, client: &str, sending: u32) {
         let peer = format!("peer name {client} netns {} numrxqueues 1 numtxqueues {sending}", self.client.name());
-        self.server.ip(&format!("link add {server} numrxqueues 4 numtxqueues 1 type veth {peer}")).expect("a pair");
-        self.server.run(|| set_queues(server, BEFORE.queues as u32)).expect("one queue");
+        // A tracker may wait for one of its name.
+        self.server.ip(&format!("link add new0 numrxqueues 4 numtxqueues 1 type veth {peer}")).expect("a pair");
+        self.server.run(|| set_queues("new0", BEFORE.queues as u32)).expect("one queue");
+        assert_eq!(self.settings("new0"), BEFORE);
+        self.server.ip(&format!("link set new0 name {server}")).expect("renamed");
         self.server.ip(&format!("link set {server} up")).expect("up");
         self.client.ip(&format!("link set {client} up")).expect("up");
         self.client.run(|| Offload::TransmitChecksums.set(client, false)).expect("set");
-        assert_eq!(self.settings(server), BEFORE);
     }
 
     fn start(&self, options: &[&str]) -> Tracker {
