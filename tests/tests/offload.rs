@@ -13,6 +13,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tracker::xdp::ethtool::{ring, set_ring};
 use tracker_tests::{bep15::Announce, bpf, client::UdpClient, namespace::Namespace, patience, tracker::Tracker};
 
 const BUS: &str = "/sys/bus/netdevsim";
@@ -199,4 +200,21 @@ fn a_daemon_that_is_killed_leaves_no_program_on_the_card() {
     tracker.kill().expect("it was there");
     eventually("taken off", || Card::bound().is_empty());
     assert!(!card.programs().contains("xdpoffload"), "{}", card.programs());
+}
+
+#[test]
+#[ignore = "takes netdevsim"]
+fn short_rings_are_made_longer_and_set_back() {
+    let card = Card::new();
+    let ring = || card.namespace.run(|| ring(&card.interface)).expect("netdevsim has rings");
+    let set = |descriptors| card.namespace.run(|| set_ring(&card.interface, descriptors)).expect("set");
+    // (before, with `--tune`)
+    for (before, tuned) in [(256, 1024), (1024, 1024), (2048, 2048)] {
+        set(before);
+        let options = ["--interface", &card.interface, "--xdp-mode", "native", "--tune"];
+        let tracker = Tracker::start(&card.namespace, &options).expect("it runs");
+        assert_eq!(ring()[0], tuned, "{}", tracker.log());
+        assert!(tracker.stop().expect("it ran").success());
+        assert_eq!(ring()[0], before);
+    }
 }

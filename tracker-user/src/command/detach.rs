@@ -45,6 +45,9 @@ pub fn detach(options: &DetachOptions) -> anyhow::Result<String> {
         plural(cleared.objects as u64, "pinned map or program", "pinned maps and programs"),
         path.display()
     );
+    for undone in &cleared.undone {
+        text += &format!("{}\n", undone.text);
+    }
     for left in &cleared.left {
         text += &format!("left alone, as it is not the tracker's: {}\n", left.display());
     }

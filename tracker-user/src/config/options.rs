@@ -87,6 +87,11 @@ pub struct XdpOptions {
     /// it to the next tracker: on or off [default: off]
     #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
     pub detach_on_stop: Option<Switch>,
+    /// Set what pays for a tracker on the interfaces, as `ethtool` does: queues for all cores, chosen by
+    /// UDP ports as well, receive rings that are not short, tags of VLANs left on packets, packets not put
+    /// together, interrupts spread; and set it back when XDP is taken off: on or off [default: off]
+    #[arg(long, value_name = "on|off", num_args = 0..=1, require_equals = true, default_missing_value = "on")]
+    pub tune: Option<Switch>,
 }
 
 /// Sockets, and what HTTP clients may take.

@@ -36,6 +36,8 @@ pub struct Startup {
     pub pins: pins::Wanted,
     /// Whether what is pinned is taken down on a signal to stop.
     pub detach_on_stop: bool,
+    /// Whether settings of the interfaces are changed for the tracker.
+    pub tune: bool,
     /// UDP addresses.
     pub udp: Vec<Endpoint>,
     /// HTTP addresses.
@@ -95,6 +97,7 @@ impl Startup {
             force: xdp.force == Some(Switch::On),
             pins: pin_path(xdp.pin_path.as_deref())?,
             detach_on_stop: xdp.detach_on_stop == Some(Switch::On),
+            tune: xdp.tune == Some(Switch::On),
             udp,
             http,
             http_unix,
@@ -131,6 +134,7 @@ impl Startup {
             force,
             pins,
             detach_on_stop,
+            tune,
             udp,
             http,
             http_unix,
@@ -158,6 +162,7 @@ impl Startup {
             ("force", *force != other.force),
             ("pin-path", *pins != other.pins),
             ("detach-on-stop", *detach_on_stop != other.detach_on_stop),
+            ("tune", *tune != other.tune),
             ("udp", *udp != other.udp),
             ("http", (http, http_unix) != (&other.http, &other.http_unix)),
             ("https", *https != other.https),

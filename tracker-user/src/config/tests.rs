@@ -73,6 +73,7 @@ fn wrong_options_are_refused_with_a_reason() {
         ("--xdp-mode native", "--interface"),
         ("--pin-path tracker", "pin-path is tracker; it can be off, or a path that begins with /"),
         ("--detach-on-stop=maybe", "it can be on or off"),
+        ("--tune=eth0", "it can be on or off"),
         ("--xdp-mode fast", "auto, native, generic, off"),
         ("--full-scrape maybe", "it can be on or off"),
         ("--force=maybe", "it can be on or off"),
@@ -154,7 +155,7 @@ fn parse_file(text: &str) -> anyhow::Result<Configuration> {
 #[test]
 fn file_takes_what_the_command_line_takes() {
     type Row = (&'static str, fn(&Configuration) -> bool);
-    let rows: [Row; 31] = [
+    let rows: [Row; 34] = [
         ("max-torrents = 1000", |made| made.startup.capacity.torrents == 1000),
         ("max-torrents = \"2M\"", |made| made.startup.capacity.torrents == 2_000_000),
         ("max-torrents = 1_000_000", |made| made.startup.capacity.torrents == 1_000_000),
@@ -181,6 +182,9 @@ fn file_takes_what_the_command_line_takes() {
         ("pin-path = \"/sys/fs/bpf/x\"", |made| made.startup.pins == Wanted::At("/sys/fs/bpf/x".into())),
         ("detach-on-stop = true", |made| made.startup.detach_on_stop),
         ("detach-on-stop = \"off\"", |made| !made.startup.detach_on_stop),
+        ("tune = true", |made| made.startup.tune),
+        ("tune = \"on\"", |made| made.startup.tune),
+        ("tune = false", |made| !made.startup.tune),
         ("xdp-mode = \"off\"", |made| made.startup.xdp_mode == XdpMode::Off),
         ("xdp-mode = \"Off\"", |made| made.startup.xdp_mode == XdpMode::Off),
         ("udp = \"off\"", |made| made.startup.udp.is_empty()),

@@ -3,7 +3,7 @@
 //!
 //! | capability | when | what for |
 //! |---|---|---|
-//! | `CAP_NET_ADMIN` | XDP | taking other programs off (`--force`), looking at the other end of a veth pair, asking a network card for its offloads |
+//! | `CAP_NET_ADMIN` | XDP | taking other programs off (`--force`), looking at the other end of a veth pair, asking a network card for its offloads, changing its settings (`--tune`) |
 //! | `CAP_NET_ADMIN` | sockets, `net.core.rmem_max` below 8 MiB | receive buffers made long again after a flood |
 //! | `CAP_SYS_ADMIN` | XDP, `--force` | cutting the BPF link of another process's program |
 //! | `CAP_DAC_READ_SEARCH` | XDP, pins, `--user` | the way to the pins, where only root may go it (`/sys/fs/bpf` has mode 0700) |

@@ -22,6 +22,9 @@ const NEWEST: ABI = ABI::V6;
 /// What the running tracker reads: memory and processor time of its own, interfaces, control groups.
 const READ: [&str; 2] = ["/proc", "/sys"];
 
+/// Where interrupts are moved from core to core (`--tune`); only root may write there.
+const INTERRUPTS: &str = "/proc/irq";
+
 /// What is read to find a host by its name, and to know who signs certificates.
 const NAMES: [&str; 9] = [
     "/etc/resolv.conf",
@@ -58,6 +61,9 @@ pub(super) fn rules(needs: &Needs, wanted: &Wanted) -> anyhow::Result<Option<Own
         created = allow(created, directory_of_file(path), read)?;
     }
     created = allow(created, Path::new("/dev/null"), read | AccessFs::WriteFile)?;
+    if needs.tune {
+        created = allow(created, Path::new(INTERRUPTS), read | AccessFs::WriteFile)?;
+    }
     for port in &needs.ports {
         let rule = NetPort::new(*port, AccessNet::ConnectTcp);
         created = created.add_rule(rule).with_context(|| format!("Landlock refuses the rule for port {port}"))?;

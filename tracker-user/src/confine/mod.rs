@@ -66,6 +66,8 @@ pub struct Needs {
     pub xdp: bool,
     /// Others' programs may be taken off.
     pub force: bool,
+    /// Interrupts may be moved from core to core.
+    pub tune: bool,
     /// An address has a port below 1024.
     pub low_ports: bool,
     /// Receive buffers are longer than the system allows.

@@ -37,7 +37,7 @@ use crate::{
     statistics::{Sampler, Statistics, energy::Meter},
     store::{CounterSet, Store, clock::Clock, huge_pages, keys, sizes::Sizes, sweep::Sweeper, totals::LatestTotals},
     udp,
-    xdp::{self, Loaded, Watch, pins::Directory},
+    xdp::{self, Loaded, Watch, pins::Directory, tune::Undone},
 };
 use anyhow::ensure;
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
@@ -79,7 +79,13 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
     let blocks = addresses.room()?.or(api_is_on.then(Addresses::least_room));
     let sizes = Sizes { block_words: blocks.unwrap_or(sizes.block_words), ..sizes };
     let interfaces = xdp::status::LatestStatus::default();
-    let wish = xdp::Wish { names: &startup.interfaces, mode: startup.xdp_mode, sizes: &sizes, pins: &startup.pins };
+    let wish = xdp::Wish {
+        names: &startup.interfaces,
+        mode: startup.xdp_mode,
+        sizes: &sizes,
+        pins: &startup.pins,
+        tune: startup.tune,
+    };
     let (store, counters, loaded) = match xdp::load(&wish, &interfaces)? {
         Some(xdp::Kernel { store, counters, loaded }) => {
             if startup.huge_pages {
@@ -211,6 +217,9 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
     if let Some(pins) = loaded.as_deref().and_then(Loaded::pins) {
         end_pins(pins, startup.detach_on_stop && !replaced);
     }
+    if let Some(loaded) = &loaded {
+        loaded.tuning.end();
+    }
     // HTTP last: UDP threads may take some time to notice, and XDP answers meanwhile.
     drop(services);
     drop(http_services);
@@ -236,6 +245,7 @@ fn needs(configuration: &Configuration, reload: &Reload, loaded: Option<&Loaded>
     confine::Needs {
         xdp: loaded.is_some(),
         force: startup.force,
+        tune: loaded.is_some_and(|loaded| loaded.tuning.is_needed()),
         low_ports: endpoints.into_iter().flatten().any(|endpoint| endpoint.address.port() < 1024),
         long_buffers: !startup.udp.is_empty() && udp::has_longer_buffers_than_allowed(),
         state_dir: startup.state_dir.clone(),
@@ -264,8 +274,11 @@ fn end_pins(pins: &Directory, detach: bool) {
         info!(
             "XDP goes on answering without this process, until a tracker takes over or `tracker detach --pin-path {path}`"
         );
-    } else if let Err(error) = pins.take_down() {
-        warn!("cannot take down what is pinned in {path}: {error:#}");
+    } else {
+        match pins.take_down() {
+            Ok(cleared) => cleared.undone.iter().for_each(Undone::log),
+            Err(error) => warn!("cannot take down what is pinned in {path}: {error:#}"),
+        }
     }
 }
 

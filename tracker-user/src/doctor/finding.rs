@@ -41,11 +41,13 @@ pub struct Finding {
     pub value: String,
     /// What changes it.
     pub command: Option<String>,
+    /// Whether `tracker run --tune` changes it, too.
+    pub tuned: bool,
 }
 
 impl Finding {
     fn new(code: &'static str, severity: Severity, text: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { code, interface: None, severity, text: text.into(), value: value.into(), command: None }
+        Self { code, interface: None, severity, text: text.into(), value: value.into(), command: None, tuned: false }
     }
 
     /// As it should be.
@@ -73,6 +75,13 @@ impl Finding {
         self
     }
 
+    /// With what changes it; `tracker run --tune` does so as well.
+    #[must_use]
+    pub fn command_or_tune(mut self, command: impl Into<String>) -> Self {
+        self.tuned = true;
+        self.command(command)
+    }
+
     /// About an interface.
     #[must_use]
     pub fn of(mut self, interface: &str) -> Self {
@@ -98,6 +107,9 @@ pub fn text(findings: &[Finding]) -> String {
             let _ = writeln!(text, "  {interface}{}{value}", finding.text);
             if let Some(command) = &finding.command {
                 let _ = writeln!(text, "      {command}");
+                if finding.tuned {
+                    let _ = writeln!(text, "      or: tracker run --tune");
+                }
             }
         }
     }
@@ -118,6 +130,7 @@ pub fn json(findings: &[Finding]) -> String {
                 "text": finding.text,
                 "value": finding.value,
                 "command": finding.command,
+                "tune": finding.tuned,
             })
         })
         .collect();
@@ -132,14 +145,15 @@ mod tests {
     fn what_is_to_be_done_comes_first() {
         let findings = [
             Finding::good("a", "It is well", "1"),
-            Finding::advice("b", "It could be better", "").of("eth0").command("do it"),
+            Finding::advice("b", "It could be better", "").of("eth0").command_or_tune("do it"),
             Finding::problem("c", "It does not work", "no"),
         ];
-        let expected = "Problems\n  It does not work (no)\n\nAdvice\n  eth0: It could be better\n      do it\n\nWell\n  It is well (1)\n";
+        let expected = "Problems\n  It does not work (no)\n\nAdvice\n  eth0: It could be better\n      do it\n      or: tracker run --tune\n\nWell\n  It is well (1)\n";
         assert_eq!(text(&findings), expected);
         let value: serde_json::Value = serde_json::from_str(&json(&findings)).expect("JSON");
         assert_eq!(value["worst"], "problem");
         assert_eq!(value["findings"][1]["command"], "do it");
+        assert_eq!((&value["findings"][0]["tune"], &value["findings"][1]["tune"]), (&false.into(), &true.into()));
         assert_eq!(value["findings"][0]["interface"], serde_json::Value::Null);
     }
 }

@@ -1,6 +1,7 @@
 //! What the state of an interface means for the tracker.
 
 use super::{card::Card, finding::Finding};
+use crate::xdp::tune::SHORT_RING;
 
 /// `NETDEV_XDP_ACT_BASIC`, `NETDEV_XDP_ACT_HW_OFFLOAD`, `NETDEV_XDP_ACT_RX_SG`.
 const BASIC: u64 = 1;
@@ -13,9 +14,6 @@ const LONGEST: u32 = 3498;
 
 /// What IPv6 asks of every link.
 const SHORTEST: u32 = 1280;
-
-/// Descriptors below which a burst of a millisecond is lost at full speed.
-const SHORT_RING: u32 = 1024;
 
 /// All that is to be said.
 #[must_use]
@@ -107,7 +105,7 @@ fn queues(card: &Card) -> Option<Finding> {
     let wanted = most.min(*cores);
     Some(if now < wanted && driver(card) != "veth" {
         let text = "Fewer queues than cores: the others stay idle, as XDP runs where a packet arrives";
-        Finding::advice(CODE, text, value).command(format!("ethtool -L {name} combined {wanted}"))
+        Finding::advice(CODE, text, value).command_or_tune(format!("ethtool -L {name} combined {wanted}"))
     } else if now > *cores {
         Finding::good(CODE, "More queues than cores, which does no harm", value)
     } else {
@@ -127,7 +125,8 @@ fn hash(card: &Card) -> Vec<Finding> {
             Finding::good(CODE, "Clients are spread over the queues by their ports as well", value)
         } else {
             let text = "The queue is chosen by addresses alone, so users behind one address share a core";
-            Finding::advice(CODE, text, value).command(format!("ethtool -N {} rx-flow-hash {flow} sdfn", card.name))
+            Finding::advice(CODE, text, value)
+                .command_or_tune(format!("ethtool -N {} rx-flow-hash {flow} sdfn", card.name))
         })
     };
     ["udp4", "udp6"].into_iter().zip(card.port_hash).filter_map(of).collect()
@@ -141,7 +140,7 @@ fn interrupts(card: &Card) -> Option<Finding> {
     Some(if cores.len() == 1 && card.cores > 1 {
         let text = "All queues interrupt one core, which then does all the work";
         Finding::advice(CODE, text, value)
-            .command("systemctl start irqbalance    # or /proc/irq/NUMBER/smp_affinity_list, one by one")
+            .command_or_tune("systemctl start irqbalance    # or /proc/irq/NUMBER/smp_affinity_list, one by one")
     } else {
         Finding::good(CODE, "Interrupts are spread", value)
     })
@@ -154,7 +153,7 @@ fn ring(card: &Card) -> Option<Finding> {
     let wanted = most.min(SHORT_RING);
     Some(if now < wanted {
         let text = "The ring for receiving is short: bursts are lost before XDP sees them";
-        Finding::advice(CODE, text, value).command(format!("ethtool -G {} rx {wanted}", card.name))
+        Finding::advice(CODE, text, value).command_or_tune(format!("ethtool -G {} rx {wanted}", card.name))
     } else {
         Finding::good(CODE, "The ring for receiving is long enough", value)
     })
@@ -165,11 +164,13 @@ fn together(card: &Card) -> Option<Finding> {
     let name = &card.name;
     if card.large_receive == Some(true) {
         let text = "Packets are put together before XDP (LRO), which drivers refuse for native XDP";
-        return Some(Finding::problem(CODE, text, "LRO on").command(format!("ethtool -K {name} lro off")));
+        return Some(Finding::problem(CODE, text, "LRO on").command_or_tune(format!("ethtool -K {name} lro off")));
     }
     if card.hardware_gro == Some(true) && card.attached.is_empty() {
         let text = "Packets are put together in the card (GRO-HW), which some drivers refuse for native XDP";
-        return Some(Finding::advice(CODE, text, "rx-gro-hw on").command(format!("ethtool -K {name} rx-gro-hw off")));
+        return Some(
+            Finding::advice(CODE, text, "rx-gro-hw on").command_or_tune(format!("ethtool -K {name} rx-gro-hw off")),
+        );
     }
     card.large_receive.map(|_| Finding::good(CODE, "Packets come one by one", "LRO and GRO-HW off"))
 }
@@ -178,7 +179,7 @@ fn vlan(card: &Card) -> Option<Finding> {
     const CODE: &str = "vlan_offload";
     Some(if card.vlan_offload? {
         let text = "The card takes VLAN tags off, so packets of VLANs look untagged to XDP, and are left to sockets";
-        Finding::advice(CODE, text, "rxvlan on").command(format!("ethtool -K {} rxvlan off", card.name))
+        Finding::advice(CODE, text, "rxvlan on").command_or_tune(format!("ethtool -K {} rxvlan off", card.name))
     } else {
         Finding::good(CODE, "VLAN tags stay on packets, or there are no VLANs", "")
     })
@@ -278,6 +279,27 @@ mod tests {
         for (card, expected) in rows {
             assert_eq!(wrong(&card), expected, "{card:?}");
         }
+    }
+
+    #[test]
+    fn what_tune_sets_is_said_to_be_set_by_it() {
+        let card = Card {
+            mtu: 9000,
+            queues: Some([2, 8]),
+            ring: Some([256, 4096]),
+            hardware_gro: Some(true),
+            vlan_offload: Some(true),
+            port_hash: [Some(false); 2],
+            interrupts: Some((["0".to_owned()].into(), 9)),
+            ..right()
+        };
+        let tuned: Vec<_> = findings(&card).into_iter().filter(|finding| finding.tuned).collect();
+        let codes: Vec<_> = tuned.iter().map(|finding| finding.code).collect();
+        assert_eq!(
+            codes,
+            ["queues", "interrupts", "ring", "receive_offload", "vlan_offload", "port_hash", "port_hash"]
+        );
+        assert!(tuned.iter().all(|finding| finding.severity != Severity::Good && finding.command.is_some()));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permiss
         reasons.extend(other_end.why_not_native(name));
     }
     for &mode in modes {
-        match attach_in(loaded, interface, mode) {
+        match attach_or_with_fewer_queues(loaded, interface, mode) {
             Ok(mut link) => {
                 if let Some(pins) = loaded.pins() {
                     let path = pins.free_link();
@@ -139,6 +139,14 @@ pub(super) fn adopt(
     link.own();
     let note = if mode == AttachedMode::Generic { None } else { other_end.warning(&interface.name) };
     fits.then_some(Attachment { link, mode, note, other_end })
+}
+
+/// Attaches it. Where more queues were set than the driver has room for with XDP, they are as they were
+/// before.
+fn attach_or_with_fewer_queues(loaded: &Loaded, interface: &Interface, mode: AttachedMode) -> Result<Link, Refusal> {
+    let result = attach_in(loaded, interface, mode);
+    let is_refused = mode == AttachedMode::Native && matches!(result, Err(Refusal::Unfit(_)));
+    if is_refused && loaded.tuning.take_back_queues(interface) { attach_in(loaded, interface, mode) } else { result }
 }
 
 fn attach_in(loaded: &Loaded, interface: &Interface, mode: AttachedMode) -> Result<Link, Refusal> {

@@ -80,6 +80,8 @@ impl Interfaces {
             info!("XDP is taken off the interface {name}, which is not among those to answer on");
             link.take_off();
         }
+        let wanted: Vec<_> = assigned.iter().flatten().map(|interface| interface.index).collect();
+        self.loaded.tuning.keep(&wanted);
         Ok(())
     }
 
@@ -101,6 +103,7 @@ impl Interfaces {
             match adopt(&self.loaded, interface, link, self.permission) {
                 Some(attachment) => {
                     info!("{}: XDP has answered UDP and goes on, in {} mode", interface.name, attachment.mode.label());
+                    self.loaded.tuning.prepare(interface);
                     slot.state = State::On { interface: interface.clone(), attachment, since: now };
                 }
                 None => info!("{}: XDP is attached anew, in the mode asked for", interface.name),
@@ -287,6 +290,7 @@ impl Slot {
         interface: &Interface,
         now: Instant,
     ) -> anyhow::Result<()> {
+        loaded.tuning.prepare(interface);
         let attachment = match attach(loaded, interface, permission)? {
             Attempt::Attached(attachment) => attachment,
             Attempt::Unfit(reason) => {

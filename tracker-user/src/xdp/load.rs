@@ -10,6 +10,7 @@ use super::{
     program::Pinning,
     status::{Card, InterfaceStatus, LatestStatus},
     take_over::take_over,
+    tune::{Tuning, Undone},
 };
 use crate::store::{Store, sizes::Sizes};
 use anyhow::bail;
@@ -44,6 +45,8 @@ pub struct Wish<'a> {
     pub sizes: &'a Sizes,
     /// Where it is pinned.
     pub pins: &'a pins::Wanted,
+    /// Whether settings of the interfaces are changed for it.
+    pub tune: bool,
 }
 
 /// Loads the XDP program, or takes over the one that is pinned. `None` if it is not wanted, or in
@@ -53,7 +56,7 @@ pub struct Wish<'a> {
 /// When it is not possible in another mode; and in every mode, when something is pinned that cannot
 /// be taken over: it answers clients, who would have two trackers.
 pub fn load(wish: &Wish<'_>, status: &LatestStatus) -> anyhow::Result<Option<Kernel>> {
-    let Wish { names, mode, sizes, pins } = *wish;
+    let Wish { names, mode, sizes, pins, tune } = *wish;
     if mode == XdpMode::Off || names.is_empty() {
         pins.warn_of_others();
         return Ok(None);
@@ -65,14 +68,14 @@ pub fn load(wish: &Wish<'_>, status: &LatestStatus) -> anyhow::Result<Option<Ker
             Some((directory, Contents::Complete(identity))) => {
                 return take_over(directory, &identity, sizes)
                     .and_then(|kernel| with_cards(kernel, names, mode))
-                    .map(Some);
+                    .map(|kernel| Some(with_tuning(kernel, tune)));
             }
             Some((directory, Contents::Incomplete)) => load_pinned(sizes, directory),
             None => load_program(sizes),
         },
     };
     match loaded {
-        Ok(kernel) => with_cards(kernel, names, mode).map(Some),
+        Ok(kernel) => with_cards(kernel, names, mode).map(|kernel| Some(with_tuning(kernel, tune))),
         Err(error) if mode.chooses() => {
             tracing::warn!("no XDP, UDP is answered by sockets only: {error:#}");
             let off = |name: &String| InterfaceStatus {
@@ -97,16 +100,27 @@ fn with_cards(mut kernel: Kernel, names: &[String], mode: XdpMode) -> anyhow::Re
     Ok(kernel)
 }
 
+/// Reads what a tracker before this one has changed of the interfaces' settings, and makes a place to write
+/// down what this one changes.
+fn with_tuning(mut kernel: Kernel, tune: bool) -> Kernel {
+    kernel.loaded.tuning = Tuning::new(tune, kernel.loaded.pins());
+    kernel
+}
+
 /// The directory for pins, if there is to be one, and what is in it. What a daemon has left that was
 /// killed too early is removed.
 fn find_pins(wanted: &pins::Wanted) -> anyhow::Result<Option<(Directory, Contents)>> {
     let Some(directory) = wanted.open()? else { return Ok(None) };
     let contents = directory.contents()?;
-    if matches!(contents, Contents::Incomplete) && directory.clear()? != Cleared::default() {
-        tracing::info!(
-            "removed pins from {} that a tracker left behind which was ended while it made them",
-            directory.path().display()
-        );
+    if matches!(contents, Contents::Incomplete) {
+        let cleared = directory.clear()?;
+        if cleared != Cleared::default() {
+            tracing::info!(
+                "removed pins from {} that a tracker left behind which was ended while it made them",
+                directory.path().display()
+            );
+        }
+        cleared.undone.iter().for_each(Undone::log);
     }
     Ok(Some((directory, contents)))
 }

@@ -19,6 +19,8 @@
 //! | [`bpf_link`] | what holds a program on an interface; taking others off (`--force`) |
 //! | [`destinations`] | which addresses and interfaces the program answers for |
 //! | [`offload`] | what the network card does before the program sees a packet |
+//! | [`ethtool`] | single settings of a network card, read and set |
+//! | [`tune`] | which of them are changed for the tracker, and undone (`--tune`) |
 //! | [`object`] | the compiled program |
 //! | [`netlink`] | what the kernel says of interfaces, addresses and attached XDP programs |
 //! | [`generic`] | netlink where the libraries do not know what is asked |
@@ -29,6 +31,7 @@ mod back_off;
 pub mod bpf_link;
 pub mod card;
 pub mod destinations;
+pub mod ethtool;
 pub mod generic;
 mod interfaces;
 mod load;
@@ -47,6 +50,7 @@ mod refusal;
 pub mod status;
 pub mod system;
 mod take_over;
+pub mod tune;
 pub mod watch;
 
 pub use load::{Kernel, Wish, load};

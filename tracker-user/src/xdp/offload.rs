@@ -56,9 +56,10 @@ pub(crate) fn ethtool(interface: &str, value: &mut [u32]) -> io::Result<()> {
     }
     request.ifr_ifru.ifru_data = whole.as_mut_ptr().cast();
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    // Where features are set, some of which the driver leaves as they were, it says a number above zero.
     // SAFETY: request and `whole` live until the call returns; the kernel reads and writes them only
     // during it.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } != 0 {
+    if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } < 0 {
         return Err(io::Error::last_os_error());
     }
     value.copy_from_slice(&whole[..value.len()]);

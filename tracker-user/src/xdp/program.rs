@@ -7,6 +7,7 @@ use super::{
     object::{Source, object, open, program},
     pins::Directory,
     refusal::explain_refusal,
+    tune::{Tuning, Undone},
 };
 use crate::store::{
     Counters, Store,
@@ -80,6 +81,8 @@ pub struct Loaded {
     pub(super) cards: Mutex<Cards>,
     /// The kernel's numbers of them.
     pub(super) card_programs: Vec<u32>,
+    /// Settings of interfaces that are changed for it.
+    pub tuning: Tuning,
 }
 
 /// Where a program is pinned.
@@ -100,10 +103,12 @@ impl Pinning {
 
 impl Drop for Pinning {
     fn drop(&mut self) {
-        if *self.provisional.get_mut()
-            && let Err(error) = self.directory.take_down()
-        {
-            tracing::warn!("what was pinned is still there: {error:#}");
+        if !*self.provisional.get_mut() {
+            return;
+        }
+        match self.directory.take_down() {
+            Ok(cleared) => cleared.undone.iter().for_each(Undone::log),
+            Err(error) => tracing::warn!("what was pinned is still there: {error:#}"),
         }
     }
 }
@@ -126,6 +131,7 @@ impl Loaded {
             pinning: None,
             cards: Mutex::default(),
             card_programs: Vec::new(),
+            tuning: Tuning::default(),
         }
     }
 

@@ -4,7 +4,10 @@ use super::{
     directory::{Directory, Entry},
     identity::Identity,
 };
-use crate::xdp::bpf_link::Link;
+use crate::xdp::{
+    bpf_link::Link,
+    tune::{self, Undone},
+};
 use anyhow::Context as _;
 use std::{
     fs, io,
@@ -18,6 +21,8 @@ pub struct Cleared {
     pub interfaces: Vec<u32>,
     /// How many maps and programs were pinned.
     pub objects: usize,
+    /// What became of settings that were changed for the tracker.
+    pub undone: Vec<Undone>,
     /// What is left, because it is not the tracker's.
     pub left: Vec<PathBuf>,
 }
@@ -33,8 +38,10 @@ impl Directory {
         // rest is not complete from then on.
         entries.sort_by_key(|(_, entry)| match entry {
             Entry::Link => 0,
-            Entry::Identity => 1,
-            Entry::Set | Entry::Store | Entry::StoreBelow | Entry::Foreign => 2,
+            // Some drivers change nothing while XDP is there.
+            Entry::Tuned => 1,
+            Entry::Identity => 2,
+            Entry::Set | Entry::Store | Entry::StoreBelow | Entry::Foreign => 3,
         });
         let mut cleared = Cleared::default();
         for (path, entry) in entries {
@@ -43,6 +50,12 @@ impl Directory {
                     let link = Link::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
                     cleared.interfaces.extend(link.interface().ok().filter(|interface| *interface != 0));
                     link.take_off();
+                }
+                Entry::Tuned => {
+                    cleared.undone = tune::undo_record(&path).unwrap_or_else(|error| {
+                        vec![Undone { text: format!("what was tuned stays: {error:#}"), failed: true }]
+                    });
+                    remove(&path)?;
                 }
                 Entry::Identity | Entry::Store => {
                     remove(&path)?;
@@ -73,7 +86,7 @@ impl Directory {
             Entry::Set => *path != set,
             Entry::StoreBelow => *path != store,
             Entry::Store => used.store != 0,
-            Entry::Identity | Entry::Link | Entry::Foreign => false,
+            Entry::Identity | Entry::Link | Entry::Tuned | Entry::Foreign => false,
         };
         Ok(self.entries()?.into_iter().filter(is_other).map(|(path, _)| path).collect())
     }

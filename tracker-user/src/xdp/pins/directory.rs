@@ -1,7 +1,7 @@
 //! The directory of the pins: made, locked, and what is in it.
 
 use super::identity::{self, Identity};
-use crate::store::sizes::STORE_MAPS;
+use crate::{store::sizes::STORE_MAPS, xdp::tune};
 use anyhow::{Context as _, anyhow};
 use rustix::fs::{major, minor, statfs};
 use std::{
@@ -67,6 +67,8 @@ pub(super) enum Entry {
     Set,
     Identity,
     Link,
+    /// The record of what was tuned.
+    Tuned,
     Foreign,
 }
 
@@ -74,6 +76,7 @@ impl Entry {
     pub(super) fn of(name: &OsStr) -> Self {
         match name.to_str() {
             Some(identity::NAME) => Self::Identity,
+            Some(tune::NAME) => Self::Tuned,
             Some(name) if STORE_MAPS.contains(&name) => Self::Store,
             Some(name) if name.starts_with(SET) => Self::Set,
             Some(name) if name.strip_prefix(STORE).is_some_and(|number| number.parse::<u32>().is_ok()) => {
@@ -214,6 +217,11 @@ impl Directory {
         self.path.join(identity::NAME)
     }
 
+    /// Where the record of what was tuned is pinned.
+    pub(in crate::xdp) fn tuned(&self) -> PathBuf {
+        self.path.join(tune::NAME)
+    }
+
     /// A name for a link that is not taken.
     pub(in crate::xdp) fn free_link(&self) -> PathBuf {
         let path = |number: u32| self.path.join(format!("{LINK}{number}"));
@@ -322,6 +330,7 @@ mod tests {
             ("CHUNKS_V6", Entry::Store),
             ("IDENTITY", Entry::Identity),
             ("programs_0123", Entry::Set),
+            ("TUNED", Entry::Tuned),
             ("link_0", Entry::Link),
             ("link_17", Entry::Link),
             ("link_", Entry::Foreign),

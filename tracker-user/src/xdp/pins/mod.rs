@@ -9,6 +9,7 @@
 //! | `programs_…/` | a set of programs, by the hash of their object, with the maps that are theirs alone: the table of tail calls, scratch space, counters, traces |
 //! | `IDENTITY` | a map of one record ([`identity`]): which layout the store has, and which store and set are the ones in use |
 //! | `link_…` | what holds the program on an interface |
+//! | `TUNED` | what was changed of the settings of interfaces ([`super::tune`]); undone when it is removed |
 //!
 //! `IDENTITY` is pinned last and removed first: where it is, store and set are complete. A daemon may
 //! be killed between any two steps, so whatever it leaves is either that, or without `IDENTITY` and
