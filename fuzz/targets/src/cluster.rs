@@ -11,6 +11,7 @@ use std::{
 use tracker::{
     cluster::{
         Dropped, Meters,
+        budget::Budget,
         intake::Intake,
         livesync::{self, Packet},
         message::{self, Batch, Header, MESSAGE_BYTES, SHARDS, shard_of},
@@ -80,7 +81,7 @@ impl Node {
         clock::set(store.settings(), 1_700_000_000);
         store.settings().interval.store(1800);
         let meters = Arc::new(Meters::default());
-        let mut node = Self { intake: Intake::new(&store, &meters, u64::MAX, BUDGET), store, meters };
+        let mut node = Self { intake: Intake::new(&store, &meters, u64::MAX, Budget::new(BUDGET, 100)), store, meters };
         for number in 0..3 {
             node.intake.changes(&[change(number, 4, Kind::Leecher), change(number, 6, Kind::Seeder)], Instant::now());
         }
