@@ -81,8 +81,8 @@ fn advice(error: &str) -> &'static str {
         ("authorization violation", " (what is in the file of --cluster-credentials?)"),
         ("signing nonce", " (what is in the file of --cluster-credentials?)"),
         ("UnknownIssuer", " (has the file of --cluster-ca who signed its certificate?)"),
-        ("NotValidForName", " (its certificate has other names than the URL)"),
-        ("CertificateRequired", " (it asks for --cluster-certificate and --cluster-key)"),
+        ("not valid for name", " (its certificate has other names than the URL)"),
+        ("fatal alert: CertificateRequired", " (it asks for --cluster-certificate and --cluster-key)"),
     ];
     rows.into_iter().find(|(part, _)| error.contains(part)).map_or("", |(_, advice)| advice)
 }
