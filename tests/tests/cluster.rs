@@ -4,24 +4,25 @@
 //!
 //! `cargo xtask cluster` has it go on for longer, with more peers, and prints what each knows.
 
+#[path = "cluster/failover.rs"]
+mod failover;
 #[path = "cluster/farm.rs"]
 mod farm;
+#[path = "cluster/healing.rs"]
+mod healing;
+#[path = "cluster/trust.rs"]
+mod trust;
 
-use farm::{Farm, NODES, Site, eventually};
+use farm::{Farm, Site, eventually};
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tracker_tests::{
     bep15::{Announce, Event, InfoHash},
     namespace::Pair,
     println,
 };
-
-/// The variable by which `cargo xtask cluster` says that there is time.
-fn is_long() -> bool {
-    std::env::var_os("TRACKER_TESTS_CLUSTER").is_some()
-}
 
 fn torrent(number: u8) -> InfoHash {
     // In as many shards.
@@ -110,56 +111,9 @@ fn what_one_tracker_is_told_all_know() {
         farm.site(0).metrics().sum("tracker_requests_answered_total", &[("path", "xdp"), ("request", "announce")])
             > 20.0
     );
-    if is_long() {
-        long(&mut farm);
+    if let Some(minutes) = healing::minutes() {
+        healing::run(&mut farm, minutes);
     }
-}
-
-/// Losses, splits, and many peers.
-fn long(farm: &mut Farm) {
-    let torrents: Vec<_> = (20..60).map(torrent).collect();
-    let mut port = 1000;
-    let mut announce = |farm: &Farm, sites: &[usize], count: u16| {
-        for number in 0..count {
-            let site = sites[usize::from(number) % sites.len()];
-            let info_hash = &torrents[usize::from(number) % torrents.len()];
-            farm.site(site).announce(site as u8 * 3, info_hash, port, false, Event::Started);
-            port += 1;
-        }
-        u32::from(count)
-    };
-    let mut expected = 0;
-    for loss in [0, 1, 10] {
-        for number in 0..NODES {
-            farm.lose(number, loss);
-        }
-        expected += announce(farm, &[0, 1, 2], 3000);
-        let begun = Instant::now();
-        for seconds in [1, 5, 20, 60] {
-            std::thread::sleep(Duration::from_secs(seconds).saturating_sub(begun.elapsed()));
-            let known = table(farm, &format!("{loss} % loss, {expected} peers, after {seconds} s"), &torrents);
-            if known.iter().all(|known| *known == expected) {
-                break;
-            }
-        }
-    }
-    for number in 0..NODES {
-        farm.lose(number, 0);
-    }
-    farm.lose(2, 100);
-    expected += announce(farm, &[0, 1, 2], 3000);
-    std::thread::sleep(Duration::from_secs(60));
-    table(farm, &format!("the third is cut off for a minute; {expected} peers"), &torrents);
-    farm.lose(2, 0);
-    let begun = Instant::now();
-    for seconds in [5, 15, 30, 60, 120] {
-        std::thread::sleep(Duration::from_secs(seconds).saturating_sub(begun.elapsed()));
-        let known = table(farm, &format!("healed, after {seconds} s"), &torrents);
-        if known.iter().all(|known| *known == expected) {
-            return;
-        }
-    }
-    panic!("not all know {expected} peers:\n{}", farm.site(2).tracker.log());
 }
 
 #[test]

@@ -12,13 +12,17 @@ use crate::{
 /// What loses packets and splits the network.
 const NFTABLES: Package = Package { name: "nftables", probe: Probe::Program("nft"), reason: "packets that are lost" };
 
-/// The variable by which the test knows that there is time.
-const LONG_VARIABLE: (&str, &str) = ("TRACKER_TESTS_CLUSTER", "long");
+/// The variable by which the test knows how much time there is.
+const MINUTES_VARIABLE: &str = "TRACKER_TESTS_CLUSTER";
 
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
     install: InstallOptions,
+    /// Minutes with each of no loss, 1 % and 10 %, and of a split, which is no longer than 10: 30 take two
+    /// hours
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=30))]
+    minutes: u64,
 }
 
 pub fn run(options: &Options) -> anyhow::Result<()> {
@@ -26,6 +30,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     cargo
         .args(["test", "--package", "tracker-tests", "--test", "cluster", "--profile", test::TEST_PROFILE])
         .args(["what_one_tracker_is_told_all_know", "--", "--nocapture"])
-        .env(LONG_VARIABLE.0, LONG_VARIABLE.1);
+        .env(MINUTES_VARIABLE, options.minutes.to_string());
     command::run(&mut cargo)
 }

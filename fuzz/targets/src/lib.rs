@@ -11,6 +11,7 @@
 //! | [`query`] | queries of announces and scrapes |
 //! | [`config`] | values of options, command line and configuration file |
 //! | [`list`](mod@list) | files with lists of torrents |
+//! | [`cluster`] | what other trackers send |
 //! | [`snapshot`] | snapshot files, and opentracker's state files |
 //! | [`history`] | what happens to a tracker over UDP |
 //! | [`model`], [`stored`] | what has to come of it, and what is stored |
@@ -19,6 +20,7 @@
 #[path = "../../../tests/tests/backends/mod.rs"]
 #[expect(dead_code, reason = "the tests use more of them")]
 mod backends;
+pub mod cluster;
 pub mod config;
 pub mod history;
 pub mod http;
@@ -43,7 +45,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "udp", run: udp::run, seeds: udp::seeds },
     Target { name: "xdp", run: xdp::run, seeds: xdp::seeds },
     Target { name: "http", run: http::run, seeds: http::seeds },
@@ -51,4 +53,5 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "config", run: config::run, seeds: config::seeds },
     Target { name: "list", run: list::run, seeds: list::seeds },
     Target { name: "snapshot", run: snapshot::run, seeds: snapshot::seeds },
+    Target { name: "cluster", run: cluster::run, seeds: cluster::seeds },
 ];

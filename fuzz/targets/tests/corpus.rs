@@ -64,4 +64,4 @@ macro_rules! replays {
     };
 }
 
-replays! { udp, xdp, http, query, config, list, snapshot, }
+replays! { udp, xdp, http, query, config, list, snapshot, cluster, }

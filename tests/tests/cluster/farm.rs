@@ -104,13 +104,20 @@ pub struct Farm {
     pub sites: [Option<Site>; NODES],
     /// Hosts without a tracker.
     pairs: [Option<Pair>; NODES],
-    server: Option<Supervised>,
-    bus: Namespace,
+    servers: [Option<Supervised>; 2],
+    pub bus: Namespace,
 }
 
 impl Farm {
-    /// The hosts, and the server.
+    /// The hosts, and a server.
     pub fn new() -> Self {
+        let mut farm = Self::without_server();
+        farm.start_server();
+        farm
+    }
+
+    /// The hosts alone.
+    pub fn without_server() -> Self {
         let bus = Namespace::new().expect("a namespace");
         let pairs = std::array::from_fn(|number| {
             let pair = Pair::new().expect("namespaces");
@@ -123,34 +130,38 @@ impl Farm {
             connect(one, other).expect("a cable");
             Some(pair)
         });
-        let mut farm = Self { sites: [const { None }; NODES], pairs, server: None, bus };
-        farm.start_server();
-        farm
+        Self { sites: [const { None }; NODES], pairs, servers: [None, None], bus }
     }
 
     pub fn start_server(&mut self) {
-        let program = command::find("nats-server", &["/usr/sbin".as_ref()]).expect("nats-server (Debian's package)");
-        let mut command = self.bus.command(program);
-        command.args(["--addr", "0.0.0.0", "--port", "4222"]);
-        let mut server = Supervised::start(command, Printing::Kept, Ending::AT_ONCE).expect("it starts");
-        server
-            .wait_until_ready(PATIENCE, || {
-                self.bus.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, NATS))).map(drop).map_err(Into::into)
-            })
-            .expect("it listens");
-        self.server = Some(server);
+        self.start_server_with(0, &["--addr", "0.0.0.0", "--port", "4222"]);
+    }
+
+    /// One of two servers, at the port of its number.
+    pub fn start_server_with(&mut self, number: u16, options: &[&str]) {
+        let server = start_nats(&self.bus, NATS + number, options);
+        self.servers[usize::from(number)] = Some(server);
     }
 
     /// kill -9.
     pub fn kill_server(&mut self) {
-        drop(self.server.take());
+        self.kill_server_of(0);
+    }
+
+    /// The same of one of two.
+    pub fn kill_server_of(&mut self, number: u16) {
+        drop(self.servers[usize::from(number)].take());
     }
 
     pub fn start(&mut self, number: usize, options: &[&str]) {
-        let pair = self.pairs[number].take().expect("a host without a tracker");
         let server = format!("nats://10.9.{number}.1");
-        let options = [&["--cluster", &server][..], options].concat();
-        self.sites[number] = Some(Site::start(pair, number, &options));
+        self.start_with(number, &[&["--cluster", &server][..], options].concat());
+    }
+
+    /// With all options.
+    pub fn start_with(&mut self, number: usize, options: &[&str]) {
+        let pair = self.pairs[number].take().expect("a host without a tracker");
+        self.sites[number] = Some(Site::start(pair, number, options));
     }
 
     /// kill -9.
@@ -215,8 +226,22 @@ impl Drop for Farm {
         for site in &mut self.sites {
             drop(site.take());
         }
-        drop(self.server.take());
+        self.servers.iter_mut().for_each(|server| drop(server.take()));
     }
+}
+
+/// A NATS server that listens at a port.
+pub fn start_nats(namespace: &Namespace, port: u16, options: &[&str]) -> Supervised {
+    let program = command::find("nats-server", &["/usr/sbin".as_ref()]).expect("nats-server (Debian's package)");
+    let mut command = namespace.command(program);
+    command.args(options);
+    let mut server = Supervised::start(command, Printing::Kept, Ending::AT_ONCE).expect("it starts");
+    server
+        .wait_until_ready(PATIENCE, || {
+            namespace.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port))).map(drop).map_err(Into::into)
+        })
+        .expect("it listens");
+    server
 }
 
 /// A message of version 1 with a leecher, as it is documented.

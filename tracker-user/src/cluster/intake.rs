@@ -1,18 +1,19 @@
 //! What of other nodes' messages is taken: not what is foreign, not what is about others' shards, and
-//! not more in a second than the operator wants to spend processor time on.
+//! not more than the operator wants to spend processor time on.
 
 use super::{
+    budget::{Budget, processor_time},
     elsewhere::Elsewhere,
     figures::{Dropped, Meters, add},
     message::{self, Header, Wrong},
     piece,
 };
-use crate::store::Store;
+use crate::{snapshot::columns::Block, store::Store};
 use std::{
     collections::HashSet,
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tracker_common::{
     change::{Change, Kind},
@@ -27,25 +28,24 @@ pub struct Intake {
     elsewhere: Elsewhere,
     meters: Arc<Meters>,
     shards: u64,
-    budget: f64,
-    left_of_budget: f64,
-    filled: Instant,
+    budget: Budget,
+    /// Time that this thread has had.
+    processor_time: Box<dyn FnMut() -> Duration + Send>,
     /// Hashes of who has left since the snapshot began that is being taken over, if one is.
     left: Option<HashSet<u64>>,
     hasher: RandomState,
 }
 
 impl Intake {
-    /// Into a store, so many changes per second at most.
+    /// Into a store.
     #[must_use]
-    pub fn new(store: &Arc<Store>, meters: &Arc<Meters>, shards: u64, budget: u32) -> Self {
+    pub fn new(store: &Arc<Store>, meters: &Arc<Meters>, shards: u64, budget: Budget) -> Self {
         Self {
             elsewhere: Elsewhere::new(store),
             meters: meters.clone(),
             shards,
-            budget: budget.into(),
-            left_of_budget: budget.into(),
-            filled: Instant::now(),
+            budget,
+            processor_time: Box::new(processor_time),
             left: None,
             hasher: RandomState::new(),
         }
@@ -53,6 +53,29 @@ impl Intake {
 
     /// Takes a message. Who has sent it, if it is one.
     pub fn message(&mut self, bytes: &[u8], now: Instant) -> Option<Header> {
+        self.timed(|intake| intake.read(bytes, now))
+    }
+
+    /// Takes changes. Returns how many were stored.
+    pub fn changes(&mut self, changes: &[Change], now: Instant) -> u64 {
+        self.timed(|intake| intake.store(changes, now))
+    }
+
+    /// Whether there is time for a piece of a snapshot. It is waited for, nothing of it is left out.
+    pub fn has_time(&mut self, now: Instant) -> bool {
+        self.budget.has_time(now)
+    }
+
+    /// Does something at the cost of the budget.
+    fn timed<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let begin = (self.processor_time)();
+        let done = work(self);
+        let end = (self.processor_time)();
+        self.budget.spend(end.saturating_sub(begin));
+        done
+    }
+
+    fn read(&mut self, bytes: &[u8], now: Instant) -> Option<Header> {
         add(&self.meters.messages_received, 1);
         let (header, changes) = match message::parse(bytes) {
             Ok(read) => read,
@@ -70,17 +93,12 @@ impl Intake {
             self.meters.refuse(Dropped::Shard, changes.len() as u64);
             return None;
         }
-        self.changes(&changes, now);
+        self.store(&changes, now);
         Some(header)
     }
 
-    /// Takes changes. Returns how many were stored.
-    pub fn changes(&mut self, changes: &[Change], now: Instant) -> u64 {
-        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.filled = now;
-        self.left_of_budget = (self.left_of_budget + passed * self.budget).min(self.budget);
-        let allowed = changes.len().min(self.left_of_budget as usize);
-        self.left_of_budget -= allowed as f64;
+    fn store(&mut self, changes: &[Change], now: Instant) -> u64 {
+        let allowed = self.budget.allow(changes.len(), now);
         self.meters.refuse(Dropped::Budget, (changes.len() - allowed) as u64);
         self.elsewhere.look_at_clock();
         let mut stored = 0;
@@ -119,7 +137,11 @@ impl Intake {
     }
 
     /// Takes a piece of a snapshot.
-    pub fn piece(&mut self, block: &crate::snapshot::columns::Block) {
+    pub fn piece(&mut self, block: &Block) {
+        self.timed(|intake| intake.merge(block));
+    }
+
+    fn merge(&mut self, block: &Block) {
         self.elsewhere.look_at_clock();
         let Self { elsewhere, left, hasher, shards, .. } = self;
         let has_left = |info_hash: &InfoHash, peer: &[u8]| {

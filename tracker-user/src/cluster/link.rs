@@ -1,10 +1,11 @@
 //! The connection to NATS: how it is made, and what subjects there are.
 
-use super::Plan;
+use super::{Plan, credentials};
 use anyhow::Context as _;
-use async_nats::{Client, ConnectOptions, Event};
-use std::{path::Path, time::Duration};
+use async_nats::{Client, ConnectOptions, Event, Server};
+use std::{sync::Mutex, time::Duration};
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::warn;
 
 /// Changes, by shard.
 pub const CHANGES: &str = "tracker.changes";
@@ -24,15 +25,15 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Messages that may wait in this process to be sent, and to be read.
 const WAITING: (usize, usize) = (4096, 1 << 16);
 
-/// Host and port of a server's URL; `None` if it is none.
+/// Host and port of a server's URL; `None` if it is none, or says who connects: that stands in a file,
+/// which fewer can read than the command line.
 #[must_use]
 pub fn host_and_port(server: &str) -> Option<(String, u16)> {
-    let rest = match server.split_once("://") {
+    let place = match server.split_once("://") {
         Some(("nats" | "tls", rest)) => rest,
         Some(_) => return None,
         None => server,
     };
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
     let (host, port) = if let Some(bracketed) = place.strip_prefix('[') {
         let (host, behind) = bracketed.split_once(']')?;
         (host, behind.strip_prefix(':').map_or_else(|| behind.is_empty().then_some(PORT), |port| port.parse().ok()))
@@ -46,20 +47,44 @@ pub fn host_and_port(server: &str) -> Option<(String, u16)> {
     port.filter(|port| sound && *port != 0).map(|port| (host.to_owned(), port))
 }
 
-/// What a file of credentials says.
-enum Credentials {
-    User(String, String),
-    Token(String),
+/// Why there is no connection, as far as the log has it already.
+#[derive(Default)]
+struct Failures(Mutex<Vec<(String, String)>>);
+
+impl Failures {
+    /// Tells why each of the servers could not be reached at the last try, once for each reason.
+    fn tell(&self, servers: &[Server]) {
+        let failed = |server: &Server| {
+            let error = server.last_error.clone().filter(|_| server.failed_attempts > 0)?;
+            Some((server.to_string(), error))
+        };
+        let failed: Vec<_> = servers.iter().filter_map(failed).collect();
+        let mut told = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (server, error) in failed.iter().filter(|failure| !told.contains(failure)) {
+            warn!("cannot connect to the cluster's server {server}: {error}{}; trying again and again", advice(error));
+        }
+        *told = failed;
+    }
 }
 
-fn read_credentials(path: &Path) -> anyhow::Result<Credentials> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let line = text.lines().next().map(str::trim).filter(|line| !line.is_empty());
-    let line = line.with_context(|| format!("the first line of {} is empty", path.display()))?;
-    Ok(match line.split_once(':') {
-        Some((user, password)) => Credentials::User(user.to_owned(), password.to_owned()),
-        None => Credentials::Token(line.to_owned()),
-    })
+/// Whether [`Failures`] tells of it, and with the reason.
+#[must_use]
+pub fn is_told(error: &str) -> bool {
+    ["authorization violation", "signing nonce", "timed out", "TLS error", "IO error"]
+        .iter()
+        .any(|kind| error.ends_with(kind))
+}
+
+/// What to look at.
+fn advice(error: &str) -> &'static str {
+    let rows = [
+        ("authorization violation", " (what is in the file of --cluster-credentials?)"),
+        ("signing nonce", " (what is in the file of --cluster-credentials?)"),
+        ("UnknownIssuer", " (has the file of --cluster-ca who signed its certificate?)"),
+        ("not valid for name", " (its certificate has other names than the URL)"),
+        ("fatal alert: CertificateRequired", " (it asks for --cluster-certificate and --cluster-key)"),
+    ];
+    rows.into_iter().find(|(part, _)| error.contains(part)).map_or("", |(_, advice)| advice)
 }
 
 /// Connects, sooner or later: it goes on trying, also when the connection is lost. What becomes of it
@@ -68,7 +93,15 @@ fn read_credentials(path: &Path) -> anyhow::Result<Credentials> {
 /// # Errors
 /// When a file cannot be read, or a server's URL is none.
 pub async fn connect(plan: &Plan, events: UnboundedSender<Event>) -> anyhow::Result<Client> {
-    let mut options = ConnectOptions::new()
+    let mut options = ConnectOptions::new();
+    if let Some(path) = plan.credentials.clone() {
+        // Whether it is of use is known now, what it says may change.
+        credentials::answer(&path, b"")?;
+        options =
+            ConnectOptions::with_auth_callback(move |nonce| std::future::ready(credentials::for_client(&path, &nonce)));
+    }
+    let failures = Failures::default();
+    options = options
         .name(format!("tracker {}", plan.node))
         .no_echo()
         .retry_on_initial_connect()
@@ -77,16 +110,16 @@ pub async fn connect(plan: &Plan, events: UnboundedSender<Event>) -> anyhow::Res
         .connection_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(5))
         .reconnect_delay_callback(|tries| AGAIN.min(Duration::from_millis(100) * tries as u32))
+        .reconnect_to_server_callback(move |servers, _| {
+            failures.tell(&servers);
+            // In the client's own order.
+            std::future::ready(None)
+        })
         .event_callback(move |event| {
             // Whoever listened has ended.
             let _ = events.send(event);
             std::future::ready(())
         });
-    match plan.credentials.as_deref().map(read_credentials).transpose()? {
-        Some(Credentials::User(user, password)) => options = options.user_and_password(user, password),
-        Some(Credentials::Token(token)) => options = options.token(token),
-        None => {}
-    }
     if let Some(authority) = &plan.authority {
         options = options.add_root_certificates(authority.clone()).require_tls(true);
     }
@@ -105,7 +138,10 @@ mod tests {
         for (server, expected) in [
             ("nats://one.example", Some(("one.example", 4222))),
             ("nats://192.0.2.1:4333", Some(("192.0.2.1", 4333))),
-            ("tls://user:pass@one.example:1", Some(("one.example", 1))),
+            ("tls://one.example:1", Some(("one.example", 1))),
+            ("tls://user:pass@one.example:1", None),
+            ("nats://token@one.example", None),
+            ("nats://user:pass@[2001:db8::1]:5", None),
             ("nats://[2001:db8::1]:5", Some(("2001:db8::1", 5))),
             ("nats://[2001:db8::1]", Some(("2001:db8::1", 4222))),
             ("one.example:7", Some(("one.example", 7))),
@@ -123,23 +159,5 @@ mod tests {
             let expected = expected.map(|(host, port)| (host.to_owned(), port));
             assert_eq!(host_and_port(server), expected, "{server}");
         }
-    }
-
-    #[test]
-    fn credentials_are_a_user_or_a_token() {
-        let path = std::env::temp_dir().join(format!("tracker-credentials-{}", std::process::id()));
-        for (text, user, fine) in
-            [("a:b:c\n", Some(("a", "b:c")), true), ("token\nmore", None, true), ("", None, false), ("\n", None, false)]
-        {
-            std::fs::write(&path, text).expect("writable");
-            let read = read_credentials(&path);
-            assert_eq!(read.is_ok(), fine, "{text:?}");
-            if let (Ok(Credentials::User(one, other)), Some(expected)) = (&read, user) {
-                assert_eq!((one.as_str(), other.as_str()), expected);
-            }
-            assert_eq!(matches!(read, Ok(Credentials::User(..))), user.is_some(), "{text:?}");
-        }
-        std::fs::remove_file(&path).expect("it is there");
-        assert!(read_credentials(&path).is_err());
     }
 }

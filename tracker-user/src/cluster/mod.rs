@@ -13,16 +13,19 @@
 //! | [`outgoing`] | changes into messages, by shard |
 //! | `ring` | what the XDP program tells |
 //! | [`elsewhere`] | what other nodes tell into the store |
-//! | [`intake`] | how much of it, and what is not taken |
+//! | [`intake`] | what of it is not taken |
+//! | [`budget`] | how much of it, and of a processor's time |
 //! | [`nodes`] | the other nodes, and what of theirs is missing |
 //! | [`piece`] | a live store in pieces, for nodes that are new or were away |
-//! | [`link`] | the connection to NATS |
+//! | [`link`], [`credentials`] | the connection to NATS, and who this node is there |
 //! | [`run`] | all of that, in one thread |
 //! | `catch_up` | what was missed: asked for, and given |
 //! | [`livesync`], `multicast` | opentracker's packets, and their group |
 //! | [`figures`] | what is counted |
 
+pub mod budget;
 mod catch_up;
+pub mod credentials;
 pub mod elsewhere;
 pub mod figures;
 pub mod intake;
@@ -54,7 +57,7 @@ pub struct Plan {
     pub node: String,
     /// Shards that it takes part in, a bit each.
     pub shards: u64,
-    /// A file with user and password, or with a token.
+    /// A file with user and password, a token, a key, or a JWT and a key.
     pub credentials: Option<PathBuf>,
     /// Certificates of who signs the servers'.
     pub authority: Option<PathBuf>,
@@ -64,6 +67,8 @@ pub struct Plan {
     pub tell_every: u32,
     /// Changes that are taken in a second at most.
     pub budget: u32,
+    /// Percent of a processor's time that they take at most.
+    pub share: u32,
     /// opentracker's livesync.
     pub livesync: Option<LivesyncPlan>,
 }

@@ -3,6 +3,7 @@
 
 use super::{
     Plan, Ring,
+    budget::Budget,
     catch_up::{Catching, Fetched},
     figures::{Dropped, Meters, add},
     intake::Intake,
@@ -113,6 +114,8 @@ pub(super) struct Worker {
     said_hello: Option<Instant>,
     /// When the connection was lost, if it is.
     lost: Option<Instant>,
+    /// Why there is none, as the client of NATS has said it last.
+    told: Option<String>,
     /// Messages that wait for a connection.
     kept: usize,
     last_pulse: (Instant, u64, u32),
@@ -141,7 +144,7 @@ impl Cluster {
             node,
             client,
             batches: Batches::new(node, plan.shards, now),
-            intake: Intake::new(&store, &meters, plan.shards, plan.budget),
+            intake: Intake::new(&store, &meters, plan.shards, Budget::new(plan.budget, plan.share)),
             nodes: Nodes::default(),
             wanted: plan.shards,
             listening_since: None,
@@ -149,6 +152,7 @@ impl Cluster {
             fetched: sender,
             said_hello: None,
             lost: None,
+            told: None,
             kept: 0,
             last_pulse: (now, pulse().0, 0),
             opentracker: plan.livesync.as_ref().map(Opentracker::open).transpose()?,
@@ -176,7 +180,8 @@ impl Cluster {
                 }
                 message = next(&mut hellos) => worker.hello(&message),
                 message = next(&mut asks) => worker.answer(message),
-                Some(fetched) = fetched.recv() => worker.take(fetched),
+                // Until there is time, whoever fetches waits.
+                Some(fetched) = fetched.recv(), if worker.intake.has_time(Instant::now()) => worker.take(fetched),
                 received = receive(worker.opentracker.as_ref(), &mut buffer) => worker.livesync(received, &buffer),
             }
         }
@@ -314,6 +319,7 @@ impl Worker {
                 self.meters.connected.store(true, Ordering::Relaxed);
                 self.listening_since.get_or_insert_with(Instant::now);
                 self.said_hello = None;
+                self.told = None;
                 if let Some(lost) = self.lost.take() {
                     for node in self.nodes.all_mut() {
                         node.was_silent = Some(node.was_silent.unwrap_or_default().max(lost.elapsed()));
@@ -329,7 +335,13 @@ impl Worker {
             Event::SlowConsumer(_) => self.meters.refuse(Dropped::Budget, 1),
             Event::LameDuckMode | Event::Draining => {}
             Event::ServerError(error) => warn!("the cluster's server says: {error}"),
-            Event::ClientError(error) => warn!("the connection to the cluster: {error}"),
+            Event::ClientError(error) => {
+                let error = error.to_string();
+                if !link::is_told(&error) && self.told.as_ref() != Some(&error) {
+                    warn!("the connection to the cluster: {error}");
+                    self.told = Some(error);
+                }
+            }
         }
     }
 

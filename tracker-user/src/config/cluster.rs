@@ -28,10 +28,11 @@ pub struct ClusterOptions {
     /// their info_hashes, such as 0-31,40 [default: 0-63]
     #[arg(long, value_name = "SHARDS")]
     pub cluster_shards: Option<String>,
-    /// The first line of this file is USER:PASSWORD or a token, for the NATS server
+    /// The first line of this file is USER:PASSWORD, a token, or a user's key (NKEY) for the NATS servers;
+    /// or it is a file of JWT and key (.creds). It is read for each connection
     #[arg(long, value_name = "FILE")]
     pub cluster_credentials: Option<PathBuf>,
-    /// Certificates, as PEM, of who signs those of the NATS servers, besides those that the system knows;
+    /// Certificates, as PEM, of who signs those of the NATS servers, instead of those that the system knows;
     /// asks for TLS
     #[arg(long, value_name = "FILE")]
     pub cluster_ca: Option<PathBuf>,
@@ -48,6 +49,10 @@ pub struct ClusterOptions {
     /// Take at most so many changes of others in a second [default: 200000]
     #[arg(long, value_name = "N", value_parser = count)]
     pub cluster_budget: Option<u64>,
+    /// Spend at most so many percent of a processor core's time on changes of others. What is beyond
+    /// either is dropped, and comes with the next announce [default: 50]
+    #[arg(long, value_name = "PERCENT", value_parser = count)]
+    pub cluster_cpu: Option<u64>,
     /// Speak opentracker's livesync in this multicast group, such as 224.0.23.5:9696; `off` for not at
     /// all [default: off]
     #[arg(long, value_name = "GROUP:PORT")]
@@ -69,7 +74,12 @@ pub(super) fn plan(options: &Options) -> anyhow::Result<Option<Plan>> {
     let given = &options.cluster;
     let servers: Vec<_> = given.cluster.iter().flatten().filter(|server| !is_off(server)).cloned().collect();
     if let Some(wrong) = servers.iter().find(|server| host_and_port(server).is_none()) {
-        return invalid("cluster", format!("has {wrong:?}, which is no nats://HOST:PORT or tls://HOST:PORT"));
+        // Whoever reads the log is not told a password.
+        let why = match wrong.rsplit_once('@') {
+            Some((_, place)) => format!("has an @ in front of {place:?}: who connects stands in --cluster-credentials"),
+            None => format!("has {wrong:?}, which is no nats://HOST:PORT or tls://HOST:PORT"),
+        };
+        return invalid("cluster", why);
     }
     let livesync = livesync(given)?;
     let shards = match shards(given.cluster_shards.as_deref().unwrap_or("0-63")) {
@@ -94,6 +104,10 @@ pub(super) fn plan(options: &Options) -> anyhow::Result<Option<Plan>> {
     if !(1000..=100_000_000).contains(&budget) {
         return invalid("cluster-budget", "takes 1000 to 100000000 changes".into());
     }
+    let share = given.cluster_cpu.unwrap_or(50);
+    if !(1..=100).contains(&share) {
+        return invalid("cluster-cpu", "takes 1 to 100 percent".into());
+    }
     Ok((!servers.is_empty() || livesync.is_some()).then(|| Plan {
         servers,
         node,
@@ -103,6 +117,7 @@ pub(super) fn plan(options: &Options) -> anyhow::Result<Option<Plan>> {
         certificate,
         tell_every: (refresh / 60) as u32,
         budget: budget as u32,
+        share: share as u32,
         livesync,
     }))
 }
@@ -188,8 +203,11 @@ mod tests {
             assert!(none.expect("fine").is_none(), "{off}");
         }
         type Change<'a> = &'a dyn Fn(&mut ClusterOptions);
-        let wrong: [(&str, Change<'_>); 11] = [
+        let wrong: [(&str, Change<'_>); 14] = [
             ("cluster", &|options| options.cluster = Some(vec!["http://one.example".into()])),
+            ("cluster", &|options| options.cluster = Some(vec!["nats://a:b@one.example".into()])),
+            ("cluster-cpu", &|options| options.cluster_cpu = Some(0)),
+            ("cluster-cpu", &|options| options.cluster_cpu = Some(101)),
             ("cluster-shards", &|options| options.cluster_shards = Some("64".into())),
             ("cluster-node", &|options| options.cluster_node = Some("a b".into())),
             ("cluster-node", &|options| options.cluster_node = Some(String::new())),

@@ -61,7 +61,10 @@ impl Filter {
         let level = targets.default_level().unwrap_or(LevelFilter::INFO);
         // The loader tells of every instruction it touches.
         let loader = level.min(LevelFilter::INFO);
+        // The client of NATS tells of every try; the tracker says what is worth it.
+        let bus = if level > LevelFilter::INFO { level } else { LevelFilter::OFF };
         let targets = targets.with_default(level).with_target("aya", loader).with_target("aya_obj", loader);
+        let targets = targets.with_target("async_nats", bus);
         Self { targets, text: text.to_owned() }
     }
 

@@ -36,7 +36,7 @@ fn message(shard: u8, changes: &[Change]) -> Vec<u8> {
 #[test]
 fn what_is_not_taken_is_counted_by_its_reason() {
     let (store, meters) = (store(), Arc::new(Meters::default()));
-    let mut intake = Intake::new(&store, &meters, 0b11, 1000);
+    let mut intake = Intake::new(&store, &meters, 0b11, Budget::new(1000, 100));
     let now = Instant::now();
     let good = message(1, &[change(1, 1), change(1, 2)]);
     let mut later = good.clone();
@@ -67,7 +67,7 @@ fn what_is_not_taken_is_counted_by_its_reason() {
 #[test]
 fn no_more_is_taken_in_a_second_than_the_budget_allows() {
     let (store, meters) = (store(), Arc::new(Meters::default()));
-    let mut intake = Intake::new(&store, &meters, u64::MAX, 1000);
+    let mut intake = Intake::new(&store, &meters, u64::MAX, Budget::new(1000, 100));
     let begin = Instant::now();
     let changes: Vec<_> = (0..1500).map(|number| change(0, number)).collect();
     assert_eq!((intake.changes(&changes, begin), meters.dropped(Dropped::Budget)), (1000, 500));
@@ -76,8 +76,47 @@ fn no_more_is_taken_in_a_second_than_the_budget_allows() {
     assert_eq!(intake.changes(&changes, begin + Duration::from_secs(60)), 1000, "it does not pile up");
 }
 
+#[test]
+fn no_more_of_a_processors_time_is_spent_than_the_budget_allows() {
+    // What is taken each time takes 40 ms of a processor that is this thread's for a quarter.
+    let (store, meters) = (store(), Arc::new(Meters::default()));
+    let mut intake = Intake::new(&store, &meters, u64::MAX, Budget::new(1_000_000, 25));
+    let mut clock = Duration::ZERO;
+    intake.processor_time = Box::new(move || {
+        clock += Duration::from_millis(40);
+        clock
+    });
+    let begin = Instant::now();
+    let bytes = message(1, &[change(1, 1), change(1, 2)]);
+    for (milliseconds, has_time, stored) in [
+        (0, true, 2),
+        (0, true, 4),
+        (0, true, 6),
+        (0, true, 8),
+        (0, true, 10),
+        (0, true, 12),
+        (0, true, 14),
+        // 280 ms of 250 are spent, and what is dropped takes a little as well.
+        (0, false, 14),
+        (200, false, 14),
+        (500, true, 16),
+    ] {
+        let now = begin + Duration::from_millis(milliseconds);
+        assert_eq!(intake.has_time(now), has_time, "at {milliseconds} ms, after {stored}");
+        assert!(intake.message(&bytes, now).is_some(), "its number is taken in any case");
+        assert_eq!(meters.figures(0).stored, stored, "at {milliseconds} ms");
+    }
+    assert_eq!(meters.dropped(Dropped::Budget), 4);
+    // A piece of a snapshot takes time as well.
+    let later = begin + Duration::from_secs(60);
+    for has_time in [true, true, true, true, true, true, true, false] {
+        assert_eq!(intake.has_time(later), has_time);
+        intake.piece(&Block::default());
+    }
+}
+
 /// All of a store, by pieces.
-fn copied(from: &Arc<Store>, shards: u64, age: u16, mut take: impl FnMut(usize, &crate::snapshot::columns::Block)) {
+fn copied(from: &Arc<Store>, shards: u64, age: u16, mut take: impl FnMut(usize, &Block)) {
     let (mut ask, mut pieces) = (Ask { from: 0, shards, age }, 0);
     loop {
         let bytes = piece::piece(from, &Ask::decode(&ask.encode()).expect("what was written"));
@@ -95,7 +134,7 @@ fn copied(from: &Arc<Store>, shards: u64, age: u16, mut take: impl FnMut(usize, 
 #[test]
 fn a_new_node_gets_all_that_another_one_has_but_for_who_has_left() {
     let (old, new, meters) = (store(), store(), Arc::new(Meters::default()));
-    let mut there = Intake::new(&old, &meters, u64::MAX, 1_000_000);
+    let mut there = Intake::new(&old, &meters, u64::MAX, Budget::new(1_000_000, 100));
     let now = Instant::now();
     // Small swarms of all shards, and one that takes several pieces.
     let small = (0..5000).map(|number| change((number % 64) as u8, number));
@@ -103,7 +142,7 @@ fn a_new_node_gets_all_that_another_one_has_but_for_who_has_left() {
     let all: Vec<_> = small.chain(large).collect();
     assert_eq!(there.changes(&all, now), 45_000);
     let fresh = Arc::new(Meters::default());
-    let mut here = Intake::new(&new, &fresh, u64::MAX, 1_000_000);
+    let mut here = Intake::new(&new, &fresh, u64::MAX, Budget::new(1_000_000, 100));
     here.begin_snapshot();
     let gone = Change { kind: Kind::Left as u8, ..change(63, 7) };
     here.changes(&[Change { info_hash: [0xff; 20], ..gone }], now);
@@ -116,7 +155,7 @@ fn a_new_node_gets_all_that_another_one_has_but_for_who_has_left() {
     assert_eq!(fresh.figures(0).caught_up, 44_999);
     // Some shards only; and only what is young.
     let some = Arc::new(Meters::default());
-    let mut part = Intake::new(&store(), &some, 0b110, 1_000_000);
+    let mut part = Intake::new(&store(), &some, 0b110, Budget::new(1_000_000, 100));
     copied(&old, 0b110, 480, |_, block| part.piece(block));
     assert_eq!(some.figures(0).caught_up, 158, "of 5000 in 64 shards");
     clock::set(old.settings(), 60_000_000 + 600);
@@ -183,12 +222,12 @@ fn measured() {
     let sent = messages.len() as u64 * 50;
     println!("out: {:.2} M changes/s, {:.1} bytes each", rate(PEERS.into(), begin), bytes as f64 / f64::from(PEERS));
     let (store, meters) = (large(), Arc::new(Meters::default()));
-    let mut intake = Intake::new(&store, &meters, u64::MAX, 100_000_000);
+    let mut intake = Intake::new(&store, &meters, u64::MAX, Budget::new(100_000_000, 100));
     for what in ["new", "known"] {
         let begin = Instant::now();
         let before = meters.figures(0).stored;
         for message in &messages {
-            intake.left_of_budget = 1e8;
+            intake.budget = Budget::new(100_000_000, 100);
             intake.message(message, begin);
         }
         let stored = meters.figures(0).stored - before;
@@ -196,7 +235,7 @@ fn measured() {
     }
     drop(messages);
     let (new, fresh) = (large(), Arc::new(Meters::default()));
-    let mut here = Intake::new(&new, &fresh, u64::MAX, 1);
+    let mut here = Intake::new(&new, &fresh, u64::MAX, Budget::new(1, 100));
     let (begin, mut pieces, mut packed) = (Instant::now(), 0, 0);
     let mut ask = Ask { from: 0, shards: u64::MAX, age: 480 };
     loop {
