@@ -288,15 +288,21 @@ fn take(node: &mut Node, before: &Known, block: &Block) {
     node.assert_sound();
 }
 
-/// The columns of a block behind a head that fits.
-fn columns(input: &mut Input<'_>) {
-    let counts = [(); 3].map(|()| u32::from(input.byte()));
-    let packed = zstd::bulk::compress(input.0, 1).expect("memory");
+/// A piece: columns behind a head that fits.
+fn piece_of(counts: [u32; 3], columns: &[u8]) -> Vec<u8> {
+    let packed = zstd::bulk::compress(columns, 1).expect("memory");
     let mut bytes = [&b"TP\x01\0"[..], &[255; 8]].concat();
-    for count in counts.into_iter().chain([input.0.len() as u32]) {
+    for count in counts.into_iter().chain([columns.len() as u32]) {
         bytes.extend_from_slice(&count.to_le_bytes());
     }
     bytes.extend_from_slice(&packed);
+    bytes
+}
+
+/// The columns of a block.
+fn columns(input: &mut Input<'_>) {
+    let counts = [(); 3].map(|()| u32::from(input.byte()));
+    let bytes = piece_of(counts, input.0);
     if let Some((block, next)) = piece::decode(&bytes) {
         let mut again = Vec::new();
         block.encode(&mut again);
@@ -370,14 +376,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
     block.encode(&mut columns);
     let ask = Ask { from: 1, shards: 0b111, age: 480 };
     let named = Hello { node: 7, shards: u64::MAX, peers: 9, load: 3, name: "node7".into() };
-    let node = Node::new();
     // The rest of a change: its torrent, its address, two bytes of its port.
     let raw: Vec<_> = (0..60_u8).flat_map(|number| [number.wrapping_mul(37), number, number / 3, 0x1a, 0xe1]).collect();
     vec![
         with(0, &newest),
         with(0, &oldest),
         with(1, &[&[7, 0, 9][..], &raw].concat()),
-        with(2, &piece::piece(&node.store, &Ask { from: 0, shards: 1, age: ANY_AGE })),
+        with(2, &piece_of([2, 9, 9], &columns[3..])),
         with(3, &columns),
         with(4, &packets[0].take().expect("four")),
         with(4, &packets[1].take().expect("four")),

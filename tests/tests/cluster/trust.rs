@@ -124,10 +124,10 @@ fn who_is_wrong_is_refused_and_let_in_when_right() {
     let credentials = vec!["--cluster-credentials".to_owned(), at(&directory, "secret")];
     let tls = |certificate: &str, more: &str| {
         let [certificate, key] = ["pem", "key"].map(|kind| at(&directory, &format!("{certificate}.{kind}")));
-        format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\" {more} }}")
+        format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\"{more} }}")
     };
     let ca = |name: &str| vec!["--cluster-ca".to_owned(), at(&directory, name)];
-    let verified = tls("server", &format!("ca_file: \"{}\" verify: true", at(&directory, "ca.pem")));
+    let verified = tls("server", &format!(", ca_file: \"{}\", verify: true", at(&directory, "ca.pem")));
     let own =
         ["--cluster-certificate".to_owned(), at(&directory, "own"), "--cluster-key".into(), at(&directory, "own")];
     let (user, other_user) = (KeyPair::new_user(), KeyPair::new_user());
