@@ -122,7 +122,9 @@ fn port_is_free_at_once_when_a_tracker_is_stopped_while_it_starts() {
     for _ in 0..3 {
         let mut command = host.command(binary().expect("the tracker is built"));
         command.args(["run", "--xdp-mode", "off", "--pin-path", "off", "--max-torrents", "1000"]);
-        all.iter().for_each(|at| drop(command.args(["--udp", &at.to_string()])));
+        for at in &all {
+            command.args(["--udp", &at.to_string()]);
+        }
         let mut child = Supervised::start(command, Printing::Kept, Ending::AT_ONCE).expect("it starts");
         wait_for("an answer", || answers(&host, "127.0.0.1:0", all[0]));
         child.signal(libc::SIGTERM).expect("it runs");
