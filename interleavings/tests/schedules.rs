@@ -274,6 +274,21 @@ scenario!(
     }
 );
 
+// Who has announced knows which chunk is its own, and takes the others as they stand.
+scenario!(
+    newcomers_beside_samples_of_a_known_peer,
+    Scenario {
+        before: &[AddMany(0, 1, 33), Tick(1)],
+        threads: &[xdp(&[Add(0, 50), Add(0, 51)]), daemon(&[Add(0, 1), Sample(0, 1, 50), Sample(0, 1, 50)])],
+        ..Scenario::in_torrent(ROOMY)
+    },
+    Scenario {
+        before: &[AddMany(0, 1, 17), Tick(1)],
+        threads: &[xdp(&[Add(0, 50), Add(0, 51)]), daemon(&[Add(0, 1), Sample(0, 1, 50), Sample(0, 1, 50)])],
+        ..Scenario::in_torrent(ROOMY)
+    }
+);
+
 #[test]
 fn a_record_is_never_given_to_two() {
     scenario::explore_threads("allocator", |store, held| {

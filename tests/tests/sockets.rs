@@ -114,6 +114,28 @@ fn port_is_free_as_soon_as_the_tracker_has_ended() {
 }
 
 #[test]
+fn port_is_free_at_once_when_a_tracker_is_stopped_while_it_starts() {
+    let _turn = turn();
+    let host = Namespace::new().expect("a namespace");
+    // Many, so that the first one answers long before the start is over.
+    let all: Vec<_> = (1..=40).map(|number| address(&format!("127.0.0.{number}:7003"))).collect();
+    for _ in 0..3 {
+        let mut command = host.command(binary().expect("the tracker is built"));
+        command.args(["run", "--xdp-mode", "off", "--pin-path", "off", "--max-torrents", "1000"]);
+        for at in &all {
+            command.args(["--udp", &at.to_string()]);
+        }
+        let mut child = Supervised::start(command, Printing::Kept, Ending::AT_ONCE).expect("it starts");
+        wait_for("an answer", || answers(&host, "127.0.0.1:0", all[0]));
+        child.signal(libc::SIGTERM).expect("it runs");
+        assert!(child.wait(PATIENCE).expect("it ends").success());
+        for at in &all {
+            host.enter(|| Ok(UdpSocket::bind(at)?)).unwrap_or_else(|error| panic!("{at}: {error}: {}", child.output()));
+        }
+    }
+}
+
+#[test]
 fn tracker_that_was_killed_is_followed_by_another_at_once() {
     let _turn = turn();
     let host = Namespace::new().expect("a namespace");

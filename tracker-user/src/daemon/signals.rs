@@ -99,8 +99,8 @@ impl Blocked {
         Ok(Self(set))
     }
 
-    /// Starts the thread that waits for them. Until [`Signals::wait`] is called, a signal to stop
-    /// ends the process, after the lines of `log` are written.
+    /// Starts the thread that waits for them. Until [`Signals::end_in_order`] is called, a signal to
+    /// stop ends the process, after the lines of `log` are written.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -119,9 +119,16 @@ impl Blocked {
 }
 
 impl Signals {
+    /// From now on a signal to stop does not end the process, but [`Signals::wait`]: what serves by
+    /// now has to give its sockets back. The kernel takes an io_uring apart some time after the end
+    /// of its process, and until then its port is taken.
+    pub fn end_in_order(&self) {
+        let _ = self.phase.compare_exchange(phase::STARTING, phase::RUNNING, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
     /// Waits for a signal that asks for something. One that came during the start is not lost.
     pub fn wait(&self) -> Asked {
-        let _ = self.phase.compare_exchange(phase::STARTING, phase::RUNNING, Ordering::SeqCst, Ordering::SeqCst);
+        self.end_in_order();
         // An error would mean that the other thread has ended, which it never does.
         self.asked.recv().unwrap_or(Asked::Stop)
     }

@@ -155,6 +155,7 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
         services.spawn(Cluster { plan, store, ring, meters, pulse })?;
     }
     udp::warn_of_small_buffers(&udp);
+    signals.end_in_order();
     for listener in udp {
         listener.watch(&statistics.udp_drops);
         listener.serve(&store, &mut services)?;

@@ -54,6 +54,21 @@ fn requests_that_were_answered_in_a_pause_are_noticed() {
 }
 
 #[test]
+fn a_new_store_does_not_begin_with_the_pause_of_the_old_one() {
+    let store = |torrents| {
+        let sizes = Sizes::new(&Capacity { torrents, peers_v4: 1000, peers_v6: 1000 }).expect("small");
+        Arc::new(Store::anonymous(&sizes).expect("small"))
+    };
+    let (old, new) = (store(100), store(300));
+    old.settings().blocked.store(1);
+    let from = Old { store: old, settings: None };
+    fill(&from, &new).expect("room");
+    let (paused, copied) = (from.store.settings().paused_until.load(), new.settings().paused_until.load());
+    assert!(paused != 0 && copied == 0, "the old one is paused until {paused}, the new one until {copied}");
+    assert_eq!(new.settings().blocked.load(), 0, "nor with lists that it has not read");
+}
+
+#[test]
 fn what_the_dead_hold_is_repaired_before_it_is_copied() {
     let store = |torrents| {
         let sizes = Sizes::new(&Capacity { torrents, peers_v4: 1000, peers_v6: 1000 }).expect("small");
