@@ -67,7 +67,7 @@ impl Failures {
     }
 }
 
-/// Whether [`Failures`] tells of it, and with the reason.
+/// Whether `Failures` tells of it, and with the reason.
 #[must_use]
 pub fn is_told(error: &str) -> bool {
     ["authorization violation", "signing nonce", "timed out", "TLS error", "IO error"]
