@@ -72,6 +72,9 @@ fn summary(run: &Run) -> String {
     if run.refilled > 0 {
         text += &format!(", {} replaced", run.refilled);
     }
+    if run.replies.left_checksum > 0 {
+        text += &format!(", {} of {} sampled by sockets", run.replies.left_checksum, run.sampled());
+    }
     if run.invalid() > 0 {
         text += &format!("; invalid replies: {:?}", run.replies);
     }

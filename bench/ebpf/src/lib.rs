@@ -162,6 +162,9 @@ pub struct Replies {
     pub wrong_checksum: u64,
     /// Sampled replies with a right UDP checksum.
     pub right_checksum: u64,
+    /// Sampled replies whose checksum has only the sum of the pseudo header, for a network card to go
+    /// on with: a socket has sent them over a veth pair, as XDP had passed the request on.
+    pub left_checksum: u64,
     /// The most seeders and leechers together that an announce reply told of.
     pub largest_swarm: u64,
     /// How many requests had been sent after the one that was answered last: in a closed loop, how

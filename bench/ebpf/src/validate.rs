@@ -190,8 +190,19 @@ fn verify_checksum(ctx: &XdpContext, at: Layout, udp_length: u32) -> Option<()> 
     }
     let pseudo = u64::from((udp_length as u16).to_be()) + u64::from(u16::from(PROTOCOL_UDP).to_be());
     let replies = maps::replies()?;
+    // SAFETY: the copy is longer than the headers.
+    let (begin, field) = unsafe {
+        let begin = if addresses == 8 {
+            copy.cast::<[u32; 2]>().read().iter().fold(0, |sum, word| sum + u64::from(*word))
+        } else {
+            copy.cast::<[u32; 8]>().read().iter().fold(0, |sum, word| sum + u64::from(*word))
+        };
+        (begin, *copy.cast::<u16>().add((addresses as usize + 6) / 2))
+    };
     if fold(sum as u64 + pseudo) == 0xffff {
         replies.right_checksum += 1;
+    } else if fold(begin + pseudo) == field {
+        replies.left_checksum += 1;
     } else {
         replies.wrong_checksum += 1;
     }

@@ -53,6 +53,12 @@ impl Run {
         self.replies.peers as f64 / self.replies.answered.max(1) as f64
     }
 
+    /// Replies whose checksum was looked at.
+    pub fn sampled(&self) -> u64 {
+        let replies = &self.replies;
+        replies.right_checksum + replies.left_checksum + replies.wrong_checksum
+    }
+
     /// Replies that were not what they should be.
     pub fn invalid(&self) -> u64 {
         let replies = &self.replies;
@@ -152,6 +158,7 @@ impl Snapshot {
                 wrong_transaction: now.wrong_transaction - then.wrong_transaction,
                 wrong_checksum: now.wrong_checksum - then.wrong_checksum,
                 right_checksum: now.right_checksum - then.right_checksum,
+                left_checksum: now.left_checksum - then.left_checksum,
                 largest_swarm: now.largest_swarm,
                 outstanding: now.outstanding,
                 passed: now.passed - then.passed,
