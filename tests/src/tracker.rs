@@ -14,7 +14,8 @@ use std::{
     path::PathBuf,
     process::{Command, ExitStatus},
     sync::OnceLock,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Names the daemon's binary, when the caller has built it already.
@@ -88,6 +89,21 @@ impl Tracker {
     /// When it is gone already; with what it printed.
     pub fn signal(&self, signal: libc::c_int) -> Result<()> {
         self.0.signal(signal)
+    }
+
+    /// Sends it a signal, and waits until it has logged a line with these words since then.
+    ///
+    /// # Errors
+    /// When it is gone already, or does not say it within half a minute; with what it printed.
+    pub fn signal_until(&self, signal: libc::c_int, said: &str) -> Result<()> {
+        let before = self.log().len();
+        self.signal(signal)?;
+        let deadline = Instant::now() + patience(PATIENCE);
+        while !self.log()[before..].contains(said) {
+            ensure!(Instant::now() < deadline, "{said:?} is not said:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Kills it.

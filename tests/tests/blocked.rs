@@ -4,8 +4,7 @@
 use std::{
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tracker_tests::{
     bep15::{Announce, InfoHash},
@@ -56,13 +55,7 @@ fn announce(pair: &Pair, source: IpAddr, port: u16, expected: bool) -> Option<Ve
 
 /// Has the daemon read its lists again, and waits until it says so.
 fn reload(tracker: &Tracker, said: &str) {
-    let before = tracker.log().len();
-    tracker.signal(libc::SIGHUP).expect("it runs");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !tracker.log()[before..].contains(said) {
-        assert!(Instant::now() < deadline, "{said:?} is not said:\n{}", tracker.log());
-        thread::sleep(Duration::from_millis(5));
-    }
+    tracker.signal_until(libc::SIGHUP, said).expect("it is read");
 }
 
 /// `path` answers UDP, as the metrics call it.

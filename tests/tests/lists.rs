@@ -1,13 +1,7 @@
 //! Lists of torrents, in the real daemon: through XDP on a veth pair, by sockets and by HTTP, and
 //! changed while it runs.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    net::SocketAddr,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, fs, net::SocketAddr};
 use tracker_tests::{
     bep15::{Announce, Counts, InfoHash, Reply},
     client::{UdpClient, http_announce, http_scrape},
@@ -49,13 +43,7 @@ fn refusal(client: &UdpClient, torrent: InfoHash) -> Option<String> {
 
 /// Has the daemon read its lists again, and waits until it says so.
 fn reload(tracker: &Tracker, said: &str) {
-    let before = tracker.log().len();
-    tracker.signal(libc::SIGHUP).expect("it runs");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !tracker.log()[before..].contains(said) {
-        assert!(Instant::now() < deadline, "{said:?} is not said:\n{}", tracker.log());
-        thread::sleep(Duration::from_millis(5));
-    }
+    tracker.signal_until(libc::SIGHUP, said).expect("it is read");
 }
 
 /// `path` answers UDP, as the metrics call it.
