@@ -241,6 +241,8 @@ pub struct Scratch {
     /// State of this core's random sequence; 0 before its first use. Used in the kernel only.
     pub sequence: Word,
     unknown: Word32,
+    /// 0 always.
+    zero: Word32,
     /// Number of the list that a blocked source is on.
     pub blocked_by: Word32,
     /// Sampling: how many samples this core has taken, for swarms whose number is the same modulo
@@ -268,7 +270,8 @@ unsafe impl Sync for Scratch {}
 
 impl Scratch {
     /// The number itself, without what the verifier knows about it ("unknown scalar" is its term):
-    /// the number goes through memory of a map. Paths that differ only in it become one.
+    /// the number goes through memory of a map. Paths that differ only in it become one. What waits
+    /// for the number waits some eight cycles longer ([`Scratch::as_unknown_scalar_soon`]).
     #[inline(always)]
     #[must_use]
     pub fn as_unknown_scalar<N: From<u32> + Into<u32>>(&self, number: N) -> N {
@@ -276,6 +279,20 @@ impl Scratch {
         {
             self.unknown.store(number.into());
             self.unknown.load().into()
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        number
+    }
+
+    /// The same at once: a zero from memory of a map is added, of which the verifier does not know
+    /// that it is one. Paths become one behind this, but where the number is used to find something in
+    /// memory, the verifier goes back and follows all those that led here.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_unknown_scalar_soon<N: From<u32> + Into<u32>>(&self, number: N) -> N {
+        #[cfg(target_arch = "bpf")]
+        {
+            number.into().wrapping_add(self.zero.load()).into()
         }
         #[cfg(not(target_arch = "bpf"))]
         number

@@ -7,12 +7,13 @@ use super::{
     wire::{ACTION_SCRAPE, HEADER_LEN, REPLY_HEADER_LEN, RequestHeader, SCRAPE_ENTRY_LEN, SCRAPE_MAX},
 };
 use crate::{
-    id::InfoHash,
+    id::{InfoHash, SwarmId},
     limits::{self, table::Kind},
     outcome::{Event, RequestReason},
     platform::{Context, Platform, Step},
     scratch::{HASHED, HASHES_AT, SCRATCH_BYTES, Scratch},
     store::{hash::TorrentKey, index},
+    word::Word,
 };
 
 /// Where the reply is built.
@@ -32,47 +33,49 @@ pub fn hashes(length: usize) -> u32 {
 
 const _: () = assert!(SCRAPE_MAX < 128 && 128_usize.is_multiple_of(HASHED));
 
-/// Looks up [`HASHED`] torrents in one turn of the loop. Each takes a wait for memory, and so they
-/// wait together.
+/// Looks up [`HASHED`] torrents in one turn of the loop. Each takes a wait for memory or two, and so
+/// they wait together: the records of all are asked for, and then their counts are read.
 struct Group {
     /// How many there are. All fields have 8 bytes, as those of all loop bodies.
     count: u64,
+}
+
+impl Group {
+    /// Does something for each torrent of a turn: with its number, and the word that is kept for it
+    /// meanwhile. False if that ended it.
+    #[inline(always)]
+    fn each(&self, scratch: &Scratch, turn: u32, mut work: impl FnMut(usize, &InfoHash, &Word)) -> bool {
+        // The mask changes nothing, but the verifier wants to see it.
+        let first = (turn as usize * HASHED) & 127;
+        for (number, word) in (first..).zip(&scratch.hashes) {
+            if number >= self.count as usize {
+                break;
+            }
+            let Some(info_hash) = scratch.get(HASHES_AT + number * 20) else { return false };
+            work(number, &info_hash, word);
+        }
+        true
+    }
 }
 
 impl<P: Platform> Step<P> for Group {
     #[inline(always)]
     fn step(&mut self, platform: &P, turn: u32) -> bool {
         let Ok(cx) = Context::new(platform) else { return false };
-        // The mask changes nothing, but the verifier wants to see it.
-        let first = (turn as usize * HASHED) & 127;
-        let count = self.count as usize;
-        for (number, hash) in (first..).zip(&cx.scratch.hashes) {
-            if number >= count {
-                break;
-            }
-            let Some(info_hash) = info_hash(cx.scratch, number) else { return false };
-            let torrent = TorrentKey::new(cx.settings, &info_hash);
-            index::prefetch(platform, &torrent);
-            hash.store(torrent.hash());
-        }
-        for (number, hash) in (first..).zip(&cx.scratch.hashes) {
-            if number >= count {
-                break;
-            }
-            let Some(info_hash) = info_hash(cx.scratch, number) else { return false };
-            let counts = index::counts(&cx, &TorrentKey::from_hash(cx.settings, &info_hash, hash.load()));
+        self.each(cx.scratch, turn, |_, info_hash, word| {
+            word.store(u64::from(index::ask_for(platform, &TorrentKey::new(cx.settings, info_hash)).number()));
+        }) && self.each(cx.scratch, turn, |number, info_hash, word| {
+            let torrent = TorrentKey::from_hash(cx.settings, info_hash, 0);
+            let counts = match index::counts_at(&cx, &torrent, SwarmId::new(word.load() as u32)) {
+                Some(counts) => counts,
+                None => index::counts(&cx, &TorrentKey::new(cx.settings, info_hash)),
+            };
             let at = AT as usize + REPLY_HEADER_LEN + number * SCRAPE_ENTRY_LEN;
             cx.scratch.put(at, counts.seeders.to_be_bytes());
             cx.scratch.put(at + 4, counts.completed.to_be_bytes());
             cx.scratch.put(at + 8, counts.leechers.to_be_bytes());
-        }
-        true
+        })
     }
-}
-
-#[inline(always)]
-fn info_hash(scratch: &Scratch, number: usize) -> Option<InfoHash> {
-    scratch.get(HASHES_AT + number * 20)
 }
 
 /// Answers a scrape of the `count` (at most [`SCRAPE_MAX`]) info_hashes at [`HASHES_AT`]. One of

@@ -44,7 +44,7 @@ impl<'m> Search<'m> {
     /// The bucket is there: the torrent's record.
     #[inline(always)]
     pub fn record<P: Platform>(&mut self, cx: &Context<'m, P>) {
-        self.swarm = index::guess(cx.platform, &self.torrent);
+        self.swarm = cx.platform.swarm(index::guess(cx.platform, &self.torrent));
         if let Some(swarm) = self.swarm {
             prefetch(swarm);
         }

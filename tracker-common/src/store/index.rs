@@ -43,7 +43,7 @@ fn find_in_bucket<'m, P: Platform>(
     number: u32,
     bucket: &'m Bucket,
 ) -> Option<SwarmRef<'m>> {
-    let place = cx.scratch.as_unknown_scalar(bucket.header(number).tagged(torrent.tag()));
+    let place = cx.scratch.as_unknown_scalar_soon(place(torrent, bucket.header(number)));
     let record = bucket.swarm(number, place)?;
     if torrent.matches(record) { Some(SwarmRef { id: SwarmId::at(number, place), record }) } else { None }
 }
@@ -65,13 +65,34 @@ pub fn prefetch<P: Platform>(platform: &P, torrent: &TorrentKey) {
     }
 }
 
-/// The record that is probably the torrent's, without a look at it: that of its tag in its home
-/// bucket.
+/// Where the torrent's record probably is, without a look at it: where its tag stands in its home
+/// bucket. It may be another torrent's, or none.
 #[inline(always)]
-pub(super) fn guess<'m, P: Platform>(platform: &'m P, torrent: &TorrentKey) -> Option<&'m Swarm> {
+pub(super) fn guess<P: Platform>(platform: &P, torrent: &TorrentKey) -> SwarmId {
     let number = torrent.bucket(0);
-    let bucket = platform.bucket(number)?;
-    bucket.swarm(number, bucket.header(number).tagged(torrent.tag()))
+    SwarmId::at(number, platform.bucket(number).map_or(0, |bucket| place(torrent, bucket.header(number))))
+}
+
+/// The same for who looks several torrents up: the record is asked for, and not waited for.
+#[inline(always)]
+pub fn ask_for<P: Platform>(platform: &P, torrent: &TorrentKey) -> SwarmId {
+    let number = torrent.bucket(0);
+    let Some(bucket) = platform.bucket(number) else { return SwarmId::at(number, 0) };
+    // Where it is likely to be, while its tag is not there yet; and where its tag says.
+    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
+        codegen::prefetch(&record.active);
+    }
+    let place = place(torrent, bucket.header(number));
+    if let Some(record) = bucket.swarm(number, place) {
+        codegen::prefetch(&record.active);
+    }
+    SwarmId::at(number, place)
+}
+
+/// The place of a torrent's tag in its home bucket; 0 for none.
+#[inline(always)]
+fn place(torrent: &TorrentKey, header: &BucketHeader) -> u32 {
+    header.place(torrent.likely_place(), torrent.tag())
 }
 
 /// Finds a torrent's swarm. No lock is held: the answer may be outdated when it arrives.
@@ -121,6 +142,19 @@ pub fn counts<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Counts 
     let counts = swarm.record.counts();
     // The record may have been given to another torrent between the search and the reading.
     if torrent.matches(swarm.record) { counts } else { Counts::default() }
+}
+
+/// The counts of a torrent whose record is probably there ([`ask_for`]). `None` if it is not, or if it
+/// is being changed.
+#[inline(always)]
+pub fn counts_at<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey, id: SwarmId) -> Option<Counts> {
+    let record = cx.platform.swarm(id)?;
+    let version = record.lock.version()?;
+    if !torrent.matches(record) {
+        return None;
+    }
+    let counts = record.counts();
+    version.still_holds().then_some(counts)
 }
 
 /// The first record in use, or just being taken, from this number on and before `end`; `bucket`

@@ -53,11 +53,11 @@ pub fn refresh<P: Platform, F: Family>(
         note_place(cx.scratch, PartitionId::RECORD, free);
         Some(())
     } else {
-        let partitions = cx.scratch.as_unknown_scalar(header.partitions);
+        let partitions = cx.scratch.as_unknown_scalar_soon(header.partitions);
         let index = partition_of(F::hash(cx.settings, announce.peer), partitions);
         let id = directory::find::<P, F>(cx.platform, swarm.record, index, partitions)?;
-        let id = cx.scratch.as_unknown_scalar(id);
-        let index = cx.scratch.as_unknown_scalar(index);
+        let id = cx.scratch.as_unknown_scalar_soon(id);
+        let index = cx.scratch.as_unknown_scalar_soon(index);
         let partition = cx.platform.partition(id)?;
         let free = partition.lock.free()?;
         if !is_partition_of::<F>(partition, swarm.id, index) || !torrent.matches(swarm.record) {
@@ -85,7 +85,7 @@ fn refresh_in<P: Platform, F: Family, L: List<F>>(
     free: Free<'_>,
     announce: &Announce<'_, F::Key>,
 ) -> Option<()> {
-    let number = cx.scratch.as_unknown_scalar(list::find_likely::<P, F, L>(cx, list, announce.peer)?);
+    let number = cx.scratch.as_unknown_scalar_soon(list::find_likely::<P, F, L>(cx, list, announce.peer)?);
     let slot = list::slot::<P, F, L>(cx.platform, list, number)?;
     // A peer behind another that resembles it is found by whoever takes over.
     if slot.matches(announce.peer) { refresh_slot(cx, swarm, slot, free, announce) } else { None }

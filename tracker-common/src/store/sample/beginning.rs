@@ -47,7 +47,7 @@ pub(super) fn choose<P: Platform>(cx: &Context<'_, P>, swarm: SwarmId, partition
         count = cx.random();
         counter.store(count);
     }
-    let count = cx.scratch.as_unknown_scalar(count);
+    let count = cx.scratch.as_unknown_scalar_soon(count);
     let round = round_size(partitions);
     // The positions of a partition that has two of them are half a round apart: they come as late
     // one after the other as can be.
@@ -96,7 +96,7 @@ pub fn prefetch<P: Platform, F: Family>(
         sampling.first_partition.store(PartitionId::RECORD.number());
         return;
     }
-    let partitions = cx.scratch.as_unknown_scalar(header.partitions);
+    let partitions = cx.scratch.as_unknown_scalar_soon(header.partitions);
     choose(cx, swarm.id, partitions);
     let position = sampling.first_position.load() & (round_size(partitions) - 1);
     let index = partition_of(position, partitions);

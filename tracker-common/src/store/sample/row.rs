@@ -73,14 +73,14 @@ fn take<P: Platform, F: Family, L: List<F>>(
     wanted: &Wanted<F::Key>,
 ) -> Option<Sample> {
     let (scratch, sampling) = (cx.scratch, &cx.scratch.sampling);
-    let peers = scratch.as_unknown_scalar(wanted.filter.taken_of(list.occupancy()));
+    let peers = scratch.as_unknown_scalar_soon(wanted.filter.taken_of(list.occupancy()));
     if peers == 0 {
         return if version.still_holds() { Some(Sample::EMPTY) } else { None };
     }
     let first = first_peer(scratch, sampling.first_index.load(), peers);
     // One more, for the requester's place.
     let more = wanted.count + 1;
-    let mut count = scratch.as_unknown_scalar(if more < peers { more } else { peers });
+    let mut count = scratch.as_unknown_scalar_soon(if more < peers { more } else { peers });
     copy::<P, F, L>(cx, list, peers, first, count)?;
 
     let start = first % F::CHUNK_SLOTS;
@@ -128,20 +128,20 @@ fn copy<P: Platform, F: Family, L: List<F>>(
     let mut chunk = first / F::CHUNK_SLOTS;
     let mut cursor = 0;
     for _ in 0..CHUNKS {
-        let at = scratch.as_unknown_scalar(if chunk >= chunks { 0 } else { chunk });
+        let at = scratch.as_unknown_scalar_soon(if chunk >= chunks { 0 } else { chunk });
         let slots = list::chunk::<P, F, L>(cx.platform, list, at)?;
         let there = peers.wrapping_sub(at * F::CHUNK_SLOTS);
         let there = if there < F::CHUNK_SLOTS { there } else { F::CHUNK_SLOTS };
         let end = if left < there { left } else { there };
         // To the verifier all ways through the loop shall be one.
-        let (from_here, to_here) = (scratch.as_unknown_scalar(from), scratch.as_unknown_scalar(end));
+        let (from_here, to_here) = (scratch.as_unknown_scalar_soon(from), scratch.as_unknown_scalar(end));
         copy_groups::<F>(scratch, cursor & COLLECTED_MAX, slots, from_here, to_here);
-        left = scratch.as_unknown_scalar(left - end);
+        left = scratch.as_unknown_scalar_soon(left - end);
         if left == 0 {
             return Some(());
         }
-        cursor = scratch.as_unknown_scalar(cursor + there * F::PEER_BYTES);
-        chunk = scratch.as_unknown_scalar(at + 1);
+        cursor = scratch.as_unknown_scalar_soon(cursor + there * F::PEER_BYTES);
+        chunk = scratch.as_unknown_scalar_soon(at + 1);
         from = 0;
     }
     None
