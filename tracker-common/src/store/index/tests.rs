@@ -185,6 +185,52 @@ fn no_torrent_is_refused_before_most_places_are_taken() {
     assert!(home >= stored / 10 * 8, "{home} of {stored} are at home");
 }
 
+/// So that a comparison with four tags is enough for most.
+#[test]
+fn most_torrents_are_near_their_likely_place_even_if_the_index_is_filled_to_the_limit() {
+    const BUCKETS: u32 = 2000;
+    // (torrents per bucket, per cent at least in the word of their likely place)
+    for (torrents, least) in [(3, 99), (15, 93), (TORRENTS_PER_BUCKET, 70)] {
+        let store = HostStore::new(&HostSizes { index_buckets: BUCKETS, swarms: u32::MAX, ..SMALL }, 3);
+        let platform = store.platform(3);
+        let near = (0..BUCKETS * torrents).filter(|&number| {
+            let place = create_one(&platform, number).expect("a place").place().1;
+            place / 4 == key(&platform, number).likely_place() / 4
+        });
+        let share = near.count() as u32 * 100 / (BUCKETS * torrents);
+        assert!(share >= least, "{share} % at {torrents} torrents per bucket");
+    }
+}
+
+#[test]
+fn counts_are_read_where_the_record_probably_is_and_only_of_the_torrent_itself() {
+    let store = HostStore::new(&SMALL, 1);
+    let platform = store.platform(1);
+    let cx = platform.context();
+    let torrents = at_home(&platform, [3, 1], BUCKET_SWARMS + 1);
+    let ids: Vec<_> = torrents.iter().map(|number| create_one(&platform, *number).expect("a place")).collect();
+    for (id, leechers) in ids.iter().zip(1..) {
+        cx.swarm(*id).expect("a swarm").record.counts.store(leechers);
+    }
+    for (index, (number, id)) in torrents.iter().zip(&ids).enumerate() {
+        let key = key(&platform, *number);
+        let guess = ask_for(&platform, &key);
+        let at_home = index < BUCKET_SWARMS;
+        assert_eq!(guess, if at_home { *id } else { SwarmId::at(3, 0) }, "{index}");
+        let leechers = |id| counts_at(&cx, &key, id).map(|counts| counts.leechers as usize);
+        assert_eq!(leechers(guess), at_home.then_some(index + 1));
+        assert_eq!(leechers(ids[(index + 1) % ids.len()]), None, "another torrent's");
+        let lock = &cx.swarm(*id).expect("a swarm").record.lock;
+        assert!(lock.try_lock());
+        assert_eq!(leechers(*id), Some(index + 1), "only held");
+        lock.begin_change();
+        assert_eq!(leechers(*id), None, "being changed");
+        lock.unlock();
+        assert_eq!(leechers(*id), Some(index + 1));
+    }
+    assert_eq!(ask_for(&platform, &key(&platform, u32::MAX)).place().1, 0, "not stored");
+}
+
 #[test]
 fn two_torrents_of_one_home_are_told_apart() {
     let store = HostStore::new(&SMALL, 1);
