@@ -30,6 +30,9 @@ pub enum ColdPath {
     /// Store the torrent whose info_hash stands at [`crate::scratch::HASHES_AT`] in the scratch
     /// space. The result is its swarm's number.
     CreateTorrent,
+    /// Find the torrent whose info_hash stands at this offset of the scratch space. The result is
+    /// [`SwarmId::stored`], or 0.
+    FindTorrent(u32),
     /// Give a family its first partition, while the swarm's lock is held. The result of this and of
     /// `Split` is 0.
     Promote(IpVersion, SwarmId),

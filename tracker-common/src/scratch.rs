@@ -45,8 +45,9 @@ pub const REMEMBERED_VERSIONS: usize = 32;
 /// A power of two.
 pub const SAMPLE_COUNTERS: usize = 64;
 
-/// Torrents of a scrape that are hashed at once. A power of two.
-pub const HASHED: usize = 8;
+/// Torrents of a scrape whose records are asked for before the first is read: so many that the
+/// processor waits for many at once. A power of two.
+pub const ASKED_FOR: usize = 32;
 
 /// Counters of what addresses have created ([`crate::store::admit`]). A power of two.
 pub const CREATION_ENTRIES: usize = 256;
@@ -251,9 +252,9 @@ pub struct Scratch {
     /// Sampling: version and number of peers of a partition when its first chunk was read, with a
     /// mark of the partition and the sample.
     pub versions: [Word; REMEMBERED_VERSIONS],
-    /// Scraping: hashes of the torrents that are looked for next
-    /// ([`crate::store::hash::TorrentKey::hash`]).
-    pub hashes: [Word; HASHED],
+    /// Scraping: numbers of the records that are probably those of the torrents that come next
+    /// ([`crate::store::index::ask_for`]).
+    pub guesses: [Word; ASKED_FOR],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
     /// What the last announce that was stored has made of its peer's flags: before and after
     /// ([`crate::store::tell`]).
@@ -262,7 +263,7 @@ pub struct Scratch {
     pub creations: [Word; CREATION_ENTRIES],
 }
 
-const _: () = assert!(size_of::<Scratch>() <= 13264);
+const _: () = assert!(size_of::<Scratch>() <= 13464);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]

@@ -17,6 +17,7 @@ use tracker_common::{
 pub(crate) fn call(work: ColdPath) -> Result<u32, StoreError> {
     StoreError::unpack(match work {
         ColdPath::CreateTorrent => cold_create_torrent(),
+        ColdPath::FindTorrent(at) => cold_find_torrent(at),
         ColdPath::Promote(IpVersion::V4, swarm) => cold_promote_v4(swarm.number()),
         ColdPath::Promote(IpVersion::V6, swarm) => cold_promote_v6(swarm.number()),
         // Left to a program of its own, with a stack of its own, that runs when the announce has
@@ -78,6 +79,7 @@ macro_rules! global_functions {
 
 global_functions! {
     cold_create_torrent() = ColdPath::CreateTorrent;
+    cold_find_torrent(at) = ColdPath::FindTorrent(at);
     cold_promote_v4(swarm) = ColdPath::Promote(IpVersion::V4, SwarmId::new(swarm));
     cold_promote_v6(swarm) = ColdPath::Promote(IpVersion::V6, SwarmId::new(swarm));
     cold_split_v4(swarm) = ColdPath::Split(IpVersion::V4, SwarmId::new(swarm));

@@ -11,7 +11,7 @@ use crate::{
     limits::{self, table::Kind},
     outcome::{Event, RequestReason},
     platform::{Context, Platform, Step},
-    scratch::{HASHED, HASHES_AT, SCRATCH_BYTES, Scratch},
+    scratch::{ASKED_FOR, HASHES_AT, SCRATCH_BYTES, Scratch},
     store::{hash::TorrentKey, index},
     word::Word,
 };
@@ -31,9 +31,9 @@ pub fn hashes(length: usize) -> u32 {
     if count > SCRAPE_MAX as u32 { SCRAPE_MAX as u32 } else { count }
 }
 
-const _: () = assert!(SCRAPE_MAX < 128 && 128_usize.is_multiple_of(HASHED));
+const _: () = assert!(SCRAPE_MAX < 128 && 128_usize.is_multiple_of(ASKED_FOR));
 
-/// Looks up [`HASHED`] torrents in one turn of the loop. Each takes a wait for memory or two, and so
+/// Looks up [`ASKED_FOR`] torrents in one turn of the loop. Each takes a wait for memory or two, and so
 /// they wait together: the records of all are asked for, and then their counts are read.
 struct Group {
     /// How many there are. All fields have 8 bytes, as those of all loop bodies.
@@ -46,8 +46,8 @@ impl Group {
     #[inline(always)]
     fn each(&self, scratch: &Scratch, turn: u32, mut work: impl FnMut(usize, &InfoHash, &Word)) -> bool {
         // The mask changes nothing, but the verifier wants to see it.
-        let first = (turn as usize * HASHED) & 127;
-        for (number, word) in (first..).zip(&scratch.hashes) {
+        let first = (turn as usize * ASKED_FOR) & 127;
+        for (number, word) in (first..).zip(&scratch.guesses) {
             if number >= self.count as usize {
                 break;
             }
@@ -66,10 +66,8 @@ impl<P: Platform> Step<P> for Group {
             word.store(u64::from(index::ask_for(platform, &TorrentKey::new(cx.settings, info_hash)).number()));
         }) && self.each(cx.scratch, turn, |number, info_hash, word| {
             let torrent = TorrentKey::from_hash(cx.settings, info_hash, 0);
-            let counts = match index::counts_at(&cx, &torrent, SwarmId::new(word.load() as u32)) {
-                Some(counts) => counts,
-                None => index::counts(&cx, &TorrentKey::new(cx.settings, info_hash)),
-            };
+            let guess = SwarmId::new(word.load() as u32);
+            let counts = index::counts_at(&cx, &torrent, guess, HASHES_AT + number * 20);
             let at = AT as usize + REPLY_HEADER_LEN + number * SCRAPE_ENTRY_LEN;
             cx.scratch.put(at, counts.seeders.to_be_bytes());
             cx.scratch.put(at + 4, counts.completed.to_be_bytes());
@@ -96,7 +94,7 @@ pub fn answer<P: Platform>(
     limits::admit(cx, Kind::Scrape, source)?;
     cx.scratch.put(AT as usize, ACTION_SCRAPE.to_be_bytes());
     cx.scratch.put(AT as usize + 4, request.transaction_id);
-    cx.platform.repeat(count.div_ceil(HASHED as u32), &mut Group { count: u64::from(count) });
+    cx.platform.repeat(count.div_ceil(ASKED_FOR as u32), &mut Group { count: u64::from(count) });
     Ok(Reply {
         start: AT,
         length: REPLY_HEADER_LEN as u32 + count * SCRAPE_ENTRY_LEN as u32,

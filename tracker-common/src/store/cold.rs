@@ -28,6 +28,7 @@ pub fn run<P: Platform>(work: ColdPath, platform: &P) -> Result<u32, StoreError>
     let cx = &Context::new(platform)?;
     match work {
         ColdPath::CreateTorrent => create_torrent(cx),
+        ColdPath::FindTorrent(at) => find_torrent(cx, at),
         ColdPath::Promote(IpVersion::V4, swarm) => promote::<P, V4>(cx, swarm),
         ColdPath::Promote(IpVersion::V6, swarm) => promote::<P, V6>(cx, swarm),
         ColdPath::Split(IpVersion::V4, swarm) => split::<P, V4>(cx, swarm),
@@ -51,6 +52,12 @@ fn create_torrent<P: Platform>(cx: &Context<'_, P>) -> Result<u32, StoreError> {
     let Some(info_hash) = cx.scratch.get::<InfoHash>(HASHES_AT) else { return Err(StoreError::Internal) };
     admission::check(cx, &info_hash)?;
     index::create(cx, &TorrentKey::new(cx.settings, &info_hash)).map(SwarmId::number)
+}
+
+#[inline(always)]
+fn find_torrent<P: Platform>(cx: &Context<'_, P>, at: u32) -> Result<u32, StoreError> {
+    let Some(info_hash) = cx.scratch.get::<InfoHash>(at as usize) else { return Err(StoreError::Internal) };
+    Ok(index::find(cx, &TorrentKey::new(cx.settings, &info_hash)).map_or(0, |swarm| swarm.id.stored()))
 }
 
 #[inline(always)]

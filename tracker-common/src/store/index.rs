@@ -24,7 +24,7 @@ use crate::{
     codegen::{self, barrier_var},
     id::SwarmId,
     outcome::{Event, StoreError},
-    platform::{Context, Platform, Step, SwarmRef},
+    platform::{ColdPath, Context, Platform, Step, SwarmRef},
     word::Word32,
 };
 
@@ -138,17 +138,35 @@ impl<P: Platform> Step<P> for Search<'_> {
 /// A torrent's counts; zeros for one that is not stored.
 #[inline(always)]
 pub fn counts<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Counts {
-    let Some(swarm) = find(cx, torrent) else { return Counts::default() };
-    let counts = swarm.record.counts();
-    // The record may have been given to another torrent between the search and the reading.
-    if torrent.matches(swarm.record) { counts } else { Counts::default() }
+    find(cx, torrent).map_or(Counts::default(), |swarm| counts_of(swarm.record, torrent))
 }
 
-/// The counts of a torrent whose record is probably there ([`ask_for`]). `None` if it is not, or if it
-/// is being changed.
+/// The counts of a torrent whose record was found to be this one; zeros if it has been given to
+/// another torrent meanwhile.
 #[inline(always)]
-pub fn counts_at<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey, id: SwarmId) -> Option<Counts> {
-    let record = cx.platform.swarm(id)?;
+fn counts_of(record: &Swarm, torrent: &TorrentKey) -> Counts {
+    let counts = record.counts();
+    if torrent.matches(record) { counts } else { Counts::default() }
+}
+
+/// The counts of a torrent whose record is probably there ([`ask_for`]), and whose info_hash stands at
+/// `at` in the scratch space; zeros if it is not stored.
+#[inline(always)]
+pub fn counts_at<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey, id: SwarmId, at: usize) -> Counts {
+    if let Some(record) = cx.platform.swarm(id)
+        && let Some(counts) = unchanged_counts(record, torrent)
+    {
+        return counts;
+    }
+    // A few in a hundred are away from home. The verifier shall not follow the search once for each.
+    let Ok(stored) = cx.platform.run_cold(ColdPath::FindTorrent(at as u32)) else { return Counts::default() };
+    let found = SwarmId::from_stored(stored).and_then(|id| cx.platform.swarm(id));
+    found.map_or(Counts::default(), |record| counts_of(record, torrent))
+}
+
+/// The counts in a record if that is the torrent's. `None` if it is not, or if it is being changed.
+#[inline(always)]
+fn unchanged_counts(record: &Swarm, torrent: &TorrentKey) -> Option<Counts> {
     let version = record.lock.version()?;
     if !torrent.matches(record) {
         return None;

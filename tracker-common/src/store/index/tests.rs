@@ -8,6 +8,7 @@ use super::{
 use crate::{
     host::{HostPlatform, HostSizes, HostStore},
     outcome::Event,
+    scratch::HASHES_AT,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -203,7 +204,7 @@ fn most_torrents_are_near_their_likely_place_even_if_the_index_is_filled_to_the_
 }
 
 #[test]
-fn counts_are_read_where_the_record_probably_is_and_only_of_the_torrent_itself() {
+fn counts_are_read_where_the_record_probably_is_and_elsewhere_if_it_is_not_there() {
     let store = HostStore::new(&SMALL, 1);
     let platform = store.platform(1);
     let cx = platform.context();
@@ -214,21 +215,27 @@ fn counts_are_read_where_the_record_probably_is_and_only_of_the_torrent_itself()
     }
     for (index, (number, id)) in torrents.iter().zip(&ids).enumerate() {
         let key = key(&platform, *number);
+        cx.scratch.put(HASHES_AT, torrent(*number));
+        let leechers = |id| counts_at(&cx, &key, id, HASHES_AT).leechers as usize;
+        let record = cx.swarm(*id).expect("a swarm").record;
+        let here = || unchanged_counts(record, &key).map(|counts| counts.leechers as usize);
         let guess = ask_for(&platform, &key);
-        let at_home = index < BUCKET_SWARMS;
-        assert_eq!(guess, if at_home { *id } else { SwarmId::at(3, 0) }, "{index}");
-        let leechers = |id| counts_at(&cx, &key, id).map(|counts| counts.leechers as usize);
-        assert_eq!(leechers(guess), at_home.then_some(index + 1));
-        assert_eq!(leechers(ids[(index + 1) % ids.len()]), None, "another torrent's");
-        let lock = &cx.swarm(*id).expect("a swarm").record.lock;
-        assert!(lock.try_lock());
-        assert_eq!(leechers(*id), Some(index + 1), "only held");
-        lock.begin_change();
-        assert_eq!(leechers(*id), None, "being changed");
-        lock.unlock();
-        assert_eq!(leechers(*id), Some(index + 1));
+        assert_eq!(guess, if index < BUCKET_SWARMS { *id } else { SwarmId::at(3, 0) }, "{index}");
+        for from in [guess, *id, ids[(index + 1) % ids.len()], SwarmId::at(2, 1), SwarmId::new(u32::MAX)] {
+            assert_eq!(leechers(from), index + 1, "{from:?}");
+        }
+        assert!(record.lock.try_lock());
+        assert_eq!((here(), leechers(*id)), (Some(index + 1), index + 1), "only held");
+        record.lock.begin_change();
+        assert_eq!((here(), leechers(*id)), (None, index + 1), "being changed");
+        record.lock.unlock();
+        assert_eq!(here(), Some(index + 1));
     }
-    assert_eq!(ask_for(&platform, &key(&platform, u32::MAX)).place().1, 0, "not stored");
+    let none = key(&platform, u32::MAX);
+    cx.scratch.put(HASHES_AT, torrent(u32::MAX));
+    assert_eq!(ask_for(&platform, &none).place().1, 0, "not stored");
+    assert_eq!(counts_at(&cx, &none, ids[0], HASHES_AT), Counts::default());
+    assert_eq!(unchanged_counts(cx.swarm(ids[0]).expect("a swarm").record, &none), None, "another torrent's");
 }
 
 #[test]
