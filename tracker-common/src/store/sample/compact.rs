@@ -109,7 +109,7 @@ pub(super) fn drop_hidden<P: Platform, F: Family>(cx: &Context<'_, P>, filter: P
 /// from a ring.
 #[inline(always)]
 pub(super) fn cut<F: Family>(scratch: &Scratch, want: u32) -> Sample {
-    let bytes = scratch.as_unknown_scalar(scratch.sampling.walk.collected.load());
+    let bytes = scratch.sampling.walk.collected.load();
     let collected = bytes / F::PEER_BYTES;
     if collected <= want {
         return Sample { start: PEERS_AT as u32, count: collected };
