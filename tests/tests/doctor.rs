@@ -110,6 +110,27 @@ fn what_is_wrong_with_an_interface_is_found() {
     }
 }
 
+#[test]
+#[ignore = "takes VLAN interfaces (8021q), as the guest of `cargo xtask offload` has them"]
+fn vlan_tags_that_are_taken_off_are_found() {
+    /// `ETHTOOL_GFLAGS`, `ETHTOOL_SFLAGS`, and `ETH_FLAG_RXVLAN` in them.
+    const FLAGS: [u32; 2] = [0x25, 0x26];
+    const TAKEN_OFF: u32 = 1 << 8;
+    let pair = Pair::new().expect("two namespaces");
+    let interface = Pair::SERVER_INTERFACE;
+    let severity = || doctor(&pair.server, &[], &[interface]).severity("vlan_offload").to_owned();
+    assert_eq!(severity(), "good", "without VLANs");
+    pair.server.ip(&format!("link add link {interface} name vlan7 type vlan id 7")).expect("made");
+    let report = doctor(&pair.server, &[], &[interface]);
+    assert_eq!(report.severity("vlan_offload"), "advice", "{:#}", report.value);
+    assert_eq!(report.findings["vlan_offload"].1, Some(format!("ethtool -K {interface} rxvlan off")));
+    pair.server.run(|| {
+        let flags = ethtool(interface, FLAGS[0], 0).expect("flags");
+        ethtool(interface, FLAGS[1], flags & !TAKEN_OFF).expect("set");
+    });
+    assert_eq!(severity(), "good", "left on");
+}
+
 /// A command inside a namespace; whether it has worked.
 fn works(namespace: &Namespace, line: &str) -> bool {
     let mut words = line.split(' ');
