@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+use tracker::xdp::ethtool::set_queues;
 use tracker_tests::{
     namespace::{End, Namespace, Offload, Pair, ethtool},
     tracker::binary,
@@ -107,6 +108,19 @@ fn what_is_wrong_with_an_interface_is_found() {
         assert_eq!(report.wrong_with_interfaces(), [code], "{:#}", report.value);
         assert!(report.findings[code].1.is_some(), "{code} has a command");
         assert_eq!(report.status, if severity == "problem" { 2 } else { report.status.max(1) }, "{:#}", report.value);
+    }
+}
+
+#[test]
+fn a_driver_that_takes_no_rules_is_said_to_take_none() {
+    let namespace = Namespace::new().expect("a namespace");
+    namespace.ip("link add one numrxqueues 2 numtxqueues 2 type veth peer name two").expect("a pair");
+    for (queues, said) in [(1, None), (2, Some("good"))] {
+        namespace.run(|| set_queues("one", queues)).expect("set");
+        let report = doctor(&namespace, &[], &["one"]);
+        let found = report.findings.get("steering");
+        assert_eq!(found.map(|(severity, _)| severity.as_str()), said, "{queues}: {:#}", report.value);
+        assert!(found.is_none_or(|(_, command)| command.is_none()), "nothing can be done: {:#}", report.value);
     }
 }
 
