@@ -152,7 +152,7 @@ fn list(programs: &Programs) {
 }
 
 fn profile(options: &ComparisonOptions) -> anyhow::Result<()> {
-    let plan = BenchPlan { spare: profile::SPARE, ..options.plan()? };
+    let plan = options.plan()?;
     let scenarios = match options.scenarios.as_slice() {
         [] => ["small", "zipf", "swarm-1k", "swarm-64k", "swarm-1m"].map(str::to_owned).to_vec(),
         chosen => chosen.to_vec(),
@@ -160,7 +160,7 @@ fn profile(options: &ComparisonOptions) -> anyhow::Result<()> {
     let scenarios = find_scenarios(&scenarios)?;
     plan.begin()?;
     for scenario in scenarios {
-        profile::run(scenario, &plan)?;
+        profile::run(scenario, &BenchPlan { spare: profile::spare(scenario), ..plan.clone() })?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
+use tracker::xdp::ethtool::set_queues;
 use tracker_tests::{
     namespace::{End, Namespace, Offload, Pair, ethtool},
     tracker::binary,
@@ -108,6 +109,40 @@ fn what_is_wrong_with_an_interface_is_found() {
         assert!(report.findings[code].1.is_some(), "{code} has a command");
         assert_eq!(report.status, if severity == "problem" { 2 } else { report.status.max(1) }, "{:#}", report.value);
     }
+}
+
+#[test]
+fn a_driver_that_takes_no_rules_is_said_to_take_none() {
+    let namespace = Namespace::new().expect("a namespace");
+    namespace.ip("link add one numrxqueues 2 numtxqueues 2 type veth peer name two").expect("a pair");
+    for (queues, said) in [(1, None), (2, Some("good"))] {
+        namespace.run(|| set_queues("one", queues)).expect("set");
+        let report = doctor(&namespace, &[], &["one"]);
+        let found = report.findings.get("steering");
+        assert_eq!(found.map(|(severity, _)| severity.as_str()), said, "{queues}: {:#}", report.value);
+        assert!(found.is_none_or(|(_, command)| command.is_none()), "nothing can be done: {:#}", report.value);
+    }
+}
+
+#[test]
+#[ignore = "takes VLAN interfaces (8021q), as the guest of `cargo xtask offload` has them"]
+fn vlan_tags_that_are_taken_off_are_found() {
+    /// `ETHTOOL_GFLAGS`, `ETHTOOL_SFLAGS`, and `ETH_FLAG_RXVLAN` in them.
+    const FLAGS: [u32; 2] = [0x25, 0x26];
+    const TAKEN_OFF: u32 = 1 << 8;
+    let pair = Pair::new().expect("two namespaces");
+    let interface = Pair::SERVER_INTERFACE;
+    let severity = || doctor(&pair.server, &[], &[interface]).severity("vlan_offload").to_owned();
+    assert_eq!(severity(), "good", "without VLANs");
+    pair.server.ip(&format!("link add link {interface} name vlan7 type vlan id 7")).expect("made");
+    let report = doctor(&pair.server, &[], &[interface]);
+    assert_eq!(report.severity("vlan_offload"), "advice", "{:#}", report.value);
+    assert_eq!(report.findings["vlan_offload"].1, Some(format!("ethtool -K {interface} rxvlan off")));
+    pair.server.run(|| {
+        let flags = ethtool(interface, FLAGS[0], 0).expect("flags");
+        ethtool(interface, FLAGS[1], flags & !TAKEN_OFF).expect("set");
+    });
+    assert_eq!(severity(), "good", "left on");
 }
 
 /// A command inside a namespace; whether it has worked.

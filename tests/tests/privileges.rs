@@ -254,6 +254,88 @@ fn another_user_does_all_that_root_does() {
 }
 
 #[test]
+fn pins_go_from_user_to_user() {
+    const ROOT: &[&str] = &[];
+    const USER: &[&str] = &["--user", "nobody"];
+    const OTHER: &[&str] = &["--user", "65533", "--group", "65533"];
+    const GROUP: &[&str] = &["--group", "65533"];
+    let _turn = turn();
+    let pair = Pair::new().expect("two namespaces");
+    let rows: [&[(&[&str], u32)]; 5] = [
+        &[(ROOT, 0), (USER, NOBODY)],
+        &[(USER, NOBODY), (ROOT, 0)],
+        &[(USER, NOBODY), (OTHER, 65533), (USER, NOBODY)],
+        &[(USER, NOBODY), (GROUP, 0), (ROOT, 0), (USER, NOBODY)],
+        &[(GROUP, 0), (USER, NOBODY)],
+    ];
+    for users in rows {
+        let pins = BpfFs::mount().expect("a BPF file system");
+        let path = pins.path();
+        let shown = path.to_str().expect("UTF-8");
+        for (round, (user, number)) in users.iter().enumerate() {
+            let options = ["--interface", Pair::SERVER_INTERFACE, "--interface", "later0", "--pin-path", shown];
+            // The last one takes everything down.
+            let last: &[&str] = if round + 1 == users.len() { &["--detach-on-stop"] } else { &[] };
+            let tracker = Tracker::start(&pair.server, &[&options[..], last, user].concat())
+                .unwrap_or_else(|error| panic!("{users:?}, {round}: {error:#}"));
+            announce(&pair, 3);
+            let log = tracker.log();
+            assert!(round == 0 || log.contains("taken over from the tracker before: 1 torrent"), "{users:?}: {log}");
+            assert_eq!(path.metadata().expect("pins").uid(), *number, "{users:?}, {round}");
+            // A link of its own is pinned there, and one that is of no use any more is removed.
+            pair.server.ip("link add later0 type veth peer name later1").expect("made");
+            pair.server.ip("link set later0 up").expect("there");
+            let runs = || pair.server.ip("link show later0").is_ok_and(|shown| shown.contains("xdp"));
+            soon(&format!("{users:?}, {round}: it gets the program"), runs);
+            soon("it is pinned", || tracker.log().contains("later0: XDP") || tracker.log().contains("on later0"));
+            pair.server.ip("link delete later0").expect("it was there");
+            let log = tracker.log();
+            assert!(!log.contains("ermission denied") && !log.contains("cannot pin"), "{users:?}, {round}: {log}");
+            assert!(tracker.stop().expect("it ran").success(), "{users:?}, {round}");
+        }
+        let left = fs::read_dir(&path).map_or(0, |entries| entries.count());
+        assert_eq!(left, 0, "{users:?}: pins are left");
+    }
+}
+
+#[test]
+fn who_cannot_have_the_pins_is_told_what_to_do() {
+    let _turn = turn();
+    let pair = Pair::new().expect("two namespaces");
+    let directory = Directory::new("privileges-pins");
+    let program = readable_binary(&directory);
+    const ANOTHER: &str = "--reuid 65533 --regid 65533 --clear-groups";
+    const LOAD: &str = "+bpf,+perfmon,+net_admin,+dac_read_search";
+    let another = format!("{ANOTHER} --inh-caps {LOAD} --ambient-caps {LOAD}");
+    // (whose they are, who comes next by `setpriv`, what is said)
+    for (user, next, said) in [
+        ("root", another.as_str(), "belongs to another user (number 0)"),
+        ("nobody", another.as_str(), "belongs to another user (number 65534)"),
+        ("nobody", "--bounding-set -chown", "tracker detach --pin-path"),
+    ] {
+        let pins = BpfFs::mount().expect("a BPF file system");
+        let path = pins.path();
+        let shown = path.to_str().expect("UTF-8");
+        let options = ["--interface", Pair::SERVER_INTERFACE, "--pin-path", shown];
+        let tracker = Tracker::start(&pair.server, &[&options[..], &["--user", user]].concat()).expect("it runs");
+        assert!(tracker.stop().expect("it ran").success());
+        let result = Tracker::start_in(&pair.server, &[], |command| {
+            let script = format!("exec setpriv {next} \"$0\" run \"$@\"");
+            *command = pair.server.command("/bin/sh");
+            command.args(["-c", &script]).arg(&program).args(options);
+        });
+        let error = format!("{:#}", result.map(drop).expect_err("they are not its own"));
+        assert!(error.contains(said), "{user}, {next}: {error}");
+        let owner = path.metadata().expect("pins").uid();
+        assert_eq!(owner, if user == "root" { 0 } else { NOBODY }, "{user}, {next}");
+        // Whoever may goes on with it.
+        let tracker = Tracker::start(&pair.server, &[&options[..], &["--detach-on-stop"]].concat()).expect("it runs");
+        assert!(tracker.log().contains("taken over from the tracker before"), "{}", tracker.log());
+        assert!(tracker.stop().expect("it ran").success());
+    }
+}
+
+#[test]
 fn lists_elsewhere_are_read_at_the_next_start_and_the_log_says_so() {
     let _turn = turn();
     let namespace = Namespace::new().expect("a namespace");

@@ -113,10 +113,10 @@ pub fn confine(wanted: &Wanted, needs: &Needs) -> anyhow::Result<()> {
         None
     };
     let kept = Kept::new(needs, wanted.upgrade, identity.as_ref());
+    if let Some(pins) = &needs.pins {
+        user::give_pins(pins, identity.as_ref())?;
+    }
     if let Some(identity) = &identity {
-        if let Some(pins) = &needs.pins {
-            user::give(pins, identity).with_context(|| format!("cannot give the pins to {identity}"))?;
-        }
         identity.become_it().with_context(|| format!("cannot become {identity} (--user, --group)"))?;
         held.insert(0, identity.to_string());
     }

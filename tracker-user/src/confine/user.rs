@@ -148,8 +148,30 @@ pub(super) fn provide_directory(path: &Path, identity: Option<&Identity>) {
     }
 }
 
-/// Gives a directory of pins with all that is in it to whom the tracker becomes.
-pub(super) fn give(path: &Path, identity: &Identity) -> io::Result<()> {
+/// Gives a directory of pins to whom the tracker becomes, or is already: the tracker before this one may
+/// have been another user. Not even root can do anything in that user's directory once it has no
+/// capabilities for that any more.
+///
+/// # Errors
+/// When the system refuses; with what to do.
+pub(super) fn give_pins(path: &Path, identity: Option<&Identity>) -> anyhow::Result<()> {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    let root = Identity { user: user.as_raw(), group: group.as_raw(), name: None };
+    let Some(identity) = identity.or_else(|| user.is_root().then_some(&root)) else {
+        // Whose it is has been looked at when it was opened.
+        return Ok(());
+    };
+    give(path, identity).with_context(|| {
+        let path = path.display();
+        format!(
+            "cannot give the pins in {path} to {identity}, which takes CAP_CHOWN: start as before, or give up what is pinned by \
+             `tracker detach --pin-path {path}`"
+        )
+    })
+}
+
+/// Gives a directory with all that is in it to somebody.
+fn give(path: &Path, identity: &Identity) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

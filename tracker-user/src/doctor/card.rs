@@ -56,6 +56,8 @@ pub struct Card {
     pub vlan_offload: Option<bool>,
     /// UDP ports count for the choice of the queue, over IPv4 and IPv6.
     pub port_hash: [Option<bool>; 2],
+    /// Rules that choose queues for packets to UDP ports.
+    pub rules: Option<Vec<ethtool::Rule>>,
     /// For an end of a veth pair: the name of the other end if it is in this namespace, and whether it
     /// leaves checksums of what it sends open.
     pub open_checksums: Option<(String, bool)>,
@@ -88,6 +90,7 @@ impl Card {
             vlan_offload: flags.map(|flags| flags & VLAN != 0 && has_vlan),
             port_hash: ethtool::UDP_FLOWS
                 .map(|flow| Some(ethtool::hash(name, flow)? & ethtool::PORTS == ethtool::PORTS)),
+            rules: ethtool::rules(name),
             open_checksums: None,
             loses_replies: OtherEnd::of(interface).loses_replies(),
             interrupts: interrupts(files, name),

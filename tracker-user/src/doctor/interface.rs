@@ -230,6 +230,7 @@ mod tests {
             hardware_gro: Some(false),
             vlan_offload: Some(false),
             port_hash: [Some(true), Some(true)],
+            rules: Some(Vec::new()),
             open_checksums: None,
             loses_replies: false,
             interrupts: Some((["0", "1"].map(str::to_owned).into(), 9)),

@@ -11,6 +11,7 @@
 //! | [`card`] | what an interface says of itself (ethtool, netlink) |
 //! | [`cluster`] | servers of a cluster |
 //! | [`interface`] | what that means |
+//! | [`steering`] | what rules of the card do with packets to the tracker's port |
 //! | [`firewall`] | what rules of nftables do with packets to the tracker's port |
 //! | [`legacy`] | the same of iptables where it is not nftables underneath |
 //! | `nftables` | the chains and rules, as the kernel tells them |
@@ -25,6 +26,7 @@ pub mod legacy;
 pub mod machine;
 pub mod network;
 mod nftables;
+pub mod steering;
 
 use crate::{
     config::{MemoryOptions, capacity},
@@ -110,6 +112,7 @@ fn look(options: &DoctorOptions) -> anyhow::Result<Vec<Finding>> {
         };
         let card = card::Card::read(&files, interface, &all);
         findings.extend(interface::findings(&card));
+        findings.extend(steering::findings(&card, options.port));
         findings.extend(network::of_interface(&files, name));
     }
     Ok(findings)

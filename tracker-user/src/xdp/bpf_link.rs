@@ -5,7 +5,13 @@
 //! ([`super::pins`]). A program that another process holds by a link cannot be replaced either, so
 //! `--force` cuts that link.
 
-use super::netlink::{self, AttachedMode, Interface};
+use super::{
+    netlink::{self, AttachedMode, Interface},
+    system_call::{
+        BPF_LINK_CREATE, BPF_LINK_DETACH, BPF_LINK_GET_FD_BY_ID, BPF_LINK_UPDATE, BPF_OBJ_GET, BPF_OBJ_GET_INFO_BY_FD,
+        BPF_OBJ_PIN, BPF_XDP, bpf,
+    },
+};
 use anyhow::Context as _;
 use aya::programs::{links::LinkType, loaded_links};
 use std::{
@@ -17,18 +23,6 @@ use std::{
     },
     path::{Path, PathBuf},
 };
-
-// Commands of bpf(2), `enum bpf_cmd` of `linux/bpf.h`.
-const BPF_OBJ_PIN: libc::c_int = 6;
-const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-const BPF_LINK_CREATE: libc::c_int = 28;
-const BPF_LINK_UPDATE: libc::c_int = 29;
-const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
-const BPF_LINK_DETACH: libc::c_int = 34;
-
-/// `BPF_XDP` of `enum bpf_attach_type`.
-const ATTACH_TYPE_XDP: u32 = 37;
 
 /// A program on an interface; drop takes it off, unless it is to stay ([`Link::leave`]).
 #[derive(Debug)]
@@ -46,7 +40,7 @@ impl Link {
     /// What the kernel says: `EBUSY` and `EEXIST` if another program is there.
     pub fn create(program: BorrowedFd<'_>, interface: u32, mode: AttachedMode) -> io::Result<Self> {
         let mut attributes =
-            Create { program: program.as_raw_fd() as u32, interface, attach_type: ATTACH_TYPE_XDP, flags: mode.flag() };
+            Create { program: program.as_raw_fd() as u32, interface, attach_type: BPF_XDP, flags: mode.flag() };
         let file = bpf(BPF_LINK_CREATE, &mut attributes)?;
         // SAFETY: the kernel just made this descriptor, and nothing else owns it.
         Ok(Self { file: unsafe { OwnedFd::from_raw_fd(file) }, pin: None, left: false })
@@ -224,13 +218,6 @@ struct LinkInformation {
     padding: u32,
     interface: u32,
     more: [u32; 11],
-}
-
-pub(super) fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the pointer and the length are those of `attributes`, which outlives the call, as
-    // does what it points to.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, (&raw mut *attributes), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }
 
 fn open(id: u32) -> io::Result<OwnedFd> {

@@ -17,6 +17,7 @@
 //! | `take_over` | a store and programs that are pinned already |
 //! | `rebuild`, `older` | the same into maps of other sizes, or from an older layout |
 //! | [`bpf_link`] | what holds a program on an interface; taking others off (`--force`) |
+//! | `system_call` | `bpf(2)` |
 //! | [`destinations`] | which addresses and interfaces the program answers for |
 //! | [`offload`] | what the network card does before the program sees a packet |
 //! | [`ethtool`] | single settings of a network card, read and set |
@@ -49,6 +50,7 @@ mod rebuild;
 mod refusal;
 pub mod status;
 pub mod system;
+mod system_call;
 mod take_over;
 pub mod tune;
 pub mod watch;

@@ -5,7 +5,13 @@
 
 mod source;
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -23,6 +29,10 @@ use crate::{
     test::TEST_PROFILE,
     workspace,
 };
+
+/// Tests that are run in the guest, and which of them: those with the card, and what takes VLAN interfaces,
+/// which not every machine has.
+const TESTS: [(&str, &str); 3] = [("offload", ""), ("tune", "vlan"), ("doctor", "vlan")];
 
 #[derive(Args)]
 pub struct Options {
@@ -50,7 +60,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if options.build_only {
         return Ok(());
     }
-    let tests = test_binary()?;
+    let tests = test_binaries()?;
     let share = directory.join("results");
     if share.exists() {
         fs::remove_dir_all(&share).with_context(|| format!("cannot remove {}", workspace::display(&share)))?;
@@ -82,33 +92,42 @@ fn try_out(kernel: &Kernel, share: &Path, limit: Duration) -> anyhow::Result<()>
 }
 
 /// What the guest runs.
-fn job(tests: &Path) -> String {
-    format!(
+fn job(tests: &[PathBuf]) -> String {
+    let mut job = format!(
         "# Written by `cargo xtask offload`; run in a guest.\ncd '{root}'\n\
          export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
          export TRACKER_DAEMON='{daemon}' TRACKER_TESTS_PATIENCE=6 RUST_BACKTRACE=0\n\
          ulimit -n 65536\n\
-         mount -t debugfs debugfs /sys/kernel/debug\n\
-         timeout -k 5 840 '{tests}' --include-ignored --test-threads=1 > /run/share/offload.log 2>&1 < /dev/null\n\
-         echo $? > /run/share/offload.status\n",
+         mount -t debugfs debugfs /sys/kernel/debug\nstatus=0\n",
         root = workspace::root().display(),
         daemon = workspace::target_dir().join(TEST_PROFILE).join("tracker").display(),
-        tests = tests.display(),
-    )
+    );
+    for (test, (_, filter)) in tests.iter().zip(TESTS) {
+        let test = test.display();
+        let _infallible = writeln!(
+            job,
+            "timeout -k 5 840 '{test}' {filter} --include-ignored --test-threads=1 >> /run/share/offload.log 2>&1 < /dev/null \
+             || status=$?"
+        );
+    }
+    job + "echo $status > /run/share/offload.status\n"
 }
 
 /// A line of what cargo prints with `--message-format=json`.
 #[derive(Deserialize)]
 struct Message {
-    executable: Option<std::path::PathBuf>,
+    executable: Option<PathBuf>,
 }
 
-/// Builds the daemon and the rows.
-fn test_binary() -> anyhow::Result<std::path::PathBuf> {
+/// Builds the daemon and the rows; the latter in the order of [`TESTS`].
+fn test_binaries() -> anyhow::Result<Vec<PathBuf>> {
     command::run(command::cargo().args(["build", "--profile", TEST_PROFILE, "--package", "tracker"]))?;
-    let mut cargo = command::cargo();
-    cargo.args(["test", "--profile", TEST_PROFILE, "--package", "tracker-tests", "--test", "offload", "--no-run"]);
-    let messages = command::output(cargo.args(["--quiet", "--message-format=json"]))?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-    messages.filter_map(|message| message.executable).next_back().context("cargo has built no test")
+    let binary = |(test, _): (&str, &str)| {
+        let mut cargo = command::cargo();
+        cargo.args(["test", "--profile", TEST_PROFILE, "--package", "tracker-tests", "--test", test, "--no-run"]);
+        let messages = command::output(cargo.args(["--quiet", "--message-format=json"]))?;
+        let messages = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
+        messages.filter_map(|message| message.executable).next_back().context("cargo has built no test")
+    };
+    TESTS.into_iter().map(binary).collect()
 }

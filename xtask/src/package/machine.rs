@@ -16,14 +16,14 @@ use tracker_tests::{
 
 use crate::{
     command,
-    needs::{Package, Probe},
+    needs::{NAMESPACES, Package, Probe},
     workspace,
 };
 
 pub const NEEDS: [Package; 3] = [
     Package { name: "debootstrap", probe: Probe::Program("debootstrap"), reason: "a Debian to install it on" },
     Package { name: "systemd-container", probe: Probe::Program("systemd-nspawn"), reason: "a container with systemd" },
-    Package { name: "iproute2", probe: Probe::Program("ip"), reason: "network namespaces and veth pairs" },
+    NAMESPACES,
 ];
 
 /// The package that is tried out.

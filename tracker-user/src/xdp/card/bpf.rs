@@ -1,24 +1,18 @@
 //! Programs and maps for a network card, by `bpf(2)`: the loader that is used elsewhere knows
 //! nothing of cards.
 
-use crate::xdp::bpf_link::bpf;
+use crate::xdp::system_call::{
+    BPF_MAP_CREATE, BPF_MAP_DELETE_ELEM, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_OBJ_GET_INFO_BY_FD,
+    BPF_PROG_LOAD, BPF_XDP, bpf,
+};
 use std::{
     ffi::CStr,
     io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
-// Commands, `enum bpf_cmd` of `linux/bpf.h`.
-const BPF_MAP_CREATE: libc::c_int = 0;
-const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
-const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
-const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
-const BPF_PROG_LOAD: libc::c_int = 5;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-
-/// `BPF_PROG_TYPE_XDP`, and `BPF_XDP` of `enum bpf_attach_type`.
+/// `BPF_PROG_TYPE_XDP`.
 const PROGRAM_TYPE: u32 = 6;
-const ATTACH_TYPE: u32 = 37;
 
 /// Bytes for what a verifier says: the kernel's, and behind it that of the driver.
 const LOG: usize = 64 << 10;
@@ -151,7 +145,7 @@ pub fn load<I>(name: &str, license: &CStr, instructions: &[I], interface: u32) -
         flags: 0,
         name: short(name),
         interface,
-        attach_type: ATTACH_TYPE,
+        attach_type: BPF_XDP,
     };
     let error = match bpf(BPF_PROG_LOAD, &mut attributes) {
         // SAFETY: the kernel just made this descriptor, and nothing else owns it.

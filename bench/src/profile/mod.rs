@@ -6,19 +6,22 @@
 //! tracker's. Requests that the tracker gives up at different points tell what the steps up to
 //! there cost; the time of building the request and calling an empty program is subtracted.
 //!
-//! Two cores at once do the same, each from another place of the population on. What of it the
-//! program would pass on to the sockets, because the other core held what it needed, is counted: it
-//! is neither answered nor stored here. Afterwards both announce new peers into one new swarm,
-//! first different ones and then the same ones, and every peer has to be there once: by the
-//! daemon's counters, in its totals, and in a scrape.
+//! Two cores at once do the same ([`two_cores`]). What of it the program would pass on to the
+//! sockets, because the other core held what it needed, is counted: it is neither answered nor
+//! stored here. Afterwards both announce new peers into one new swarm, first different ones and then
+//! the same ones, and every peer has to be there once: by the daemon's counters, in its totals, and
+//! in a scrape.
 
-use std::{sync::Barrier, thread, time::Duration};
+mod two_cores;
+
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, loaded_programs};
 use bench_ebpf::{Client, Load, Progress, Visit};
 use tracker_tests::{client, interrupt, tracker::Metrics};
 
+use self::two_cores::{TwoCores, at_once};
 use crate::{
     cores::{self, Urgency},
     generator::{CLIENTS, Times},
@@ -40,8 +43,12 @@ const XDP_TX: u32 = 3;
 const REPEAT: u32 = 200_000;
 /// New peers that each of two cores announces into a new swarm.
 const NEW_PEERS: u32 = 100_000;
+
 /// Room for new swarms and the peers in them, see [`BenchPlan::spare`].
-pub const SPARE: (u32, u32) = (2, 3 * NEW_PEERS);
+pub fn spare(scenario: &Scenario) -> (u32, u32) {
+    let (torrents, peers) = two_cores::spare(scenario);
+    (torrents + 2, peers + 3 * NEW_PEERS)
+}
 
 /// A request that the tracker answers after some of the steps only.
 struct Step {
@@ -95,15 +102,8 @@ pub fn run(scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<()> {
     println!("  {:<52} {:>8.0}", "connect", bench.cost(&connect, &clients, &tracker, plan)?.median);
     println!("  {:<52} {in_place:>8.0}", "announce on the veth pair, as the kernel counts it");
 
-    let (one, two, passed_on) = bench.scaling(&tracker, plan)?;
-    println!(
-        "  in all, with the request built: one core {:.2} M announces/s, two cores {:.2} M, {:.2} times as many; of those of \
-         two cores {:.3} % were passed on",
-        one / 1e6,
-        two / 1e6,
-        two / one,
-        100.0 * passed_on
-    );
+    let population = bench.object.maps.population()[..scenario.peers as usize].to_vec();
+    TwoCores::new(testbed, bench.interface, (scenario, bench.load), plan)?.run(&population, &tracker, plan)?;
     for (torrent, same) in [(NEW_TORRENT, false), (NEW_TORRENT + 1, true)] {
         println!("  {}", bench.join(torrent, same, &tracker, plan)?.text()?);
     }
@@ -280,33 +280,6 @@ impl<'a> Profiler<'a> {
         testbed.tracker.enter(|| time(program, interface, frame_length, REPEAT))
     }
 
-    /// Calls per second on one core, and on two at the same time, and the share of the latter that
-    /// was passed on.
-    fn scaling(&mut self, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<(f64, f64, f64)> {
-        let request = Request::Announce { num_want: NUM_WANT, event: Event::None };
-        let load = request::request_load(&self.load, self.scenario.family, &request)?;
-        self.object.maps.set_load(&load)?;
-        self.object.maps.set_target(tracker)?;
-        // Each goes through the population from another place on.
-        let (visits, first) = (load.visits, plan.cores.tracker);
-        self.object.maps.set_progress(|cpu| Progress {
-            position: if cpu == first { 0 } else { visits / 2 },
-            ..Progress::default()
-        })?;
-        let calls = 10 * REPEAT;
-        let (mut one, mut two) = (Vec::new(), Vec::new());
-        let mut passed_on = 0;
-        for _ in 0..plan.rounds {
-            interrupt::check()?;
-            one.push(self.at_once(&[plan.cores.tracker], load.frame_length, calls)?);
-            let before = Counters::read(self.testbed)?;
-            two.push(self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, calls)?);
-            passed_on += Counters::read(self.testbed)?.since(before).rejected;
-        }
-        let all = two.len() as f64 * 2.0 * f64::from(calls);
-        Ok((Summary::of(one).median, Summary::of(two).median, passed_on as f64 / all))
-    }
-
     /// Lets two cores announce [`NEW_PEERS`] each into a swarm that is not there yet, different
     /// peers or the same ones.
     fn join(&mut self, torrent: u32, same: bool, tracker: &ProgramFd, plan: &BenchPlan) -> anyhow::Result<Joined> {
@@ -324,7 +297,9 @@ impl<'a> Profiler<'a> {
             ..Progress::default()
         })?;
         let before = Counters::read(self.testbed)?;
-        self.at_once(&[plan.cores.tracker, plan.cores.load], load.frame_length, NEW_PEERS)?;
+        let program: &Xdp = self.object.programs.get("harness")?;
+        let both = [(program, plan.cores.tracker), (program, plan.cores.load)];
+        at_once(self.testbed, self.interface, &both, (load.frame_length, NEW_PEERS))?;
         let counters = Counters::read(self.testbed)?.since(before);
         let counts = client::http_scrape(&self.testbed.tracker, Testbed::HTTP, &[request::hash_bytes(torrent)])?;
         Ok(Joined {
@@ -332,29 +307,6 @@ impl<'a> Profiler<'a> {
             peers: peers.into(),
             counters,
             scraped: counts.iter().map(|counts| u64::from(counts.seeders) + u64::from(counts.leechers)).sum(),
-        })
-    }
-
-    /// Calls `harness` on each of `cores` at the same time; returns calls per second, of all
-    /// together.
-    fn at_once(&mut self, cores: &[usize], frame_length: u32, calls: u32) -> anyhow::Result<f64> {
-        let (testbed, interface) = (self.testbed, self.interface);
-        let program: &Xdp = self.object.programs.get("harness")?;
-        let start = Barrier::new(cores.len());
-        let on = |core: usize| -> anyhow::Result<f64> {
-            let pinned = cores::pin(0, core).context("cannot tie a thread to its core");
-            // Whatever happened: the other one waits.
-            start.wait();
-            pinned?;
-            Ok(1e9 / testbed.tracker.enter(|| time(program, interface, frame_length, calls))?)
-        };
-        thread::scope(|scope| {
-            let threads: Vec<_> = cores.iter().map(|&core| scope.spawn(move || on(core))).collect();
-            let mut sum = 0.0;
-            for thread in threads {
-                sum += thread.join().map_err(|_| anyhow::anyhow!("a measuring thread panicked"))??;
-            }
-            Ok(sum)
         })
     }
 }
