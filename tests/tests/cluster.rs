@@ -8,6 +8,8 @@
 mod failover;
 #[path = "cluster/farm.rs"]
 mod farm;
+#[path = "cluster/flood.rs"]
+mod flood;
 #[path = "cluster/healing.rs"]
 mod healing;
 #[path = "cluster/trust.rs"]
