@@ -12,6 +12,8 @@
 //! first different ones and then the same ones, and every peer has to be there once: by the
 //! daemon's counters, in its totals, and in a scrape.
 
+pub mod telling;
+
 use std::{sync::Barrier, thread, time::Duration};
 
 use anyhow::{Context as _, ensure};
