@@ -54,7 +54,8 @@ pub fn run(scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<()> {
     let mut sides = Vec::new();
     for session in &mut sessions {
         let (testbed, generator, running) = session.parts(scenario)?;
-        running.set_urgency(Urgency::Idle)?;
+        // Or it would not empty the ring buffer in time where others want its core.
+        running.set_urgency(Urgency::Measured)?;
         let program = program(testbed::attached_program(&testbed.tracker, &testbed.tracker_interface)?)?;
         let mut profiler = Profiler::new(testbed, scenario, *generator.load(), generator.maps().population())?;
         let clients = connect::connect(testbed, scenario.family, CLIENTS, Duration::from_secs(20))?;

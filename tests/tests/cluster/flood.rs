@@ -179,11 +179,13 @@ fn median(values: &mut [f64]) -> f64 {
 #[ignore = "a measurement, not a test"]
 fn measured_announces_while_changes_come() {
     /// How long each turn is, and how many there are.
-    const TURN: Duration = Duration::from_secs(1);
-    const TURNS: usize = 10;
+    const TURN: Duration = Duration::from_secs(2);
+    const TURNS: usize = 6;
+    /// What is left of the budget is spent first.
+    const BEFORE: Duration = Duration::from_millis(1200);
     /// Changes in a second that are allowed, and that come.
     const ALLOWED: u32 = 200_000;
-    const COME: u32 = 300_000;
+    const COME: u32 = 400_000;
     const EACH: u32 = 50;
     let mut farm = Farm::new();
     let torrents: Vec<_> = (0..64).map(|number| [number << 2; 20]).collect();
@@ -216,7 +218,7 @@ fn measured_announces_while_changes_come() {
             let before = (stored(), site.dropped().get("budget").copied().unwrap_or_default());
             for turn in 0..2 * TURNS {
                 flooding.store(turn % 2 == 1, Ordering::Relaxed);
-                thread::sleep(TURN / 4);
+                thread::sleep(BEFORE);
                 let (begin, mut times) = (Instant::now(), Vec::new());
                 while begin.elapsed() < TURN {
                     let announce = Announce::new(torrents[7], 1000 + (times.len() % 100) as u16);
@@ -235,14 +237,15 @@ fn measured_announces_while_changes_come() {
             let mut ratios: Vec<_> = turns[0].iter().zip(&turns[1]).map(|(without, with)| with / without).collect();
             let [without, with] = turns.each_mut().map(|turns| median(turns));
             let ratio = median(&mut ratios);
+            let flooded = TURNS as f64 * (TURN + BEFORE).as_secs_f64();
             let after = (stored(), site.dropped().get("budget").copied().unwrap_or_default());
             println!(
                 "{name}: p99 {without:.3} ms without, {with:.3} ms with changes of others, medians of {TURNS} turns each; {ratio:.2} \
                  times as long ({:.2} to {:.2}); {:.0} changes stored in a second, {:.0} dropped",
                 ratios[0],
                 ratios[TURNS - 1],
-                (after.0 - before.0) / (TURNS as f64 * 1.25),
-                (after.1 - before.1) / (TURNS as f64 * 1.25),
+                (after.0 - before.0) / flooded,
+                (after.1 - before.1) / flooded,
             );
             farm.sites[0] = Some(site);
             farm.kill(0);

@@ -6,6 +6,7 @@
 use super::{Site, sizes::announce, tells};
 use std::{
     fs,
+    net::SocketAddr,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -14,8 +15,10 @@ use tracker_common::{settings::Settings, store::layout::LAYOUT_VERSION};
 use tracker_tests::{
     bep15::{Announce, Event},
     bpf, bpffs,
+    client::UdpClient,
     namespace::Pair,
     tracker::Tracker,
+    workspace,
 };
 
 /// A layout as it was, and the maps that came later.
@@ -95,52 +98,80 @@ fn counts(site: &Site, info_hash: [u8; 20]) -> (u32, u32, u32) {
     (counts.seeders, counts.leechers, counts.completed)
 }
 
+/// An announce over IPv6 of the torrent that has all kinds of peers.
+fn announce_v6(site: &Site) {
+    let [own, tracker] = [(Pair::client_v6(1), 0), (Pair::SERVER_V6, 6969)].map(SocketAddr::from);
+    let mut client = UdpClient::connected(&site.pair.client, own, tracker).expect("XDP answers");
+    client.announce(&Announce::new([9; 20], 5)).expect("an answer");
+}
+
+/// Has many peers of one torrent, and all kinds of another one, with downloads.
+fn fill(site: &Site) {
+    assert_eq!(announce(site, 1000, 1400), 400);
+    for (port, left, event) in [
+        (1, 9, Event::Started),
+        (2, 9, Event::Started),
+        (3, 9, Event::Started),
+        (2, 0, Event::Completed),
+        (3, 0, Event::Completed),
+        (3, 0, Event::Stopped),
+        (4, 0, Event::Started),
+    ] {
+        let announce = Announce { left, event: event as u32, ..Announce::new([9; 20], port) };
+        site.client().announce(&announce).expect("an answer");
+    }
+    announce_v6(site);
+    assert_eq!(counts(site, [9; 20]), (2, 2, 2));
+}
+
+/// Takes over what [`fill`] has made, whose program goes on meanwhile.
+fn take_over(site: &Site, name: &str) {
+    assert_eq!(announce(site, 1400, 1500), 500, "{name}");
+    let tracker = site.start(&[]);
+    assert!(tells(&tracker, "into new maps: 2 torrents, 504 peers"), "{name}: {}", tracker.log());
+    assert_eq!(counts(site, [9; 20]), (2, 2, 2), "{name}");
+    assert_eq!(counts(site, [7; 20]), (500, 0, 0), "{name}");
+    assert_eq!(announce(site, 1499, 1501), 501, "{name}");
+    // Known peers are known, and what they did is known as well.
+    let completed = Announce { left: 0, event: Event::Completed as u32, ..Announce::new([9; 20], 2) };
+    assert_eq!(site.client().announce(&completed).expect("an answer").seeders, 2, "{name}");
+    announce_v6(site);
+    assert_eq!(counts(site, [9; 20]), (2, 2, 2), "{name}");
+    // Who leaves may do so, whatever stood where it is kept by now whose a peer is.
+    let stopped = Announce { event: Event::Stopped as u32, ..Announce::new([9; 20], 1) };
+    site.client().announce(&stopped).expect("an answer");
+    assert_eq!(counts(site, [9; 20]), (2, 1, 2), "{name}");
+    site.assert_sound();
+}
+
 #[test]
 fn a_store_of_an_older_layout_is_converted_while_it_answers() {
     for layout in &LAYOUTS {
         let site = Site::new();
         let tracker = site.start(&[]);
-        assert_eq!(announce(&site, 1000, 1400), 400);
-        // Another torrent has all kinds of peers, and downloads.
-        for (port, left, event) in [
-            (1, 9, Event::Started),
-            (2, 9, Event::Started),
-            (3, 9, Event::Started),
-            (2, 0, Event::Completed),
-            (3, 0, Event::Completed),
-            (3, 0, Event::Stopped),
-            (4, 0, Event::Started),
-        ] {
-            let announce = Announce { left, event: event as u32, ..Announce::new([9; 20], port) };
-            site.client().announce(&announce).expect("an answer");
-        }
-        let v6 = |port| {
-            let (own, there) = (Pair::client_v6(1).into(), Pair::SERVER_V6.into());
-            let mut client = tracker_tests::client::UdpClient::connected(
-                &site.pair.client,
-                std::net::SocketAddr::new(own, 0),
-                std::net::SocketAddr::new(there, 6969),
-            )
-            .expect("XDP answers");
-            client.announce(&Announce::new([9; 20], port)).expect("an answer")
-        };
-        v6(5);
-        assert_eq!(counts(&site, [9; 20]), (2, 2, 2));
+        fill(&site);
         make_old(&site, tracker, layout);
-        // Its own program goes on meanwhile.
-        assert_eq!(announce(&site, 1400, 1500), 500);
-        let tracker = site.start(&[]);
-        assert!(tells(&tracker, "into new maps: 2 torrents, 504 peers"), "{}: {}", layout.version, tracker.log());
-        assert_eq!(counts(&site, [9; 20]), (2, 2, 2), "{}", layout.version);
-        assert_eq!(counts(&site, [7; 20]), (500, 0, 0), "{}", layout.version);
-        assert_eq!(announce(&site, 1499, 1501), 501);
-        // Known peers are known, and what they did is known as well.
-        let completed = Announce { left: 0, event: Event::Completed as u32, ..Announce::new([9; 20], 2) };
-        assert_eq!(site.client().announce(&completed).expect("an answer").seeders, 2);
-        v6(5);
-        assert_eq!(counts(&site, [9; 20]), (2, 2, 2), "{}", layout.version);
-        site.assert_sound();
+        take_over(&site, &format!("layout {}", layout.version));
     }
+}
+
+#[test]
+#[ignore = "takes a tracker of an older layout, which TRACKER_TESTS_OLDER names"]
+fn what_an_older_tracker_has_left_is_taken_over() {
+    let program = std::env::var_os("TRACKER_TESTS_OLDER").expect("the path of an older tracker");
+    let site = Site::new();
+    let path = site.path();
+    let path = path.to_str().expect("UTF-8");
+    let options = ["--pin-path", path, "--interface", Pair::SERVER_INTERFACE, "--max-torrents", "1000"];
+    let tracker = Tracker::start_in(&site.pair.server, &options, |command| {
+        *command = site.pair.server.command(&program);
+        command.arg("run").args(options).args(["--max-peers-per-address", "0"]).env_remove(workspace::OBJECT_VARIABLE);
+    })
+    .expect("it runs");
+    fill(&site);
+    tracker.kill().expect("it ran");
+    change_record(&site, |record| eprintln!("it has left layout {}", record[8]));
+    take_over(&site, "an older tracker");
 }
 
 #[test]

@@ -45,6 +45,9 @@ const HELLO: Duration = Duration::from_secs(4);
 /// Messages that are kept while there is no connection: fewer than the client has room for.
 const KEPT: usize = 3500;
 
+/// How long a rest may be, so that the connection is not given up.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
 /// How long sending may take.
 const SENDING: Duration = Duration::from_millis(100);
 
@@ -207,12 +210,7 @@ impl Cluster {
                 received = receive(worker.opentracker.as_ref(), &mut buffer) => worker.livesync(received, &buffer),
             }
             worker.account();
-            // Not even the client of NATS is to read: the server keeps what comes meanwhile, or closes the
-            // connection.
-            let rest = worker.intake.rest(Instant::now());
-            if !rest.is_zero() {
-                std::thread::sleep(rest.min(TICK));
-            }
+            worker.rest(shutdown).await;
         }
         worker.gather().await;
         worker.send_due(Instant::now() + Duration::from_secs(1)).await;
@@ -273,6 +271,21 @@ impl Worker {
         let own = std::mem::take(&mut self.own).min(all);
         add(&self.meters.telling, own.as_nanos() as u64);
         self.intake.spend_rest_of(all - own);
+    }
+
+    /// Waits until the budget allows more. The whole thread does, so that not even the client of NATS
+    /// reads: the server keeps what comes meanwhile, or closes the connection.
+    async fn rest(&mut self, shutdown: &Shutdown) {
+        let begin = Instant::now();
+        while begin.elapsed() < LONGEST_REST && !shutdown.token().is_cancelled() {
+            let rest = self.intake.rest(Instant::now());
+            if rest.is_zero() {
+                break;
+            }
+            std::thread::sleep(rest.min(TICK));
+            self.tick().await;
+            self.account();
+        }
     }
 
     async fn work(&mut self) {
