@@ -99,6 +99,8 @@ enum Task {
     Expiry(expiry::Options),
     /// What calls cost in the XDP program on this kernel
     Calls(calls::Options),
+    /// What it costs inside the XDP program that other trackers are told
+    Telling(Box<ComparisonOptions>),
     /// What the latency at a steady load consists of
     Waking(Box<ComparisonOptions>),
     /// What requests take inside the XDP program, counted by an interpreter; needs no privileges
@@ -124,6 +126,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         Some(Task::Profile(options)) => profile(options),
         Some(Task::Expiry(options)) => expiry::run(options),
         Some(Task::Calls(options)) => calls::run(options),
+        Some(Task::Telling(options)) => telling(options),
         Some(Task::Waking(options)) => waking::run(options),
         Some(Task::Model(options)) => model::run(options),
         Some(Task::Socket(options)) => socket::run(options),
@@ -163,6 +166,17 @@ fn profile(options: &ComparisonOptions) -> anyhow::Result<()> {
         profile::run(scenario, &BenchPlan { spare: profile::spare(scenario), ..plan.clone() })?;
     }
     Ok(())
+}
+
+fn telling(options: &ComparisonOptions) -> anyhow::Result<()> {
+    let plan = options.plan()?;
+    let scenarios = match options.scenarios.as_slice() {
+        [] => ["small", "swarm-64k"].map(str::to_owned).to_vec(),
+        chosen => chosen.to_vec(),
+    };
+    let scenarios = find_scenarios(&scenarios)?;
+    plan.begin()?;
+    scenarios.into_iter().try_for_each(|scenario| profile::telling::run(scenario, &plan))
 }
 
 fn compare(options: &ComparisonOptions) -> anyhow::Result<()> {

@@ -29,6 +29,7 @@ pub enum Request {
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     None = 0,
+    Completed = 1,
     Started = 2,
     Stopped = 3,
 }

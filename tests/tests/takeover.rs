@@ -4,6 +4,8 @@
 
 #[path = "takeover/load.rs"]
 mod load;
+#[path = "takeover/older.rs"]
+mod older;
 #[path = "takeover/sizes.rs"]
 mod sizes;
 

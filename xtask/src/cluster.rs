@@ -19,8 +19,8 @@ const MINUTES_VARIABLE: &str = "TRACKER_TESTS_CLUSTER";
 pub struct Options {
     #[command(flatten)]
     install: InstallOptions,
-    /// Minutes with each of no loss, 1 % and 10 %, and of a split, which is no longer than 10: 30 take two
-    /// hours
+    /// Minutes with each of no loss, 1 % and 10 %, and of a split, which is no longer than 10: all beside
+    /// each other, in networks of their own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=30))]
     minutes: u64,
 }
@@ -29,7 +29,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut cargo = test::prepare("the cluster", &[needs::NAMESPACES, needs::NATS, NFTABLES], options.install)?;
     cargo
         .args(["test", "--package", "tracker-tests", "--test", "cluster", "--profile", test::TEST_PROFILE])
-        .args(["what_one_tracker_is_told_all_know", "--", "--nocapture"])
+        .args(["--", "what_one_tracker_is_told_all_know", "what_gets_lost_heals", "--include-ignored", "--nocapture"])
         .env(MINUTES_VARIABLE, options.minutes.to_string());
     command::run(&mut cargo)
 }

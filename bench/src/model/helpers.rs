@@ -2,7 +2,7 @@
 
 use super::{
     machine::{Machine, Outcome, Room},
-    memory::{Fault, Memory, PAGE, PAGE_BYTES, map_of_pointer},
+    memory::{Fault, Memory, PAGE, PAGE_BYTES, RING_BUFFER, map_of_pointer, value_address},
     observer::{Access, Depth},
 };
 
@@ -16,7 +16,7 @@ const ADJUST_HEAD: i64 = 44;
 const ADJUST_TAIL: i64 = 65;
 const JIFFIES: i64 = 118;
 const RING_RESERVE: i64 = 131;
-const RING_SUBMIT: i64 = 132;
+pub const RING_SUBMIT: i64 = 132;
 const RING_DISCARD: i64 = 133;
 const KTIME_GET_COARSE_NS: i64 = 160;
 const LOOP: i64 = 181;
@@ -47,6 +47,8 @@ pub const HEADROOM: usize = 256;
 const SHARED_INFO: u64 = 320;
 /// What it needs at the beginning (`struct xdp_frame`).
 const XDP_FRAME: u64 = 40;
+/// What stands in front of a record in a ring buffer (`BPF_RINGBUF_HDR_SZ`).
+const RECORD_HEADER: u64 = 8;
 /// Shortest Ethernet header.
 const ETHERNET: u64 = 14;
 
@@ -94,8 +96,9 @@ impl Machine {
             ADJUST_HEAD => self.adjust_head(i64::from(a[1] as i32)),
             ADJUST_TAIL => self.adjust_tail(i64::from(a[1] as i32)),
             LOAD_BYTES | STORE_BYTES => self.copy::<OBSERVE>(number == STORE_BYTES, a)?,
-            // There is never room: nobody traces.
-            RING_RESERVE | RING_SUBMIT | RING_DISCARD => 0,
+            RING_RESERVE => self.reserve(a[0], a[1]),
+            // Whoever reads is always done.
+            RING_SUBMIT | RING_DISCARD => 0,
             _ => return Err(Fault::Helper(number)),
         };
         Ok(Outcome::Returned(value, Depth::NONE))
@@ -117,6 +120,22 @@ impl Machine {
         }
         self.level -= 1;
         Ok(done.into())
+    }
+
+    /// Room for a record in a ring buffer, of which all runs use the next bytes. 0 if there can be none.
+    fn reserve(&mut self, pointer: u64, bytes: u64) -> u64 {
+        let map = map_of_pointer(pointer);
+        let Some(definition) = self.memory.maps().get(map).map(|map| &map.definition) else { return 0 };
+        let (length, record) = (u64::from(definition.entries), bytes.next_multiple_of(8) + RECORD_HEADER);
+        if definition.kind != RING_BUFFER || record > length {
+            return 0;
+        }
+        if self.ring + record > length {
+            self.ring = 0;
+        }
+        let at = value_address(map) + self.ring + RECORD_HEADER;
+        self.ring += record;
+        at
     }
 
     /// Sums the 32-bit words of `to`, less those of `from`, as the kernel does.

@@ -1,7 +1,7 @@
 //! Kinds of requests, and what one of each takes on average.
 
 use anyhow::{Context as _, ensure};
-use bench_ebpf::{Client, Visit};
+use bench_ebpf::{Client, Visit, is_seeder};
 
 use super::{
     frames::{Frames, Reply},
@@ -21,8 +21,10 @@ pub struct Kind {
     pub name: &'static str,
     pub request: Request,
     who: Who,
-    /// A minute has passed since the peers announced last.
-    is_later: bool,
+    /// Minutes that have passed since the peers announced last.
+    minutes: u32,
+    /// Other trackers, if there are any, are told of known peers so often.
+    tell_every: u32,
 }
 
 /// Who asks.
@@ -30,14 +32,20 @@ pub struct Kind {
 enum Who {
     /// Peers that the tracker knows.
     Known,
+    /// Leechers among them, of which each says that it is a seeder.
+    Leechers,
     /// The same, with connection ids that it did not give.
     Stranger,
     /// Peers of torrents that it does not know.
     Unknown,
 }
 
+/// Minutes after which other trackers are told again that a peer is there, as the daemon's default is.
+const TELL_EVERY: u32 = 10;
+
 const fn announce(name: &'static str, num_want: i32) -> Kind {
-    Kind { name, request: Request::Announce { num_want, event: Event::None }, who: Who::Known, is_later: false }
+    let request = Request::Announce { num_want, event: Event::None };
+    Kind { name, request, who: Who::Known, minutes: 0, tell_every: TELL_EVERY }
 }
 
 const fn scrape(name: &'static str, hashes: u32) -> Kind {
@@ -70,8 +78,25 @@ const ANNOUNCES: &[Kind] = &[
     announce("known peer, 1 wanted", 1),
     announce(USUAL, NUM_WANT),
     announce("known peer, 100 wanted", 2 * NUM_WANT),
-    Kind { is_later: true, ..announce("known peer, 50 wanted, minute later", NUM_WANT) },
+    Kind { minutes: 1, ..announce("known peer, 50 wanted, minute later", NUM_WANT) },
 ];
+
+/// What other trackers are told of, and what they are not: how they are called, and the kinds.
+pub const CHANGES: &[Kind] = &[
+    announce(USUAL, NUM_WANT),
+    // In windows without an end.
+    Kind { minutes: 1, tell_every: u32::MAX, ..announce("the same a minute later", NUM_WANT) },
+    Kind { minutes: TELL_EVERY, ..announce("the same 10 minutes later", NUM_WANT) },
+    Kind {
+        who: Who::Leechers,
+        request: Request::Announce { num_want: NUM_WANT, event: Event::Completed },
+        ..announce("completed, 50 wanted", NUM_WANT)
+    },
+    Kind { request: Request::Announce { num_want: 0, event: Event::Stopped }, ..announce("stopped, known", 0) },
+];
+
+/// Of [`CHANGES`]: a known peer's announce of which nobody is told, and one that is told of.
+pub const KNOWN: (usize, usize) = (1, 2);
 
 const SCRAPES: &[Kind] = &[CONNECT, scrape("scrape of 1", 1), scrape("scrape of 74", 74)];
 
@@ -106,13 +131,15 @@ pub struct Course<'a> {
     visits: Vec<Visit>,
     position: usize,
     transaction: u32,
+    /// Whether other trackers are told of changes.
+    tells: bool,
 }
 
 impl<'a> Course<'a> {
-    pub fn new(tracker: Tracker, scenario: &'a Scenario, seeders: u32) -> Self {
+    pub fn new(tracker: Tracker, scenario: &'a Scenario, seeders: u32, tells: bool) -> Self {
         let mut visits = vec![Visit::default(); scenario.peers as usize];
         scenario.populate(&mut visits);
-        Self { tracker, scenario, seeders, clients: Vec::new(), visits, position: 0, transaction: 0 }
+        Self { tracker, scenario, seeders, clients: Vec::new(), visits, position: 0, transaction: 0, tells }
     }
 
     fn frames(&self, request: &Request) -> anyhow::Result<Frames> {
@@ -122,6 +149,7 @@ impl<'a> Course<'a> {
     /// Announces all peers for the first time. The last ones are counted, after as many to warm up.
     pub fn fill(&mut self, counted: usize) -> anyhow::Result<Result> {
         self.clients = self.tracker.connect(self.scenario.family)?;
+        self.tracker.tell_every(if self.tells { TELL_EVERY } else { 0 });
         let counted = counted.min(self.visits.len() / 2);
         let frames = self.frames(&FILLING)?;
         let all = self.visits.len();
@@ -144,14 +172,18 @@ impl<'a> Course<'a> {
 
     /// Sends requests of one kind: some to warm up, then as many that are counted.
     pub fn requests(&mut self, kind: Kind, counted: usize) -> anyhow::Result<Result> {
-        if kind.is_later {
-            self.tracker.next_minute();
+        if kind.minutes > 0 {
+            self.tracker.pass(kind.minutes);
+            // Connection ids are too old soon.
+            self.clients = self.tracker.connect(self.scenario.family)?;
         }
+        self.tracker.tell_every(if self.tells { kind.tell_every } else { 0 });
         let clients = self.clients.clone();
         if kind.who == Who::Stranger {
             self.clients.iter_mut().for_each(|client| client.connection_id = [1, 2]);
         }
-        let frames = self.frames(&kind.request)?;
+        let seeders = if kind.who == Who::Leechers { 256 } else { self.seeders };
+        let frames = Frames::new(&kind.request, self.scenario.family, seeders, self.clients.clone())?;
         self.clients = clients;
         let mut result =
             Result { kind, requests: 0, counts: Counts::default(), executed: Vec::new(), peers: 0, failed: 0 };
@@ -188,6 +220,13 @@ impl<'a> Course<'a> {
             Request::Connect => frames.connect(self.transaction % CLIENTS, self.transaction),
             Request::Announce { .. } => {
                 let mut visit = self.next_visit();
+                // In a scenario of seeders alone there are none.
+                for _ in 0..self.visits.len() {
+                    if kind.who != Who::Leechers || !is_seeder(visit, self.seeders) {
+                        break;
+                    }
+                    visit = self.next_visit();
+                }
                 if kind.who == Who::Unknown {
                     visit.torrent ^= 1 << 31;
                 }

@@ -26,6 +26,8 @@ pub struct Machine {
     pub programs: Vec<usize>,
     /// How drivers make room for longer replies.
     pub room: Room,
+    /// Where the next record of a ring buffer begins.
+    pub ring: u64,
     /// State of the random numbers that the kernel gives.
     pub random: u64,
     /// Functions that are being executed.
@@ -60,6 +62,7 @@ impl Machine {
             observer,
             programs: Vec::new(),
             room,
+            ring: 0,
             random: 0x9e37_79b9_7f4a_7c15,
             level: 0,
             executed: 0,

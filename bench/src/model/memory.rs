@@ -46,6 +46,9 @@ pub const fn value_address(map: usize) -> u64 {
     (FIRST_MAP + map as u64) << REGION_SHIFT
 }
 
+/// `BPF_MAP_TYPE_RINGBUF`: its entries are bytes.
+pub const RING_BUFFER: u32 = 27;
+
 /// What a program did that it must not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -122,7 +125,8 @@ pub struct Elements {
 impl Elements {
     fn new(definition: &MapDefinition) -> anyhow::Result<Self> {
         // As the kernel does it.
-        let element_bytes = u64::from(definition.value_bytes).next_multiple_of(8);
+        let element_bytes =
+            if definition.kind == RING_BUFFER { 1 } else { u64::from(definition.value_bytes).next_multiple_of(8) };
         let bytes = (element_bytes * u64::from(definition.entries)).max(1).next_multiple_of(PAGE_BYTES as u64);
         // SAFETY: the name is a string with a NUL at its end.
         let file = unsafe { libc::memfd_create(c"map".as_ptr(), libc::MFD_CLOEXEC) };

@@ -70,6 +70,9 @@ pub struct Options {
     /// With limits per source, which no client reaches
     #[arg(long)]
     limits: bool,
+    /// What a cluster costs: requests of which other trackers are told, without others and with them
+    #[arg(long, conflicts_with_all = ["json", "hot"])]
+    cluster: bool,
     /// The room that drivers leave around a packet
     #[arg(long, value_enum, default_value = "page")]
     room: Room,
@@ -124,11 +127,29 @@ fn count(scenario: &Scenario, object: &[u8], options: &Options) -> anyhow::Resul
         peers_v4: v4.max(system::LEAST_PEERS).into(),
         peers_v6: v6.max(system::LEAST_PEERS).into(),
     };
-    let mut tracker = Tracker::new(object, &capacity, options.room, options.blocked)?;
-    if options.limits {
-        tracker.count_sources();
+    let course = |tells| -> anyhow::Result<_> {
+        let mut tracker = Tracker::new(object, &capacity, options.room, options.blocked)?;
+        if options.limits {
+            tracker.count_sources();
+        }
+        Ok(Course::new(tracker, &scaled, scaled.seeders * 256 / 100, tells))
+    };
+    if options.cluster {
+        let mut both = Vec::new();
+        for tells in [false, true] {
+            let mut course = course(tells)?;
+            let new = course.fill(options.requests)?;
+            let mut results = kinds::CHANGES
+                .iter()
+                .map(|kind| course.requests(*kind, options.requests))
+                .collect::<Result<Vec<_>, _>>()?;
+            results.push(new);
+            both.push(results);
+        }
+        println!("{}", report::cluster(&scaled, &both[0], &both[1]));
+        return Ok(None);
     }
-    let mut course = Course::new(tracker, &scaled, scaled.seeders * 256 / 100);
+    let mut course = course(false)?;
     let is_chosen = |name: &str| options.kind.as_ref().is_none_or(|text| name.contains(text.as_str()));
     let mut results = vec![course.fill(options.requests)?];
     for kind in kinds::of(scenario).iter().filter(|kind| is_chosen(kind.name)) {

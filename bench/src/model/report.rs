@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     elf::Image,
     helpers,
-    kinds::{NEW_PEER, Result, USUAL},
+    kinds::{KNOWN, NEW_PEER, Result, USUAL},
     lines::{Line, Sources},
     observer::{Counts, MapCounts},
 };
@@ -97,6 +97,46 @@ pub fn table(scenario: &Scenario, image: &Image, results: &[Result], by_map: boo
             .map(|(name, calls)| format!("{name} {calls:.2}"))
             .collect();
         let _infallible = writeln!(text, "    {:<14}{}", "helpers", helpers.join(", "));
+    }
+    text
+}
+
+/// Of so many announces in a hundred other trackers are told.
+const NEWS: [f64; 2] = [2.0, 100.0];
+
+/// Instructions of requests of the same kinds, new peers last, without other trackers and with them.
+pub fn cluster(scenario: &Scenario, without: &[Result], with: &[Result]) -> String {
+    let instructions = |results: &[Result], at: usize| mean(results[at].counts.instructions, &results[at]);
+    let mut text = format!("{} ({}): instructions\n", scenario.title, scenario.name);
+    let mut line = |columns: [&str; 5]| {
+        let [kind, without, with, more, told] = columns;
+        let _infallible = writeln!(text, "  {kind:<32}{without:>12}{with:>12}{more:>10}{told:>8}");
+    };
+    line(["", "no cluster", "cluster", "more", "told"]);
+    for at in 0..with.len() {
+        let (before, after) = (instructions(without, at), instructions(with, at));
+        let told = mean(with[at].counts.helpers[helpers::RING_SUBMIT as usize], &with[at]);
+        let [before_text, after_text, more] = [before, after, after - before].map(|figure| format!("{figure:.1}"));
+        line([with[at].kind.name, &before_text, &after_text, &more, &format!("{told:.2}")]);
+        let failed = without[at].failed + with[at].failed;
+        if failed > 0 {
+            line([&format!("    {failed} not answered as they should"), "", "", "", ""]);
+        }
+    }
+    let (known, again, new) = (KNOWN.0, KNOWN.1, with.len() - 1);
+    for (what, news) in [("new peers", new), ("known peers, told again", again)] {
+        for share in NEWS {
+            let share = share / 100.0;
+            // What is told again would otherwise be an announce like the others.
+            let of =
+                |results: &[Result]| (1.0 - share) * instructions(results, known) + share * instructions(results, news);
+            let more = (of(with) / of(without) - 1.0) * 100.0;
+            let _infallible = writeln!(
+                text,
+                "  {more:+.2} % instructions where {:.0} % of all announces are {what}, and the rest known peers",
+                share * 100.0
+            );
+        }
     }
     text
 }

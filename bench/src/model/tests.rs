@@ -2,10 +2,15 @@
 
 use super::{
     elf::Image,
+    helpers::RING_SUBMIT,
     instruction::Instruction,
+    kinds::{self, Course},
     machine::{Machine, Room},
     memory::{self, Fault, MapDefinition, Memory},
+    tracker::Tracker,
 };
+use crate::{options::find_scenarios, scenario::Scenario, testbed::Family};
+use ::tracker::{store::sizes::Capacity, xdp::object};
 
 /// An instruction: opcode, destination, source, offset, immediate.
 type Row = (u8, u8, u8, i16, i32);
@@ -118,22 +123,26 @@ fn misses_that_wait_for_one_another_are_a_chain() {
     }
 }
 
+/// A part of a scenario, and a tracker for it.
+fn course(scenario: &Scenario, tells: bool) -> Course<'_> {
+    let object = object::object().expect("the committed object");
+    let peers = u64::from(scenario.peers);
+    let (peers_v4, peers_v6) = if scenario.family == Family::V4 { (peers, 100) } else { (100, peers) };
+    let capacity = Capacity { torrents: 1000, peers_v4, peers_v6 };
+    Course::new(Tracker::new(&object, &capacity, Room::Page, 0).expect("a tracker"), scenario, 64, tells)
+}
+
+fn part(name: &str) -> Scenario {
+    let scenario = *find_scenarios(&[name.to_owned()]).expect("a scenario")[0];
+    let torrents = scenario.torrents.min(500);
+    Scenario { torrents, peers: 4 * torrents.max(500), ..scenario }
+}
+
 #[test]
 fn every_request_of_the_committed_object_is_answered_as_it_should_be() {
-    use super::{kinds, kinds::Course, tracker::Tracker};
-    use crate::{options::find_scenarios, scenario::Scenario, testbed::Family};
-    use ::tracker::{store::sizes::Capacity, xdp::object};
-
-    let object = object::object().expect("the committed object");
     for name in ["small", "zipf", "ipv6", "seeders", "scrape-74"] {
-        let scenario = *find_scenarios(&[name.to_owned()]).expect("a scenario")[0];
-        let torrents = scenario.torrents.min(500);
-        let scenario = Scenario { torrents, peers: 4 * torrents.max(500), ..scenario };
-        let peers = u64::from(scenario.peers);
-        let (peers_v4, peers_v6) = if scenario.family == Family::V4 { (peers, 100) } else { (100, peers) };
-        let capacity = Capacity { torrents: 1000, peers_v4, peers_v6 };
-        let tracker = Tracker::new(&object, &capacity, Room::Page, 0).expect("a tracker");
-        let mut course = Course::new(tracker, &scenario, 0);
+        let scenario = part(name);
+        let mut course = course(&scenario, false);
         let mut results = vec![course.fill(50).expect("all peers are taken")];
         for kind in kinds::of(&scenario) {
             results.push(course.requests(*kind, 50).expect("an answer to each"));
@@ -142,5 +151,22 @@ fn every_request_of_the_committed_object_is_answered_as_it_should_be() {
             assert_eq!((result.requests, result.failed), (50, 0), "{name}: {}", result.kind.name);
             assert!(result.counts.instructions > 50 * 200, "{name}: {}", result.kind.name);
         }
+    }
+}
+
+#[test]
+fn other_trackers_are_told_of_what_is_news() {
+    for (name, tells) in [("small", true), ("ipv6", true), ("small", false)] {
+        let scenario = part(name);
+        let mut course = course(&scenario, tells);
+        let mut results = vec![course.fill(50).expect("all peers are taken")];
+        results.extend(kinds::CHANGES.iter().map(|kind| course.requests(*kind, 50).expect("an answer to each")));
+        let told = results.iter().map(|result| {
+            assert_eq!((result.requests, result.failed), (50, 0), "{name}: {}", result.kind.name);
+            result.counts.helpers[RING_SUBMIT as usize]
+        });
+        let all = u64::from(tells) * 50;
+        // New; known, a minute later, ten minutes later; completed, stopped.
+        assert_eq!(told.collect::<Vec<_>>(), [all, 0, 0, all, all, all], "{name}, {tells}");
     }
 }

@@ -138,9 +138,14 @@ impl Tracker {
         limits.apply(self.store.settings());
     }
 
-    /// Lets a minute pass.
-    pub fn next_minute(&mut self) {
-        self.second += 60;
+    /// Has other trackers be told that a peer is still there, once in so many minutes; 0 for no others.
+    pub fn tell_every(&mut self, minutes: u32) {
+        self.store.settings().tell_every.store(minutes);
+    }
+
+    /// Lets minutes pass.
+    pub fn pass(&mut self, minutes: u32) {
+        self.second += 60 * minutes;
         clock::set(self.store.settings(), self.second);
     }
 

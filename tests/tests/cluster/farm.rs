@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
@@ -44,15 +44,21 @@ pub struct Site {
 impl Site {
     /// Starts a tracker with XDP.
     pub fn start(pair: Pair, number: usize, options: &[&str]) -> Self {
+        Self::start_in_mode(pair, number, "native", options)
+    }
+
+    /// Starts one with XDP in this mode.
+    pub fn start_in_mode(pair: Pair, number: usize, mode: &str, options: &[&str]) -> Self {
         let name = format!("node{number}");
-        let usual = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", "native", "--cluster-node", &name];
+        let usual = ["--interface", Pair::SERVER_INTERFACE, "--xdp-mode", mode, "--cluster-node", &name];
         let sizes = ["--max-torrents", "10000", "--max-peers", "100000", "--max-peers-per-address", "0"];
         let more = ["--max-creations-per-address", "0"];
         let tracker = Tracker::start(&pair.server, &[&usual[..], &sizes, &more, options].concat()).expect("it runs");
         Self { tracker, pair }
     }
 
-    fn client(&self, number: u8, v6: bool) -> UdpClient {
+    /// A client that has a connection id.
+    pub fn client(&self, number: u8, v6: bool) -> UdpClient {
         let (own, tracker): (IpAddr, IpAddr) = if v6 {
             (Pair::client_v6(number).into(), Pair::SERVER_V6.into())
         } else {
@@ -160,8 +166,13 @@ impl Farm {
 
     /// With all options.
     pub fn start_with(&mut self, number: usize, options: &[&str]) {
-        let pair = self.pairs[number].take().expect("a host without a tracker");
+        let pair = self.pair(number);
         self.sites[number] = Some(Site::start(pair, number, options));
+    }
+
+    /// A host without a tracker, for one.
+    pub fn pair(&mut self, number: usize) -> Pair {
+        self.pairs[number].take().expect("a host without a tracker")
     }
 
     /// kill -9.
@@ -207,16 +218,65 @@ impl Farm {
 
     /// Publishes something, as somebody else may.
     pub fn publish(&self, subject: &str, payload: &[u8]) {
-        let mut stream = self.bus.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, NATS))).expect("the server listens");
-        let head = format!("CONNECT {{\"verbose\":false}}\r\nPUB {subject} {}\r\n", payload.len());
-        stream.write_all(&[head.as_bytes(), payload, b"\r\nPING\r\n"].concat()).expect("sent");
-        let mut read = Vec::new();
-        while !read.windows(4).any(|bytes| bytes == b"PONG") {
-            let mut buffer = [0; 4096];
-            let length = stream.read(&mut buffer).expect("an answer");
-            assert!(length > 0, "the server hung up");
-            read.extend_from_slice(&buffer[..length]);
+        let mut bus = self.bus();
+        assert!(bus.publish(subject, payload) && bus.is_heard(), "the server hung up");
+    }
+
+    /// Somebody else's connection to the server.
+    pub fn bus(&self) -> Bus {
+        let stream = self.bus.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, NATS))).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let mut bus = Bus { writer: stream.try_clone().expect("a socket"), reader: BufReader::new(stream) };
+        bus.writer.write_all(b"CONNECT {\"verbose\":false}\r\n").expect("sent");
+        bus
+    }
+}
+
+/// A connection to a NATS server, by its protocol and nothing else.
+pub struct Bus {
+    writer: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Bus {
+    /// Publishes a message, at a subject with or without one for answers. False if the server has hung up.
+    pub fn publish(&mut self, subject: &str, payload: &[u8]) -> bool {
+        let head = format!("PUB {subject} {}\r\n", payload.len());
+        self.writer.write_all(&[head.as_bytes(), payload, b"\r\n"].concat()).is_ok()
+    }
+
+    /// Whether the server has read all that was sent.
+    pub fn is_heard(&mut self) -> bool {
+        self.writer.write_all(b"PING\r\n").is_ok() && (0..1000).any(|_| self.line() == "PONG")
+    }
+
+    /// Asks for all messages of a subject.
+    pub fn subscribe(&mut self, subject: &str) {
+        self.writer.write_all(format!("SUB {subject} 1\r\n").as_bytes()).expect("sent");
+    }
+
+    /// The next message.
+    pub fn received(&mut self) -> Vec<u8> {
+        loop {
+            let line = self.line();
+            if line == "PING" {
+                self.writer.write_all(b"PONG\r\n").expect("sent");
+            }
+            if let Some(head) = line.strip_prefix("MSG ") {
+                let length: usize = head.rsplit(' ').next().and_then(|length| length.parse().ok()).expect("a length");
+                let mut payload = vec![0; length + 2];
+                self.reader.read_exact(&mut payload).expect("a message");
+                payload.truncate(length);
+                return payload;
+            }
         }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        let length = self.reader.read_line(&mut line).expect("an answer");
+        assert!(length > 0, "the server hung up");
+        line.trim_end().to_owned()
     }
 }
 

@@ -12,11 +12,11 @@ use tracker_tests::{
     println,
 };
 
-/// New peers in a second, over all trackers; fewer if it takes long.
-const RATE: u64 = 100;
+/// New peers in a second in each case, over all trackers; fewer if it takes long.
+const RATE: u64 = 25;
 
-/// New peers in all, of one kind of loss: what a client of a tracker has ports for.
-const PEERS: u64 = 18_000;
+/// New peers in all, of one case: a client of a tracker has ports for more.
+const PEERS: u64 = 27_000;
 
 /// When is looked at what each knows.
 const LOOKS: [u64; 3] = [1, 5, 30];
@@ -87,29 +87,58 @@ impl Clients<'_> {
     }
 }
 
-/// Losses of 0, 1 and 10 % of all packets, so many minutes each, and a split of 10 minutes at most.
-pub fn run(farm: &mut Farm, minutes: u64) {
-    let per_second = RATE.min(PEERS / (minutes * 60)).max(1);
-    println!("{per_second} new peers in a second; known to the first, second and third tracker:");
-    for (number, loss) in (0..).zip([0, 1, 10]) {
-        let torrents = torrents(number);
-        let mut clients = Clients { torrents: &torrents, ports: [1000 + number * 10_000; NODES], announced: 0 };
-        (0..NODES).for_each(|site| farm.lose(site, loss));
-        clients.go_on(farm, &format!("{loss} % loss"), (minutes, per_second));
-        clients.settle(farm, &format!("{loss} % loss"));
-    }
-    (0..NODES).for_each(|site| farm.lose(site, 0));
-    let torrents = torrents(3);
-    let mut clients = Clients { torrents: &torrents, ports: [31_000; NODES], announced: 0 };
-    farm.lose(2, 100);
-    clients.go_on(farm, "the third is cut off", (minutes.min(10), per_second));
-    farm.lose(2, 0);
-    clients.settle(farm, "healed");
-    let missed = |site: usize| farm.site(site).metrics().sum("tracker_cluster_messages_missed_total", &[]);
-    println!("messages missed, which were made up for by asking: {:?}", [0, 1, 2].map(missed));
+/// What happens between the trackers and the server.
+#[derive(Clone, Copy)]
+enum Case {
+    /// So many of a hundred packets get lost on the way of each.
+    Loss(u32),
+    /// The third is cut off, for 10 minutes at most.
+    Split,
 }
 
-/// Torrents of one kind of loss.
-fn torrents(number: u16) -> Vec<InfoHash> {
-    (0..40).map(|torrent_number| torrent(20 + number as u8 * 50 + torrent_number)).collect()
+impl Case {
+    fn title(self) -> String {
+        match self {
+            Self::Loss(percent) => format!("{percent} % loss"),
+            Self::Split => "the third is cut off".into(),
+        }
+    }
+
+    /// With hosts, trackers and a server of its own.
+    fn run(self, minutes: u64) {
+        let mut farm = Farm::new();
+        (0..NODES).for_each(|site| farm.start(site, &[]));
+        farm.eventually_connected(&[0, 1, 2]);
+        let torrents: Vec<_> = (0..40).map(|number| torrent(20 + number)).collect();
+        let per_second = RATE.min(PEERS / (minutes * 60)).max(1);
+        let mut clients = Clients { torrents: &torrents, ports: [1000; NODES], announced: 0 };
+        match self {
+            Self::Loss(percent) => {
+                (0..NODES).for_each(|site| farm.lose(site, percent));
+                clients.go_on(&farm, &self.title(), (minutes, per_second));
+                clients.settle(&farm, &self.title());
+            }
+            Self::Split => {
+                farm.lose(2, 100);
+                clients.go_on(&farm, &self.title(), (minutes.min(10), per_second));
+                farm.lose(2, 0);
+                clients.settle(&farm, "healed");
+            }
+        }
+        let missed = |site: usize| farm.site(site).metrics().sum("tracker_cluster_messages_missed_total", &[]);
+        println!("{}: messages missed, which were made up for by asking: {:?}", self.title(), [0, 1, 2].map(missed));
+    }
+}
+
+/// All cases beside each other, in namespaces of their own.
+#[test]
+#[ignore = "takes minutes: cargo xtask cluster"]
+fn what_gets_lost_heals() {
+    let minutes = minutes().unwrap_or(1);
+    println!("known to the first, second and third tracker of each case:");
+    std::thread::scope(|scope| {
+        for case in [Case::Loss(0), Case::Loss(1), Case::Loss(10), Case::Split] {
+            scope.spawn(move || case.run(minutes));
+        }
+    });
 }

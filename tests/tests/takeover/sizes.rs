@@ -1,15 +1,7 @@
-//! A store is taken over into new maps: of other sizes, or from an older layout.
+//! A store is taken over into new maps of other sizes.
 
 use super::{Load, Site, another_object, assert_all, assert_no_empty_table, rounds, sleep_at_random, soon, tells};
-use std::{
-    fs,
-    mem::offset_of,
-    process::Stdio,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
-use tracker_common::settings::Settings;
+use std::{fs, process::Stdio};
 use tracker_tests::{
     bep15::{Announce, Event},
     bpf, bpffs,
@@ -28,7 +20,7 @@ const LIMITS: [&[&str]; 4] = [
 
 impl Site {
     /// What is pinned in the directory, but for maps of the store: stores below it, sets of programs.
-    fn pinned_directories(&self) -> Vec<String> {
+    pub(super) fn pinned_directories(&self) -> Vec<String> {
         let entries = fs::read_dir(self.path()).expect("pins").flatten();
         let directories = entries.filter(|entry| entry.path().is_dir());
         let mut names: Vec<_> = directories.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -36,7 +28,7 @@ impl Site {
         names
     }
 
-    fn assert_sound(&self) {
+    pub(super) fn assert_sound(&self) {
         let (sound, said) = self.run(&["check-store", "--pin-path", self.path().to_str().expect("UTF-8")]);
         assert!(sound, "{said}");
     }
@@ -131,7 +123,7 @@ fn kills_while_limits_change_leave_the_old_store_or_the_new_one() {
 }
 
 /// Seeders of a torrent that has so many new peers.
-fn announce(site: &Site, from: u16, to: u16) -> u32 {
+pub(super) fn announce(site: &Site, from: u16, to: u16) -> u32 {
     let mut client = site.client();
     let announce =
         |port| Announce { left: 0, event: Event::Started as u32, num_want: 1, ..Announce::new([7; 20], port) };
@@ -157,65 +149,4 @@ fn what_smaller_limits_have_no_room_for_is_said() {
     let tracker = site.start(&[]);
     assert!(tells(&tracker, "into new maps") && !tracker.log().contains("found no room"), "{}", tracker.log());
     assert_eq!(announce(&site, 4000, 4100), seeders + 100);
-}
-
-/// Has the pinned store look like one of layout 1: without `paused_until`.
-fn make_old(site: &Site, tracker: Tracker) {
-    tracker.kill().expect("it ran");
-    const BYTES: usize = size_of::<Settings>();
-    const OLD: usize = 1784;
-    // A store that was made later has a directory of its own.
-    let later = site.pinned_directories().into_iter().find(|name| name.starts_with("store_"));
-    let settings = later.map_or_else(|| site.path(), |name| site.path().join(name)).join("SETTINGS");
-    let now: [u8; BYTES] = bpf::first_element(&bpffs::open(&settings).expect("pinned").1).expect("settings");
-    let tables = BYTES - offset_of!(Settings, interfaces);
-    let mut old = [0; OLD];
-    old[..OLD - tables].copy_from_slice(&now[..OLD - tables]);
-    old[OLD - tables..].copy_from_slice(&now[BYTES - tables..]);
-    let map = bpf::mappable_element(old).expect("a map");
-    fs::remove_file(&settings).expect("it is there");
-    bpffs::pin(&map, &settings).expect("pinned");
-    let identity = bpffs::open(&site.path().join("IDENTITY")).expect("pinned").1;
-    let mut record: [u8; 64] = bpf::first_element(&identity).expect("64 bytes");
-    record[8..12].copy_from_slice(&1_u32.to_le_bytes());
-    bpf::set_first_element(&identity, record).expect("64 bytes");
-}
-
-#[test]
-fn a_store_of_an_older_layout_is_converted_while_it_answers() {
-    let site = Site::new();
-    let tracker = site.start(&[]);
-    assert_eq!(announce(&site, 1000, 1400), 400);
-    make_old(&site, tracker);
-    // Its own program goes on meanwhile.
-    assert_eq!(announce(&site, 1400, 1500), 500);
-    let tracker = site.start(&[]);
-    assert!(tells(&tracker, "into new maps: 1 torrent, 500 peers"), "{}", tracker.log());
-    assert_eq!(announce(&site, 1499, 1501), 501);
-    site.assert_sound();
-    // Peers come all the time, also between the last copy and the new program.
-    const ROOM: [&str; 2] = ["--max-peers", "100000"];
-    tracker.kill().expect("it ran");
-    make_old(&site, site.start(&ROOM));
-    let over = AtomicBool::new(false);
-    let (tracker, last) = thread::scope(|scope| {
-        let coming = scope.spawn(|| {
-            let mut port = 2000;
-            while !over.load(Ordering::Relaxed) && port < 60_000 {
-                announce(&site, port, port + 20);
-                port += 20;
-            }
-            port
-        });
-        let tracker = site.start(&ROOM);
-        over.store(true, Ordering::Relaxed);
-        (tracker, coming.join().expect("answered"))
-    });
-    assert!(tells(&tracker, "into new maps") && last > 2020, "{last}: {}", tracker.log());
-    assert_eq!(announce(&site, 2000, 2001), 501 + u32::from(last - 2000), "all that were answered are there");
-    site.assert_sound();
-    tracker.kill().expect("it ran");
-    let tracker = site.start(&ROOM);
-    assert!(tells(&tracker, "taken over") && !tracker.log().contains("new maps"), "it is of the new layout now");
-    thread::sleep(Duration::from_millis(10));
 }

@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 /// Budgets are filled up to what there is in this time.
 const AHEAD: f64 = 1.0;
 
+/// So many seconds' share may be missing before nothing is done at all: what is read only to be dropped
+/// takes time as well.
+const BEHIND: f64 = 0.1;
+
 /// What is left of both.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -46,6 +50,18 @@ impl Budget {
     pub fn has_time(&mut self, now: Instant) -> bool {
         self.fill(now);
         self.time.1 > 0.0
+    }
+
+    /// Whether a change may be taken now.
+    pub fn has_room(&mut self, now: Instant) -> bool {
+        self.has_time(now) && self.changes.1 >= 1.0
+    }
+
+    /// How long nothing is to be done at all, as dropping what comes has taken too long.
+    pub fn rest(&mut self, now: Instant) -> Duration {
+        self.fill(now);
+        let (share, left) = self.time;
+        Duration::from_secs_f64((-left / share - BEHIND).max(0.0))
     }
 
     /// So much time was spent.
@@ -103,6 +119,32 @@ mod tests {
                 budget.spend(Duration::from_millis(*took));
             }
         }
+    }
+
+    #[test]
+    fn a_rest_is_due_when_even_dropping_takes_too_long() {
+        let begin = Instant::now();
+        // (percent, milliseconds spent, when, rest)
+        for (percent, spent, at, rest) in [
+            (50, 0, 0, 0),
+            (50, 500, 0, 0),
+            (50, 540, 0, 0),
+            (50, 600, 0, 100),
+            (50, 600, 90, 10),
+            (50, 600, 200, 0),
+            (100, 1200, 0, 100),
+            (10, 150, 0, 400),
+            (1, 1000, 0, 98_900),
+        ] {
+            let mut budget = Budget::new(1000, percent);
+            assert!(budget.has_room(begin));
+            budget.spend(Duration::from_millis(spent));
+            let is = budget.rest(begin + Duration::from_millis(at)).as_secs_f64();
+            assert!((is - f64::from(rest) / 1000.0).abs() < 0.001, "{percent} %, {spent} ms at {at}: {is}");
+        }
+        let mut budget = Budget::new(1, 50);
+        assert_eq!(budget.allow(7, begin), 1);
+        assert!(budget.has_time(begin) && !budget.has_room(begin), "no change is left, but time");
     }
 
     #[test]

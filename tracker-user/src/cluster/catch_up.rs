@@ -1,7 +1,8 @@
 //! What this node has missed is asked for, and what others have missed is given.
 
 use super::{
-    figures::Dropped,
+    budget::processor_time,
+    figures::{Dropped, add},
     link,
     nodes::SILENCE,
     piece::{self, Ask},
@@ -10,10 +11,13 @@ use super::{
 use crate::snapshot::columns::Block;
 use async_nats::Message;
 use std::{
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::{sleep, timeout},
+};
 use tracing::{info, warn};
 
 /// How long a new node listens before it asks the least busy one for what there is.
@@ -24,6 +28,25 @@ const PIECE: Duration = Duration::from_secs(20);
 
 /// Older peers are nowhere: minutes.
 const ANY_AGE: u16 = 480;
+
+/// Others that may wait for a piece. Each waits for one at a time.
+const ASKING: usize = 16;
+
+/// Pieces for others: one at a time, and no more than may be spent on it.
+pub(super) struct Giving {
+    waiting: Arc<Semaphore>,
+    turn: Arc<Mutex<()>>,
+    /// So many times as long as a piece has taken, there is a rest after it.
+    rest: f64,
+}
+
+impl Giving {
+    /// With so many percent of a processor's time.
+    pub fn new(percent: u32) -> Self {
+        let rest = (100.0 - f64::from(percent)).max(0.0) / f64::from(percent.max(1));
+        Self { waiting: Arc::new(Semaphore::new(ASKING)), turn: Arc::default(), rest }
+    }
+}
 
 /// A snapshot that is being taken over.
 pub(super) struct Catching {
@@ -47,11 +70,25 @@ impl Worker {
             self.meters.refuse(Dropped::Foreign, 1);
             return;
         };
-        let store = self.store.clone();
+        // Whoever is not answered asks again, or somebody else.
+        let Ok(waiting) = self.giving.waiting.clone().try_acquire_owned() else {
+            self.meters.refuse(Dropped::Budget, 1);
+            return;
+        };
+        let (store, meters) = (self.store.clone(), self.meters.clone());
+        let (turn, rest) = (self.giving.turn.clone(), self.giving.rest);
         tokio::spawn(async move {
-            if let Ok(piece) = tokio::task::spawn_blocking(move || piece::piece(&store, &ask)).await {
-                // Whoever has asked asks again.
+            let _waiting = waiting;
+            let _turn = turn.lock().await;
+            let made = tokio::task::spawn_blocking(move || {
+                let begin = processor_time();
+                let piece = piece::piece(&store, &ask);
+                (piece, processor_time().saturating_sub(begin))
+            });
+            if let Ok((piece, took)) = made.await {
+                add(&meters.giving, took.as_nanos() as u64);
                 let _ = client.publish(reply, piece.into()).await;
+                sleep(took.mul_f64(rest)).await;
             }
         });
     }

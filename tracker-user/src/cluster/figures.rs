@@ -72,6 +72,8 @@ pub struct ClusterFigures {
     pub node: String,
     /// Whether there is a connection to a NATS server.
     pub connected: bool,
+    /// How often a connection was lost.
+    pub disconnections: u64,
     /// Shards that this node takes part in, of 64.
     pub shards: u32,
     /// Changes sent.
@@ -84,6 +86,12 @@ pub struct ClusterFigures {
     pub messages_received: u64,
     /// Changes received and stored.
     pub stored: u64,
+    /// Seconds of a processor that the changes of others have taken, up to what was dropped of them.
+    pub taking_seconds: f64,
+    /// Those that telling others has taken.
+    pub telling_seconds: f64,
+    /// Those that giving others what there is has taken.
+    pub giving_seconds: f64,
     /// Messages that were not received, although later ones of the same node were.
     pub gaps: u64,
     /// Changes, and messages, that went nowhere, by reason.
@@ -125,11 +133,16 @@ pub struct NodeFigures {
 pub struct Meters {
     pub(super) connected: AtomicBool,
     pub(super) catching_up: AtomicBool,
+    pub(super) disconnections: AtomicU64,
     pub(super) sent: AtomicU64,
     pub(super) messages_sent: AtomicU64,
     pub(super) bytes_sent: AtomicU64,
     pub(super) messages_received: AtomicU64,
     pub(super) stored: AtomicU64,
+    /// Nanoseconds of a processor.
+    pub(super) taking: AtomicU64,
+    pub(super) telling: AtomicU64,
+    pub(super) giving: AtomicU64,
     pub(super) gaps: AtomicU64,
     pub(super) caught_up: AtomicU64,
     pub(super) livesync_received: AtomicU64,
@@ -172,6 +185,7 @@ impl Meters {
     #[must_use]
     pub fn figures(&self, lost: u64) -> ClusterFigures {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let seconds = |counter: &AtomicU64| load(counter) as f64 / 1e9;
         let dropped = Dropped::ALL.into_iter().map(|why| {
             let count = self.dropped(why) + if why == Dropped::Lost { lost } else { 0 };
             (why.label().to_owned(), count)
@@ -179,12 +193,16 @@ impl Meters {
         ClusterFigures {
             node: self.node.clone(),
             connected: self.connected.load(Ordering::Relaxed),
+            disconnections: load(&self.disconnections),
             shards: self.shards.count_ones(),
             sent: load(&self.sent),
             messages_sent: load(&self.messages_sent),
             bytes_sent: load(&self.bytes_sent),
             messages_received: load(&self.messages_received),
             stored: load(&self.stored),
+            taking_seconds: seconds(&self.taking),
+            telling_seconds: seconds(&self.telling),
+            giving_seconds: seconds(&self.giving),
             gaps: load(&self.gaps),
             dropped: dropped.collect(),
             caught_up: load(&self.caught_up),

@@ -29,6 +29,8 @@ pub struct Intake {
     meters: Arc<Meters>,
     shards: u64,
     budget: Budget,
+    /// Of it, what was spent on messages and pieces since [`Intake::spend_rest_of`].
+    spent: Duration,
     /// Time that this thread has had.
     processor_time: Box<dyn FnMut() -> Duration + Send>,
     /// Hashes of who has left since the snapshot began that is being taken over, if one is.
@@ -45,15 +47,17 @@ impl Intake {
             meters: meters.clone(),
             shards,
             budget,
+            spent: Duration::ZERO,
             processor_time: Box::new(processor_time),
             left: None,
             hasher: RandomState::new(),
         }
     }
 
-    /// Takes a message. Who has sent it, if it is one.
+    /// Takes a message, or drops it with no more than a glance at it. Who has sent it, if it is one.
     pub fn message(&mut self, bytes: &[u8], now: Instant) -> Option<Header> {
-        self.timed(|intake| intake.read(bytes, now))
+        add(&self.meters.messages_received, 1);
+        if self.budget.has_room(now) { self.timed(|intake| intake.read(bytes, now)) } else { self.skip(bytes) }
     }
 
     /// Takes changes. Returns how many were stored.
@@ -66,35 +70,66 @@ impl Intake {
         self.budget.has_time(now)
     }
 
+    /// What else the thread has done for others, the client of NATS for one: since this was asked last, it
+    /// has had so much time for all that.
+    pub fn spend_rest_of(&mut self, all: Duration) {
+        let rest = all.saturating_sub(std::mem::take(&mut self.spent));
+        self.budget.spend(rest);
+        add(&self.meters.taking, all.as_nanos() as u64);
+    }
+
+    /// How long nothing is to be done at all.
+    pub fn rest(&mut self, now: Instant) -> Duration {
+        self.budget.rest(now)
+    }
+
     /// Does something at the cost of the budget.
     fn timed<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         let begin = (self.processor_time)();
         let done = work(self);
-        let end = (self.processor_time)();
-        self.budget.spend(end.saturating_sub(begin));
+        let took = (self.processor_time)().saturating_sub(begin);
+        self.budget.spend(took);
+        self.spent += took;
         done
     }
 
     fn read(&mut self, bytes: &[u8], now: Instant) -> Option<Header> {
-        add(&self.meters.messages_received, 1);
-        let (header, changes) = match message::parse(bytes) {
-            Ok(read) => read,
-            Err(wrong) => {
-                let why = match wrong {
-                    Wrong::Foreign => Dropped::Foreign,
-                    Wrong::Version => Dropped::Version,
-                    Wrong::Malformed => Dropped::Malformed,
-                };
-                self.meters.refuse(why, 1);
-                return None;
-            }
-        };
-        if self.shards >> header.shard & 1 == 0 {
-            self.meters.refuse(Dropped::Shard, changes.len() as u64);
+        let (header, changes) = self.counted(message::parse(bytes))?;
+        if self.is_about_others(&header, changes.len()) {
             return None;
         }
         self.store(&changes, now);
         Some(header)
+    }
+
+    fn skip(&mut self, bytes: &[u8]) -> Option<Header> {
+        let (header, changes) = self.counted(message::glance(bytes))?;
+        if self.is_about_others(&header, changes) {
+            return None;
+        }
+        self.meters.refuse(Dropped::Budget, changes as u64);
+        Some(header)
+    }
+
+    /// Counts what is no message.
+    fn counted<T>(&self, read: Result<T, Wrong>) -> Option<T> {
+        let why = match read {
+            Ok(read) => return Some(read),
+            Err(Wrong::Foreign) => Dropped::Foreign,
+            Err(Wrong::Version) => Dropped::Version,
+            Err(Wrong::Malformed) => Dropped::Malformed,
+        };
+        self.meters.refuse(why, 1);
+        None
+    }
+
+    /// Counts what is about others' shards.
+    fn is_about_others(&self, header: &Header, changes: usize) -> bool {
+        let others = self.shards >> header.shard & 1 == 0;
+        if others {
+            self.meters.refuse(Dropped::Shard, changes as u64);
+        }
+        others
     }
 
     fn store(&mut self, changes: &[Change], now: Instant) -> u64 {

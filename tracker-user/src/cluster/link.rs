@@ -1,9 +1,15 @@
 //! The connection to NATS: how it is made, and what subjects there are.
 
-use super::{Plan, credentials};
+use super::{
+    Plan, credentials,
+    figures::{Dropped, Meters},
+};
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions, Event, Server};
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 
@@ -22,8 +28,9 @@ const PORT: u16 = 4222;
 /// From one try to the next, at most.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Messages that may wait in this process to be sent, and to be read.
-const WAITING: (usize, usize) = (4096, 1 << 16);
+/// Messages that may wait in this process to be sent, and to be read of each subscription. Whoever reads
+/// empties the latter each time, so it is never more than what the client has read at once.
+pub const WAITING: (usize, usize) = (4096, 1 << 14);
 
 /// Host and port of a server's URL; `None` if it is none, or says who connects: that stands in a file,
 /// which fewer can read than the command line.
@@ -88,11 +95,11 @@ fn advice(error: &str) -> &'static str {
 }
 
 /// Connects, sooner or later: it goes on trying, also when the connection is lost. What becomes of it
-/// is told to `events`.
+/// is told to `events`, but for messages that there was no room for: these are counted.
 ///
 /// # Errors
 /// When a file cannot be read, or a server's URL is none.
-pub async fn connect(plan: &Plan, events: UnboundedSender<Event>) -> anyhow::Result<Client> {
+pub async fn connect(plan: &Plan, meters: &Arc<Meters>, events: UnboundedSender<Event>) -> anyhow::Result<Client> {
     let mut options = ConnectOptions::new();
     if let Some(path) = plan.credentials.clone() {
         // Whether it is of use is known now, what it says may change.
@@ -101,6 +108,7 @@ pub async fn connect(plan: &Plan, events: UnboundedSender<Event>) -> anyhow::Res
             ConnectOptions::with_auth_callback(move |nonce| std::future::ready(credentials::for_client(&path, &nonce)));
     }
     let failures = Failures::default();
+    let meters = meters.clone();
     options = options
         .name(format!("tracker {}", plan.node))
         .no_echo()
@@ -116,8 +124,12 @@ pub async fn connect(plan: &Plan, events: UnboundedSender<Event>) -> anyhow::Res
             std::future::ready(None)
         })
         .event_callback(move |event| {
-            // Whoever listened has ended.
-            let _ = events.send(event);
+            if matches!(event, Event::SlowConsumer(_)) {
+                meters.refuse(Dropped::Budget, 1);
+            } else {
+                // Whoever listened has ended.
+                let _ = events.send(event);
+            }
             std::future::ready(())
         });
     if let Some(authority) = &plan.authority {

@@ -135,12 +135,58 @@ mod tests {
     }
 
     #[test]
+    fn each_bit_of_the_flags_is_read_and_others_do_not_matter() {
+        for (flags, kind) in [
+            (0, Kind::Leecher),
+            (0x80, Kind::Seeder),
+            (0xc0, Kind::Completed),
+            // It has not completed what it does not have.
+            (0x40, Kind::Leecher),
+            (0x20, Kind::Left),
+            (0xa0, Kind::Left),
+            (0x60, Kind::Left),
+            (0xe0, Kind::Left),
+            (0x1f, Kind::Leecher),
+            (0x9f, Kind::Seeder),
+            (0xdf, Kind::Completed),
+            (0xff, Kind::Left),
+        ] {
+            let packet = [&b"abcd\0\0\0\0"[..], &record(7, &[192, 0, 2, 1], 6881, flags)].concat();
+            let read: Vec<_> = parse(OWN, &packet).expect("a packet").iter().map(|change| change.kind).collect();
+            assert_eq!(read, [kind as u8], "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn records_stand_one_behind_the_other_up_to_the_last_whole_one() {
+        // (kind, bytes of an address, the most records that a packet of 1480 bytes has)
+        for (kind, address, most) in [(0_u8, &SIX[..4], 52), (1, &SIX[..], 36)] {
+            let all: Vec<u8> = (0..most).flat_map(|number: u16| record(number as u8, address, number + 1, 0)).collect();
+            let packet = [&b"abcd\0\0\0"[..], &[kind], &all].concat();
+            let record = packet.len() / usize::from(most);
+            assert!(packet.len() <= PACKET_BYTES && packet.len() + record > PACKET_BYTES);
+            for (name, more, expected) in [
+                ("whole", &[][..], usize::from(most)),
+                ("a byte of another one", &[7], usize::from(most)),
+                // Longer than opentracker makes them, which does no harm.
+                ("as much again", &all, 2 * usize::from(most)),
+            ] {
+                let changes = parse(OWN, &[&packet, more].concat()).expect("a packet");
+                assert_eq!(changes.len(), expected, "kind {kind}: {name}");
+                let first = &changes[1];
+                assert_eq!((first.info_hash, first.version), ([1; 20], if kind == 0 { 4 } else { 6 }), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_none_or_comes_from_elsewhere_is_refused() {
         let good = [&b"abcd\0\0\0\0"[..], &record(7, &[192, 0, 2, 1], 6881, 0)].concat();
         for (name, bytes, expected) in [
             ("nothing", vec![], Err(Wrong::Foreign)),
             ("short", good[..7].to_vec(), Err(Wrong::Foreign)),
             ("kind 2", [&b"abcd\0\0\0\x02"[..], &good[8..]].concat(), Err(Wrong::Foreign)),
+            ("kind 256", [&b"abcd\0\0\x01\0"[..], &good[8..]].concat(), Err(Wrong::Foreign)),
             ("little-endian", [&b"abcd\x01\0\0\0"[..], &good[8..]].concat(), Err(Wrong::Foreign)),
             ("its own", [&b"self\0\0\0\0"[..], &good[8..]].concat(), Err(Wrong::Own)),
             ("no record", good[..8].to_vec(), Ok(0)),

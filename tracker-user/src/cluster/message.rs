@@ -168,6 +168,27 @@ pub(super) fn peer_of(bytes: &[u8]) -> Option<[u64; 3]> {
 /// # Errors
 /// When it is none, or not whole.
 pub fn parse(bytes: &[u8]) -> Result<(Header, Vec<Change>), Wrong> {
+    let (version, header, rest) = head(bytes)?;
+    let changes = changes(version, &header, rest).ok_or(Wrong::Malformed)?;
+    Ok((header, changes))
+}
+
+/// Whose a message is, and how many changes are in it, none of which is looked at: all that a message
+/// costs that is not going to be taken.
+///
+/// # Errors
+/// When it is none, or not whole.
+pub fn glance(bytes: &[u8]) -> Result<(Header, usize), Wrong> {
+    let (version, header, mut rest) = head(bytes)?;
+    let mut changes = 0;
+    while !rest.is_empty() {
+        changes += section(version, &mut rest).ok_or(Wrong::Malformed)?.count;
+    }
+    if changes == 0 { Err(Wrong::Malformed) } else { Ok((header, changes)) }
+}
+
+/// The version, what stands in front, and the rest.
+fn head(bytes: &[u8]) -> Result<(u8, Header, &[u8]), Wrong> {
     let mut rest = bytes;
     let magic = rest.split_off(..2).ok_or(Wrong::Foreign)?;
     if magic != MAGIC {
@@ -177,10 +198,11 @@ pub fn parse(bytes: &[u8]) -> Result<(Header, Vec<Change>), Wrong> {
     if !(OLDEST..=VERSION).contains(&version) {
         return Err(Wrong::Version);
     }
-    parse_known(version, rest).ok_or(Wrong::Malformed)
+    let header = header(version, &mut rest).ok_or(Wrong::Malformed)?;
+    Ok((version, header, rest))
 }
 
-fn parse_known(version: u8, mut rest: &[u8]) -> Option<(Header, Vec<Change>)> {
+fn header(version: u8, rest: &mut &[u8]) -> Option<Header> {
     let header_bytes = if version == 1 { HEADER_1 } else { HEADER_2 } - 3;
     let header = rest.split_off(..header_bytes)?;
     let &shard = header.get(13)?;
@@ -188,40 +210,50 @@ fn parse_known(version: u8, mut rest: &[u8]) -> Option<(Header, Vec<Change>)> {
         return None;
     }
     let time = header.get(15..).and_then(|time| time.first_chunk()).map_or(0, |time| u64::from_le_bytes(*time));
-    let header = Header {
+    Some(Header {
         node: u64::from_le_bytes(*header.get(1..)?.first_chunk()?),
         sequence: u32::from_le_bytes(*header.get(9..)?.first_chunk()?),
         shard,
         time,
-    };
+    })
+}
+
+/// Changes of one kind and version of IP.
+struct Section<'a> {
+    kind: u8,
+    version: u8,
+    count: usize,
+    records: &'a [u8],
+    owners: Option<&'a [u8]>,
+}
+
+fn section<'a>(version: u8, rest: &mut &'a [u8]) -> Option<Section<'a>> {
+    let &[kind, unused, low, high] = rest.split_off(..SECTION)?.first_chunk::<4>()?;
+    let count = usize::from(u16::from_le_bytes([low, high]));
+    let version_of_ip = if kind & IPV6 == 0 { 4 } else { 6 };
+    Kind::of_number((kind & !IPV6).into())?;
+    if unused != 0 || count == 0 {
+        return None;
+    }
+    let records = rest.split_off(..count * record_bytes(version_of_ip))?;
+    let owners = if version == 1 { None } else { Some(rest.split_off(..count.div_ceil(2))?) };
+    Some(Section { kind: kind & !IPV6, version: version_of_ip, count, records, owners })
+}
+
+fn changes(version: u8, header: &Header, mut rest: &[u8]) -> Option<Vec<Change>> {
     let mut changes = Vec::new();
     while !rest.is_empty() {
-        let &[kind, unused, low, high] = rest.split_off(..SECTION)?.first_chunk::<4>()?;
-        let count = usize::from(u16::from_le_bytes([low, high]));
-        let version_of_ip = if kind & IPV6 == 0 { 4 } else { 6 };
-        Kind::of_number((kind & !IPV6).into())?;
-        if unused != 0 || count == 0 {
-            return None;
-        }
-        let records = rest.split_off(..count * record_bytes(version_of_ip))?;
-        let owners = if version == 1 { None } else { Some(rest.split_off(..count.div_ceil(2))?) };
-        for (number, record) in records.chunks_exact(record_bytes(version_of_ip)).enumerate() {
+        let Section { kind, version, records, owners, .. } = section(version, &mut rest)?;
+        for (number, record) in records.chunks_exact(record_bytes(version)).enumerate() {
             let (info_hash, peer) = record.split_first_chunk::<20>()?;
-            if shard_of(info_hash) != usize::from(shard) {
+            if shard_of(info_hash) != usize::from(header.shard) {
                 return None;
             }
             let owner = owners.map_or(0, |owners| owners[number / 2] >> (number % 2 * 4) & 15);
-            changes.push(Change {
-                peer: peer_of(peer)?,
-                info_hash: *info_hash,
-                kind: kind & !IPV6,
-                owner,
-                version: version_of_ip,
-                unused: 0,
-            });
+            changes.push(Change { peer: peer_of(peer)?, info_hash: *info_hash, kind, owner, version, unused: 0 });
         }
     }
-    (!changes.is_empty()).then_some((header, changes))
+    (!changes.is_empty()).then_some(changes)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 
 use super::{
     Plan, Ring,
-    budget::Budget,
-    catch_up::{Catching, Fetched},
+    budget::{Budget, processor_time},
+    catch_up::{Catching, Fetched, Giving},
     figures::{Dropped, Meters, add},
     intake::Intake,
     link, livesync,
@@ -39,14 +39,14 @@ const TICK: Duration = Duration::from_millis(10);
 /// Changes that are taken out of the ring buffer at once.
 const AT_ONCE: usize = 1 << 14;
 
-/// Messages that are read before anything else is looked at.
-const MESSAGES: usize = 256;
-
 /// From one word that this node is there to the next.
 const HELLO: Duration = Duration::from_secs(4);
 
 /// Messages that are kept while there is no connection: fewer than the client has room for.
 const KEPT: usize = 3500;
+
+/// How long a rest may be, so that the connection is not given up.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// How long sending may take.
 const SENDING: Duration = Duration::from_millis(100);
@@ -111,6 +111,13 @@ pub(super) struct Worker {
     pub(super) listening_since: Option<Instant>,
     pub(super) catching: Option<Catching>,
     pub(super) fetched: mpsc::Sender<Fetched>,
+    pub(super) giving: Giving,
+    /// When it was looked last at what was announced here.
+    ticked: Instant,
+    /// Time of this thread that was accounted for, and how much of the time since then was spent on what
+    /// was announced here.
+    accounted: Duration,
+    own: Duration,
     said_hello: Option<Instant>,
     /// When the connection was lost, if it is.
     lost: Option<Instant>,
@@ -135,7 +142,7 @@ impl Cluster {
         let now = Instant::now();
         let (mut client, mut changes, mut hellos, mut asks) = (None, None, None, None);
         if !plan.servers.is_empty() {
-            let connected = link::connect(&plan, events_sender).await?;
+            let connected = link::connect(&plan, &meters, events_sender).await?;
             let subscribed = subscribe(&plan, &connected, node).await?;
             client = Some(connected);
             (changes, hellos, asks) = (Some(subscribed.changes), Some(subscribed.hellos), Some(subscribed.asks));
@@ -150,6 +157,10 @@ impl Cluster {
             listening_since: None,
             catching: None,
             fetched: sender,
+            giving: Giving::new(plan.share),
+            ticked: now,
+            accounted: processor_time(),
+            own: Duration::ZERO,
             said_hello: None,
             lost: None,
             told: None,
@@ -171,19 +182,35 @@ impl Cluster {
                 () = shutdown.token().cancelled() => break,
                 _ = ticks.tick() => worker.tick().await,
                 Some(event) = events.recv() => worker.event(&event),
+                // Whatever waits is read before the client reads more, or it would pile up.
                 message = next(&mut changes) => {
                     worker.message(&message);
-                    for _ in 0..MESSAGES {
-                        let Some(message) = next(&mut changes).now_or_never() else { break };
+                    for _ in 0..link::WAITING.1 {
+                        let Some(message) = waiting(&mut changes) else { break };
                         worker.message(&message);
+                        if worker.ticked.elapsed() >= TICK {
+                            worker.tick().await;
+                        }
                     }
                 }
-                message = next(&mut hellos) => worker.hello(&message),
-                message = next(&mut asks) => worker.answer(message),
+                message = next(&mut hellos) => {
+                    worker.hello(&message);
+                    while let Some(message) = waiting(&mut hellos) {
+                        worker.hello(&message);
+                    }
+                }
+                message = next(&mut asks) => {
+                    worker.answer(message);
+                    while let Some(message) = waiting(&mut asks) {
+                        worker.answer(message);
+                    }
+                }
                 // Until there is time, whoever fetches waits.
                 Some(fetched) = fetched.recv(), if worker.intake.has_time(Instant::now()) => worker.take(fetched),
                 received = receive(worker.opentracker.as_ref(), &mut buffer) => worker.livesync(received, &buffer),
             }
+            worker.account();
+            worker.rest(shutdown).await;
         }
         worker.gather().await;
         worker.send_due(Instant::now() + Duration::from_secs(1)).await;
@@ -202,6 +229,11 @@ async fn next<S: Stream<Item = Message> + Unpin>(subscription: &mut Option<S>) -
         return message;
     }
     std::future::pending().await
+}
+
+/// The next message, if one waits, however many were read before.
+fn waiting<S: Stream<Item = Message> + Unpin>(subscription: &mut Option<S>) -> Option<Message> {
+    tokio::task::unconstrained(next(subscription)).now_or_never()
 }
 
 async fn subscribe(plan: &Plan, client: &Client, node: u64) -> anyhow::Result<Link> {
@@ -226,8 +258,40 @@ async fn subscribe(plan: &Plan, client: &Client, node: u64) -> anyhow::Result<Li
 
 impl Worker {
     async fn tick(&mut self) {
+        let begin = processor_time();
+        self.work().await;
+        self.own += processor_time().saturating_sub(begin);
+    }
+
+    /// Accounts for the time that this thread has had: what was not for what is announced here was for
+    /// what others tell.
+    fn account(&mut self) {
+        let now = processor_time();
+        let all = now.saturating_sub(std::mem::replace(&mut self.accounted, now));
+        let own = std::mem::take(&mut self.own).min(all);
+        add(&self.meters.telling, own.as_nanos() as u64);
+        self.intake.spend_rest_of(all - own);
+    }
+
+    /// Waits until the budget allows more. The whole thread does, so that not even the client of NATS
+    /// reads: the server keeps what comes meanwhile, or closes the connection.
+    async fn rest(&mut self, shutdown: &Shutdown) {
+        let begin = Instant::now();
+        while begin.elapsed() < LONGEST_REST && !shutdown.token().is_cancelled() {
+            let rest = self.intake.rest(Instant::now());
+            if rest.is_zero() {
+                break;
+            }
+            std::thread::sleep(rest.min(TICK));
+            self.tick().await;
+            self.account();
+        }
+    }
+
+    async fn work(&mut self) {
         self.gather().await;
         let now = Instant::now();
+        self.ticked = now;
         self.send_due(now).await;
         if let Some(opentracker) = &mut self.opentracker {
             opentracker.send_due(now).await;
@@ -329,11 +393,11 @@ impl Worker {
             }
             Event::Disconnected | Event::Closed => {
                 self.meters.connected.store(false, Ordering::Relaxed);
+                add(&self.meters.disconnections, 1);
                 self.lost.get_or_insert_with(Instant::now);
                 warn!("the connection to the cluster is lost: what is announced here, others learn later");
             }
-            Event::SlowConsumer(_) => self.meters.refuse(Dropped::Budget, 1),
-            Event::LameDuckMode | Event::Draining => {}
+            Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {}
             Event::ServerError(error) => warn!("the cluster's server says: {error}"),
             Event::ClientError(error) => {
                 let error = error.to_string();

@@ -1,9 +1,10 @@
 //! Layouts of the store that were before this one, as far as they can be read: those whose records
-//! are what they are now, and which have other settings. Fields of the settings are added in front of
+//! are what they are now, but for whose peers they are, and which have other settings. In layout 1 the
+//! bits for that were upper ones of the minute; as a copy leaves them out, nobody notices. Fields of the settings are added in front of
 //! the tables of interfaces and addresses, so what was there before stands at both ends.
 
 use super::pins::identity::Identity;
-use crate::store::sizes::STORE_MAPS;
+use crate::store::sizes::{STORE_MAPS, Sizes};
 use anyhow::{Context as _, bail, ensure};
 use memmap2::{MmapOptions, MmapRaw};
 use std::{mem::offset_of, os::fd::BorrowedFd};
@@ -78,6 +79,17 @@ impl Settings {
     }
 }
 
+/// Whether settings are those of a store of these sizes, or of one that was not used yet: whoever made it
+/// was killed at once.
+pub(super) fn belong(settings: &Current, sizes: &Sizes) -> bool {
+    let said = [&settings.index_buckets, &settings.access_buckets]
+        .into_iter()
+        .chain(&settings.pool_limits[1..])
+        .map(tracker_common::word::Word32::load);
+    let there = [sizes.index_buckets, sizes.access_buckets, sizes.partitions, sizes.chunks_v4, sizes.chunks_v6];
+    said.clone().eq(there) || said.eq([0; 5])
+}
+
 /// The words of older settings as current ones; what is new is 0.
 fn convert(old: &[u64]) -> Box<Current> {
     const WORDS: usize = size_of::<Current>() / size_of::<Word>();
@@ -119,6 +131,73 @@ mod tests {
         assert_eq!(settings.paused_until.load(), 0);
         assert_eq!(settings.interfaces[0][0].load(), 5);
         assert_eq!(settings.listeners_v6[31][2].load(), 6);
+    }
+
+    #[test]
+    fn fields_of_older_layouts_stand_where_they_stood() {
+        // (layout that has it, bytes in front of it there, and now)
+        let rows = [
+            (1, 0, offset_of!(Current, second)),
+            (1, 8, offset_of!(Current, connection_key)),
+            (1, 24, offset_of!(Current, hash_keys)),
+            (1, 120, offset_of!(Current, interval)),
+            (1, 144, offset_of!(Current, index_buckets)),
+            (1, 148, offset_of!(Current, pool_limits)),
+            (1, 176, offset_of!(Current, trace_until)),
+            (1, 184, offset_of!(Current, trace_wanted)),
+            (1, 208, offset_of!(Current, access_key)),
+            (1, 224, offset_of!(Current, max_peers_per_address)),
+            (1, 232, offset_of!(Current, clock_offset)),
+            (1, 244, offset_of!(Current, looked_at)),
+            (2, 248, offset_of!(Current, paused_until)),
+            (2, 264, offset_of!(Current, creations_per_address)),
+            (2, 272, offset_of!(Current, limits)),
+            (2, 296, offset_of!(Current, limit_mask_v6)),
+            (2, 312, offset_of!(Current, exempt_v4)),
+            (2, 568, offset_of!(Current, exempt_v6)),
+        ];
+        for (version, before, now) in rows {
+            assert_eq!(before, now, "a field of layout {version}");
+            let layout = LAYOUTS.iter().find(|layout| layout.version == version).expect("it is known");
+            assert!(before < layout.settings - TABLES, "in front of the tables");
+        }
+        // Thirty-two interfaces, IPv4 and IPv6 listeners.
+        assert_eq!(TABLES, 32 * 16 + 32 * 8 + 32 * 24);
+        assert_eq!(LAYOUTS.map(|layout| layout.settings - TABLES), [248, 824]);
+    }
+
+    #[test]
+    fn settings_belong_to_a_store_of_their_sizes_or_to_one_that_was_never_used() {
+        let sizes = Sizes {
+            index_buckets: 1,
+            swarms: 2,
+            partitions: 3,
+            chunks_v4: 4,
+            chunks_v6: 5,
+            access_buckets: 6,
+            block_words: 7,
+        };
+        let settings = |fields: [u32; 6]| {
+            let settings = Box::<Current>::default();
+            settings.index_buckets.store(fields[0]);
+            settings.access_buckets.store(fields[5]);
+            settings.pool_limits.iter().zip(&fields[1..5]).for_each(|(limit, field)| limit.store(*field));
+            settings
+        };
+        for (fields, expected) in [
+            ([1, 2, 3, 4, 5, 6], true),
+            // Fewer torrents than there is room for.
+            ([1, 1, 3, 4, 5, 6], true),
+            ([0; 6], true),
+            ([0, 2, 3, 4, 5, 6], false),
+            ([2, 2, 3, 4, 5, 6], false),
+            ([1, 2, 4, 4, 5, 6], false),
+            ([1, 2, 3, 5, 5, 6], false),
+            ([1, 2, 3, 4, u32::MAX, 6], false),
+            ([1, 2, 3, 4, 5, 0], false),
+        ] {
+            assert_eq!(belong(&settings(fields), &sizes), expected, "{fields:?}");
+        }
     }
 
     #[test]

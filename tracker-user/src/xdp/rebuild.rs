@@ -69,7 +69,18 @@ pub(super) struct Old {
 
 impl Old {
     /// Opens the maps of a pinned store, of whatever size.
-    pub(super) fn open(identity: &Identity, maps: &[(&'static str, MapData)]) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        directory: &Directory,
+        identity: &Identity,
+        maps: &[(&'static str, MapData)],
+    ) -> anyhow::Result<Self> {
+        let damaged = || {
+            let path = directory.path().display();
+            format!(
+                "the settings pinned in {path} are not those of the store beside them: it cannot be taken over. It goes on \
+                 answering as far as it can. Give it up, with all swarms in it, by `tracker detach --pin-path {path}`"
+            )
+        };
         let map = |name: &str| {
             let found = maps.iter().find(|(of, _)| *of == name);
             Ok(found.with_context(|| format!("no map {name} is pinned"))?.1.fd().as_fd())
@@ -94,6 +105,7 @@ impl Old {
             .transpose()?;
         let store = if let Some(settings) = &settings {
             let read = settings.read();
+            ensure!(older::belong(&read, &sizes), damaged());
             sizes.swarms = read.pool_limits[0].load();
             let store = Store::from_some_maps(&sizes, |name| {
                 if name != "SETTINGS" && older::has_map(identity, name) { map(name).map(Some) } else { Ok(None) }
@@ -102,6 +114,7 @@ impl Old {
             store
         } else {
             let shared = crate::store::SharedSettings::new(map("SETTINGS")?).context("cannot map SETTINGS")?;
+            ensure!(older::belong(&shared, &sizes), damaged());
             sizes.swarms = shared.pool_limits[0].load();
             // As they are, since the old program looks there.
             sizes.block_words = shared.block_words.load();

@@ -54,7 +54,7 @@ pub(super) fn take_over(directory: Directory, found: &Identity, sizes: &Sizes) -
     let wanted = Identity::new(&object, sizes.block_words).with_store(found.store);
     let links = open_links(&directory)?;
     if found.layout != wanted.layout || !has_sizes(&maps, sizes)? {
-        let old = Old::open(found, &maps)?;
+        let old = Old::open(&directory, found, &maps)?;
         return rebuild(directory, &old, Plan { found, links, object: &object, sizes });
     }
 

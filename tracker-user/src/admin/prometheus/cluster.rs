@@ -21,6 +21,11 @@ impl Page {
             self.single(name, "gauge", help, value);
         }
         let counters = [
+            (
+                "tracker_cluster_disconnections_total",
+                "Connections to a NATS server that were lost.",
+                cluster.disconnections,
+            ),
             ("tracker_cluster_changes_sent_total", "Changes of peers sent to other nodes.", cluster.sent),
             ("tracker_cluster_messages_sent_total", "Messages with such changes.", cluster.messages_sent),
             ("tracker_cluster_sent_bytes_total", "Bytes of these messages.", cluster.bytes_sent),
@@ -41,6 +46,17 @@ impl Page {
         ];
         for (name, help, value) in counters {
             self.single(name, "counter", help, value);
+        }
+        let name = "tracker_cluster_cpu_seconds_total";
+        let help = "Processor time that the changes of others have taken, with reading and dropping them (taking), telling others \
+                    (telling), and giving them what there is (giving).";
+        self.begin(name, "counter", help);
+        for (work, seconds) in [
+            ("taking", cluster.taking_seconds),
+            ("telling", cluster.telling_seconds),
+            ("giving", cluster.giving_seconds),
+        ] {
+            self.sample(name, &[("work", work)], seconds);
         }
         let name = "tracker_cluster_dropped_total";
         self.begin(name, "counter", "Changes, and messages with some, that went nowhere, by reason.");

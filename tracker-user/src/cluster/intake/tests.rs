@@ -96,10 +96,11 @@ fn no_more_of_a_processors_time_is_spent_than_the_budget_allows() {
         (0, true, 10),
         (0, true, 12),
         (0, true, 14),
-        // 280 ms of 250 are spent, and what is dropped takes a little as well.
+        // 280 ms of 250 are spent.
         (0, false, 14),
-        (200, false, 14),
-        (500, true, 16),
+        (100, false, 14),
+        (200, true, 16),
+        (500, true, 18),
     ] {
         let now = begin + Duration::from_millis(milliseconds);
         assert_eq!(intake.has_time(now), has_time, "at {milliseconds} ms, after {stored}");
@@ -107,12 +108,49 @@ fn no_more_of_a_processors_time_is_spent_than_the_budget_allows() {
         assert_eq!(meters.figures(0).stored, stored, "at {milliseconds} ms");
     }
     assert_eq!(meters.dropped(Dropped::Budget), 4);
+    // What the thread does besides counts as well, and what it has done so far not twice: nine times 40 ms.
+    intake.spend_rest_of(Duration::from_millis(360));
+    assert!(intake.has_time(begin + Duration::from_millis(500)));
+    intake.spend_rest_of(Duration::from_millis(100));
+    assert!(!intake.has_time(begin + Duration::from_millis(500)));
+    assert_eq!(meters.figures(0).taking_seconds, 0.46);
     // A piece of a snapshot takes time as well.
     let later = begin + Duration::from_secs(60);
     for has_time in [true, true, true, true, true, true, true, false] {
         assert_eq!(intake.has_time(later), has_time);
         intake.piece(&Block::default());
     }
+}
+
+#[test]
+fn what_the_budget_does_not_allow_is_dropped_by_its_reason_and_not_looked_at() {
+    let (store, meters) = (store(), Arc::new(Meters::default()));
+    let mut intake = Intake::new(&store, &meters, 0b11, Budget::new(1000, 100));
+    let now = Instant::now();
+    intake.budget.spend(Duration::from_secs(2));
+    intake.processor_time = Box::new(|| unreachable!("nothing is read"));
+    let good = message(1, &[change(1, 1), change(1, 2), change(1, 3)]);
+    let mut later = good.clone();
+    later[2] = 99;
+    // What is in it does not matter any more, as long as the lengths are right.
+    let odd = [&good[..30], &vec![0; good.len() - 30]].concat();
+    let long = [&good[..], &[0; 1 << 20]].concat();
+    for (name, bytes, known, why, count) in [
+        ("good", good.clone(), true, Dropped::Budget, 3),
+        ("with odd changes", odd, true, Dropped::Budget, 3),
+        ("foreign", b"PUB".to_vec(), false, Dropped::Foreign, 1),
+        ("a later version", later, false, Dropped::Version, 1),
+        ("cut off", good[..good.len() - 1].to_vec(), false, Dropped::Malformed, 1),
+        ("far too long", long, false, Dropped::Malformed, 1),
+        ("without changes", good[..26].to_vec(), false, Dropped::Malformed, 1),
+        ("others' shard", message(2, &[change(2, 1), change(2, 2)]), false, Dropped::Shard, 2),
+    ] {
+        let before = meters.dropped(why);
+        assert_eq!(intake.message(&bytes, now).is_some(), known, "{name}");
+        assert_eq!(meters.dropped(why) - before, count, "{name}");
+    }
+    let figures = meters.figures(0);
+    assert_eq!((figures.stored, figures.messages_received, figures.dropped.values().sum::<u64>()), (0, 8, 13));
 }
 
 /// All of a store, by pieces.
@@ -164,6 +202,36 @@ fn a_new_node_gets_all_that_another_one_has_but_for_who_has_left() {
     assert_eq!(peers, 0);
     copied(&old, u64::MAX, 10, |_, block| peers += block.v4.len());
     assert_eq!(peers, 45_000);
+}
+
+/// A frame of zstd that becomes so many times 128 KiB of zeros.
+fn bomb(blocks: u32) -> Vec<u8> {
+    // No size is said; a window of 128 KiB.
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x38];
+    for number in 1..=blocks {
+        let repeated = 128 << 10 << 3 | 1 << 1 | u32::from(number == blocks);
+        frame.extend_from_slice(&repeated.to_le_bytes()[..3]);
+        frame.push(0);
+    }
+    frame
+}
+
+#[test]
+fn pieces_that_become_far_too_much_are_refused() {
+    assert_eq!(zstd::bulk::decompress(&bomb(8), 1 << 20).expect("a frame").len(), 1 << 20);
+    // (name, 128 KiB, what is said that it becomes)
+    for (name, blocks, said) in [
+        ("a GiB", 8192, 1 << 20),
+        ("a GiB that is said", 8192, 1 << 30),
+        ("more than is said", 8, 1000),
+        ("as much as there may be, of nothing", 8, 1 << 20),
+        ("less than is said", 1, 1 << 20),
+    ] {
+        let counts = [1, 1, 0, said].map(u32::to_le_bytes).concat();
+        let piece = [&b"TP\x01\0"[..], &[0; 8], &counts, &bomb(blocks)].concat();
+        assert!(piece.len() < 40_000, "{name}: {}", piece.len());
+        assert!(piece::decode(&piece).is_none(), "{name}");
+    }
 }
 
 #[test]

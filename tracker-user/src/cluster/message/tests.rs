@@ -48,6 +48,9 @@ fn version_1(changes: &[Change]) -> Vec<u8> {
 fn what_is_written_is_read() {
     let all = some();
     assert_eq!(parse(&written(&all)), Ok((HEADER, all.clone())));
+    assert_eq!(glance(&written(&all)), Ok((HEADER, all.len())));
+    let first = Header { time: 0, ..HEADER };
+    assert_eq!(glance(&version_1(&all)), Ok((first, all.len())));
     for one in all {
         let bytes = written(&[one]);
         assert_eq!(bytes.len(), 26 + 4 + if one.version == 6 { 38 } else { 26 } + 1);
@@ -125,6 +128,8 @@ fn what_is_no_message_is_refused_as_a_whole() {
     ];
     for (name, bytes, wrong) in rows {
         assert_eq!(parse(&bytes), Err(wrong), "{name}");
+        let in_a_change = ["another shard", "a torrent of another shard", "port 0"].contains(&name);
+        assert_eq!(glance(&bytes).err(), (!in_a_change).then_some(wrong), "{name}, at a glance");
     }
     for length in 3..good.len() {
         // Cut off between two sections it is a shorter message.
