@@ -167,6 +167,11 @@ fn rows<F: Peers>() -> Vec<Row> {
             |cx| say::<F>(cx, 900, false, PeerEvent::Started),
         ),
         row(
+            "list to partition, and nothing else",
+            |cx| come::<F>(cx, list_capacity::<F>()),
+            |cx| locked(cx, |swarm| resize::promote::<_, F>(cx, swarm).expect("room")),
+        ),
+        row(
             "a leecher for a partition",
             |cx| crowded::<F>(cx, 2),
             |cx| {
