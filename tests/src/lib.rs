@@ -61,3 +61,15 @@ pub fn patience(usual: std::time::Duration) -> std::time::Duration {
     let read = || std::env::var("TRACKER_TESTS_PATIENCE").ok()?.parse().ok();
     usual * *TIMES.get_or_init(|| read().unwrap_or(1))
 }
+
+/// Waits until something is so, which may take up to half a minute.
+///
+/// # Panics
+/// When it is not so by then.
+pub fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + patience(std::time::Duration::from_secs(30));
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "not within half a minute: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

@@ -18,13 +18,13 @@ use std::{
     path::Path,
     process::Command,
     thread,
-    time::{Duration, Instant},
 };
 use tracker::api::{DESCRIPTION, route::ROUTES};
 use tracker_tests::{
     bep15::{Announce, InfoHash, Reply},
     client::{Response, UdpClient, http_announce},
     namespace::Pair,
+    soon,
     temporary::Directory,
     tracker::{Tracker, binary},
 };
@@ -74,14 +74,6 @@ impl Running {
 
     fn announce(&self, port: u16) -> anyhow::Result<i64> {
         Ok(http_announce(&self.pair.server, HTTP, &Announce::new(HASH, port))?.interval)
-    }
-}
-
-fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(20));
     }
 }
 

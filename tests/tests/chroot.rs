@@ -7,13 +7,12 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    thread,
-    time::{Duration, Instant},
 };
 use tracker_tests::{
     bep15::{Announce, InfoHash, Reply},
     client::UdpClient,
     namespace::Pair,
+    soon,
     temporary::Directory,
     tracker::Tracker,
     workspace::OBJECT_VARIABLE,
@@ -66,14 +65,6 @@ fn start(pair: &Pair, options: &[&str], prepare: impl FnOnce(&mut Command)) -> R
         command.env_remove(OBJECT_VARIABLE);
         prepare(command);
     })
-}
-
-fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn client(pair: &Pair) -> UdpClient {

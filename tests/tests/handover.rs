@@ -28,6 +28,7 @@ use tracker_tests::{
     bpffs::BpfFs,
     client::http_get,
     namespace::{Namespace, Pair},
+    soon,
     tracker::{Tracker, binary},
 };
 
@@ -81,15 +82,6 @@ impl Browser {
     }
 }
 
-/// Waits until the log has something for the `count`th time.
-fn wait_for(tracker: &Tracker, what: &str, count: usize) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while tracker.log().matches(what).count() < count {
-        assert!(Instant::now() < deadline, "{what} is not said {count} times: {}", tracker.log());
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn planned_restarts_refuse_no_connection_and_leave_no_request_without_an_answer() {
     let _turn = turn();
@@ -103,9 +95,8 @@ fn planned_restarts_refuse_no_connection_and_leave_no_request_without_an_answer(
     let (load, browser) = (Load::start(&pair), Browser::start(&pair));
     for round in 1..=3 {
         thread::sleep(Duration::from_millis(400));
-        tracker.signal(libc::SIGUSR2).expect("it runs");
-        wait_for(&tracker, "is running", round + 1);
-        wait_for(&tracker, "taken over from the tracker before", round);
+        tracker.signal_until(libc::SIGUSR2, "is running").expect("it runs again");
+        soon("it says so", || tracker.log().matches("taken over from the tracker before").count() >= round);
     }
     thread::sleep(Duration::from_millis(200));
     let times = browser.finish();
@@ -143,15 +134,13 @@ fn what_is_no_tracker_does_not_take_the_place_of_one() {
         fs::copy(with, &new).expect("a copy");
         fs::rename(&new, &copy).expect("the same directory");
     };
-    for (round, other) in ["/bin/false", "/bin/true"].into_iter().enumerate() {
+    for other in ["/bin/false", "/bin/true"] {
         replace(Path::new(other));
-        tracker.signal(libc::SIGUSR2).expect("it runs");
-        wait_for(&tracker, "this tracker goes on", round + 1);
+        tracker.signal_until(libc::SIGUSR2, "this tracker goes on").expect("it goes on");
         http_get(Some(&namespace), SocketAddr::from((Ipv4Addr::LOCALHOST, 6969)), "/stats").expect("it goes on");
     }
     replace(&binary().expect("a tracker"));
-    tracker.signal(libc::SIGUSR2).expect("it runs");
-    wait_for(&tracker, "is running", 2);
+    tracker.signal_until(libc::SIGUSR2, "is running").expect("it runs again");
     // What comes while one takes the other's place is not lost, as the end of this test would be.
     tracker.signal(libc::SIGUSR2).expect("it runs");
     http_get(Some(&namespace), SocketAddr::from((Ipv4Addr::LOCALHOST, 6969)), "/stats").expect("it refuses nobody");
@@ -200,7 +189,7 @@ fn sockets_of_systemd_are_taken_over_and_given_to_it() {
     assert!(told.starts_with("HTTP/1.1 200"), "{told}");
     client.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
     assert_eq!(client.recv(&mut [0; 100]).expect("an answer"), 16);
-    wait_for(&tracker, "HTTP 127.0.0.1:7001 is not listened on any more", 1);
+    soon("the third is told of", || tracker.log().contains("HTTP 127.0.0.1:7001 is not listened on any more"));
 
     // For each of three threads, and of the families that were bound by the tracker itself.
     for _ in 0..6 {

@@ -6,34 +6,22 @@ use std::{
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     process, thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tracker::xdp::{bpf_link, netlink, offload};
 use tracker_tests::{
     client::{UdpClient, http_get},
     control_group::ControlGroup,
     namespace::{End, Namespace, connect},
-    pass,
+    pass, soon,
     tracker::{Metrics, Tracker},
 };
 
 const PORT: u16 = 6969;
 
-/// How long something may take that the daemon is to notice: far more than it does.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// The interfaces of a pair, and what the tracker is told to attach to.
 const SERVER: &str = "server0";
 const CLIENT: &str = "client0";
-
-/// Waits until `condition` holds.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// The tracker's host and the clients' host, with a cable between them or not.
 struct Hosts {
@@ -129,7 +117,7 @@ impl Hosts {
                 "off"
             }
         };
-        until(&format!("{interface} is {mode}"), || kernel() == mode && self.shows(tracker, interface, mode));
+        soon(&format!("{interface} is {mode}"), || kernel() == mode && self.shows(tracker, interface, mode));
     }
 
     /// Who answers a connect to this address.
@@ -156,7 +144,7 @@ impl Hosts {
             (IpAddr::from(server_v4(cable)), IpAddr::from(client_v4(cable))),
             (server_v6(cable).into(), client_v6(cable).into()),
         ] {
-            until(&format!("{who} answers {address}"), || self.answerer(tracker, address, source) == who);
+            soon(&format!("{who} answers {address}"), || self.answerer(tracker, address, source) == who);
         }
     }
 
@@ -185,7 +173,7 @@ fn interface_that_comes_late_is_attached_to() {
         let _pass = hosts.pass(CLIENT);
         let tracker = hosts.start(options).unwrap_or_else(|error| panic!("{options:?}: {error:#}"));
         assert!(hosts.shows(&tracker, "late0", "off"), "{options:?}");
-        until("the log says that late0 is missing", || tracker.log().contains("no network interface late0"));
+        soon("the log says that late0 is missing", || tracker.log().contains("no network interface late0"));
         if options.contains(&SERVER) {
             hosts.await_mode(&tracker, SERVER, mode);
         }
@@ -231,8 +219,8 @@ fn interface_that_is_made_anew_is_attached_to_again() {
     drop(pass);
     for _ in 0..3 {
         hosts.ip(&format!("link delete {SERVER}"));
-        until("it is off", || hosts.shows(&tracker, SERVER, "off"));
-        until("the log line", || tracker.log().contains("server0 is gone"));
+        soon("it is off", || hosts.shows(&tracker, SERVER, "off"));
+        soon("the log line", || tracker.log().contains("server0 is gone"));
         hosts.plug(SERVER, CLIENT, 0);
         let _pass = hosts.pass(CLIENT);
         hosts.await_mode(&tracker, SERVER, "native");
@@ -254,16 +242,16 @@ fn interface_that_is_moved_away_loses_its_program_and_gets_it_again() {
     let tracker = hosts.start(&["--interface", SERVER, "--xdp-mode", "native"]).expect("the tracker runs");
     hosts.await_answerer(&tracker, 0, "xdp");
     hosts.ip(&format!("link set {SERVER} netns {}", elsewhere.name()));
-    until("it is off", || hosts.shows(&tracker, SERVER, "off"));
-    until("the log line", || tracker.log().contains("server0 is gone"));
-    until("the program is not left on it", || {
+    soon("it is off", || hosts.shows(&tracker, SERVER, "off"));
+    soon("the log line", || tracker.log().contains("server0 is gone"));
+    soon("the program is not left on it", || {
         !elsewhere.ip(&format!("link show {SERVER}")).expect("it is there").contains("xdp")
     });
     elsewhere.ip(&format!("link set {SERVER} netns {}", hosts.server.name())).expect("back");
     hosts.ip(&format!("address add {}/24 dev {SERVER}", server_v4(0)));
     hosts.ip(&format!("link set {SERVER} up"));
     hosts.await_mode(&tracker, SERVER, "native");
-    until("XDP answers", || hosts.answerer(&tracker, server_v4(0).into(), client_v4(0).into()) == "xdp");
+    soon("XDP answers", || hosts.answerer(&tracker, server_v4(0).into(), client_v4(0).into()) == "xdp");
 }
 
 #[test]
@@ -280,7 +268,7 @@ fn renamed_interface_keeps_its_program_until_another_has_its_name() {
         .server
         .ip(&format!("address replace {}/64 dev other0", server_v6(0)))
         .expect("IPv6 addresses go with the link");
-    until("XDP answers", || hosts.answerer(&tracker, server_v4(0).into(), client_v4(0).into()) == "xdp");
+    soon("XDP answers", || hosts.answerer(&tracker, server_v4(0).into(), client_v4(0).into()) == "xdp");
 
     hosts.plug(SERVER, "client1", 1);
     let _pass = hosts.pass("client1");
@@ -289,7 +277,7 @@ fn renamed_interface_keeps_its_program_until_another_has_its_name() {
     assert!(!hosts.server.ip("link show other0").expect("there").contains("xdp"), "the program is on both");
     // A name can also come to an interface that has been there all the time.
     hosts.ip(&format!("link delete {SERVER}"));
-    until("it is off", || hosts.shows(&tracker, SERVER, "off"));
+    soon("it is off", || hosts.shows(&tracker, SERVER, "off"));
     hosts.ip("link set other0 down");
     hosts.ip(&format!("link set other0 name {SERVER}"));
     hosts.ip(&format!("link set {SERVER} up"));
@@ -312,7 +300,7 @@ fn interfaces_that_swap_their_names_swap_nothing_else() {
         hosts.await_mode(&tracker, interface, "native");
     }
     for cable in [0, 1] {
-        until("XDP answers", || hosts.answerer(&tracker, server_v4(cable).into(), client_v4(cable).into()) == "xdp");
+        soon("XDP answers", || hosts.answerer(&tracker, server_v4(cable).into(), client_v4(cable).into()) == "xdp");
     }
 }
 
@@ -330,11 +318,11 @@ fn program_that_is_taken_off_comes_back_but_not_in_a_fight() {
         assert!(!tracker.log().contains("taken the XDP program off"), "{}", tracker.log());
         for seconds in [1, 2, 4] {
             hosts.detach(SERVER);
-            until("it is off", || hosts.shows(&tracker, SERVER, "off"));
+            soon("it is off", || hosts.shows(&tracker, SERVER, "off"));
             let said = format!(
                 "somebody has taken the XDP program off; sockets answer UDP, and it is attached again in {seconds} s"
             );
-            until("the log line", || tracker.log().contains(&said));
+            soon("the log line", || tracker.log().contains(&said));
             hosts.await_answerer(&tracker, 0, "udp_socket");
             hosts.await_mode(&tracker, SERVER, mode);
             hosts.await_answerer(&tracker, 0, "xdp");
@@ -350,7 +338,7 @@ fn program_of_somebody_else_is_left_alone_until_it_goes() {
     hosts.await_mode(&tracker, SERVER, "native");
     hosts.detach(SERVER);
     let foreign = hosts.server.run(|| pass::attach(SERVER)).expect("attached");
-    until("it is said", || tracker.log().contains("somebody else's program is there"));
+    soon("it is said", || tracker.log().contains("somebody else's program is there"));
     assert!(hosts.shows(&tracker, SERVER, "off"));
     hosts.await_answerer(&tracker, 0, "udp_socket");
     // Longer than it takes to try again.
@@ -373,7 +361,7 @@ fn force_takes_the_place_again_and_touches_no_other_namespace() {
     hosts.await_answerer(&tracker, 0, "xdp");
     hosts.detach(SERVER);
     let _foreign = hosts.server.run(|| pass::attach(SERVER)).expect("attached");
-    until("its place is taken", || hosts.answerer(&tracker, server_v4(0).into(), client_v4(0).into()) == "xdp");
+    soon("its place is taken", || hosts.answerer(&tracker, server_v4(0).into(), client_v4(0).into()) == "xdp");
     assert!(hosts.client.ip(&format!("link show {CLIENT}")).expect("there").contains("xdp"), "the clients' is gone");
 }
 
@@ -386,11 +374,11 @@ fn addresses_are_answered_for_when_they_come_and_not_when_they_go() {
     for _ in 0..2 {
         hosts.ip(&format!("address add {v4}/24 dev {SERVER}"));
         hosts.ip(&format!("address add {v6}/64 dev {SERVER} nodad"));
-        until("XDP answers", || hosts.answerer(&tracker, v4.into(), client_v4(0).into()) == "xdp");
-        until("XDP answers", || hosts.answerer(&tracker, v6.into(), client_v6(0).into()) == "xdp");
+        soon("XDP answers", || hosts.answerer(&tracker, v4.into(), client_v4(0).into()) == "xdp");
+        soon("XDP answers", || hosts.answerer(&tracker, v6.into(), client_v6(0).into()) == "xdp");
         hosts.ip(&format!("address delete {v4}/24 dev {SERVER}"));
         hosts.ip(&format!("address delete {v6}/64 dev {SERVER}"));
-        until("nobody answers", || {
+        soon("nobody answers", || {
             let answered = |source: IpAddr, to: IpAddr| {
                 UdpClient::connected(&hosts.client, SocketAddr::new(source, 0), SocketAddr::new(to, PORT)).is_ok()
             };
@@ -414,10 +402,10 @@ fn named_address_is_answered_for_once_this_host_has_it() {
     let options = ["--interface", SERVER, "--xdp-mode", "native", "--udp", &listen[0], "--udp", &listen[1]];
     let tracker = hosts.start(&options).expect("the tracker runs");
     for listen in &listen {
-        until("the log line", || tracker.log().contains(&format!("XDP does not answer for {listen} yet")));
+        soon("the log line", || tracker.log().contains(&format!("XDP does not answer for {listen} yet")));
     }
     hosts.ip(&format!("address add {v4}/24 dev {SERVER}"));
-    until("XDP answers", || hosts.answerer(&tracker, v4.into(), client_v4(0).into()) == "xdp");
+    soon("XDP answers", || hosts.answerer(&tracker, v4.into(), client_v4(0).into()) == "xdp");
     // Tentative for a second at least, and XDP is as silent as the kernel meanwhile.
     hosts.server.set(&format!("ipv6/conf/{SERVER}/accept_dad"), "1").expect("a setting");
     hosts.server.set(&format!("ipv6/conf/{SERVER}/dad_transmits"), "3").expect("a setting");
@@ -428,16 +416,14 @@ fn named_address_is_answered_for_once_this_host_has_it() {
     thread::sleep(Duration::from_millis(500));
     let yet = !tracker.log().contains(&format!("XDP answers for {}, {}", listen[0], listen[1]));
     assert!(!tentative() || yet, "{}", tracker.log());
-    until("XDP answers", || !tentative() && hosts.answerer(&tracker, v6.into(), client_v6(0).into()) == "xdp");
+    soon("XDP answers", || !tentative() && hosts.answerer(&tracker, v6.into(), client_v6(0).into()) == "xdp");
     // Without the address on any interface, but with a route that says that it is ours.
     hosts.ip(&format!("address delete {v4}/24 dev {SERVER}"));
-    until("it is noticed", || {
-        tracker.log().matches(&format!("XDP does not answer for {} yet", listen[0])).count() == 2
-    });
+    soon("it is noticed", || tracker.log().matches(&format!("XDP does not answer for {} yet", listen[0])).count() == 2);
     hosts.ip(&format!("route add local {v4} dev lo"));
     hosts.ip(&format!("address add 198.18.0.78/24 dev {SERVER}"));
     hosts.client.ip(&format!("neighbour replace {v4} lladdr 02:00:00:00:00:01 dev {CLIENT}")).expect("ip");
-    until("XDP answers", || hosts.answerer(&tracker, v4.into(), client_v4(0).into()) == "xdp");
+    soon("XDP answers", || hosts.answerer(&tracker, v4.into(), client_v4(0).into()) == "xdp");
 }
 
 /// Connects to the tracker and says whether an answer came.
@@ -499,10 +485,10 @@ fn native_mode_on_request_warns_while_the_other_end_does_not_receive() {
     assert_eq!(lost(), 1, "{}", tracker.log());
     assert!(!is_answered(&hosts.client, 0), "the warning is wrong");
     let pass = hosts.pass(CLIENT);
-    until("the other end is seen", || tracker.log().contains("the other end receives replies again"));
+    soon("the other end is seen", || tracker.log().contains("the other end receives replies again"));
     assert!(is_answered(&hosts.client, 0));
     drop(pass);
-    until("it is warned again", || lost() == 2);
+    soon("it is warned again", || lost() == 2);
     drop(tracker);
     let _pass = hosts.pass(CLIENT);
     let tracker = hosts.start(&["--interface", SERVER, "--xdp-mode", "native"]).expect("the tracker runs");
@@ -540,7 +526,7 @@ fn lost_notifications_lose_no_change() {
     hosts.await_answerer(&tracker, 0, "xdp");
     // And they are heard again.
     hosts.ip(&format!("address add 198.18.0.77/24 dev {SERVER}"));
-    until("XDP answers", || {
+    soon("XDP answers", || {
         hosts.answerer(&tracker, Ipv4Addr::new(198, 18, 0, 77).into(), client_v4(0).into()) == "xdp"
     });
 }
@@ -583,8 +569,8 @@ fn control_group_without_room_for_the_maps_is_said_and_not_died_of() {
         assert!(error.contains(part), "{part:?} is not in {error}");
     }
     let tracker = start(&options).expect("goes on without XDP");
-    until("the log line", || tracker.log().contains("no XDP, UDP is answered by sockets only"));
-    until("the log line", || tracker.log().contains("before it is full"));
+    soon("the log line", || tracker.log().contains("no XDP, UDP is answered by sockets only"));
+    soon("the log line", || tracker.log().contains("before it is full"));
     assert!(hosts.shows(&tracker, SERVER, "off"));
     hosts.await_answerer(&tracker, 0, "udp_socket");
     tracker.stop().expect("ends on SIGTERM");

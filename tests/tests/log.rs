@@ -20,19 +20,12 @@ use tracker_tests::{
     bep15::{self, Announce, Event},
     client::{UdpClient, http_announce, http_get},
     namespace::{Namespace, Pair},
+    soon,
     tracker::{Tracker, binary},
 };
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
-}
-
-fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -279,9 +272,7 @@ fn nothing_in_the_log_or_on_the_disk_ties_an_address_to_a_torrent() {
     for round in 0..3 {
         be_busy(&pair, round);
         denied(6 + round);
-        let before = tracker.log().matches("is in force").count();
-        tracker.signal(libc::SIGHUP).expect("it runs");
-        soon("it is read", || tracker.log().matches("is in force").count() > before);
+        tracker.signal_until(libc::SIGHUP, "is in force").expect("it is read");
     }
     let metrics = tracker.metrics(&pair.server).expect("metrics");
     for path in ["xdp", "http"] {

@@ -10,14 +10,13 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
-    thread,
-    time::{Duration, Instant},
 };
 use tracker_tests::{
     bep15::Announce,
     bpffs::BpfFs,
     client::{UdpClient, http_get},
     namespace::{Namespace, Pair},
+    soon,
     temporary::Directory,
     tracker::{Tracker, binary},
 };
@@ -38,14 +37,6 @@ const LOAD: u64 = 1 << 38 | 1 << 39;
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// What the kernel says of a thread.
@@ -220,18 +211,14 @@ fn another_user_does_all_that_root_does() {
         fs::write(directory.path("new"), format!("{}\n", "07".repeat(20))).expect("writable");
         fs::rename(directory.path("new"), &list).expect("the same directory");
         fs::write(&config, format!("interval = {}\nallow-list = [{list:?}]\n", 900 + round)).expect("writable");
-        let lines = tracker.log().matches("is in force; changed: interval").count();
-        tracker.signal(libc::SIGHUP).expect("it runs");
-        soon("it is read", || tracker.log().matches("is in force; changed: interval").count() > lines);
+        tracker.signal_until(libc::SIGHUP, "is in force; changed: interval").expect("it is read");
         announce(&pair, 3);
         assert!(by_xdp(&tracker, &pair) > 0.0, "{}", tracker.log());
 
         // Another program in its place.
-        let lines = tracker.log().matches("is running").count();
         fs::copy(binary().expect("a tracker"), directory.path("new")).expect("a copy");
         fs::rename(directory.path("new"), &program).expect("the same directory");
-        tracker.signal(libc::SIGUSR2).expect("it runs");
-        soon("it runs again", || tracker.log().matches("is running").count() > lines);
+        tracker.signal_until(libc::SIGUSR2, "is running").expect("it runs again");
         assert!(tracker.log().contains("taken over from the tracker before: 1 torrent"), "{}", tracker.log());
         assert!(tracker.log().contains("Landlock, as before"), "{}", tracker.log());
         check(&tracker, "after an upgrade", NOBODY, allowed, allowed | LOAD);
@@ -345,8 +332,7 @@ fn lists_elsewhere_are_read_at_the_next_start_and_the_log_says_so() {
     fs::write(&list, "").expect("writable");
     let tracker = Tracker::start(&namespace, &["--config", config.to_str().expect("UTF-8")]).expect("it runs");
     fs::write(&config, format!("deny-list = [{list:?}]\n")).expect("writable");
-    tracker.signal(libc::SIGHUP).expect("it runs");
-    soon("the log says it", || tracker.log().contains("reads only in directories that were named"));
+    tracker.signal_until(libc::SIGHUP, "reads only in directories that were named").expect("the log says it");
     assert!(tracker.stop().expect("it ran").success());
 }
 
@@ -428,8 +414,7 @@ fn spied(namespace: &Namespace, options: &[&str]) -> BTreeMap<String, String> {
     .expect("it runs");
     fs::copy(std::env::current_exe().expect("a test"), directory.path("bin/new")).expect("a copy");
     fs::rename(directory.path("bin/new"), &program).expect("the same directory");
-    tracker.signal(libc::SIGUSR2).expect("it runs");
-    soon("it goes on", || tracker.log().contains("this tracker goes on"));
+    tracker.signal_until(libc::SIGUSR2, "this tracker goes on").expect("it goes on");
     let log = tracker.log();
     http_get(Some(namespace), LOOPBACK, "/stats").expect("it answers");
     assert!(tracker.stop().expect("it ran").success());
@@ -483,8 +468,8 @@ fn without_an_upgrade_in_place_nothing_is_executed() {
     let _turn = turn();
     let namespace = Namespace::new().expect("a namespace");
     let tracker = Tracker::start(&namespace, &["--in-place-upgrade=off"]).expect("it runs");
-    tracker.signal(libc::SIGUSR2).expect("it runs");
-    soon("it goes on", || tracker.log().contains("as no other can take its place: --in-place-upgrade is off"));
+    let said = "as no other can take its place: --in-place-upgrade is off";
+    tracker.signal_until(libc::SIGUSR2, said).expect("it goes on");
     check(
         &tracker,
         "after SIGUSR2",

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tracker_tests::{
     bep15::{self, Announce, InfoHash, Reply},
@@ -13,6 +13,7 @@ use tracker_tests::{
     namespace::{Namespace, Pair},
     packet::Frame,
     raw::RawSocket,
+    soon,
     supervised::{Ending, Printing, Supervised},
     tracker::{Metrics, Tracker, binary},
 };
@@ -61,15 +62,6 @@ fn refusal(namespace: &Namespace, options: &str) -> String {
 
 fn address(text: &str) -> SocketAddr {
     text.parse().expect(text)
-}
-
-/// Waits until `done`.
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < PATIENCE, "{what}: waited in vain");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// Whether a client gets an answer by UDP, from the address that it asks.
@@ -126,7 +118,7 @@ fn port_is_free_at_once_when_a_tracker_is_stopped_while_it_starts() {
             command.args(["--udp", &at.to_string()]);
         }
         let mut child = Supervised::start(command, Printing::Kept, Ending::AT_ONCE).expect("it starts");
-        wait_for("an answer", || answers(&host, "127.0.0.1:0", all[0]));
+        soon("an answer", || answers(&host, "127.0.0.1:0", all[0]));
         child.signal(libc::SIGTERM).expect("it runs");
         assert!(child.wait(PATIENCE).expect("it ends").success());
         for at in &all {
@@ -157,7 +149,7 @@ fn taken_port_is_waited_for_and_not_for_long() {
             || host.enter(|| Ok((UdpSocket::bind("127.0.0.1:7003")?, TcpListener::bind("127.0.0.1:7003")?))).ok();
         let hold = || {
             let mut held = bind();
-            wait_for("a free port", || {
+            soon("a free port", || {
                 held = held.take().or_else(bind);
                 held.is_some()
             });
@@ -239,9 +231,7 @@ fn named_addresses_may_come_after_the_start() {
     let tracker = start(&pair.server, &options).expect("it starts without them");
     for at in late {
         for protocol in ["UDP", "HTTP"] {
-            wait_for("the log line", || {
-                tracker.log().contains(&format!("{protocol} {at}: the address is not there yet"))
-            });
+            soon("the log line", || tracker.log().contains(&format!("{protocol} {at}: the address is not there yet")));
         }
         assert!(!answers(&pair.client, any(address(at)), address(at)), "nobody has {at}");
     }
@@ -249,9 +239,9 @@ fn named_addresses_may_come_after_the_start() {
         pair.server.ip(&format!("address add {at}/{prefix} dev {}", Pair::SERVER_INTERFACE)).expect("added");
     }
     for at in late {
-        wait_for(at, || answers(&pair.client, any(address(at)), address(at)));
+        soon(at, || answers(&pair.client, any(address(at)), address(at)));
         assert_eq!(http_get(Some(&pair.client), address(at), "/stats").expect(at).status, 200);
-        wait_for("the log line", || tracker.log().contains(&format!("UDP {at}: the address is there now")));
+        soon("the log line", || tracker.log().contains(&format!("UDP {at}: the address is there now")));
     }
 }
 
@@ -266,8 +256,8 @@ fn tentative_addresses_are_waited_for() {
     pair.server.ip(&format!("address add fd00:0:0:1::300/64 dev {interface}")).expect("added");
     let at = address("[fd00:0:0:1::300]:7006");
     let tracker = start(&pair.server, &format!("--udp {at} --http {HTTP} --http {at}")).expect("it starts");
-    wait_for("the log line", || tracker.log().contains("is not there yet"));
-    wait_for("the end of the duplicate address detection", || answers(&pair.client, "[::]:0", at));
+    soon("the log line", || tracker.log().contains("is not there yet"));
+    soon("the end of the duplicate address detection", || answers(&pair.client, "[::]:0", at));
     assert_eq!(http_get(Some(&pair.client), at, "/stats").expect("HTTP").status, 200);
 }
 
@@ -361,7 +351,7 @@ fn requests_to_many_hosts_are_neither_answered_nor_stored_but_counted() {
             frame.payload = bep15::scrape(connection.connection_id(), 0x77, &[info_hash]);
             let delivered = |metrics: &Metrics| rejected(metrics, "not_for_us") - before;
             if counted {
-                wait_for("the counter", || delivered(&tracker.metrics(&pair.server).expect("metrics")) == 2 * THREADS);
+                soon("the counter", || delivered(&tracker.metrics(&pair.server).expect("metrics")) == 2 * THREADS);
             } else {
                 thread::sleep(Duration::from_millis(200));
             }
@@ -495,7 +485,7 @@ fn full_tracker_warns_once_a_minute_and_counts() {
         drop(one.announce(&Announce { num_want: 0, ..Announce::new(torrent(1), port) }));
     }
     let lines = |part: &str| tracker.log().matches(part).count();
-    wait_for("the warnings", || lines("for new torrents") > 0 && lines("were evicted") > 0);
+    soon("the warnings", || lines("for new torrents") > 0 && lines("were evicted") > 0);
     let metrics = tracker.metrics(&host).expect("metrics");
     assert!(rejected(&metrics, "torrents_full") >= refused);
     assert!(metrics.sum("tracker_peers_evicted_total", &[]) > 0.0);
@@ -532,9 +522,9 @@ fn lost_packets_are_counted_and_said() {
             socket.send_to(&[0; 1400], asked).expect("loopback");
         }
         signal(libc::SIGCONT);
-        wait_for("the counter", || lost() > 0.0);
+        soon("the counter", || lost() > 0.0);
         assert!(lost() < 16_000.0, "some found room");
-        wait_for("the warning", || tracker.log().contains("UDP packets were lost"));
+        soon("the warning", || tracker.log().contains("UDP packets were lost"));
         let page = http_get(Some(&host), address(HTTP), "/stats.txt").expect("a page").text().expect("text");
         assert!(page.contains("packets that the kernel dropped at the sockets"), "{page}");
         assert_eq!(tracker.log().matches("UDP packets were lost").count(), 1);

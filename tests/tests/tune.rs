@@ -6,8 +6,6 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
-    thread,
-    time::{Duration, Instant},
 };
 use tracker::xdp::{bpf_link, ethtool::set_queues, netlink};
 use tracker_tests::{
@@ -15,7 +13,7 @@ use tracker_tests::{
     bpffs::BpfFs,
     client::UdpClient,
     namespace::{Namespace, Offload, ethtool},
-    pass,
+    pass, soon,
     tracker::{Tracker, binary},
 };
 
@@ -136,14 +134,6 @@ fn settings(namespace: &Namespace, interface: &str) -> Settings {
     Settings { queues, vlan: flags & VLAN != 0 }
 }
 
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// How a tracker ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -193,7 +183,7 @@ fn what_is_set_stays_as_long_as_xdp_and_is_undone_with_it() {
             End::Stop => assert!(tracker.stop().expect("it ran").success(), "{options:?}"),
             End::Kill => drop(tracker.kill().expect("it ran")),
         }
-        until(&format!("{options:?} {end:?}"), || site.settings(SERVER) == expected);
+        soon(&format!("{options:?} {end:?}"), || site.settings(SERVER) == expected);
         if site.record().exists() {
             let said = site.detach();
             assert!(said.contains("off → on, as it was before --tune"), "{said}");
@@ -252,7 +242,7 @@ fn what_somebody_has_set_since_is_left() {
         let server = all.into_iter().find(|interface| interface.name == SERVER).expect("it is there");
         bpf_link::detach_all(&server).expect("taken off");
     });
-    until("XDP is attached again", || tracker.log().contains("XDP answers UDP"));
+    soon("XDP is attached again", || tracker.log().contains("XDP answers UDP"));
     assert_eq!(site.settings(SERVER), Settings { queues: 4, vlan: true }, "{}", tracker.log());
     assert!(tracker.stop().expect("it ran").success());
     assert_eq!(site.settings(SERVER), Settings { queues: 4, vlan: true });
@@ -275,7 +265,7 @@ fn interfaces_that_come_later_are_tuned_and_those_elsewhere_are_left() {
     let site = Site::new(1);
     let tracker = site.start(&["--tune", "--interface", "other0"]);
     site.plug("other0", "other1", 1);
-    until("the new one is tuned", || site.settings("other0") == tuned());
+    soon("the new one is tuned", || site.settings("other0") == tuned());
     assert!(tracker.stop().expect("it ran").success());
     // With the number of the tracker's interface, in another namespace.
     let elsewhere = Namespace::new().expect("root");
@@ -295,10 +285,9 @@ fn interfaces_that_come_later_are_tuned_and_those_elsewhere_are_left() {
 fn a_tracker_that_takes_the_place_of_another_goes_on_with_what_it_has_set() {
     let site = Site::new(1);
     let tracker = site.start(&["--tune", "--detach-on-stop"]);
-    let started = |count| tracker.log().matches("privileges from here on").count() >= count;
-    until("it has started", || started(1));
-    tracker.signal(libc::SIGUSR2).expect("it runs");
-    until("the next one has started", || started(2) && tracker.log().contains("XDP has answered UDP and goes on"));
+    soon("it has started", || tracker.log().contains("privileges from here on"));
+    tracker.signal_until(libc::SIGUSR2, "privileges from here on").expect("the next one has started");
+    soon("it has taken over", || tracker.log().contains("XDP has answered UDP and goes on"));
     assert_eq!(site.settings(SERVER), tuned(), "{}", tracker.log());
     assert!(tracker.stop().expect("it ran").success());
     assert_eq!(site.settings(SERVER), BEFORE);

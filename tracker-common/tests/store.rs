@@ -35,6 +35,9 @@ use tracker_common::{
 
 /// A peer goes after this many minutes.
 const PEER_TIMEOUT: u32 = 45;
+
+/// Minutes without a sweep, at most.
+const UNSWEPT: u32 = 400;
 /// An empty torrent goes after this many minutes.
 const IDLE: u32 = 60;
 /// An empty torrent with completed downloads goes after this many minutes.
@@ -212,11 +215,14 @@ struct World<'s> {
     model: BTreeMap<InfoHash, Torrent>,
     /// Whether memory can run out.
     tight: bool,
+    /// The minute of the last sweep.
+    swept: u32,
 }
 
 impl<'s> World<'s> {
     fn new(store: &'s HostStore, seed: u64, tight: bool) -> Self {
-        Self { platform: store.platform(seed), model: BTreeMap::new(), tight }
+        let swept = store.settings().minute.load();
+        Self { platform: store.platform(seed), model: BTreeMap::new(), tight, swept }
     }
 
     fn minute(&self) -> u32 {
@@ -318,6 +324,7 @@ impl<'s> World<'s> {
 
     fn sweep(&mut self) -> SweepReport {
         let minute = self.minute();
+        self.swept = minute;
         let mut report = SweepReport::default();
         // In batches, as the daemon does it.
         let end = SwarmId::at(self.platform.store().settings().index_buckets.load(), 0).number();
@@ -507,7 +514,13 @@ impl Step {
                     world.sample::<V4>(info_hash, V4::peer(asker), want, seeders);
                 }
             }
-            Step::Advance(minutes) => world.advance(minutes),
+            Step::Advance(minutes) => {
+                // Ages have so many bits: whoever is not swept for longer is taken for a young peer.
+                if world.minute() + minutes - world.swept >= UNSWEPT {
+                    world.sweep();
+                }
+                world.advance(minutes);
+            }
             Step::Sweep => {
                 world.sweep();
             }

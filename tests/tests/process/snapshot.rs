@@ -8,19 +8,17 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tracker_tests::{
     bep15::{Announce, Counts, Event, InfoHash},
     client::{UdpClient, http_scrape},
     namespace::{Namespace, Pair},
+    soon,
     tracker::{Tracker, binary},
 };
 
 const NAME: &str = "swarms.snapshot";
-
-/// How long anything may take; far more than it does.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn torrent(number: u16) -> InfoHash {
     let mut info_hash = [0x3c; 20];
@@ -95,14 +93,6 @@ fn command(arguments: &[&str], input: &str) -> Output {
 fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !ready() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -188,7 +178,7 @@ fn what_was_written_at_an_interval_survives_a_kill() {
     let mut daemon = start(&namespace, state, &options);
     fill(&daemon);
     let written = || printed(&command(&["export", "--format", "json", "--state-dir", state], ""));
-    until("no snapshot is written", || directory.0.join(NAME).exists() && written().contains("\"leechers\":3"));
+    soon("no snapshot is written", || directory.0.join(NAME).exists() && written().contains("\"leechers\":3"));
     daemon.signal(libc::SIGKILL);
     daemon.wait();
     let daemon = start(&namespace, state, &options);
@@ -196,7 +186,7 @@ fn what_was_written_at_an_interval_survives_a_kill() {
     stop(daemon);
     // From now on without addresses: the old file goes at once.
     let daemon = start(&namespace, state, &["--snapshot-interval", "1h"]);
-    until("there are addresses still", || !written().contains("seeders"));
+    soon("there are addresses still", || !written().contains("seeders"));
     assert_eq!(scrape(&daemon), counted());
     stop(daemon);
 }

@@ -258,7 +258,52 @@ fn is_vacant<F: Family>(swarm: &Swarm) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{
+            hash::TorrentKey,
+            membership::{Announce, PeerEvent},
+            owner::Owner,
+            tests::{Peers, ROOMY, torrent},
+            upsert,
+        },
+        *,
+    };
+    use crate::host::{FIRST_MINUTE, HostStore};
+
+    #[test]
+    fn a_peer_and_then_its_torrent_go_with_the_minute_that_they_may() {
+        const AGES: Ages = Ages { peer_timeout: 45, idle: 60, idle_completed: 100 };
+        // (the last thing that a seeder says, minutes, torrents left, peers left)
+        for (says, minutes, torrents, peers) in [
+            (PeerEvent::Started, 44, 1, 1),
+            (PeerEvent::Started, 45, 1, 0),
+            (PeerEvent::Started, 59, 1, 0),
+            (PeerEvent::Started, 60, 0, 0),
+            (PeerEvent::Completed, 60, 1, 0),
+            (PeerEvent::Completed, 99, 1, 0),
+            (PeerEvent::Completed, 100, 0, 0),
+            (PeerEvent::Stopped, 59, 1, 0),
+            (PeerEvent::Stopped, 60, 0, 0),
+        ] {
+            let store = HostStore::new(&ROOMY, 1);
+            let platform = store.platform(1);
+            let cx = platform.context();
+            for event in [PeerEvent::Started, says] {
+                let seeder = event != PeerEvent::Started;
+                let announce =
+                    Announce { info_hash: &torrent(0), peer: V6::peer(1), seeder, event, owner: Owner::NONE };
+                upsert::announce::<_, V6>(&cx, &announce).expect("room");
+            }
+            store.settings().minute.store(FIRST_MINUTE + minutes);
+            let report = sweep(&cx, &Batch { first: 0, end: u32::MAX, ages: AGES }, |_, _| {});
+            let left = (report.torrents, report.peers_v6);
+            assert_eq!(left, (torrents, peers), "{says:?}, {minutes} minutes later");
+            assert_eq!(report.removed, 1 - torrents);
+            assert_eq!(report.expired, u64::from(says != PeerEvent::Stopped) - peers);
+            let found = index::find(&cx, &TorrentKey::new(cx.settings, &torrent(0)));
+            assert_eq!(found.is_some(), torrents == 1);
+        }
+    }
 
     #[test]
     fn counts_are_set_right_only_when_nobody_has_changed_them() {

@@ -164,18 +164,14 @@ pub(super) fn rebuild(directory: Directory, old: &Old, plan: Plan<'_>) -> anyhow
     let made = Made { directory: &directory, wanted: &wanted, complete: Cell::new(false) };
     directory.pin_beside(&mut program.ebpf, &wanted)?;
     let new = Arc::new(program.store(sizes)?);
-    let (mut copier, paused) = fill(old, &new)?;
+    let filled = fill(old, &new)?;
     directory.use_set(&wanted)?;
     made.complete.set(true);
     for link in &links {
         link.update(program.loaded.entry()).context("cannot put the new XDP program in the place of the old one")?;
     }
-    let gap = paused.elapsed();
-    if old.settings.is_some() {
-        wait_for_packets_under_way();
-        old.refresh();
-        copier.add_missing();
-    }
+    let gap = filled.since.elapsed();
+    let copier = filled.complete(old);
     remove_others(&directory, &wanted)?;
     drop(made);
     tell(&copier, begin.elapsed(), gap);
@@ -219,8 +215,28 @@ impl Drop for Made<'_> {
     }
 }
 
-/// Makes the new store what the old one is. Returns since when nobody has changed the old one.
-fn fill(old: &Old, new: &Arc<Store>) -> anyhow::Result<(Copier, Instant)> {
+/// A new store that is what the old one was at some moment.
+#[must_use = "what has come since that moment may be missing"]
+struct Filled {
+    copier: Copier,
+    /// That moment. Nobody has changed the old store since then, if its program can pause.
+    since: Instant,
+}
+
+impl Filled {
+    /// Adds, after the new program has taken the place of the old one, what that one has stored since.
+    fn complete(mut self, old: &Old) -> Copier {
+        if old.settings.is_some() {
+            wait_for_packets_under_way();
+            old.refresh();
+            self.copier.add_missing();
+        }
+        self.copier
+    }
+}
+
+/// Makes the new store what the old one is.
+fn fill(old: &Old, new: &Arc<Store>) -> anyhow::Result<Filled> {
     let begin = Instant::now();
     // What its daemon held when it was killed: nobody else would give it back.
     old.store.repair();
@@ -241,7 +257,7 @@ fn fill(old: &Old, new: &Arc<Store>) -> anyhow::Result<(Copier, Instant)> {
         }
     }
     info!("copied into new maps in {:.1} s, while XDP went on", begin.elapsed().as_secs_f64());
-    let paused = Instant::now();
+    let since = Instant::now();
     if old.settings.is_none() {
         while !in_a_pause(old.store.settings(), || {
             copier.pass();
@@ -255,7 +271,7 @@ fn fill(old: &Old, new: &Arc<Store>) -> anyhow::Result<(Copier, Instant)> {
         copier.pass();
     }
     take_settings(old, new);
-    Ok((copier, paused))
+    Ok(Filled { copier, since })
 }
 
 /// Does `work` while XDP leaves requests to the sockets. False if it has gone on meanwhile: this process

@@ -208,3 +208,21 @@ fn to_the_limit<E: Element>() {
 fn threads_that_race_for_the_last_records_take_no_more_than_there_are() {
     for_each_kind!(to_the_limit);
 }
+
+#[test]
+fn little_is_left_from_nine_tenths_on() {
+    for (used, limit, expected) in [
+        (0, 100, false),
+        (89, 100, false),
+        (90, 100, true),
+        (100, 100, true),
+        (101, 100, true),
+        (8, 9, false),
+        (9, 9, true),
+        (0, 0, true),
+        (u32::MAX / 2, u32::MAX, false),
+        (u32::MAX - u32::MAX / 10, u32::MAX, true),
+    ] {
+        assert_eq!(is_little_left(used, limit), expected, "{used} of {limit}");
+    }
+}

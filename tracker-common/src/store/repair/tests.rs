@@ -167,6 +167,11 @@ fn rows<F: Peers>() -> Vec<Row> {
             |cx| say::<F>(cx, 900, false, PeerEvent::Started),
         ),
         row(
+            "list to partition, and nothing else",
+            |cx| come::<F>(cx, list_capacity::<F>()),
+            |cx| locked(cx, |swarm| resize::promote::<_, F>(cx, swarm).expect("room")),
+        ),
+        row(
             "a leecher for a partition",
             |cx| crowded::<F>(cx, 2),
             |cx| {
@@ -293,6 +298,24 @@ enum Extent {
 const MANY: u64 = 80;
 const STEP: usize = 37;
 
+/// Its last writes, each of which is one again: there memory is given back.
+const LAST: u64 = 60;
+
+/// How many writes a row has.
+fn writes_of(row: &Row, base: &HostStore) -> u64 {
+    let dies_before = |writes| {
+        let store = base.copy();
+        let platform = store.platform(2);
+        death::after(writes, || (row.act)(&platform.context())).is_none()
+    };
+    let (mut least, mut end) = (0, 1 << 20);
+    while least < end {
+        let middle = (least + end) / 2;
+        if dies_before(middle) { least = middle + 1 } else { end = middle }
+    }
+    least
+}
+
 /// Returns how many writes there were to be killed before.
 fn kill_at_each_write(row: &Row, extent: Extent) -> u64 {
     let base = HostStore::new(&SIZES, 3);
@@ -305,12 +328,13 @@ fn kill_at_each_write(row: &Row, extent: Extent) -> u64 {
         found(&store).peers
     };
     let again = extent == Extent::Twice;
-    let (many, step) = match extent {
-        Extent::Some => (MANY, STEP),
-        Extent::Twice => (MANY / 2, STEP * 5),
-        Extent::All => (MANY, 1),
+    let (many, step, last) = match extent {
+        Extent::Some => (MANY, STEP, LAST),
+        Extent::Twice => (MANY / 2, STEP * 5, LAST / 6),
+        Extent::All => (MANY, 1, 0),
     };
-    for writes in (0..many).chain((many..).step_by(step)) {
+    let end = writes_of(row, &base);
+    for writes in (0..many).chain((many..end).step_by(step)).chain(end.saturating_sub(last)..=end) {
         let store = base.copy();
         let platform = store.platform(2);
         let alive = death::after(writes, || (row.act)(&platform.context())).is_some();

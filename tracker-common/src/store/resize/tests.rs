@@ -13,6 +13,8 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
+mod beside_samples;
+
 /// What must be the same before and after a change that has failed.
 type State<F> = (BTreeMap<<F as super::super::slot::SlotFormat>::Key, (u64, u32)>, Option<DirectoryHeader>, [u32; 4]);
 

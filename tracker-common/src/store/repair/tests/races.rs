@@ -2,16 +2,22 @@
 
 use super::{
     super::repair,
+    Row,
     check::{Known, difference, look},
+    come, crowded, leave, locked, no_memory, repair_all, say, writes_of,
 };
 use crate::{
     host::{HostSizes, HostStore},
-    outcome::StoreError,
+    outcome::{Event, StoreError},
     platform::Platform,
     store::{
         family::{V4, V6},
+        hash::TorrentKey,
+        index,
         membership::{Announce, PeerEvent},
         owner::Owner,
+        record::list_capacity,
+        resize,
         sweep::{Ages, Batch, sweep},
         tests::{Peers, torrent},
         upsert,
@@ -136,4 +142,78 @@ fn others_go_on_while_threads_are_killed_and_repaired() {
     {
         assert_eq!(found.len(), there.len(), "{:?}", difference(&found, &found, &found));
     }
+}
+
+/// As XDP programs do that do not wait for the dead: peers leave torrent 0, and the memory that they leave
+/// goes to another one. Returns how many peers there are more then, in both.
+fn pass_memory_on<F: Peers>(store: &HostStore) -> i64 {
+    let platform = store.limited_platform::<1>(9);
+    let cx = platform.context();
+    let say = |number, peer, event| {
+        let announce =
+            Announce { info_hash: &torrent(number), peer: F::peer(peer), seeder: false, event, owner: Owner::NONE };
+        // What is locked, or for which there is no memory, is not done.
+        let _ = upsert::announce::<_, F>(&cx, &announce);
+    };
+    (0..600).for_each(|peer| say(0, peer, PeerEvent::Stopped));
+    (0..200).for_each(|peer| say(1, 10_000 + peer, PeerEvent::Started));
+    let count = |events: [Event; 2]| events.map(|event| platform.events(event) as i64).iter().sum::<i64>();
+    count([Event::Peer4Added, Event::Peer6Added]) - count([Event::Peer4Removed, Event::Peer6Removed])
+}
+
+/// Peers of both torrents.
+fn peers(platform: &impl Platform) -> i64 {
+    let cx = crate::platform::Context::new(platform).expect("a host platform");
+    let counts = [0, 1].map(|number| index::counts(&cx, &TorrentKey::new(cx.settings, &torrent(number))));
+    counts.iter().map(|counts| i64::from(counts.seeders) + i64::from(counts.leechers)).sum()
+}
+
+/// Threads are killed in the last writes of these, and before that is repaired others go on.
+fn memory_of_the_dead<F: Peers>() {
+    let row = |name, prepare, act| Row { name, prepare, act };
+    let rows = [
+        row("split", |cx| crowded::<F>(cx, 1), |cx| say::<F>(cx, 900, true, PeerEvent::Started)),
+        row(
+            "merge",
+            |cx| {
+                crowded::<F>(cx, 3);
+                leave::<F>(cx, 0..list_capacity::<F>());
+            },
+            |cx| locked(cx, |swarm| assert!(resize::merge::<_, F>(cx, swarm))),
+        ),
+        row(
+            "list to partition",
+            |cx| come::<F>(cx, list_capacity::<F>()),
+            |cx| say::<F>(cx, 900, false, PeerEvent::Started),
+        ),
+        row("a list loses a chunk", |cx| come::<F>(cx, F::CHUNK_SLOTS + 1), |cx| leave::<F>(cx, 0..1)),
+    ];
+    for row in rows {
+        let base = HostStore::new(&super::SIZES, 3);
+        (row.prepare)(&base.platform(1).context());
+        let (end, before) = (writes_of(&row, &base), peers(&base.limited_platform::<1>(1)));
+        for writes in end.saturating_sub(150)..=end {
+            let store = base.copy();
+            let dead = store.platform(2);
+            death::after(writes, || (row.act)(&dead.context()));
+            // No more than what is given back.
+            no_memory(&dead.context());
+            let more = pass_memory_on::<F>(&store);
+            drop(dead);
+            let repaired = repair_all(&store);
+            let platform = store.limited_platform::<1>(1);
+            let found = look(&store, &platform);
+            let what = format!("{}, killed before write {writes}", row.name);
+            assert!(found.lost <= repaired.in_doubt, "{what}: {} lost, {repaired:?}", found.lost);
+            // The peer of the dead itself may be there or not.
+            let wrong = peers(&platform) - before - more;
+            assert!((-1..=1).contains(&wrong), "{what}: {wrong} peers too many");
+        }
+    }
+}
+
+#[test]
+fn memory_that_was_the_deads_stays_with_whoever_has_it_now() {
+    memory_of_the_dead::<V4>();
+    memory_of_the_dead::<V6>();
 }
