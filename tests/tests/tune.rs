@@ -171,7 +171,7 @@ fn what_is_set_stays_as_long_as_xdp_and_is_undone_with_it() {
         let site = Site::new(1);
         let tracker = site.start(&[options, &["--tune"]].concat());
         // The log comes later than answers.
-        until("it has started", || tracker.log().contains("is running"));
+        soon("it has started", || tracker.log().contains("is running"));
         let log = tracker.log();
         assert_eq!(site.settings(SERVER), tuned(), "{options:?}: {log}");
         assert!(log.contains("taking VLAN tags off (rxvlan): on → off (--tune)"), "{options:?}: {log}");
@@ -331,7 +331,7 @@ fn requests_by_vlans_are_answered_by_sockets_or_with_their_tag() {
             ethtool(CLIENT, SET_FLAGS, flags).expect("tags are in packets");
         });
         let tracker = site.start(&[options, &["--detach-on-stop"]].concat());
-        until("it is said", || tracker.log().contains(said));
+        soon("it is said", || tracker.log().contains(said));
         let (source, to) = (SocketAddr::from((CLIENT_ADDRESS, 0)), SocketAddr::from((SERVER_ADDRESS, 6969)));
         let mut client = UdpClient::connected(&site.client, source, to).expect("a connection id");
         client.announce(&Announce::new([7; 20], 7000)).expect("an answer");
