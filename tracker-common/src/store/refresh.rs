@@ -12,7 +12,7 @@ use super::{
     membership::{Announce, PeerEvent},
     record::find_in_slots,
     slot::{KEY, LEECHER, MINUTE, OCCUPIED, Slot, age},
-    tell::is_due,
+    tell::{self, is_due},
 };
 use crate::{
     id::PartitionId,
@@ -110,12 +110,11 @@ fn refresh_slot<P: Platform, F: Family>(
         return None;
     }
     let new = (old & !MINUTE) | (flags & MINUTE);
+    let mut due = false;
     if old != new {
         if P::TELLS {
             let every = cx.settings.tell_every.load();
-            if every != 0 && is_due(old, minute, every) {
-                return None;
-            }
+            due = every != 0 && is_due(old, minute, every);
         }
         if !word.replace(old, new) {
             return None;
@@ -133,6 +132,11 @@ fn refresh_slot<P: Platform, F: Family>(
         return None;
     }
     cx.platform.count(Counter::Refreshed(age(old, minute)), 1);
+    // One that was refreshed in vain, a few lines above, is told of with its next announce.
+    if due {
+        tell::note(cx.scratch, old, new);
+        tell::others::<P, F>(cx, announce.info_hash, announce.peer);
+    }
     Some(())
 }
 

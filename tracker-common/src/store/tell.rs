@@ -6,12 +6,15 @@
 //! and told is the first announce in a window. The minute of the announce before stands in the slot.
 //! So whatever a refresh leaves as it was, it has nothing to tell.
 
-use super::slot::{COMPLETED, IDENTITY, KEY, KEY_SHIFT, LEECHER, OCCUPIED, age};
+use super::{
+    family::Family,
+    slot::{COMPLETED, IDENTITY, KEY, KEY_SHIFT, LEECHER, OCCUPIED, age},
+};
 use crate::{
     change::{Change, Kind},
     id::InfoHash,
     outcome::{IpVersion, StoreError},
-    platform::{Context, Platform},
+    platform::{ColdPath, Context, Platform},
     scratch::{HASHES_AT, Scratch},
 };
 
@@ -31,6 +34,18 @@ pub fn is_due(flags: u64, minute: u32, every: u32) -> bool {
 pub(super) fn note(scratch: &Scratch, old: u64, new: u64) {
     scratch.changed[0].store(old);
     scratch.changed[1].store(new);
+}
+
+/// Tells other trackers of an announce of this peer that was just stored, if there are any and they have
+/// to know of it ([`note`]).
+#[inline(always)]
+pub fn others<P: Platform, F: Family>(cx: &Context<'_, P>, info_hash: &InfoHash, peer: F::Key) {
+    if P::TELLS && cx.settings.tell_every.load() != 0 {
+        cx.scratch.put(HASHES_AT, *info_hash);
+        F::keep_excluded(cx.scratch, peer);
+        // What cannot be told is counted.
+        let _ = cx.platform.run_cold(ColdPath::TellChange(F::VERSION));
+    }
 }
 
 /// What is told of a peer whose flags were these, if anything; 0 for one that was not there, or is not

@@ -21,7 +21,7 @@ use super::{
     resize::has_outgrown,
     room,
     slot::Slot,
-    tell as change,
+    tell,
 };
 use crate::{
     id::{PartitionId, SwarmId},
@@ -47,7 +47,7 @@ pub fn announce<'m, P: Platform, F: Family>(
         return Ok(Some(swarm));
     }
     let id = upsert::<P, F>(cx, &torrent, announce)?;
-    tell::<P, F>(cx, announce);
+    tell::others::<P, F>(cx, announce.info_hash, announce.peer);
     Ok(id.and_then(|id| cx.swarm(id)))
 }
 
@@ -63,7 +63,7 @@ pub fn upsert<P: Platform, F: Family>(
     torrent: &TorrentKey,
     announce: &Announce<'_, F::Key>,
 ) -> Result<Option<SwarmId>, StoreError> {
-    change::note(cx.scratch, 0, 0);
+    tell::note(cx.scratch, 0, 0);
     let mut tries = 0;
     loop {
         let result = try_upsert::<P, F>(cx, torrent, announce);
@@ -72,18 +72,6 @@ pub fn upsert<P: Platform, F: Family>(
             return result;
         }
         cx.platform.pause(tries);
-    }
-}
-
-/// Tells other trackers of an announce that [`upsert`] has just stored, if there are any and they have
-/// to know of it.
-#[inline(always)]
-pub fn tell<P: Platform, F: Family>(cx: &Context<'_, P>, announce: &Announce<'_, F::Key>) {
-    if P::TELLS && cx.settings.tell_every.load() != 0 {
-        cx.scratch.put(HASHES_AT, *announce.info_hash);
-        F::keep_excluded(cx.scratch, announce.peer);
-        // What cannot be told is counted.
-        let _ = cx.platform.run_cold(ColdPath::TellChange(F::VERSION));
     }
 }
 

@@ -10,10 +10,7 @@ use tracker_common::{
     outcome::{Event, Reason, StoreError},
     platform::{Context, Platform as _},
     programs::Program,
-    store::{
-        hash::TorrentKey,
-        upsert::{tell, upsert},
-    },
+    store::{hash::TorrentKey, tell, upsert::upsert},
 };
 
 #[inline(always)]
@@ -29,7 +26,7 @@ pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
     match upsert::<_, N>(cx, &torrent, &request.announce) {
         Ok(swarm) => {
             handover.swarm.store(swarm.map_or(0, SwarmId::stored));
-            tell::<_, N>(cx, &request.announce);
+            tell::others::<_, N>(cx, request.announce.info_hash, request.announce.peer);
             let split = handover.split.load() != 0;
             Err(packet.tail_call(if split { Program::split(N::VERSION) } else { Program::reply(N::VERSION) }))
         }

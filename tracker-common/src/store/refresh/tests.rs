@@ -229,6 +229,50 @@ fn what_happens_meanwhile_is_noticed() {
     meanwhile::<V6>();
 }
 
+fn told<F: Peers>() {
+    for (count, most) in sizes::<F>() {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = grown::<_, F>(&cx, count, most);
+        let mut minute = FIRST_MINUTE;
+        // (told every so many minutes, minutes that have passed, whether each is told of)
+        for (every, passed, expected) in
+            [(0, 30, false), (10, 0, false), (10, 10, true), (10, 0, false), (10, 29, true)]
+        {
+            minute += passed;
+            store.settings().minute.store(minute);
+            store.settings().tell_every.store(every);
+            for peer in 0..count {
+                assert!(refreshed::<F>(&platform, swarm, peer, (false, PeerEvent::None)), "{peer} of {count}");
+                let changes: Vec<_> = platform.told().iter().map(|change| (change.info_hash, change.kind)).collect();
+                let one = (torrent(0), crate::change::Kind::Leecher as u8);
+                assert_eq!(changes, Vec::from_iter(expected.then_some(one)), "every {every}, after {passed}");
+            }
+        }
+        // What has to be stored under a lock is told of by whoever does that.
+        store.settings().minute.store(minute + 30);
+        for (seeder, event) in [(true, PeerEvent::None), (false, PeerEvent::Stopped)] {
+            assert!(!refreshed::<F>(&platform, swarm, 0, (seeder, event)));
+            assert_eq!(platform.told(), []);
+        }
+        assert!(swarm.record.lock.try_lock());
+        let in_partitions = F::directory(swarm.record).is_some_and(|header| header.partitions != 0);
+        assert_eq!(refreshed::<F>(&platform, swarm, 0, (false, PeerEvent::None)), in_partitions);
+        assert_eq!(
+            platform.told().len(),
+            usize::from(in_partitions),
+            "its own lock is held, or that of its partition not"
+        );
+    }
+}
+
+#[test]
+fn a_known_peer_is_told_of_without_a_lock_when_it_is_time() {
+    told::<V4>();
+    told::<V6>();
+}
+
 fn seeders<F: Peers>() {
     let store = HostStore::new(&ROOMY, 1);
     let platform = store.platform(1);
