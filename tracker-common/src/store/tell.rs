@@ -37,7 +37,7 @@ pub(super) fn note(scratch: &Scratch, old: u64, new: u64) {
 }
 
 /// Tells other trackers of an announce of this peer that was just stored, if there are any and they have
-/// to know of it ([`note`]).
+/// to know of it.
 #[inline(always)]
 pub fn others<P: Platform, F: Family>(cx: &Context<'_, P>, info_hash: &InfoHash, peer: F::Key) {
     if P::TELLS && cx.settings.tell_every.load() != 0 {
@@ -66,7 +66,7 @@ fn kind(old: u64, new: u64, minute: u32, every: u32) -> Option<Kind> {
 }
 
 /// Tells of the announce that was just stored ([`note`]): what
-/// [`ColdPath::TellChange`](crate::platform::ColdPath::TellChange) stands for. Its info_hash stands at
+/// [`ColdPath::TellChange`] stands for. Its info_hash stands at
 /// [`HASHES_AT`], its peer is the [excluded](Scratch::excluded_peer) one.
 #[inline(always)]
 pub(super) fn tell<P: Platform>(cx: &Context<'_, P>, version: IpVersion) -> Result<u32, StoreError> {
