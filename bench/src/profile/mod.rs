@@ -12,17 +12,21 @@
 //! the same ones, and every peer has to be there once: by the daemon's counters, in its totals, and
 //! in a scrape.
 
+mod calls;
 pub mod telling;
 mod two_cores;
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, loaded_programs};
+use aya::programs::{ProgramFd, Xdp, loaded_programs};
 use bench_ebpf::{Client, Load, Progress, Visit};
-use tracker_tests::{client, interrupt, tracker::Metrics};
+use tracker_tests::{client, interrupt};
 
-use self::two_cores::{TwoCores, at_once};
+use self::{
+    calls::{Counters, NEW_TORRENT, REPEAT, time},
+    two_cores::{TwoCores, at_once},
+};
 use crate::{
     cores::{self, Urgency},
     generator::{CLIENTS, Times},
@@ -36,12 +40,6 @@ use crate::{
     testbed::{self, Testbed},
 };
 
-/// What the XDP program returns for a packet that goes on to the network stack.
-const XDP_PASS: u32 = 2;
-/// What the XDP program returns for a packet that goes back.
-const XDP_TX: u32 = 3;
-/// Calls per system call.
-const REPEAT: u32 = 200_000;
 /// New peers that each of two cores announces into a new swarm.
 const NEW_PEERS: u32 = 100_000;
 
@@ -110,47 +108,6 @@ pub fn run(scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<()> {
     }
     println!();
     Ok(())
-}
-
-/// The first torrent that no scenario has.
-const NEW_TORRENT: u32 = 1 << 30;
-
-/// Counters of the daemon at one moment, or what they have moved by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Counters {
-    /// Announces that the XDP program answered.
-    answered: u64,
-    /// Requests that it passed on, dropped or answered with an error.
-    rejected: u64,
-    /// Peers added, and removed or evicted, and stored.
-    added: u64,
-    removed: u64,
-    stored: u64,
-}
-
-impl Counters {
-    fn read(testbed: &Testbed) -> anyhow::Result<Self> {
-        let metrics = Metrics::parse(&testbed.get("/metrics")?)?;
-        let sum = |name: &str, labels: &[(&str, &str)]| metrics.sum(name, labels) as u64;
-        Ok(Self {
-            answered: sum("tracker_requests_answered_total", &[("path", "xdp"), ("request", "announce")]),
-            rejected: sum("tracker_requests_rejected_total", &[("path", "xdp")])
-                + sum("tracker_packets_passed_total", &[("path", "xdp")]),
-            added: sum("tracker_peers_added_total", &[]),
-            removed: sum("tracker_peers_removed_total", &[]),
-            stored: sum("tracker_peers", &[]),
-        })
-    }
-
-    fn since(self, before: Self) -> Self {
-        Self {
-            answered: self.answered - before.answered,
-            rejected: self.rejected - before.rejected,
-            added: self.added - before.added,
-            removed: self.removed - before.removed,
-            stored: self.stored - before.stored,
-        }
-    }
 }
 
 /// What became of announces of new peers by two cores into one new swarm.
@@ -310,22 +267,6 @@ impl<'a> Profiler<'a> {
             scraped: counts.iter().map(|counts| u64::from(counts.seeders) + u64::from(counts.leechers)).sum(),
         })
     }
-}
-
-/// Mean nanoseconds per call.
-fn time(program: &Xdp, interface: u32, frame_length: u32, repeat: u32) -> anyhow::Result<f64> {
-    let ctx: Vec<u8> = [0, frame_length, 0, interface, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
-    let data = vec![0; frame_length as usize];
-    let options = TestRunOptions { data_in: Some(&data), ctx_in: Some(&ctx), repeat, ..TestRunOptions::new() };
-    let result = program.test_run(options).context("cannot run the program in test mode (BPF_PROG_TEST_RUN)")?;
-    // That is what became of the last call. One that meets another core or the daemon in the store
-    // is passed on.
-    ensure!(
-        matches!(result.return_value, XDP_TX | XDP_PASS),
-        "the tracker neither answered nor passed on: it returned {}",
-        result.return_value
-    );
-    Ok(result.duration.as_nanos() as f64)
 }
 
 fn information(number: u32) -> anyhow::Result<aya::programs::ProgramInfo> {

@@ -13,7 +13,7 @@ use aya::programs::ProgramFd;
 use bench_ebpf::{Load, Progress};
 use tracker_tests::{interrupt, tracker::Metrics};
 
-use super::{Profiler, program, time};
+use super::{Profiler, calls::time, program};
 use crate::{
     connect,
     cores::{self, Urgency},

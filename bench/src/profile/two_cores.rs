@@ -12,7 +12,7 @@ use aya::programs::{ProgramFd, Xdp};
 use bench_ebpf::{Client, Load, Progress, Visit};
 use tracker_tests::{client, interrupt};
 
-use super::{Counters, REPEAT, time};
+use super::calls::{Counters, NEW_TORRENT, REPEAT, time};
 use crate::{
     connect::connect,
     cores,
@@ -29,7 +29,7 @@ use crate::{
 const CALLS: u32 = 10 * REPEAT;
 
 /// Where there is only one swarm, the second core's own.
-const SECOND_SWARM: u32 = super::NEW_TORRENT + 2;
+const SECOND_SWARM: u32 = NEW_TORRENT + 2;
 
 /// How often what was passed on is announced again.
 const PASSES: u32 = 3;

@@ -5,7 +5,8 @@ use super::{
     figures::{Dropped, Meters},
 };
 use anyhow::Context as _;
-use async_nats::{Client, ConnectOptions, Event, Server};
+use async_nats::{Client, ConnectOptions, Event, Message, Server};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -139,6 +140,21 @@ pub async fn connect(plan: &Plan, meters: &Arc<Meters>, events: UnboundedSender<
         options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
     }
     options.connect(&plan.servers[..]).await.context("cannot connect to NATS")
+}
+
+/// The next message of a subscription; never, without one.
+pub async fn next<S: Stream<Item = Message> + Unpin>(subscription: &mut Option<S>) -> Message {
+    if let Some(subscription) = subscription
+        && let Some(message) = subscription.next().await
+    {
+        return message;
+    }
+    std::future::pending().await
+}
+
+/// The next message, if one waits, however many were read before.
+pub fn waiting<S: Stream<Item = Message> + Unpin>(subscription: &mut Option<S>) -> Option<Message> {
+    tokio::task::unconstrained(next(subscription)).now_or_never()
 }
 
 #[cfg(test)]

@@ -19,10 +19,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use async_nats::{Client, Event, Message, Subscriber, connection::State};
-use futures_util::{
-    FutureExt as _, Stream, StreamExt as _,
-    stream::{SelectAll, select_all},
-};
+use futures_util::stream::{SelectAll, select_all};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -183,25 +180,25 @@ impl Cluster {
                 _ = ticks.tick() => worker.tick().await,
                 Some(event) = events.recv() => worker.event(&event),
                 // Whatever waits is read before the client reads more, or it would pile up.
-                message = next(&mut changes) => {
+                message = link::next(&mut changes) => {
                     worker.message(&message);
                     for _ in 0..link::WAITING.1 {
-                        let Some(message) = waiting(&mut changes) else { break };
+                        let Some(message) = link::waiting(&mut changes) else { break };
                         worker.message(&message);
                         if worker.ticked.elapsed() >= TICK {
                             worker.tick().await;
                         }
                     }
                 }
-                message = next(&mut hellos) => {
+                message = link::next(&mut hellos) => {
                     worker.hello(&message);
-                    while let Some(message) = waiting(&mut hellos) {
+                    while let Some(message) = link::waiting(&mut hellos) {
                         worker.hello(&message);
                     }
                 }
-                message = next(&mut asks) => {
+                message = link::next(&mut asks) => {
                     worker.answer(message);
-                    while let Some(message) = waiting(&mut asks) {
+                    while let Some(message) = link::waiting(&mut asks) {
                         worker.answer(message);
                     }
                 }
@@ -219,21 +216,6 @@ impl Cluster {
         }
         Ok(())
     }
-}
-
-/// The next message of a subscription; never, without one.
-async fn next<S: Stream<Item = Message> + Unpin>(subscription: &mut Option<S>) -> Message {
-    if let Some(subscription) = subscription
-        && let Some(message) = subscription.next().await
-    {
-        return message;
-    }
-    std::future::pending().await
-}
-
-/// The next message, if one waits, however many were read before.
-fn waiting<S: Stream<Item = Message> + Unpin>(subscription: &mut Option<S>) -> Option<Message> {
-    tokio::task::unconstrained(next(subscription)).now_or_never()
 }
 
 async fn subscribe(plan: &Plan, client: &Client, node: u64) -> anyhow::Result<Link> {
