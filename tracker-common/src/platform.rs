@@ -84,6 +84,9 @@ pub trait Platform: Sized {
     /// announce, and not of what other trackers have told.
     const TELLS: bool = false;
 
+    /// Whether having the processor bring a record nearer takes it from other cores ([`Word::ask_for`]).
+    const ASKING_TAKES: bool = false;
+
     /// Whether a peer that stops leaves whoever's it is. It does only where the operator says it, who
     /// knows no peer's key.
     const STOPS_ANYBODY: bool = false;

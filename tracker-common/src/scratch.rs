@@ -3,7 +3,10 @@
 //! and because the verifier does not know the value of what was in a map, so that it does not
 //! follow every path with every value.
 
+pub mod asking;
+
 use crate::word::{Word, Word32};
+use asking::Asking;
 use core::cell::UnsafeCell;
 
 /// Where in [`Scratch::bytes`] the peers of an announce reply are collected. In front of it fits
@@ -192,6 +195,11 @@ pub struct Eviction {
 #[repr(C)]
 #[derive(Default)]
 pub struct Handover {
+    /// What [`TorrentKey::new`](crate::store::hash::TorrentKey::new) has computed for an announce.
+    pub hash: Word,
+    /// Number of the record that is probably that of the torrent of an announce
+    /// ([`look_ahead`](crate::store::asking::look_ahead)).
+    pub guess: Word32,
     /// Length of the packet's VLAN tag in bytes: 0 or 4.
     pub vlan_tag_len: Word32,
     /// By how many bytes the packet has grown in front.
@@ -253,9 +261,11 @@ pub struct Scratch {
     /// mark of the partition and the sample.
     pub versions: [Word; REMEMBERED_VERSIONS],
     /// Scraping: numbers of the records that are probably those of the torrents that come next
-    /// ([`crate::store::index::ask_for`]).
+    /// ([`crate::store::asking::ask_for`]).
     pub guesses: [Word; ASKED_FOR],
     bytes: UnsafeCell<[u8; SCRATCH_BYTES]>,
+    /// Whose records may be asked for. Used in the kernel only.
+    pub asking: Asking,
     /// What the last announce that was stored has made of its peer's flags: before and after
     /// ([`crate::store::tell`]).
     pub changed: [Word; 2],
@@ -263,7 +273,7 @@ pub struct Scratch {
     pub creations: [Word; CREATION_ENTRIES],
 }
 
-const _: () = assert!(size_of::<Scratch>() <= 13464);
+const _: () = assert!(size_of::<Scratch>() <= 15520);
 
 // SAFETY: in the kernel every core sees only its own element of a per-CPU map.
 #[cfg(target_arch = "bpf")]

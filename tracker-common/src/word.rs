@@ -8,6 +8,8 @@
 //! used. A *relaxed* fetch-and-add whose result is used compiles to an instruction without fetch on
 //! that target; all operations here that return something are therefore `AcqRel`.
 
+#[cfg(not(target_arch = "bpf"))]
+use crate::codegen;
 use core::cell::UnsafeCell;
 #[cfg(not(any(target_arch = "bpf", interleaved)))]
 use core::sync::atomic;
@@ -121,6 +123,26 @@ macro_rules! word {
                         atomic::Ordering::Acquire,
                     )
                     .is_ok();
+            }
+
+            /// Has the processor bring the word's cache line nearer without waiting for it. This byte of the
+            /// word, of which the lowest is number 0, is 0 at all times.
+            ///
+            /// BPF has no instruction that does so. A load holds up what comes some hundred
+            /// instructions later until the line is there; a store does not, it waits in a queue of
+            /// its own. So the 0 is written once more, which changes nothing, whatever others do to the word at the
+            /// same time. But the line then is this core's alone: this is for lines that no other core is
+            /// likely to have ([`crate::scratch::asking`]).
+            #[inline(always)]
+            pub fn ask_for(&self, byte: usize) {
+                debug_assert!(self.load() >> (byte * 8) & 0xff == 0);
+                #[cfg(target_arch = "bpf")]
+                // SAFETY: a byte of the word; the caller says that nobody ever writes another value there.
+                unsafe {
+                    core::ptr::write_volatile(self.0.get().cast::<u8>().add(byte % size_of::<$int>()), 0)
+                };
+                #[cfg(not(target_arch = "bpf"))]
+                codegen::prefetch(self);
             }
 
             #[cfg(not(target_arch = "bpf"))]

@@ -50,6 +50,8 @@ impl Platform for Kernel {
 
     const TELLS: bool = true;
 
+    const ASKING_TAKES: bool = true;
+
     #[inline(always)]
     fn settings(&self) -> Option<&Settings> {
         shared(&SETTINGS, 0)

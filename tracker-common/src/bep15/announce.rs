@@ -87,6 +87,7 @@ impl<'a, K: Copy> Request<'a, K> {
 #[inline(always)]
 pub fn verify<P: Platform>(cx: &Context<'_, P>, request: &AnnounceRequest, source: IpKey) -> Result<(), RequestReason> {
     if !is_connected(cx, source, request.header.connection_id) {
+        cx.scratch.asking.suspect();
         return Err(limits::wrong_id(cx));
     }
     limits::admit(cx, Kind::Announce, source)?;

@@ -12,7 +12,7 @@ use crate::{
     outcome::{Event, RequestReason},
     platform::{Context, Platform, Step},
     scratch::{ASKED_FOR, HASHES_AT, SCRATCH_BYTES, Scratch},
-    store::{hash::TorrentKey, index},
+    store::{asking, hash::TorrentKey, index},
     word::Word,
 };
 
@@ -63,7 +63,12 @@ impl<P: Platform> Step<P> for Group {
     fn step(&mut self, platform: &P, turn: u32) -> bool {
         let Ok(cx) = Context::new(platform) else { return false };
         self.each(cx.scratch, turn, |_, info_hash, word| {
-            word.store(u64::from(index::ask_for(platform, &TorrentKey::new(cx.settings, info_hash)).number()));
+            let torrent = TorrentKey::new(cx.settings, info_hash);
+            asking::ask_for(&cx, &torrent);
+            word.store(torrent.hash());
+        }) && self.each(cx.scratch, turn, |_, info_hash, word| {
+            let torrent = TorrentKey::from_hash(cx.settings, info_hash, word.load());
+            word.store(u64::from(asking::guess(platform, &torrent).number()));
         }) && self.each(cx.scratch, turn, |number, info_hash, word| {
             let torrent = TorrentKey::from_hash(cx.settings, info_hash, 0);
             let guess = SwarmId::new(word.load() as u32);

@@ -10,10 +10,9 @@
 //! For sockets, which receive requests in batches; the XDP program is given one packet at a time.
 
 use super::{
-    directory,
+    asking, directory,
     family::Family,
     hash::TorrentKey,
-    index,
     layout::{Partition, Swarm},
     linear_hash::partition_of,
     list,
@@ -37,14 +36,14 @@ impl<'m> Search<'m> {
     #[must_use]
     pub fn new<P: Platform>(cx: &Context<'m, P>, info_hash: &InfoHash) -> Self {
         let torrent = TorrentKey::new(cx.settings, info_hash);
-        index::prefetch(cx.platform, &torrent);
+        asking::ask_for(cx, &torrent);
         Self { torrent, swarm: None, partition: None }
     }
 
     /// The bucket is there: the torrent's record.
     #[inline(always)]
     pub fn record<P: Platform>(&mut self, cx: &Context<'m, P>) {
-        self.swarm = cx.platform.swarm(index::guess(cx.platform, &self.torrent));
+        self.swarm = cx.platform.swarm(asking::guess(cx.platform, &self.torrent));
         if let Some(swarm) = self.swarm {
             prefetch(swarm);
         }

@@ -42,6 +42,13 @@ fn tag_word(bucket: &BucketHeader, place: u32) -> (&Word, u32) {
 }
 
 impl BucketHeader {
+    /// Has the processor bring the tags nearer: that which stands before the first record's is always 0
+    /// ([`Word::ask_for`]).
+    #[inline(always)]
+    pub(super) fn ask_for_tags(&self) {
+        self.tags[0].ask_for(0);
+    }
+
     /// The place with this tag; 0 for none. Without a branch: which tag it is no processor foretells.
     #[inline(always)]
     pub(super) fn tagged(&self, tag: u64) -> u32 {

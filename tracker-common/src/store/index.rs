@@ -3,7 +3,7 @@
 //! A bucket is a page of memory with 31 swarm records and a tag of 16 bits for each. A torrent's
 //! home bucket, its tag and its likely place in a bucket come from a keyed multilinear hash. Tags
 //! take two bytes per torrent and stay in the processor's caches where records do not; and most
-//! torrents are at their likely place, so that both can be asked for at once ([`prefetch`]). So
+//! torrents are at their likely place, so that both can be asked for at once ([`super::asking`]). So
 //! finding a torrent takes one page and about one wait for memory.
 //!
 //! If the home bucket is full the torrent goes to another, any of all, and every full bucket on the
@@ -21,7 +21,7 @@ use super::{
     layout::{Bucket, BucketHeader, Counts, SWARM_ALIVE, Swarm},
 };
 use crate::{
-    codegen::{self, barrier_var},
+    codegen::barrier_var,
     id::SwarmId,
     outcome::{Event, StoreError},
     platform::{ColdPath, Context, Platform, Step, SwarmRef},
@@ -54,44 +54,17 @@ fn header<P: Platform>(platform: &P, number: u32) -> Option<&BucketHeader> {
     Some(platform.bucket(number)?.header(number))
 }
 
-/// Has the processor bring nearer what a search for the torrent looks at first.
+/// Finds a torrent's swarm, which probably is this one ([`super::asking::look_ahead`]). As of then: `None` if the torrent was
+/// not stored yet.
 #[inline(always)]
-pub fn prefetch<P: Platform>(platform: &P, torrent: &TorrentKey) {
-    let number = torrent.bucket(0);
-    let Some(bucket) = platform.bucket(number) else { return };
-    codegen::prefetch(&bucket.header(number).tags);
-    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
-        codegen::prefetch(&record.active);
-    }
-}
-
-/// Where the torrent's record probably is, without a look at it: where its tag stands in its home
-/// bucket. It may be another torrent's, or none.
-#[inline(always)]
-pub(super) fn guess<P: Platform>(platform: &P, torrent: &TorrentKey) -> SwarmId {
-    let number = torrent.bucket(0);
-    SwarmId::at(number, platform.bucket(number).map_or(0, |bucket| place(torrent, bucket.header(number))))
-}
-
-/// The same for who looks several torrents up: the record is asked for, and not waited for.
-#[inline(always)]
-pub fn ask_for<P: Platform>(platform: &P, torrent: &TorrentKey) -> SwarmId {
-    let number = torrent.bucket(0);
-    let Some(bucket) = platform.bucket(number) else { return SwarmId::at(number, 0) };
-    // Where it is likely to be, while its tag is not there yet; and where its tag says.
-    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
-        codegen::prefetch(&record.active);
-    }
-    let place = place(torrent, bucket.header(number));
-    if let Some(record) = bucket.swarm(number, place) {
-        codegen::prefetch(&record.active);
-    }
-    SwarmId::at(number, place)
+pub fn find_at<'m, P: Platform>(cx: &Context<'m, P>, torrent: &TorrentKey, id: SwarmId) -> Option<SwarmRef<'m>> {
+    let swarm = cx.swarm(id);
+    if swarm.is_some_and(|swarm| torrent.matches(swarm.record)) { swarm } else { find_elsewhere(cx, torrent) }
 }
 
 /// The place of a torrent's tag in its home bucket; 0 for none.
 #[inline(always)]
-fn place(torrent: &TorrentKey, header: &BucketHeader) -> u32 {
+pub(super) fn place(torrent: &TorrentKey, header: &BucketHeader) -> u32 {
     header.place(torrent.likely_place(), torrent.tag())
 }
 
@@ -103,7 +76,13 @@ pub fn find<'m, P: Platform>(cx: &Context<'m, P>, torrent: &TorrentKey) -> Optio
     if let Some(found) = find_in_bucket(cx, torrent, number, home) {
         return Some(found);
     }
-    if home.header(number).passed.load() == 0 {
+    find_elsewhere(cx, torrent)
+}
+
+/// Looks for a torrent that is not in its home bucket.
+#[inline(always)]
+fn find_elsewhere<'m, P: Platform>(cx: &Context<'m, P>, torrent: &TorrentKey) -> Option<SwarmRef<'m>> {
+    if header(cx.platform, torrent.bucket(0))?.passed.load() == 0 {
         return None;
     }
     // A few torrents in a hundred are away from home.
@@ -149,7 +128,7 @@ fn counts_of(record: &Swarm, torrent: &TorrentKey) -> Counts {
     if torrent.matches(record) { counts } else { Counts::default() }
 }
 
-/// The counts of a torrent whose record is probably there ([`ask_for`]), and whose info_hash stands at
+/// The counts of a torrent whose record is probably there ([`super::asking::guess`]), and whose info_hash stands at
 /// `at` in the scratch space; zeros if it is not stored.
 #[inline(always)]
 pub fn counts_at<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey, id: SwarmId, at: usize) -> Counts {

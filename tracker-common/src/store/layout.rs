@@ -32,6 +32,10 @@ pub const NODE_ENTRIES: u32 = 64;
 /// Most partitions of a swarm and family.
 pub const PARTITIONS_MAX: u32 = RECORD_ENTRIES * NODE_ENTRIES * NODE_ENTRIES;
 
+/// Numbers of partitions, chunks and nodes have so many bits: the highest byte of an entry in a swarm
+/// record is 0 ([`super::asking`]).
+pub const NUMBER_BITS: u32 = 24;
+
 /// A page of the swarm index: tags in one cache line, and the swarm records that they stand for
 /// ([`super::index`]). Records never move.
 ///

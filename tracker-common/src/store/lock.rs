@@ -3,7 +3,8 @@
 //! * bit 0: held. Whoever adds, removes or moves peers of a swarm record or of a partition holds
 //!   its lock.
 //! * bit 1: the structure, not just a peer, is being changed: readers without the lock wait.
-//! * bits 2 and up: a version, one more after every change of structure.
+//! * bits 2 to 23: a version, one more after every change of structure, modulo their number.
+//! * bits 24 and up: 0 ([`Word32::ask_for`]).
 //!
 //! A peer that announces again changes one word, its minute. That is done without the lock, by
 //! compare-and-swap ([`Lock::free`], [`Free::still_holds`]): if the peer is moved meanwhile the
@@ -27,6 +28,7 @@ use crate::word::{Word32, loads_done, replaced};
 const HELD: u32 = 1;
 const CHANGING: u32 = 2;
 const VERSION: u32 = 4;
+const MASK: u32 = 0xff_ffff;
 
 /// See the module's text.
 #[repr(transparent)]
@@ -57,7 +59,13 @@ impl Lock {
     pub fn unlock(&self) {
         let seen = self.0.load();
         let version = if seen & CHANGING == 0 { 0 } else { VERSION };
-        self.0.store((seen & !(HELD | CHANGING)).wrapping_add(version));
+        self.0.store((seen & !(HELD | CHANGING)).wrapping_add(version) & MASK);
+    }
+
+    /// Has the processor bring the lock's cache line nearer ([`Word32::ask_for`]).
+    #[inline(always)]
+    pub(super) fn ask_for(&self) {
+        self.0.ask_for(3);
     }
 
     /// What a change of a single word needs that takes no lock: `None` while it is held. The
@@ -139,6 +147,30 @@ mod tests {
         assert!(!lock.try_lock());
         lock.unlock();
         assert!(lock.try_lock());
+    }
+
+    #[test]
+    fn the_highest_byte_stays_zero_through_all_versions() {
+        // (before, after a change, after plain holding)
+        for (before, changed, held) in [
+            (0, 4, 0),
+            (0x00ff_fff8, 0x00ff_fffc, 0x00ff_fff8),
+            (0x00ff_fffc, 0, 0x00ff_fffc),
+            // As in a store of an older version.
+            (0x0100_0000, 4, 0),
+            (0xffff_fffc, 0, 0x00ff_fffc),
+        ] {
+            for (changes, after) in [(true, changed), (false, held)] {
+                let lock = Lock(Word32::new(before));
+                assert!(lock.try_lock());
+                if changes {
+                    lock.begin_change();
+                }
+                lock.unlock();
+                assert_eq!(lock.0.load(), after, "{before:#x} {changes}");
+                assert!(lock.free().is_some());
+            }
+        }
     }
 
     #[test]

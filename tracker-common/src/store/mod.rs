@@ -17,6 +17,7 @@
 pub mod admit;
 pub mod ahead;
 pub mod allocator;
+pub mod asking;
 mod bucket;
 pub mod cold;
 pub mod crowd;

@@ -4,11 +4,11 @@
 //! ```text
 //! bit      63        62       61         60…57  56…48             47…0
 //! flags    occupied  leecher  completed  owner  minute (mod 2^9)  IPv4: address, port (in memory order)
-//!                                                                 IPv6: generation (47…16), port (15…0)
+//!                                                                 IPv6: generation (47…32, 23…16), port (15…0)
 //! ```
 //!
 //! An IPv6 peer is two address words and then this word, so that the 18 bytes of the compact form
-//! are contiguous. Its generation changes whenever another peer gets the slot: whoever finds the
+//! are contiguous. Bits 31 to 24 are 0 there ([`super::asking`]). Its generation changes whenever another peer gets the slot: whoever finds the
 //! same third word before and after reading the address has read one peer, not two halves.
 
 use super::filter::PeerFilter;

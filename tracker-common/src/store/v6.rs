@@ -4,7 +4,7 @@ use super::{
     family::{Family, V6},
     filter::PeerFilter,
     hash::scramble,
-    layout::{ChunkV6, Swarm},
+    layout::{ChunkV6, NUMBER_BITS, Swarm},
     scope,
     slot::{FLAGS, IDENTITY, OCCUPIED, Slot, SlotFormat, Slots},
 };
@@ -21,6 +21,16 @@ use crate::{
 
 /// The bits of the third word that hold the port.
 const PORT: u64 = 0xffff;
+
+/// Those amid the generation that are always 0 ([`super::asking`]).
+const GAP: u64 = 0xff << NUMBER_BITS;
+
+/// The next generation after that of this third word.
+#[inline(always)]
+fn next_generation(word: u64) -> u64 {
+    // What is carried out of the lower part goes through the gap.
+    ((word | GAP) & IDENTITY & !PORT).wrapping_add(PORT + 1) & IDENTITY & !GAP
+}
 
 impl SlotFormat for V6 {
     const WORDS: usize = 3;
@@ -75,7 +85,7 @@ impl SlotFormat for V6 {
     #[inline(always)]
     fn occupy(slot: Slot<'_, Self>, key: [u64; 3], flags: u64) {
         let word = slot.word(2);
-        let generation = (word.load() & IDENTITY & !PORT).wrapping_add(PORT + 1) & IDENTITY;
+        let generation = next_generation(word.load());
         slot.word(0).store(key[0]);
         slot.word(1).store(key[1]);
         word.store((flags & FLAGS) | generation | key[2]);

@@ -11,7 +11,7 @@ use tracker_common::{
     admission::blocklist,
     bep15::{
         datagram::{Request, classify},
-        wire::{ANNOUNCE_LEN, HEADER_LEN, RequestHeader, SCRAPE_MAX},
+        wire::{ACTION_ANNOUNCE, ANNOUNCE_LEN, AnnounceRequest, HEADER_LEN, RequestHeader, SCRAPE_MAX},
     },
     net::{
         checksum,
@@ -20,7 +20,7 @@ use tracker_common::{
     outcome::{FrameReason, Reason, RequestReason},
     platform::Context,
     scratch::{HASHES_AT, Scratch},
-    store::family::V6,
+    store::{asking, family::V6, hash::TorrentKey},
 };
 
 /// Most bytes behind the fixed part of a request: what a scrape of [`SCRAPE_MAX`] has, or an
@@ -180,6 +180,17 @@ pub(crate) fn udp<N: Network>(
         return Err(FrameReason::ChecksumWrong.into());
     }
     Ok(Checked { request, payload, mtu })
+}
+
+/// Has the processor look for the torrent of what is probably an announce, while everything is checked.
+#[inline(always)]
+pub(crate) fn ask_for<N: Network>(cx: &Context<'_, Kernel>, packet: &Packet, l2: usize) {
+    let Ok(Carrying { request, .. }) = carrying::<N, AnnounceRequest>(packet, l2) else { return };
+    if request.header.action == ACTION_ANNOUNCE.to_be_bytes() {
+        let torrent = TorrentKey::new(cx.settings, &request.info_hash);
+        cx.scratch.handover.hash.store(torrent.hash());
+        cx.scratch.handover.guess.store(asking::look_ahead(cx, &torrent).number());
+    }
 }
 
 /// Headers and the fixed part of what they carry: looked at as one, because the verifier does not

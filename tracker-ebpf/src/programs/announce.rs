@@ -11,6 +11,7 @@ use tracker_common::{
         announce::{Request, reply, verify},
         wire::AnnounceRequest,
     },
+    id::SwarmId,
     outcome::Reason,
     platform::Context,
     programs::Program,
@@ -29,11 +30,11 @@ pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let l2 = parse::checked_l2(cx.scratch);
     let parse::Carrying { headers, request: bytes } = parse::carrying::<N, AnnounceRequest>(packet, l2)?;
     let request = Request::new(bytes, N::peer(&headers.ip, bytes.port));
-    let torrent = TorrentKey::new(cx.settings, &bytes.info_hash);
+    let torrent = TorrentKey::from_hash(cx.settings, &bytes.info_hash, cx.scratch.handover.hash.load());
     let result = match verify(cx, bytes, N::source(&headers.ip)) {
         Ok(()) => {
             let store = Program::store(N::VERSION);
-            let Some(swarm) = index::find(cx, &torrent) else {
+            let Some(swarm) = index::find_at(cx, &torrent, SwarmId::new(cx.scratch.handover.guess.load())) else {
                 cx.scratch.handover.swarm.store(0);
                 return Err(packet.tail_call(store));
             };

@@ -22,7 +22,7 @@ pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
     let parse::Carrying { headers, request: bytes } = parse::carrying::<N, AnnounceRequest>(packet, l2)?;
     let request = Request::new(bytes, N::peer(&headers.ip, bytes.port));
     handover.split.store(0);
-    let torrent = TorrentKey::new(cx.settings, &bytes.info_hash);
+    let torrent = TorrentKey::from_hash(cx.settings, &bytes.info_hash, cx.scratch.handover.hash.load());
     match upsert::<_, N>(cx, &torrent, &request.announce) {
         Ok(swarm) => {
             handover.swarm.store(swarm.map_or(0, SwarmId::stored));

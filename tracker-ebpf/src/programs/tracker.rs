@@ -31,6 +31,7 @@ pub(super) fn run(packet: &Packet) -> Result<(), Reason> {
 fn request<N: Network>(packet: &Packet, l2: usize, length: usize) -> Result<(), Reason> {
     let kernel = Kernel::new()?;
     let cx = &Context::new(&kernel)?;
+    parse::ask_for::<N>(cx, packet, l2);
     let checked = parse::udp::<N>(cx, packet, l2, length)?;
     clock::keep(cx.settings)?;
     let handover = &cx.scratch.handover;

@@ -17,7 +17,7 @@ use tracker_common::{
         family::{Family, V4, V6},
         index,
         journal::{JOURNALS, Journal},
-        layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, Partition, Pools, RECORD_ENTRIES},
+        layout::{Bucket, ChunkV4, ChunkV6, NODE_ENTRIES, NUMBER_BITS, Partition, Pools, RECORD_ENTRIES},
         record::list_capacity,
         resize::peers_per_partition,
     },
@@ -163,27 +163,29 @@ impl Sizes {
     /// The sizes for `capacity`.
     ///
     /// # Errors
-    /// When an array would need more than 2^31 elements.
+    /// When the index would need more than 2^31 elements, or partitions or chunks would have numbers of more
+    /// than [`NUMBER_BITS`] bits.
     pub fn new(capacity: &Capacity) -> anyhow::Result<Self> {
         let Capacity { torrents, peers_v4, peers_v6 } = *capacity;
         ensure!(torrents > 0, "the number of torrents must be at least 1");
 
         let (v4, v6) = (needs::<V4>(torrents, peers_v4), needs::<V6>(torrents, peers_v6));
 
+        let limited = |name: &str, count: u64, bits: u32| {
+            u32::try_from(count).ok().filter(|count| *count <= 1 << bits).with_context(|| {
+                format!("{capacity} would need {count} {name}, which is more than 2^{bits}: ask for less")
+            })
+        };
+        let number = |name: &str, count: u64| limited(name, count, 31);
         // A few elements more, so that even in the smallest tracker a swarm of each family can
         // grow.
-        let number = |name: &str, count: u64| {
-            u32::try_from(count)
-                .ok()
-                .filter(|count| *count <= 1 << 31)
-                .with_context(|| format!("{capacity} would need {count} {name}, which is more than 2^31: ask for less"))
-        };
+        let of_swarms = |name: &str, count: u64| limited(name, count + 16, NUMBER_BITS);
         Ok(Self {
             index_buckets: number("index buckets", torrents.div_ceil(TORRENTS_PER_BUCKET) + 1)?,
             swarms: number("torrents", torrents)?,
-            partitions: number("partitions", v4.partitions + v6.partitions + 16)?,
-            chunks_v4: number("IPv4 chunks", v4.chunks + v4.nodes + v6.nodes + 16)?,
-            chunks_v6: number("IPv6 chunks", v6.chunks + 16)?,
+            partitions: of_swarms("partitions", v4.partitions + v6.partitions)?,
+            chunks_v4: of_swarms("IPv4 chunks", v4.chunks + v4.nodes + v6.nodes)?,
+            chunks_v6: of_swarms("IPv6 chunks", v6.chunks)?,
             // There is always one, so that there is a map.
             access_buckets: 1,
             block_words: 1,
@@ -394,8 +396,25 @@ mod tests {
 
     #[test]
     fn impossible_sizes_are_refused() {
-        for (torrents, peers_v4) in [(0, 1), (1 << 32, 1), (1, 1 << 40)] {
-            assert!(Sizes::new(&Capacity { torrents, peers_v4, peers_v6: 0 }).is_err(), "{torrents}, {peers_v4}");
+        // (torrents, IPv4 peers, IPv6 peers, possible)
+        for (torrents, peers_v4, peers_v6, expected) in [
+            (0, 1, 0, false),
+            (1, 0, 0, true),
+            (1 << 31, 1, 0, true),
+            (1 << 32, 1, 0, false),
+            // Beyond 2^24 chunks.
+            (1, 300_000_000, 0, true),
+            (1, 500_000_000, 0, false),
+            (1, 0, 200_000_000, true),
+            (1, 0, 300_000_000, false),
+            (1, 1 << 40, 0, false),
+            (1, 1 << 63, 0, false),
+        ] {
+            let sizes = Sizes::new(&Capacity { torrents, peers_v4, peers_v6 });
+            assert_eq!(sizes.is_ok(), expected, "{torrents} {peers_v4} {peers_v6}");
+            if let Ok(Sizes { partitions, chunks_v4, chunks_v6, .. }) = sizes {
+                assert!(partitions.max(chunks_v4).max(chunks_v6) <= 1 << NUMBER_BITS);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 use super::{
     super::{
+        asking::{ask_for, guess, look_ahead},
         layout::BUCKET_SWARMS,
         tests::{SWARMS, spare, torrent, used},
     },
@@ -219,7 +220,12 @@ fn counts_are_read_where_the_record_probably_is_and_elsewhere_if_it_is_not_there
         let leechers = |id| counts_at(&cx, &key, id, HASHES_AT).leechers as usize;
         let record = cx.swarm(*id).expect("a swarm").record;
         let here = || unchanged_counts(record, &key).map(|counts| counts.leechers as usize);
-        let guess = ask_for(&platform, &key);
+        ask_for(&cx, &key);
+        let guess = guess(&platform, &key);
+        assert_eq!(look_ahead(&cx, &key), guess);
+        for from in [guess, *id] {
+            assert_eq!(find_at(&cx, &key, from).map(|swarm| swarm.id), Some(*id), "{index}");
+        }
         assert_eq!(guess, if index < BUCKET_SWARMS { *id } else { SwarmId::at(3, 0) }, "{index}");
         for from in [guess, *id, ids[(index + 1) % ids.len()], SwarmId::at(2, 1), SwarmId::new(u32::MAX)] {
             assert_eq!(leechers(from), index + 1, "{from:?}");
@@ -233,7 +239,10 @@ fn counts_are_read_where_the_record_probably_is_and_elsewhere_if_it_is_not_there
     }
     let none = key(&platform, u32::MAX);
     cx.scratch.put(HASHES_AT, torrent(u32::MAX));
-    assert_eq!(ask_for(&platform, &none).place().1, 0, "not stored");
+    assert_eq!((guess(&platform, &none).place().1, look_ahead(&cx, &none).place().1), (0, 0), "not stored");
+    for from in [look_ahead(&cx, &none), ids[0], SwarmId::new(u32::MAX)] {
+        assert!(find_at(&cx, &none, from).is_none(), "{from:?}");
+    }
     assert_eq!(counts_at(&cx, &none, ids[0], HASHES_AT), Counts::default());
     assert_eq!(unchanged_counts(cx.swarm(ids[0]).expect("a swarm").record, &none), None, "another torrent's");
 }

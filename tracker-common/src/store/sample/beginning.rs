@@ -104,6 +104,12 @@ pub fn prefetch<P: Platform, F: Family>(
     sampling.first_index.store(index);
     sampling.first_partition.store(id.number());
     if partitions < FAR {
+        if P::ASKING_TAKES
+            && cx.scratch.asking.asked()
+            && let Some(partition) = cx.platform.partition(id)
+        {
+            partition.ask_for();
+        }
         return;
     }
     let Some(partition) = cx.platform.partition(PartitionId::new(sampling.first_partition.load())) else { return };

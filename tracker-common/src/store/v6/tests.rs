@@ -79,7 +79,13 @@ fn each_peer_that_gets_a_slot_gets_another_generation() {
         (0, 1),
         (OCCUPIED | LEECHER | MINUTE | 0xffff, 1),
         (5 << 16 | 0xffff, 6),
-        (0xffff_fffe_u64 << 16, 0xffff_ffff),
+        (0xfe << 16, 0xff),
+        (0xff << 16, 0x1_0000),
+        (0x1234_00ff_u64 << 16, 0x1235_0000),
+        (0xffff_00fe_u64 << 16, 0xffff_00ff),
+        (0xffff_00ff_u64 << 16 | 0xffff, 0),
+        // As in a store of an older version, where bits 31 to 24 were the generation's as well.
+        (0x0001_ff02_u64 << 16, 0x0001_0003),
         (0xffff_ffff_u64 << 16 | 0xffff, 0),
     ] {
         let words = [0, 0, before].map(Word::new);
