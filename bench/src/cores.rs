@@ -4,7 +4,7 @@
 //! tracker's network interface (threaded NAPI); the load's core runs everything else. Processor
 //! time is taken from the scheduler's own nanosecond accounts of these threads.
 
-use std::{fs, io, mem, path::Path, time::Instant};
+use std::{collections::BTreeMap, fs, io, mem, path::Path, time::Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -235,6 +235,22 @@ impl Accounts {
     }
 }
 
+/// The BPF maps that a process has open, by the kernel's numbers, and the bytes that they take (memlock).
+pub fn maps_of(process: Thread) -> BTreeMap<u32, u64> {
+    let mut maps = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{process}/fdinfo")).into_iter().flatten().flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        // Other descriptors have a `memlock` too (programs): those are not maps.
+        if let (Some(map), Some(memlock)) = (value("map_id:"), value("memlock:"))
+            && let (Ok(map), Ok(memlock)) = (map.parse(), memlock.parse())
+        {
+            maps.insert(map, memlock);
+        }
+    }
+    maps
+}
+
 /// Bytes a process takes, and the BPF maps it has open.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 pub struct Footprint {
@@ -249,18 +265,7 @@ pub struct Footprint {
 impl Footprint {
     pub fn of(process: Thread) -> Self {
         let mappings = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap_or_default();
-        let mut maps = std::collections::BTreeMap::new();
-        for entry in fs::read_dir(format!("/proc/{process}/fdinfo")).into_iter().flatten().flatten() {
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            let number = |name: &str| -> Option<u64> {
-                text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
-            };
-            // Other descriptors have a `memlock` too (programs): those are not maps.
-            if let (Some(map), Some(memlock)) = (number("map_id:"), number("memlock:")) {
-                maps.insert(map, memlock);
-            }
-        }
-        Self { process: resident(&mappings), maps: maps.values().sum() }
+        Self { process: resident(&mappings), maps: maps_of(process).values().sum() }
     }
 
     pub fn total(self) -> u64 {

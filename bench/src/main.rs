@@ -97,6 +97,8 @@ enum Task {
     Profile(Box<ComparisonOptions>),
     /// Whether the removal of millions of peers keeps up, and what announces notice of it
     Expiry(expiry::Options),
+    /// Which of two builds of the XDP program is faster, on one store and by turns
+    Builds(Box<profile::builds::Options>),
     /// What calls cost in the XDP program on this kernel
     Calls(calls::Options),
     /// What it costs inside the XDP program that other trackers are told
@@ -124,6 +126,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     match &options.task {
         None => compare(&options.comparison),
         Some(Task::Profile(options)) => profile(options),
+        Some(Task::Builds(options)) => builds(options),
         Some(Task::Expiry(options)) => expiry::run(options),
         Some(Task::Calls(options)) => calls::run(options),
         Some(Task::Telling(options)) => telling(options),
@@ -166,6 +169,17 @@ fn profile(options: &ComparisonOptions) -> anyhow::Result<()> {
         profile::run(scenario, &BenchPlan { spare: profile::spare(scenario), ..plan.clone() })?;
     }
     Ok(())
+}
+
+fn builds(options: &profile::builds::Options) -> anyhow::Result<()> {
+    let plan = options.comparison.plan()?;
+    let scenarios = match options.comparison.scenarios.as_slice() {
+        [] => ["small", "zipf", "swarm-64k"].map(str::to_owned).to_vec(),
+        chosen => chosen.to_vec(),
+    };
+    let scenarios = find_scenarios(&scenarios)?;
+    plan.begin()?;
+    scenarios.into_iter().try_for_each(|scenario| profile::builds::run(scenario, options, &plan))
 }
 
 fn telling(options: &ComparisonOptions) -> anyhow::Result<()> {

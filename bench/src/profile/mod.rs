@@ -12,6 +12,7 @@
 //! the same ones, and every peer has to be there once: by the daemon's counters, in its totals, and
 //! in a scrape.
 
+pub mod builds;
 mod calls;
 pub mod telling;
 mod two_cores;
