@@ -25,7 +25,7 @@ use tracker_common::{
         owner::Owner,
         partition::capacity,
         refresh::refresh,
-        sample::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once, from_one_partition, prefetch, sample},
+        sample::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once, from_one_partition, look_ahead, sample},
         scope::{self, EVERYTHING},
         slot::{COMPLETED, LEECHER, Slots},
         sweep::{Ages, Batch, SweepReport, sweep},
@@ -459,7 +459,7 @@ fn refreshed<F: Peers>(
     let swarm: SwarmRef<'_> = index::find(&cx, &torrent).expect("stored");
     let directory = F::directory(swarm.record);
     if xdp {
-        prefetch::<_, F>(&cx, swarm, directory, announce.seeder);
+        look_ahead::<_, F>(&cx, swarm, directory);
     }
     refresh::<_, F>(&cx, swarm, directory, &torrent, announce).expect("a known peer");
     let quick = if xdp { from_one_partition::<_, F>(&cx, swarm, wanted) } else { None };

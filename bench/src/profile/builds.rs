@@ -143,8 +143,7 @@ impl Build {
             Ok(program.fd()?.try_clone()?)
         };
         let entry = load(ENTRY)?;
-        let others =
-            Program::ALL.iter().map(|&program| load(program.name())).collect::<anyhow::Result<Vec<_>>>()?;
+        let others = Program::ALL.iter().map(|&program| load(program.name())).collect::<anyhow::Result<Vec<_>>>()?;
         let map = ebpf.map_mut(PROGRAMS).with_context(|| format!("the object has no map {PROGRAMS}"))?;
         let mut programs: ProgramArray<&mut MapData> = map.try_into()?;
         for (place, program) in (0..).zip(&others) {

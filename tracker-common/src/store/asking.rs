@@ -4,7 +4,7 @@
 use super::{
     hash::TorrentKey,
     index::place,
-    layout::{NUMBER_BITS, Partition, Swarm},
+    layout::{Bucket, NUMBER_BITS, Partition, Swarm},
 };
 use crate::{
     id::SwarmId,
@@ -35,17 +35,29 @@ fn may_ask_for<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> bool {
     !P::ASKING_TAKES || cx.scratch.asking.may_ask_for(torrent.hash())
 }
 
+/// Whether it was to: then the same goes for what the torrent's record leads to.
+#[inline(always)]
+pub(super) fn was_asked_for<P: Platform>(cx: &Context<'_, P>) -> bool {
+    !P::ASKING_TAKES || cx.scratch.asking.asked()
+}
+
+/// Asks for the record at a place of a bucket.
+#[inline(always)]
+fn ask_at(bucket: &Bucket, number: u32, place: u32) {
+    if let Some(record) = bucket.swarm(number, place) {
+        record.ask_for();
+    }
+}
+
 /// Has the processor bring nearer what a search for the torrent looks at first, without waiting for it.
 #[inline(always)]
 pub fn ask_for<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) {
-    if !may_ask_for(cx, torrent) {
-        return;
-    }
     let number = torrent.bucket(0);
-    let Some(bucket) = cx.platform.bucket(number) else { return };
-    bucket.header(number).ask_for_tags();
-    if let Some(record) = bucket.swarm(number, torrent.likely_place()) {
-        record.ask_for();
+    if may_ask_for(cx, torrent)
+        && let Some(bucket) = cx.platform.bucket(number)
+    {
+        bucket.header(number).ask_for_tags();
+        ask_at(bucket, number, torrent.likely_place());
     }
 }
 
@@ -58,12 +70,12 @@ pub fn look_ahead<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> Swa
     let Some(bucket) = cx.platform.bucket(number) else { return SwarmId::at(number, 0) };
     let ask = may_ask_for(cx, torrent);
     // Where it probably is, while its tag is not there yet; and where that says.
-    if ask && let Some(record) = bucket.swarm(number, torrent.likely_place()) {
-        record.ask_for();
+    if ask {
+        ask_at(bucket, number, torrent.likely_place());
     }
     let place = place(torrent, bucket.header(number));
-    if ask && let Some(record) = bucket.swarm(number, place) {
-        record.ask_for();
+    if ask {
+        ask_at(bucket, number, place);
     }
     SwarmId::at(number, place)
 }
@@ -75,10 +87,8 @@ pub fn guess<P: Platform>(platform: &P, torrent: &TorrentKey) -> SwarmId {
     let number = torrent.bucket(0);
     let Some(bucket) = platform.bucket(number) else { return SwarmId::at(number, 0) };
     let place = place(torrent, bucket.header(number));
-    if place != torrent.likely_place()
-        && let Some(record) = bucket.swarm(number, place)
-    {
-        record.ask_for();
+    if place != torrent.likely_place() {
+        ask_at(bucket, number, place);
     }
     SwarmId::at(number, place)
 }

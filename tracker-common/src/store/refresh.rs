@@ -11,6 +11,7 @@ use super::{
     lock::Free,
     membership::{Announce, PeerEvent},
     record::find_in_slots,
+    sample,
     slot::{KEY, LEECHER, MINUTE, OCCUPIED, Slot, age},
     tell::{self, is_due},
 };
@@ -62,6 +63,9 @@ pub fn refresh<P: Platform, F: Family>(
         let free = partition.lock.free()?;
         if !is_partition_of::<F>(partition, swarm.id, index) || !torrent.matches(swarm.record) {
             return None;
+        }
+        if sample::is_far(cx, partitions) {
+            sample::prefetch_peers::<P, F>(cx, announce.seeder);
         }
         refresh_in::<P, F, _>(cx, swarm, partition, free, announce)?;
         note_place(cx.scratch, id, free);

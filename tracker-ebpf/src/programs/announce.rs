@@ -19,7 +19,7 @@ use tracker_common::{
         hash::TorrentKey,
         index,
         refresh::refresh,
-        sample::{from_one_partition, prefetch},
+        sample::{self, from_one_partition},
     },
 };
 
@@ -39,7 +39,7 @@ pub(super) fn run<N: Network>(packet: &Packet) -> Result<(), Reason> {
                 return Err(packet.tail_call(store));
             };
             let directory = N::directory(swarm.record);
-            prefetch::<_, N>(cx, swarm, directory, request.announce.seeder);
+            sample::look_ahead::<_, N>(cx, swarm, directory);
             let Some(()) = refresh::<_, N>(cx, swarm, directory, &torrent, &request.announce) else {
                 // If it cannot be stored either, peers of it are given all the same.
                 cx.scratch.handover.swarm.store(swarm.id.stored());

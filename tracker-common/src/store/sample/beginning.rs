@@ -1,7 +1,7 @@
 //! Where a sample of a grown swarm begins.
 
 use super::super::{
-    directory,
+    asking, directory,
     family::Family,
     filter::PeerFilter,
     layout::DirectoryHeader,
@@ -10,6 +10,7 @@ use super::super::{
     scope::EVERYTHING,
 };
 use crate::{
+    codegen::prefetch,
     id::{PartitionId, SwarmId},
     platform::{Context, Platform, SwarmRef},
     scratch::{SAMPLE_COUNTERS, Scratch},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// From so many partitions on they do not stay in the processor's nearer caches.
-const FAR: u32 = 32;
+const FAR: u32 = 1024;
 
 /// Mixes the index of a partition into a number: another one for each partition.
 #[inline(always)]
@@ -76,16 +77,13 @@ pub(super) fn first_peer(scratch: &Scratch, index: u32, peers: u32) -> u32 {
     ((u64::from(peer) * u64::from(peers)) >> 32) as u32
 }
 
-/// Decides where the next sample of the swarm begins, if it has a directory, and has the processor
-/// bring that nearer while the requester's own peer is looked for: for a seeder, leechers. Each of
-/// the two is a chain of two or three accesses that wait for each other; so they wait at the same
-/// time.
+/// Decides where the next sample of the swarm begins, if it has a directory, and has the processor bring
+/// the partition nearer that this is in: so it comes while the requester's own is waited for.
 #[inline(always)]
-pub fn prefetch<P: Platform, F: Family>(
+pub fn look_ahead<P: Platform, F: Family>(
     cx: &Context<'_, P>,
     swarm: SwarmRef<'_>,
     directory: Option<DirectoryHeader>,
-    seeder: bool,
 ) {
     let sampling = &cx.scratch.sampling;
     sampling.own_partition.store(0);
@@ -103,19 +101,32 @@ pub fn prefetch<P: Platform, F: Family>(
     let Some(id) = directory::find::<P, F>(cx.platform, swarm.record, index, partitions) else { return };
     sampling.first_index.store(index);
     sampling.first_partition.store(id.number());
-    if partitions < FAR {
-        if P::ASKING_TAKES
-            && cx.scratch.asking.asked()
-            && let Some(partition) = cx.platform.partition(id)
-        {
-            partition.ask_for();
-        }
-        return;
+    let Some(partition) = cx.platform.partition(id) else { return };
+    if asking::was_asked_for(cx) {
+        partition.ask_for();
+    } else if partitions >= FAR {
+        prefetch(partition);
     }
+}
+
+/// Whether what a sample of a swarm with so many partitions begins with is probably not in the processor's
+/// nearer caches: it is one of many swarms, or so large that its partitions are many.
+#[inline(always)]
+pub(in super::super) fn is_far<P: Platform>(cx: &Context<'_, P>, partitions: u32) -> bool {
+    partitions >= FAR || asking::was_asked_for(cx)
+}
+
+/// Has the processor bring the peers nearer that the sample begins with, for a seeder leechers. Who calls
+/// it has the requester's own partition at hand, so the other one is there as well ([`look_ahead`]), and
+/// goes on to look for the requester among its peers: for both lists of peers is waited at the same time.
+#[inline(always)]
+pub(in super::super) fn prefetch_peers<P: Platform, F: Family>(cx: &Context<'_, P>, seeder: bool) {
+    let sampling = &cx.scratch.sampling;
     let Some(partition) = cx.platform.partition(PartitionId::new(sampling.first_partition.load())) else { return };
     let peers = PeerFilter::new(!seeder, EVERYTHING).taken_of(List::<F>::occupancy(partition));
     let chunks = chunks_for::<F>(peers);
-    let mut chunk = first_peer(cx.scratch, index, peers) / F::CHUNK_SLOTS;
+    let mut chunk = first_peer(cx.scratch, sampling.first_index.load(), peers) / F::CHUNK_SLOTS;
+    // Most of the usual 50, and few instructions.
     for _ in 0..2 {
         let Some(slots) = list::chunk::<P, F, _>(cx.platform, partition, chunk) else { return };
         slots.prefetch();

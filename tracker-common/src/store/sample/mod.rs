@@ -21,7 +21,8 @@ mod row;
 mod walk;
 mod wanted;
 
-pub use beginning::prefetch;
+pub use beginning::look_ahead;
+pub(super) use beginning::{is_far, prefetch_peers};
 pub use wanted::{PARTITIONS_READ_MAX, Sample, Wanted, chunks_at_once};
 
 use super::{
@@ -89,7 +90,7 @@ fn new_walk<P: Platform, F: Family>(
 
 /// Collects peers if one partition has enough of them, or if the swarm is small. `None` where that
 /// takes more: [`sample`] then begins where this one would have. Where a sample begins was decided
-/// by [`prefetch`], and the requester found by [`super::refresh::refresh`].
+/// by [`look_ahead`], and the requester found by [`super::refresh::refresh`].
 #[inline(always)]
 pub fn from_one_partition<P: Platform, F: Family>(
     cx: &Context<'_, P>,

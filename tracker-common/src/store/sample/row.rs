@@ -25,7 +25,7 @@ const GROUP: u32 = 8;
 const CHUNKS: u32 = 6;
 
 /// Takes `wanted.count` peers of a swarm with so many partitions, from the first one on that was
-/// chosen ([`super::prefetch`]); behind the last one comes the first one, as in a ring. `None` if
+/// chosen ([`super::look_ahead`]); behind the last one comes the first one, as in a ring. `None` if
 /// that takes more than one partition or more than [`CHUNKS`], or if the partition was changed since
 /// the requester was found in it.
 #[inline(always)]

@@ -459,7 +459,7 @@ fn of_one_partition<P: Platform, F: Peers>(
     wanted: &Wanted<F::Key>,
 ) -> Option<u32> {
     let directory = F::directory(swarm.record);
-    prefetch::<_, F>(cx, swarm, directory, !wanted.filter.takes_seeders());
+    look_ahead::<_, F>(cx, swarm, directory);
     let announce = Announce {
         info_hash: &torrent(0),
         peer: wanted.exclude,
@@ -680,7 +680,7 @@ fn rows_for_seeders<F: Peers>() {
                 event: PeerEvent::None,
                 owner: Owner::NONE,
             };
-            prefetch::<_, F>(&cx, swarm, directory, true);
+            look_ahead::<_, F>(&cx, swarm, directory);
             refresh::<_, F>(&cx, swarm, directory, &known, &announce).expect("a known peer");
             cx.scratch.sampling.first_peer.store((u64::from(first) << 32).div_ceil(u64::from(leechers.max(1))) as u32);
             let sample = from_one_partition::<_, F>(&cx, swarm, &wanted).expect("nothing changes");
