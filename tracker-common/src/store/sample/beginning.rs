@@ -112,7 +112,7 @@ pub fn look_ahead<P: Platform, F: Family>(
 /// Whether what a sample of a swarm with so many partitions begins with is probably not in the processor's
 /// nearer caches: it is one of many swarms, or so large that its partitions are many.
 #[inline(always)]
-pub(in super::super) fn is_far<P: Platform>(cx: &Context<'_, P>, partitions: u32) -> bool {
+pub fn is_far<P: Platform>(cx: &Context<'_, P>, partitions: u32) -> bool {
     partitions >= FAR || asking::was_asked_for(cx)
 }
 
@@ -120,7 +120,7 @@ pub(in super::super) fn is_far<P: Platform>(cx: &Context<'_, P>, partitions: u32
 /// it has the requester's own partition at hand, so the other one is there as well ([`look_ahead`]), and
 /// goes on to look for the requester among its peers: for both lists of peers is waited at the same time.
 #[inline(always)]
-pub(in super::super) fn prefetch_peers<P: Platform, F: Family>(cx: &Context<'_, P>, seeder: bool) {
+pub fn prefetch_peers<P: Platform, F: Family>(cx: &Context<'_, P>, seeder: bool) {
     let sampling = &cx.scratch.sampling;
     let Some(partition) = cx.platform.partition(PartitionId::new(sampling.first_partition.load())) else { return };
     let peers = PeerFilter::new(!seeder, EVERYTHING).taken_of(List::<F>::occupancy(partition));
