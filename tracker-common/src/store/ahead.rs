@@ -43,10 +43,8 @@ impl<'m> Search<'m> {
     /// The bucket is there: the torrent's record.
     #[inline(always)]
     pub fn record<P: Platform>(&mut self, cx: &Context<'m, P>) {
+        // Both lines of it have been asked for by then.
         self.swarm = cx.platform.swarm(asking::guess(cx.platform, &self.torrent));
-        if let Some(swarm) = self.swarm {
-            prefetch(swarm);
-        }
     }
 
     /// The record is there: the partition that this peer is in, if there are partitions.

@@ -35,10 +35,10 @@ fn may_ask_for<P: Platform>(cx: &Context<'_, P>, torrent: &TorrentKey) -> bool {
     !P::ASKING_TAKES || cx.scratch.asking.may_ask_for(torrent.hash())
 }
 
-/// Whether it was to: then the same goes for what the torrent's record leads to.
+/// Whether it was to, in the kernel: then the same goes for what the torrent's record leads to.
 #[inline(always)]
 pub(super) fn was_asked_for<P: Platform>(cx: &Context<'_, P>) -> bool {
-    !P::ASKING_TAKES || cx.scratch.asking.asked()
+    P::ASKING_TAKES && cx.scratch.asking.asked()
 }
 
 /// Asks for the record at a place of a bucket.

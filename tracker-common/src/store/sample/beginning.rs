@@ -110,10 +110,10 @@ pub fn look_ahead<P: Platform, F: Family>(
 }
 
 /// Whether what a sample of a swarm with so many partitions begins with is probably not in the processor's
-/// nearer caches: it is one of many swarms, or so large that its partitions are many.
+/// nearer caches: it is one of many swarms, or so large. In the kernel, where [`look_ahead`] has chosen it.
 #[inline(always)]
 pub fn is_far<P: Platform>(cx: &Context<'_, P>, partitions: u32) -> bool {
-    partitions >= FAR || asking::was_asked_for(cx)
+    P::ASKING_TAKES && (partitions >= FAR || asking::was_asked_for(cx))
 }
 
 /// Has the processor bring the peers nearer that the sample begins with, for a seeder leechers. Who calls
