@@ -5,7 +5,8 @@
 //! some 30 ms, so both have the same share of the machine's fast and slow phases, and are loaded anew
 //! for each round, since where the kernel puts their code is worth up to 5 %. What two runs one after the
 //! other hide behind a third, this tells to about a hundredth. The packet's way through an interface is
-//! not in it.
+//! not in it. Both have to agree on all maps, the scratch space included: of an object with another
+//! [`Scratch`](tracker_common::scratch::Scratch), announces take many times as long or are not answered.
 
 use std::{
     fs,
