@@ -1,6 +1,8 @@
 //! One scenario: every system is started in a session of its own, filled with the same peers, and
 //! measured in turn, round after round, while the others sleep.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use tracker_tests::interrupt;
 
@@ -43,21 +45,48 @@ pub fn run(scenario: &Scenario, systems: &[System], plan: &BenchPlan) -> anyhow:
         }
     }
     if plan.latency && matches!(scenario.load, Kind::Udp(_)) {
-        let mut native = None;
-        for session in &mut sessions {
-            // The reflector, which comes last, shows what the path costs at the load that it is
-            // compared with.
-            let given = if session.system == System::Reflector { native } else { None };
-            let run = session.with_priority(|session| session.half_load(scenario, plan, given))?;
-            if session.system == System::Native {
-                native = Some(run.sent as f64 / run.usage.seconds);
-            }
-            session.outcome.half_load = Some(run);
-        }
+        measure_latency(&mut sessions, scenario, plan)?;
     }
     // In the order asked for, which is that of the table.
     sessions.sort_by_key(|session| systems.iter().position(|&system| system == session.system));
     Ok(sessions.into_iter().map(|session| session.outcome).collect())
+}
+
+/// Measures the latency of all of them at half of what they can do, round after round as well: it has
+/// phases like everything else.
+fn measure_latency(sessions: &mut [Session], scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<()> {
+    // The reflector shows what the path costs at the very load of native XDP, and right after that.
+    let mut order: Vec<usize> = (0..sessions.len()).collect();
+    order.sort_by_key(|&number| {
+        let system = sessions[number].system;
+        (system != System::Native, system != System::Reflector)
+    });
+    let mut rates = Vec::new();
+    for &number in &order {
+        let session = &mut sessions[number];
+        let rate = match (session.system, rates.first()) {
+            (System::Reflector, Some(&native)) => native,
+            _ => session.with_priority(|session| session.half_rate(scenario, plan))?,
+        };
+        rates.push(rate);
+    }
+    for round in 0..plan.rounds {
+        for (&number, &rate) in order.iter().zip(&rates) {
+            let session = &mut sessions[number];
+            let run = session.with_priority(|session| session.steady(scenario, rate, Duration::ZERO, plan.times))?;
+            let microseconds = |share| run.latency_quantile(share).map_or(f64::NAN, |time| time as f64 / 1e3);
+            eprintln!(
+                "  latency {}: {:<21} {rate:>10.0}/s, {:.0} µs median, {:.0} µs p99, {:.1} % answered",
+                round + 1,
+                session.system.name(),
+                microseconds(0.5),
+                microseconds(0.99),
+                100.0 * run.answered_share()
+            );
+            session.outcome.half_load.push(run);
+        }
+    }
+    Ok(())
 }
 
 fn summary(run: &Run) -> String {

@@ -12,7 +12,7 @@ use crate::{
     plan::{BenchPlan, Method},
     scenario::Scenario,
     session::Outcome,
-    statistics::{Summary, count, paired_ratio},
+    statistics::{Summary, count, paired_difference, paired_ratio},
     system::System,
 };
 
@@ -99,8 +99,27 @@ pub struct HalfLoad {
     pub requests_per_second: f64,
     pub answered_share: f64,
     /// Time from request to reply, in nanoseconds.
-    pub median: Option<u64>,
-    pub p99: Option<u64>,
+    pub median: Option<Summary>,
+    pub p99: Option<Summary>,
+    /// The 99th percentiles, round by round.
+    pub rounds: Vec<f64>,
+}
+
+impl HalfLoad {
+    fn new(runs: &[Run]) -> Option<Self> {
+        let quantiles =
+            |share| -> Vec<f64> { runs.iter().filter_map(|run| Some(run.latency_quantile(share)? as f64)).collect() };
+        let summary = |values: &[f64]| (!values.is_empty()).then(|| Summary::of(values.iter().copied()));
+        let median = |figure: fn(&Run) -> f64| Summary::of(runs.iter().map(figure)).median;
+        let rounds = quantiles(0.99);
+        (!runs.is_empty()).then(|| Self {
+            requests_per_second: median(|run| run.sent as f64 / run.usage.seconds),
+            answered_share: median(Run::answered_share),
+            median: summary(&quantiles(0.5)),
+            p99: summary(&rounds),
+            rounds,
+        })
+    }
 }
 
 impl Report {
@@ -215,12 +234,7 @@ impl Row {
             memory_process: outcome.filled.process,
             memory_maps: outcome.filled.maps,
             memory_empty: outcome.empty.total(),
-            half_load: outcome.half_load.as_ref().map(|run| HalfLoad {
-                requests_per_second: run.sent as f64 / run.usage.seconds,
-                answered_share: run.answered_share(),
-                median: run.latency_quantile(0.5),
-                p99: run.latency_quantile(0.99),
-            }),
+            half_load: HalfLoad::new(&outcome.half_load),
         }
     }
 
@@ -250,9 +264,18 @@ impl Row {
                 format!("{:.1} B", memory as f64 / peers) + if incomplete { " (!)" } else { "" }
             },
             self.half_load.as_ref().map_or(String::new(), |load| {
-                let microseconds =
-                    |time: Option<u64>| time.map_or_else(|| "–".to_owned(), |time| format!("{:.0}", time as f64 / 1e3));
-                format!("{}, {} µs", microseconds(load.median), microseconds(load.p99))
+                let microseconds = |time: Option<Summary>| {
+                    time.map_or_else(|| "–".to_owned(), |time| format!("{:.0}", time.median / 1e3))
+                };
+                // Only these two are measured at the same load.
+                let beside = match results.reflector().and_then(|row| row.half_load.as_ref()) {
+                    Some(reflector) if self.system == System::Native => {
+                        let more = paired_difference(&load.rounds, &reflector.rounds);
+                        format!(" (reflector {:+.0})", more / 1e3)
+                    }
+                    _ => String::new(),
+                };
+                format!("{}, {} µs{beside}", microseconds(load.median), microseconds(load.p99))
             }),
         ]
     }

@@ -40,8 +40,8 @@ pub struct Outcome {
     pub prefilled: f64,
     /// Peers stored after that, as far as it tells.
     pub stored: Option<u64>,
-    /// At half the rate.
-    pub half_load: Option<Run>,
+    /// At half the rate, round by round.
+    pub half_load: Vec<Run>,
 }
 
 impl Outcome {
@@ -108,7 +108,7 @@ impl Session {
             filled: Footprint::default(),
             prefilled: 1.0,
             stored: None,
-            half_load: None,
+            half_load: Vec::new(),
         };
         let mut session = Self { system, running, load, connected: None, reply_bytes, outcome, testbed };
         if system == System::Reflector {
@@ -286,24 +286,24 @@ impl Session {
         self.testbed.pin()
     }
 
-    /// A steady load that is answered: `rate` requests per second, or half of what it can do, or a
-    /// part of that.
-    pub fn half_load(&mut self, scenario: &Scenario, plan: &BenchPlan, rate: Option<f64>) -> anyhow::Result<Run> {
+    /// A steady load that is answered: half of what it can do, in requests per second, or a part of
+    /// that.
+    pub fn half_rate(&mut self, scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<f64> {
         // Without moderation, which would be the better part of the latency. A tracker can do less
         // without it, and half of what it could do before may be all that it can do now.
-        let rate = match rate {
-            Some(rate) => rate,
-            None => 0.5 * self.full_load(scenario, plan, Duration::ZERO)?,
-        };
-        let mut run = self.steady(scenario, rate, Duration::ZERO, plan.times)?;
+        let full = self.full_load(scenario, plan, Duration::ZERO)?;
         // A steady load wakes a tracker more often than a closed loop does, which some cannot keep
         // up with: what waits in a socket's buffer says nothing of the tracker.
-        for divisor in [2.0, 4.0, 8.0] {
+        let mut rate = 0.5 * full;
+        for _ in 0..3 {
+            let run = self.steady(scenario, rate, Duration::ZERO, plan.times)?;
+            // The load's core may not get that far either.
+            rate = rate.min(run.sent as f64 / run.usage.seconds);
             if run.answered_share() >= SUSTAINED {
                 break;
             }
-            run = self.steady(scenario, rate / divisor, Duration::ZERO, plan.times)?;
+            rate /= 2.0;
         }
-        Ok(run)
+        Ok(rate)
     }
 }

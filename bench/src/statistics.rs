@@ -47,6 +47,11 @@ pub fn paired_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
     Summary::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs)).median
 }
 
+/// The same for differences.
+pub fn paired_difference(ours: &[f64], theirs: &[f64]) -> f64 {
+    Summary::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours - theirs)).median
+}
+
 /// A number with its thousands apart.
 pub fn count(number: f64) -> String {
     let digits = format!("{number:.0}");
@@ -65,15 +70,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_taken_within_rounds() {
-        for (ours, theirs, ratio) in [
-            (&[2.0, 4.0, 6.0][..], &[4.0, 8.0, 12.0][..], 0.5),
+    fn ratios_and_differences_are_taken_within_rounds() {
+        for (ours, theirs, ratio, difference) in [
+            (&[2.0, 4.0, 6.0][..], &[4.0, 8.0, 12.0][..], 0.5, -4.0),
             // A slow phase that hits both leaves the ratio alone, one that hits one of them in one
             // round too.
-            (&[10.0, 1.0, 10.0], &[20.0, 2.0, 20.0], 0.5),
-            (&[10.0, 1.0, 10.0], &[20.0, 20.0, 20.0], 0.5),
+            (&[10.0, 1.0, 10.0], &[20.0, 2.0, 20.0], 0.5, -10.0),
+            (&[10.0, 1.0, 10.0], &[20.0, 20.0, 20.0], 0.5, -10.0),
         ] {
             assert!((paired_ratio(ours, theirs) - ratio).abs() < 1e-9, "{ours:?} / {theirs:?}");
+            assert!((paired_difference(ours, theirs) - difference).abs() < 1e-9, "{ours:?} - {theirs:?}");
         }
     }
 
