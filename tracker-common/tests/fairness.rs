@@ -339,7 +339,18 @@ fn invented_torrents_lock_no_honest_one_out() {
 
 #[test]
 fn invented_peers_take_no_memory_that_honest_swarms_need() {
-    for (attacker, manner) in attacks() {
+    // In torrents of six ports each, and in such as have several chunks: by as many addresses as that takes.
+    let few = attacks().map(|(attacker, manner)| (attacker, manner, 6));
+    let many = [
+        (Attacker::Addresses, Manner::Leecher, 33),
+        (Attacker::Addresses, Manner::Seeder, 33),
+        (Attacker::Addresses, Manner::Leecher, 100),
+        (Attacker::Addresses, Manner::Completed, 200),
+        (Attacker::Site, Manner::Leecher, 17),
+        (Attacker::Site, Manner::Seeder, 100),
+        (Attacker::Site, Manner::Leecher, 200),
+    ];
+    for (attacker, manner, ports) in few.chain(many) {
         let store = HostStore::new(&SIZES, 4);
         let mut world = World::new(&store, attacker.is_v6());
         // Swarms that grow to the double meanwhile. With IPv6 there is a third of the room.
@@ -354,9 +365,14 @@ fn invented_peers_take_no_memory_that_honest_swarms_need() {
         for minute in 0..MINUTES {
             for _ in 0..PEERS / MINUTES {
                 sent += 1;
-                // Six ports in one torrent after the other.
-                let peer = attacker.peer(sent / 6, (sent % 6 + 1) as u16);
-                world.attack(&torrent(6, sent / 6), peer, manner);
+                // One torrent after the other.
+                let (invented, port) = (sent / ports, sent % ports);
+                let peer = if ports == 6 {
+                    attacker.peer(invented, (port + 1) as u16)
+                } else {
+                    attacker.peer(invented.wrapping_mul(977) + port, (port / 64 + 1) as u16)
+                };
+                world.attack(&torrent(6, invented), peer, manner);
             }
             for number in (0..small).filter(|number| number % MINUTES == minute) {
                 refused += world.join(torrent(4, number), 4);
@@ -366,7 +382,7 @@ fn invented_peers_take_no_memory_that_honest_swarms_need() {
             }
             world.minute();
         }
-        let what = format!("{attacker:?} {manner:?}");
+        let what = format!("{attacker:?} {manner:?}, {ports} in a torrent");
         assert_eq!(refused, 0, "{what}: honest peers refused");
         world.check(&what);
         for (kind, count, size) in [(4, small, 8), (5, big, 400)] {

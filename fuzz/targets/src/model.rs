@@ -11,11 +11,12 @@ use std::{
 };
 use tracker_common::{
     id::{InfoHash, PartitionId, SwarmId},
-    outcome::Event,
+    outcome::{Event, IpVersion},
     platform::Platform,
     settings::Settings,
     store::{
         owner::Owner,
+        resize::peers_per_partition,
         sweep::{Ages, Batch, SweepReport, sweep},
     },
 };
@@ -368,9 +369,13 @@ impl<T: Tracker> World<T> {
         self.torrents.retain(|info_hash, torrent| {
             // It has made room for another one.
             let Some(there) = stored::peers(platform, info_hash) else { return false };
+            // A swarm with partitions makes room for its next split once the peer is stored, at the price of any.
+            let family = usize::from(newcomer.is_ipv6());
+            let version = if newcomer.is_ipv6() { IpVersion::V6 } else { IpVersion::V4 };
+            let splits = torrent.most[family] > peers_per_partition(version) as usize;
             torrent.peers.retain(|peer, _| {
                 let stays = there.contains_key(peer);
-                assert!(stays || *peer != newcomer, "the newcomer was evicted");
+                assert!(stays || splits || *peer != newcomer, "the newcomer was evicted");
                 gone += u64::from(!stays);
                 stays
             });

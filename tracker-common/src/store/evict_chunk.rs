@@ -1,9 +1,9 @@
 //! Which peers give way to those of other swarms when there is no chunk left.
 //!
-//! Some lists all over the store are looked at: the last chunk of each. If it can be given back at
-//! the price of peers that are worth little, they go. Those are peers that are overdue, so that they
-//! are probably gone; and all but one of those that have one address, or, if nothing like that is
-//! found, that are in one network that one user may have all of
+//! Some lists all over the store are looked at: the last two chunks of each. If the last one can be
+//! given back at the price of peers that are worth little, they go. Those are peers that are overdue,
+//! so that they are probably gone; and all but one of those that have one address, or, if nothing like
+//! that is found, that are in one network that one user may have all of
 //! ([`super::slot::SlotFormat::network`]). Nobody else is evicted here; if nothing is found, the
 //! oldest peer of a newcomer's own swarm gives way (`list::oldest`).
 //!
@@ -21,7 +21,7 @@ use super::{
     slot::{OCCUPIED, Slot, age},
 };
 use crate::{
-    codegen::{barrier_var, is_equal, is_nonzero},
+    codegen::{is_equal, is_nonzero},
     id::{PartitionId, SwarmId},
     outcome::Event,
     platform::{Context, Platform, Step},
@@ -33,6 +33,10 @@ const PARTITIONS: u32 = 32;
 
 /// Swarm records that are looked at: those of some buckets.
 const RECORDS: u32 = 4 * BUCKET_SWARMS as u32;
+
+/// Chunks of a list that are looked at, from the last one back. In the last one alone there may be a
+/// single peer, which resembles nobody.
+const CHUNKS: u32 = 2;
 
 /// A peer is overdue so many minutes after it should have announced at the latest.
 const PATIENCE: u32 = 2;
@@ -80,10 +84,17 @@ fn staying<F: Family, L: List<F>>(peers: u32) -> u32 {
     if before == 0 && L::HAS_SLOTS { F::RECORD_SLOTS as u32 } else { before }
 }
 
-/// Which of the `peers` in a last chunk the others are compared with.
+/// The first peer that is looked at in a list with so many.
 #[inline(always)]
-fn pivot<P: Platform>(cx: &Context<'_, P>, peers: u32) -> u32 {
-    ((u64::from(cx.scratch.eviction.random.load()) * u64::from(peers)) >> 32) as u32
+fn first_seen<F: Family>(peers: u32) -> u32 {
+    chunks_for::<F>(peers).saturating_sub(CHUNKS) * F::CHUNK_SLOTS
+}
+
+/// Which of the peers that are looked at, in a list with so many, the others are compared with.
+#[inline(always)]
+fn pivot<P: Platform, F: Family>(cx: &Context<'_, P>, peers: u32) -> u32 {
+    let first = first_seen::<F>(peers);
+    first + ((u64::from(cx.scratch.eviction.random.load()) * u64::from(peers - first)) >> 32) as u32
 }
 
 /// One of `count` by a random number, another one from turn to turn.
@@ -100,14 +111,21 @@ fn can_be_had<P: Platform, F: Family, L: List<F>>(cx: &Context<'_, P>, list: &L)
     if peers == 0 {
         return false;
     }
-    let last = chunks_for::<F>(peers) - 1;
-    let Some(slots) = list::chunk::<P, F, L>(cx.platform, list, last) else { return false };
-    let pivot = barrier_var(u64::from(pivot(cx, peers - last * F::CHUNK_SLOTS))) as usize % F::CHUNK_SLOTS as usize;
-    let judge = Judge::new(cx, slots.slot(pivot).address());
+    let pivot = cx.scratch.as_unknown_scalar(pivot::<P, F>(cx, peers));
+    let Some(pivot) = list::slot::<P, F, L>(cx.platform, list, pivot) else { return false };
+    let judge = Judge::new(cx, pivot.address());
+    let first = first_seen::<F>(peers) / F::CHUNK_SLOTS;
     let mut condemned = 0;
-    for number in 0..F::CHUNK_SLOTS as usize {
-        let slot = slots.slot(number);
-        condemned += judge.condemns(slot) & (slot.flags() / OCCUPIED);
+    for index in 0..CHUNKS {
+        let index = first + index;
+        if index >= chunks_for::<F>(peers) {
+            break;
+        }
+        let Some(slots) = list::chunk::<P, F, L>(cx.platform, list, index) else { return false };
+        for number in 0..F::CHUNK_SLOTS as usize {
+            let slot = slots.slot(number);
+            condemned += judge.condemns(slot) & (slot.flags() / OCCUPIED);
+        }
     }
     // One of them stays.
     condemned > u64::from(peers.saturating_sub(staying::<F, L>(peers)))
@@ -202,17 +220,17 @@ fn take_from<P: Platform, F: Family, L: List<F>>(cx: &Context<'_, P>, list: &L) 
     if peers == 0 {
         return;
     }
-    let first = (chunks_for::<F>(peers) - 1) * F::CHUNK_SLOTS;
-    let pivot = cx.scratch.as_unknown_scalar(first + pivot(cx, peers - first));
+    let before = (chunks_for::<F>(peers) - 1) * F::CHUNK_SLOTS;
+    let pivot = cx.scratch.as_unknown_scalar(pivot::<P, F>(cx, peers));
     let Some(slot) = list::slot::<P, F, L>(cx.platform, list, pivot) else { return };
     eviction.peers.store(peers);
     eviction.staying.store(staying::<F, L>(peers));
     eviction.address.store(slot.address());
     eviction.pivot.store(pivot);
     list.lock().begin_change();
-    cx.platform.repeat(F::CHUNK_SLOTS, &mut Thin::<F> { family: PhantomData });
-    // Those that have been taken out were in the last chunk.
-    if list.peers() == first {
+    cx.platform.repeat(CHUNKS * F::CHUNK_SLOTS, &mut Thin::<F> { family: PhantomData });
+    // No more have been taken out than were in the last chunk.
+    if list.peers() == before {
         list::release_last::<P, F, L>(cx.platform, list);
     }
 }
@@ -251,6 +269,81 @@ pub(super) fn evict<P: Platform, F: Family>(cx: &Context<'_, P>) {
                 take_from::<P, F, Partition>(cx, partition);
             }
             cx.platform.release(&partition.lock);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            family::V4,
+            membership::PeerEvent,
+            resize,
+            sweep::{Ages, Batch, sweep},
+            tests::{CHUNKS_V4, Peers, ROOMY, announce, new_swarm, peers, used},
+        },
+        *,
+    };
+    use crate::host::{FIRST_MINUTE, HostStore};
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Who {
+        Strangers,
+        OneNetwork,
+        Overdue,
+    }
+
+    fn gives_way<F: Peers>(count: u32, in_partition: bool, who: Who) -> [u32; 2] {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        store.settings().interval.store(1800);
+        let swarm = new_swarm(&cx, 0);
+        for number in 0..count {
+            // 256 of them are a network.
+            let peer = if who == Who::OneNetwork { number } else { number * 256 };
+            announce::<_, F>(&cx, peer, PeerEvent::Started).expect("room");
+            if in_partition && F::is_list(swarm.record) {
+                assert!(swarm.record.lock.try_lock());
+                resize::promote::<_, F>(&cx, swarm).expect("a partition");
+                swarm.record.lock.unlock();
+            }
+        }
+        store.settings().minute.store(FIRST_MINUTE + if who == Who::Overdue { 35 } else { 0 });
+        let before = used(&store);
+        for _ in 0..100 {
+            if used(&store) == before {
+                evict::<_, F>(&cx);
+            }
+        }
+        let left = peers::<_, F>(&cx, swarm).len() as u32;
+        let ages = Ages { peer_timeout: 8000, idle: 8000, idle_completed: 8000 };
+        let report = sweep(&cx, &Batch { first: 0, end: u32::MAX, ages }, |_, _| {});
+        assert_eq!((report.recounted, report.leechers), (0, u64::from(left)), "counts");
+        [before[CHUNKS_V4] - used(&store)[CHUNKS_V4], count - left]
+    }
+
+    #[test]
+    fn a_chunk_goes_at_the_price_of_peers_that_are_worth_little_and_of_no_others() {
+        // (peers, in a partition, who, [chunks, peers] that are gone)
+        for (count, in_partition, who, gone) in [
+            (32, false, Who::OneNetwork, [1, 27]),
+            (33, false, Who::OneNetwork, [1, 1]),
+            (64, false, Who::OneNetwork, [1, 32]),
+            (32, true, Who::OneNetwork, [0, 0]),
+            (33, true, Who::OneNetwork, [1, 1]),
+            (64, true, Who::OneNetwork, [1, 32]),
+            (65, true, Who::OneNetwork, [1, 1]),
+            (33, false, Who::Overdue, [1, 1]),
+            (33, true, Who::Overdue, [1, 1]),
+            (64, true, Who::Overdue, [1, 32]),
+            (32, false, Who::Strangers, [0, 0]),
+            (33, false, Who::Strangers, [0, 0]),
+            (33, true, Who::Strangers, [0, 0]),
+            (64, true, Who::Strangers, [0, 0]),
+        ] {
+            assert_eq!(gives_way::<V4>(count, in_partition, who), gone, "{count} {in_partition} {who:?}");
         }
     }
 }

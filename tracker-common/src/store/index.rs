@@ -346,9 +346,14 @@ impl<P: Platform> Step<P> for Leaving<'_> {
 /// is held: whoever holds a bucket's lock waits for free records only, and this one is in use.
 ///
 /// # Errors
-/// [`StoreError::Contended`] only where tries are limited.
+/// [`StoreError::Internal`] if the record is free: somebody else has removed its torrent. Its place may
+/// be another's already, whose tag is not to be touched. [`StoreError::Contended`] only where tries are
+/// limited.
 #[inline(always)]
 pub fn remove<P: Platform>(cx: &Context<'_, P>, swarm: SwarmRef<'_>) -> Result<(), StoreError> {
+    if swarm.record.active.load() & SWARM_ALIVE == 0 {
+        return Err(StoreError::Internal);
+    }
     let torrent = TorrentKey::new(cx.settings, &swarm.record.info_hash());
     let (Some(home), Some(pools)) = (header(cx.platform, torrent.bucket(0)), cx.platform.pools()) else {
         return Err(StoreError::Internal);

@@ -204,6 +204,8 @@ pub fn unpack_counts(counts: u64) -> (u32, u32) {
 
 /// Where the bits of [`Swarm::scopes`] begin.
 const SWARM_SCOPES_SHIFT: u32 = 32 - scope::BITS;
+/// The most completed downloads that a record can count.
+pub const COMPLETED_MAX: u32 = (1 << SWARM_SCOPES_SHIFT) - 1;
 
 impl Bucket {
     /// A unit by number, modulo how many there are.
@@ -253,18 +255,18 @@ impl Swarm {
         Counts { seeders, leechers, completed: self.completed() }
     }
 
-    /// Minutes since the last announce.
+    /// Minutes since the last announce; 0 if that was in a later minute than the caller read.
     #[inline(always)]
     #[must_use]
     pub fn idle_minutes(&self, minute: u32) -> u32 {
-        minute.wrapping_sub(self.active.load() & !(SWARM_ALIVE | SWARM_SETTLED))
+        minute.saturating_sub(self.active.load() & !(SWARM_ALIVE | SWARM_SETTLED))
     }
 
     /// How many peers completed the download, ever.
     #[inline(always)]
     #[must_use]
     pub fn completed(&self) -> u32 {
-        self.completed.load() & ((1 << SWARM_SCOPES_SHIFT) - 1)
+        self.completed.load() & COMPLETED_MAX
     }
 
     /// The scopes of all peers that the record itself has held ([`scope`]).

@@ -3,7 +3,7 @@
 
 use super::{
     family::Family,
-    layout::{ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, SWARM_SETTLED, Swarm},
+    layout::{COMPLETED_MAX, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, SWARM_SETTLED, Swarm},
     owner::Owner,
     slot::{COMPLETED, KEY, LEECHER, OCCUPIED, Slot, age, minute_bits},
     tell,
@@ -13,6 +13,9 @@ use crate::{
     outcome::{Counter, Event},
     platform::{Context, Platform},
 };
+
+/// More than there are threads that may count at once.
+const COMPLETED_MARGIN: u32 = 1 << 16;
 
 /// BEP 3 events, by their BEP 15 numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +99,14 @@ fn weight(flags: u64) -> u64 {
     if flags & LEECHER == 0 { ONE_SEEDER } else { ONE_LEECHER }
 }
 
-/// Counts a completed download: once per peer, when it becomes a seeder with that event.
+/// Counts a completed download: once per peer, when it becomes a seeder with that event. The number
+/// ends at its highest value; beyond are other bits. Announces to several partitions may count at
+/// once, hence the margin.
 #[inline(always)]
 fn complete<P: Platform>(platform: &P, swarm: &Swarm) {
-    swarm.completed.add(1);
+    if swarm.completed() < COMPLETED_MAX - COMPLETED_MARGIN {
+        swarm.completed.add(1);
+    }
     platform.event(Event::Completed);
 }
 
@@ -115,7 +122,8 @@ pub(super) fn apply<P: Platform, F: Family>(
     let old = slot.flags();
     if announce.event == PeerEvent::Stopped {
         if P::STOPS_ANYBODY || announce.owner.is_strange_to(old) == 0 {
-            tell::note(cx.scratch, old, 0);
+            // Where others have kept its key, only with that it may leave.
+            tell::note(cx.scratch, old | announce.owner.bits(), 0);
             return true;
         }
         slot.set_flags(Owner::contested(old));
@@ -183,7 +191,11 @@ pub(super) fn replace<P: Platform, F: Family>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::tests::{ROOMY, new_swarm},
+        *,
+    };
+    use crate::host::HostStore;
 
     #[test]
     fn events_that_are_not_defined_are_regular_announces() {
@@ -216,5 +228,28 @@ mod tests {
         }
         assert_eq!(weight(OCCUPIED | LEECHER), ONE_LEECHER);
         assert_eq!(weight(OCCUPIED | COMPLETED), ONE_SEEDER);
+    }
+
+    #[test]
+    fn completed_downloads_end_at_the_most_that_can_be_counted_and_touch_nothing_else() {
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        let swarm = new_swarm(&cx, 0).record;
+        for scopes in [0, 0b101] {
+            swarm.completed.store(0);
+            swarm.add_scopes(scopes);
+            // (before, after)
+            for (before, after) in [
+                (0, 1),
+                (COMPLETED_MAX - COMPLETED_MARGIN - 1, COMPLETED_MAX - COMPLETED_MARGIN),
+                (COMPLETED_MAX - COMPLETED_MARGIN, COMPLETED_MAX - COMPLETED_MARGIN),
+                (COMPLETED_MAX, COMPLETED_MAX),
+            ] {
+                swarm.completed.add(before.wrapping_sub(swarm.completed()));
+                complete(&platform, swarm);
+                assert_eq!((swarm.completed(), swarm.scopes()), (after, scopes), "{before}");
+            }
+        }
     }
 }

@@ -147,7 +147,8 @@ fn list_to_partition<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRe
     let occupancy = List::<F>::occupancy(swarm.record);
     let first = allocator::take::<P, Partition>(cx)?;
     let result = match cx.platform.partition(first) {
-        // An old number of it may be around, hence the lock.
+        // An old number of it may be around, hence the lock. It is held until the header counts the
+        // peers: from then on one that is evicted is counted out there.
         Some(partition) => match cx.platform.acquire(&partition.lock, Place::Partition(first)) {
             Ok(()) => {
                 begin_partition::<F>(partition, swarm.id, 0, swarm.record.scopes());
@@ -155,6 +156,12 @@ fn list_to_partition<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRe
                     partition.chunks[index as usize].store(record_entry::<F>(swarm.record, index));
                 }
                 partition.occupancy.store(occupancy.to_word());
+                swarm.record.lock.begin_change();
+                record::keep::<P, F>(cx.platform, swarm.record, Undo::Entries);
+                directory::set_first::<F>(swarm.record, first);
+                F::header(swarm.record).store(DirectoryHeader { peers: occupancy.peers, partitions: 1 }.to_word());
+                record::kept(cx.platform);
+                allocator::settle::<P, Partition>(cx.platform, first);
                 cx.platform.release(&partition.lock);
                 Ok(())
             }
@@ -162,14 +169,7 @@ fn list_to_partition<P: Platform, F: Family>(cx: &Context<'_, P>, swarm: SwarmRe
         },
         None => Err(StoreError::Internal),
     };
-    if result.is_ok() {
-        swarm.record.lock.begin_change();
-        record::keep::<P, F>(cx.platform, swarm.record, Undo::Entries);
-        directory::set_first::<F>(swarm.record, first);
-        F::header(swarm.record).store(DirectoryHeader { peers: occupancy.peers, partitions: 1 }.to_word());
-        record::kept(cx.platform);
-        allocator::settle::<P, Partition>(cx.platform, first);
-    } else {
+    if result.is_err() {
         allocator::give_back::<P, Partition>(cx.platform, first);
     }
     result

@@ -8,6 +8,7 @@
 use super::{
     directory,
     family::{Family, V4, V6},
+    hash::TorrentKey,
     index,
     journal::Place,
     layout::{Counts, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, SWARM_ALIVE, Swarm, unpack_counts},
@@ -16,7 +17,7 @@ use super::{
     membership::count_out,
     record::list_capacity,
     resize::{list_to_slots, merge, partition_to_list, peers_per_partition},
-    slot::{LEECHER, Slot, age},
+    slot::{LEECHER, MINUTE_MASK, Slot, age},
 };
 use crate::{
     admission::blocklist,
@@ -27,7 +28,7 @@ use crate::{
 /// How old is too old, in minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Ages {
-    /// A peer goes this long after its last announce; at most 8000.
+    /// A peer goes this long after its last announce; at most [`OLDEST`], and beyond that never.
     pub peer_timeout: u32,
     /// A torrent without peers goes this long after its last announce.
     pub idle: u32,
@@ -67,6 +68,10 @@ pub struct SweepReport {
     pub recounted: u64,
 }
 
+/// Minutes of silence beyond which a peer has not been silent, but has announced in a minute that has begun
+/// since the clock was read.
+pub const OLDEST: u32 = MINUTE_MASK - 7;
+
 /// Partitions that a sweep merges at least, if there are so many too many; and a quarter of all.
 const MERGES: u32 = 16;
 
@@ -92,30 +97,72 @@ impl Seen {
 
 /// Sweeps a batch. `visit` is told of every torrent that stays.
 pub fn sweep<P: Platform>(cx: &Context<'_, P>, batch: &Batch, mut visit: impl FnMut(&Swarm, Counts)) -> SweepReport {
-    let blocked = cx.settings.blocked.load() != 0;
-    let sweep = Sweep { cx, ages: &batch.ages, minute: cx.minute(), blocked };
+    let sweep = Sweep::new(cx, &batch.ages, None);
     let mut report = SweepReport::default();
     let mut from = batch.first;
     while let Some(swarm) = index::next(|number| cx.platform.bucket(number), from, batch.end) {
         from = swarm.id.number() + 1;
-        if swarm.record.active.load() & SWARM_ALIVE == 0 {
-            continue;
+        sweep.swarm(swarm, &mut report, &mut visit);
+    }
+    report
+}
+
+/// Sweeps one torrent, if it is still in this record.
+pub fn sweep_torrent<P: Platform>(
+    cx: &Context<'_, P>,
+    swarm: SwarmRef<'_>,
+    torrent: &TorrentKey,
+    ages: &Ages,
+) -> SweepReport {
+    let mut report = SweepReport::default();
+    Sweep::new(cx, ages, Some(torrent)).swarm(swarm, &mut report, &mut |_, _| {});
+    report
+}
+
+/// A sweep under way.
+struct Sweep<'s, 'm, P> {
+    cx: &'s Context<'m, P>,
+    ages: &'s Ages,
+    /// Whether there are blocked addresses.
+    blocked: bool,
+    /// Nothing is done to any other.
+    torrent: Option<&'s TorrentKey>,
+}
+
+impl<'s, 'm, P: Platform> Sweep<'s, 'm, P> {
+    fn new(cx: &'s Context<'m, P>, ages: &'s Ages, torrent: Option<&'s TorrentKey>) -> Self {
+        Self { cx, ages, blocked: cx.settings.blocked.load() != 0, torrent }
+    }
+
+    /// Whether the record, whose lock is held, is that of a torrent to be swept: others may have
+    /// removed it, and stored another one there, since it was found.
+    fn is_wanted(&self, swarm: &Swarm) -> bool {
+        let is_alive = swarm.active.load() & SWARM_ALIVE != 0;
+        is_alive && self.torrent.is_none_or(|torrent| torrent.matches(swarm))
+    }
+
+    fn swarm(&self, swarm: SwarmRef<'_>, report: &mut SweepReport, visit: &mut impl FnMut(&Swarm, Counts)) {
+        if !self.is_wanted(swarm.record) {
+            return;
         }
         let before = swarm.record.counts.load();
-        let v4 = sweep.family::<V4>(swarm);
-        let v6 = sweep.family::<V6>(swarm);
+        let v4 = self.family::<V4>(swarm);
+        let v6 = self.family::<V6>(swarm);
         let mut all = v4;
         all.add(v6);
         report.expired += u64::from(all.expired);
+        if !self.is_wanted(swarm.record) {
+            return;
+        }
         if let Some(right) = drift(before, all)
             && swarm.record.counts.replace(before, right)
         {
-            cx.platform.event(Event::Recounted);
+            self.cx.platform.event(Event::Recounted);
             report.recounted += 1;
         }
-        if all.peers() == 0 && sweep.remove_if_idle(swarm) {
+        if all.peers() == 0 && self.remove_if_idle(swarm) {
             report.removed += 1;
-            continue;
+            return;
         }
         report.torrents += 1;
         report.peers_v4 += u64::from(v4.peers());
@@ -124,19 +171,7 @@ pub fn sweep<P: Platform>(cx: &Context<'_, P>, batch: &Batch, mut visit: impl Fn
         report.leechers += u64::from(all.leechers);
         visit(swarm.record, swarm.record.counts());
     }
-    report
-}
 
-/// A sweep under way.
-struct Sweep<'s, 'm, P> {
-    cx: &'s Context<'m, P>,
-    ages: &'s Ages,
-    minute: u32,
-    /// Whether there are blocked addresses.
-    blocked: bool,
-}
-
-impl<P: Platform> Sweep<'_, '_, P> {
     /// Takes a lock and waits for it; the daemon may.
     fn hold(&self, lock: &Lock, place: Place) {
         while self.cx.platform.acquire(lock, place).is_err() {}
@@ -147,7 +182,9 @@ impl<P: Platform> Sweep<'_, '_, P> {
     fn is_expired<F: Family>(&self, swarm: &Swarm, slot: Slot<'_, F>, seen: &mut Seen) -> bool {
         let flags = slot.flags();
         let blocked = self.blocked && blocklist::find(self.cx, F::ip(slot.key())) != 0;
-        let expired = blocked || age(flags, self.minute) >= self.ages.peer_timeout;
+        let age = age(flags, self.cx.minute());
+        let silent = age >= self.ages.peer_timeout && (age <= OLDEST || self.ages.peer_timeout == 0);
+        let expired = blocked || silent;
         if expired {
             count_out(self.cx.platform, swarm, slot);
             self.cx.platform.event(if blocked { Event::PeerBlocked } else { Event::Expired });
@@ -181,6 +218,7 @@ impl<P: Platform> Sweep<'_, '_, P> {
         let mut seen = Seen::default();
         self.hold(&swarm.record.lock, Place::Swarm(swarm.id));
         match F::directory(swarm.record) {
+            _ if !self.is_wanted(swarm.record) => {}
             None => self.slots::<F>(swarm.record, &mut seen),
             Some(header) if header.is_list() => self.list::<F, _>(swarm.record, swarm.record, &mut seen),
             Some(header) => self.partitions::<F>(swarm, header.partitions, &mut seen),
@@ -196,6 +234,8 @@ impl<P: Platform> Sweep<'_, '_, P> {
     fn slots<F: Family>(&self, swarm: &Swarm, seen: &mut Seen) {
         for slot in (0..F::RECORD_SLOTS).map(|number| F::record(swarm).slot(number)) {
             if slot.is_occupied() && self.is_expired(swarm, slot, seen) {
+                // So that an announce that takes no lock notices it ([`super::lock::Free::still_holds`]).
+                swarm.lock.begin_change();
                 slot.vacate();
             }
         }
@@ -232,10 +272,10 @@ impl<P: Platform> Sweep<'_, '_, P> {
     fn remove_if_idle(&self, swarm: SwarmRef<'_>) -> bool {
         let record = swarm.record;
         self.hold(&record.lock, Place::Swarm(swarm.id));
-        let idle = record.idle_minutes(self.minute);
+        let idle = record.idle_minutes(self.cx.minute());
         let limit = if record.completed() == 0 { self.ages.idle } else { self.ages.idle_completed };
         let empty = unpack_counts(record.counts.load()) == (0, 0) && is_vacant::<V4>(record) && is_vacant::<V6>(record);
-        let gone = idle >= limit && empty && index::remove(self.cx, swarm).is_ok();
+        let gone = self.is_wanted(record) && idle >= limit && empty && index::remove(self.cx, swarm).is_ok();
         self.cx.platform.release(&record.lock);
         gone
     }
@@ -260,7 +300,6 @@ fn is_vacant<F: Family>(swarm: &Swarm) -> bool {
 mod tests {
     use super::{
         super::{
-            hash::TorrentKey,
             membership::{Announce, PeerEvent},
             owner::Owner,
             tests::{Peers, ROOMY, torrent},
@@ -318,5 +357,55 @@ mod tests {
         ] {
             assert_eq!(drift(before, seen), right);
         }
+    }
+
+    /// The clock of the rows stands still while the sweep goes on: an announce is ahead of it.
+    #[test]
+    fn who_announces_in_a_minute_that_the_sweep_does_not_know_yet_stays() {
+        const AGES: Ages = Ages { peer_timeout: 45, idle: 60, idle_completed: 100 };
+        // (minutes ahead, whether it announces or has left then)
+        for (ahead, stays) in [(0, true), (1, true), (5, true), (0, false), (1, false), (5, false)] {
+            let store = HostStore::new(&ROOMY, 1);
+            let platform = store.platform(1);
+            let cx = platform.context();
+            store.settings().minute.store(FIRST_MINUTE + ahead);
+            for event in if stays { &[PeerEvent::Started][..] } else { &[PeerEvent::Started, PeerEvent::Stopped] } {
+                let (peer, owner) = (V6::peer(1), Owner::NONE);
+                let announce = Announce { info_hash: &torrent(0), peer, seeder: false, event: *event, owner };
+                upsert::announce::<_, V6>(&cx, &announce).expect("room");
+            }
+            store.settings().minute.store(FIRST_MINUTE);
+            let report = sweep(&cx, &Batch { first: 0, end: u32::MAX, ages: AGES }, |_, _| {});
+            assert_eq!((report.torrents, report.peers_v6), (1, u64::from(stays)), "{ahead} {stays}");
+        }
+    }
+
+    /// As it is when somebody evicts it between the sweep's looks.
+    #[test]
+    fn a_torrent_that_is_gone_already_is_not_removed_again() {
+        const AGES: Ages = Ages { peer_timeout: 45, idle: 60, idle_completed: 100 };
+        let store = HostStore::new(&ROOMY, 1);
+        let platform = store.platform(1);
+        let cx = platform.context();
+        for number in 0..15 {
+            let (peer, event, owner) = (V6::peer(1), PeerEvent::Started, Owner::NONE);
+            let announce = Announce { info_hash: &torrent(number), peer, seeder: false, event, owner };
+            upsert::announce::<_, V6>(&cx, &announce).expect("room");
+            let stopped = Announce { event: PeerEvent::Stopped, ..announce };
+            upsert::announce::<_, V6>(&cx, &stopped).expect("known");
+        }
+        let find = |number| index::find(&cx, &TorrentKey::new(cx.settings, &torrent(number)));
+        let gone = find(7).expect("stored");
+        assert_eq!(index::remove(&cx, gone), Ok(()));
+        let all = Sweep::new(&cx, &AGES, None);
+        store.settings().minute.store(FIRST_MINUTE + 60);
+        assert!(!all.remove_if_idle(gone), "it is not there");
+        assert_eq!(store.pools().swarms.used(), 14);
+        for number in (0..15).filter(|number| *number != 7) {
+            assert!(find(number).is_some(), "{number}");
+        }
+        let key = |number| TorrentKey::new(cx.settings, &torrent(number));
+        let swept = |number, of| sweep_torrent(&cx, find(number).expect("stored"), &key(of), &AGES).removed;
+        assert_eq!([swept(8, 9), swept(8, 8)], [0, 1], "only the torrent that is meant");
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn tell<P: Platform>(cx: &Context<'_, P>, version: IpVersion) -> Resu
         IpVersion::V4 => ([first & IDENTITY, 0, 0], 4),
         IpVersion::V6 => ([first, second, third & 0xffff], 6),
     };
-    // Of one that has left, whose it was: who has stopped it was not strange to it.
+    // Of one that has left, who has stopped it: noted with what it was.
     let flags = if new == 0 { old } else { new };
     let owner = ((flags & KEY) >> KEY_SHIFT) as u8;
     let told = cx.platform.tell(&Change { peer, info_hash, kind: kind as u8, owner, version, unused: 0 });

@@ -152,6 +152,8 @@ fn upsert_in_slots<P: Platform, F: Family>(
         let slot = slots.slot(number);
         if apply(cx, swarm.record, slot, announce) {
             count_out(cx.platform, swarm.record, slot);
+            // So that an announce that takes no lock notices it ([`super::lock::Free::still_holds`]).
+            swarm.record.lock.begin_change();
             slot.vacate();
         }
         return Ok(true);

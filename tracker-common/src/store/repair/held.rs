@@ -32,6 +32,8 @@ pub(super) struct Repair<'c, 'm, P> {
     pub(super) cx: &'c Context<'m, P>,
     pub(super) dead: Vec<&'c Journal>,
     pub(super) held: Vec<Place>,
+    /// The swarms that each of the dead was working on, as far as they are still to be put in order.
+    pub(super) unfinished: Vec<(&'c Journal, Vec<SwarmId>)>,
     pub(super) result: Repaired,
 }
 
@@ -119,9 +121,14 @@ impl<'c, P: Platform> Repair<'c, '_, P> {
         }
     }
 
-    /// The swarm that a dead thread was working on.
-    pub(super) fn swarm_of(&self, journal: &Journal) -> Option<SwarmId> {
+    /// The swarms that a dead thread was working on: whoever makes room in one holds locks of another
+    /// as well.
+    pub(super) fn swarms_of(&self, journal: &Journal) -> Vec<SwarmId> {
         let owner = |id| SwarmId::from_stored(self.cx.platform.partition(id)?.owner.load());
-        journal.locks().find_map(Place::swarm).or_else(|| journal.locks().filter_map(Place::partition).find_map(owner))
+        let of_partitions = journal.locks().filter_map(Place::partition).filter_map(owner);
+        let mut swarms: Vec<_> = journal.locks().filter_map(Place::swarm).chain(of_partitions).collect();
+        swarms.sort_unstable_by_key(|id| id.number());
+        swarms.dedup();
+        swarms
     }
 }

@@ -43,7 +43,7 @@ pub fn repair<'c, P: Platform>(
 ) -> Repaired {
     let is_own = |journal: &Journal| cx.platform.journal().is_some_and(|own| core::ptr::eq(own, journal));
     let dead = journals.iter().filter(|journal| journal.is_claimed() && !is_own(journal)).collect();
-    let mut repair = Repair { cx, dead, held: Vec::new(), result: Repaired::default() };
+    let mut repair = Repair { cx, dead, held: Vec::new(), unfinished: Vec::new(), result: Repaired::default() };
     repair.hold_all(wait);
     repair.settle_exchanges();
     for journal in repair.dead.clone() {
@@ -55,11 +55,15 @@ pub fn repair<'c, P: Platform>(
     }
     let mut swarms = Vec::new();
     for journal in repair.dead.clone() {
-        if let Some(swarm) = repair.swarm_of(journal) {
-            repair.dissolve_strays(journal, swarm);
-            if !swarms.contains(&swarm) {
-                swarms.push(swarm);
+        let of_this = repair.swarms_of(journal);
+        for swarm in &of_this {
+            repair.dissolve_strays(journal, *swarm);
+            if !swarms.contains(swarm) {
+                swarms.push(*swarm);
             }
+        }
+        if !of_this.is_empty() {
+            repair.unfinished.push((journal, of_this));
         }
     }
     for swarm in swarms {

@@ -7,7 +7,7 @@ use super::{
         allocator::{self, Element},
         directory,
         family::{Family, V4, V6},
-        journal::{Counted, Exchange, Item, Journal, Place},
+        journal::{Counted, Exchange, Item, Place},
         layout::{
             ChunkV4, ChunkV6, DirectoryHeader, NODE_ENTRIES, ONE_CHANGE, ONE_LEECHER, ONE_SEEDER, Occupancy, Partition,
             RECORD_ENTRIES, SWARM_ALIVE, unpack_counts,
@@ -77,11 +77,7 @@ impl<P: Platform> Repair<'_, '_, P> {
             let right = right.wrapping_add(u64::from(peers.seeders) * ONE_SEEDER);
             swarm.record.counts.store(right.wrapping_add(u64::from(peers.leechers) * ONE_LEECHER));
         }
-        for journal in self.dead.clone() {
-            if self.swarm_of(journal) == Some(id) {
-                self.settle(journal, &parts);
-            }
-        }
+        self.settle(id, &parts);
         places.push(Place::Swarm(id));
         for place in places {
             self.held.retain(|held| *held != place);
@@ -185,31 +181,43 @@ impl<P: Platform> Repair<'_, '_, P> {
         peers
     }
 
-    /// Gives back what a dead thread has taken and not made part of anything, or taken out and not
-    /// given back.
-    fn settle(&mut self, journal: &Journal, parts: &[Item]) {
-        for item in journal.loose().collect::<Vec<_>>() {
-            let own = self.cx.platform.journal();
-            let is_part = parts.contains(&item);
-            if !is_part && let Some(own) = own {
-                own.note(item);
-            }
-            for journal in &self.dead {
+    /// What is part of this swarm is not loose. What a dead thread has taken and not made part of any of
+    /// the swarms that it was working on, or taken out and not given back, is given back with the last of
+    /// these swarms.
+    fn settle(&mut self, id: SwarmId, parts: &[Item]) {
+        for journal in &self.dead {
+            for item in journal.loose().filter(|item| parts.contains(item)).collect::<Vec<_>>() {
                 journal.forget(item);
             }
-            if is_part {
-                continue;
+        }
+        for (_, swarms) in &mut self.unfinished {
+            swarms.retain(|swarm| *swarm != id);
+        }
+        let finished = self.unfinished.extract_if(.., |(_, swarms)| swarms.is_empty());
+        for (journal, _) in finished.collect::<Vec<_>>() {
+            for item in journal.loose().collect::<Vec<_>>() {
+                self.give_back(item);
             }
-            let platform = self.cx.platform;
-            match item.kind {
-                kind if kind == Partition::LIMIT => {
-                    allocator::give_back::<P, Partition>(platform, PartitionId::new(item.number));
-                }
-                kind if kind == ChunkV4::LIMIT => {
-                    allocator::give_back::<P, ChunkV4>(platform, ChunkId::new(item.number));
-                }
-                _ => allocator::give_back::<P, ChunkV6>(platform, ChunkId::new(item.number)),
+        }
+    }
+
+    /// Gives back what is part of nothing.
+    fn give_back(&self, item: Item) {
+        let platform = self.cx.platform;
+        if let Some(own) = platform.journal() {
+            own.note(item);
+        }
+        for journal in &self.dead {
+            journal.forget(item);
+        }
+        match item.kind {
+            kind if kind == Partition::LIMIT => {
+                allocator::give_back::<P, Partition>(platform, PartitionId::new(item.number));
             }
+            kind if kind == ChunkV4::LIMIT => {
+                allocator::give_back::<P, ChunkV4>(platform, ChunkId::new(item.number));
+            }
+            _ => allocator::give_back::<P, ChunkV6>(platform, ChunkId::new(item.number)),
         }
     }
 

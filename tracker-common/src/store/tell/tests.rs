@@ -80,6 +80,23 @@ fn who_may_not_stop_a_peer_is_not_told_of() {
 }
 
 #[test]
+fn who_stops_a_peer_is_told_as_its_owner_where_none_was_kept() {
+    let store = HostStore::new(&ROOMY, 1);
+    let platform = store.platform(1);
+    store.settings().interval.store(1800);
+    // (key that is kept, as that of a snapshot's peer or of one that has announced; key that stops it)
+    for (kept, key) in [(0, 9), (9, 9), (0, 0)] {
+        store.settings().tell_every.store(0);
+        announce::<V4>(&platform, false, PeerEvent::None, kept);
+        announce::<V6>(&platform, false, PeerEvent::None, kept);
+        store.settings().tell_every.store(10);
+        // That the owner is this key's is looked at for each that is told.
+        assert_eq!(announce::<V4>(&platform, false, PeerEvent::Stopped, key), [Kind::Left], "{kept} {key}");
+        assert_eq!(announce::<V6>(&platform, false, PeerEvent::Stopped, key), [Kind::Left], "{kept} {key}");
+    }
+}
+
+#[test]
 fn peers_come_out_as_they_are() {
     let store = HostStore::new(&ROOMY, 1);
     let platform = store.platform(1);
