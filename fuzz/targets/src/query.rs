@@ -39,21 +39,29 @@ fn pairs(query: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Percent-decodes; `None` where a percent sign is not followed by two hexadecimal digits.
 fn decode(value: &[u8]) -> Option<Vec<u8>> {
-    let (mut decoded, mut at) = (Vec::new(), 0);
+    let (decoded, all) = decode_escapes(value);
+    all.then_some(decoded)
+}
+
+/// The same, but such a percent sign stays as it is; and whether there was none.
+fn decode_escapes(value: &[u8]) -> (Vec<u8>, bool) {
+    let (mut decoded, mut at, mut all) = (Vec::new(), 0, true);
     while at < value.len() {
-        if value[at] == b'%' {
-            let digits = str::from_utf8(value.get(at + 1..at + 3)?).ok()?;
-            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                return None;
+        let digits = value.get(at + 1..at + 3).and_then(|digits| str::from_utf8(digits).ok());
+        let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if value[at] == b'%' => {
+                decoded.push(byte);
+                at += 3;
             }
-            decoded.push(u8::from_str_radix(digits, 16).ok()?);
-            at += 3;
-        } else {
-            decoded.push(value[at]);
-            at += 1;
+            _ => {
+                all &= value[at] != b'%';
+                decoded.push(value[at]);
+                at += 1;
+            }
         }
     }
-    Some(decoded)
+    (decoded, all)
 }
 
 /// A number of any length: `Err` if it is none, and `None` beyond 64 bits.
@@ -90,10 +98,11 @@ fn announce(query: &[u8]) -> Result<Announce, Failure> {
         key: 0,
     };
     let (mut hashes, mut ports) = (0, 0);
-    for (key, value) in pairs(query) {
+    for (key, escaped) in pairs(query) {
+        let (value, _) = decode_escapes(&escaped);
         match key.as_slice() {
             b"info_hash" => {
-                read.info_hash = hash(&value)?;
+                read.info_hash = hash(&escaped)?;
                 hashes += 1;
                 if hashes > 1 {
                     return Err(Failure::InfoHashRepeated);

@@ -103,12 +103,14 @@ impl Worker {
         }
         let mine = self.plan.shards;
         if self.wanted != 0 {
-            let able = self.nodes.least_busy(self.wanted, now).map(|hello| (hello.node, hello.shards));
-            match able {
-                Some((node, shards)) => return self.fetch(node, shards & self.wanted, ANY_AGE),
-                // The first, or the others have nothing.
-                None => self.wanted = 0,
+            if let Some(hello) = self.nodes.least_busy(self.wanted, now) {
+                let (node, shards) = (hello.node, hello.shards & self.wanted);
+                self.incomplete |= hello.is_catching_up();
+                return self.fetch(node, shards, ANY_AGE);
             }
+            // The first, or the others have nothing.
+            self.wanted = 0;
+            self.said_hello = None;
         }
         let mut next = None;
         for node in self.nodes.all_mut() {
@@ -169,9 +171,12 @@ impl Worker {
                     info!("took over what another node had, {peers} peers so far, in {:.1} s", took.as_secs_f64());
                     let was_new = self.wanted != 0;
                     self.wanted &= !shards;
-                    if was_new && self.wanted == 0 {
-                        self.nodes.all_mut().for_each(|node| node.is_known = true);
+                    if was_new {
+                        let all = self.wanted == 0 && !self.incomplete;
+                        self.nodes.taken_over(node, shards, self.plan.shards, all);
                     }
+                    // It may be asked itself now.
+                    self.said_hello = None;
                 } else {
                     warn!("could not take over all that another node has; it is asked again");
                     for known in self.nodes.all_mut().filter(|known| known.hello.node == node) {

@@ -2,7 +2,7 @@
 //! of it, and whose clock shows the minute of each peer's last announce. So such a peer expires, counts
 //! and is given like any other, and has the limits of any other.
 
-use super::{figures::Dropped, message::peer_of};
+use super::{figures::Dropped, known, message::peer_of};
 use crate::{
     snapshot::{
         columns::{Compact, Peers, State, Torrent},
@@ -13,7 +13,7 @@ use crate::{
 };
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 use tracker_common::{
-    admission::blocklist,
+    admission::{self, blocklist},
     change::{Change, Kind},
     id::InfoHash,
     outcome::Counter,
@@ -74,7 +74,12 @@ impl Elsewhere {
             Kind::Completed => (true, PeerEvent::Completed),
             Kind::Left => (true, PeerEvent::Stopped),
         };
-        let owner = Owner::of_number(change.owner.into());
+        let mut owner = Owner::of_number(change.owner.into());
+        if owner == Owner::NONE && kind != Kind::Left {
+            // Snapshots, older trackers and livesync name no owner: whoever it was stays it.
+            let torrent = TorrentKey::new(&self.place.settings, &change.info_hash);
+            owner = known::owner::<F>(&self.place.handle, &torrent, peer);
+        }
         let cx = Context::new(&self.place).map_err(|_| Dropped::Refused)?;
         let announce = Announce { info_hash: &change.info_hash, peer, seeder, event, owner };
         upsert::announce::<_, F>(&cx, &announce).map_err(|_| Dropped::Refused).map(drop)
@@ -84,13 +89,15 @@ impl Elsewhere {
     /// says who has left meanwhile. Returns how many peers were stored or refreshed.
     pub fn merge(&mut self, torrent: &Torrent, v4: &Peers, v6: &Peers, left: &dyn Fn(&InfoHash, &[u8]) -> bool) -> u64 {
         let key = TorrentKey::new(&self.place.settings, &torrent.info_hash);
+        // Ages on both sides are those of now.
+        self.walk.set_minute(self.now());
         let (there_v4, there_v6) =
             self.walk.whole_of(&key).map(|(_, v4, v6)| (v4.clone(), v6.clone())).unwrap_or_default();
         let merged = self.merge_family::<V4>(torrent, v4, &there_v4, left)
             + self.merge_family::<V6>(torrent, v6, &there_v6, left);
         self.place.show(self.now());
         if torrent.completed > 0 {
-            self.complete(&key, torrent.completed);
+            self.complete(&key, torrent);
         }
         merged
     }
@@ -129,12 +136,22 @@ impl Elsewhere {
         merged
     }
 
-    /// Sees to it that a torrent has at least so many downloads.
-    fn complete(&self, key: &TorrentKey, completed: u32) {
-        let Some(swarm) = index::find(&self.place.handle.context(), key) else { return };
+    /// Sees to it that a torrent has at least so many downloads. One that is made for them alone is as
+    /// idle as it was.
+    fn complete(&self, key: &TorrentKey, torrent: &Torrent) {
+        let Ok(cx) = Context::new(&self.place) else { return };
+        if index::find(&cx, key).is_none() {
+            self.place.show(self.now().saturating_sub(torrent.idle));
+            let made = admission::check(&cx, &torrent.info_hash).is_ok() && index::create(&cx, key).is_ok();
+            self.place.show(self.now());
+            if !made {
+                return;
+            }
+        }
+        let Some(swarm) = index::find(&cx, key) else { return };
         while self.place.acquire(&swarm.record.lock, journal::Place::Swarm(swarm.id)).is_err() {}
         if key.matches(swarm.record) {
-            swarm.record.completed.add(completed.saturating_sub(swarm.record.completed()));
+            swarm.record.completed.add(torrent.completed.saturating_sub(swarm.record.completed()));
         }
         self.place.release(&swarm.record.lock);
     }

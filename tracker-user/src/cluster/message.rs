@@ -20,7 +20,8 @@
 //! Numbers are little-endian; address and port are in network order. Info_hashes and addresses are
 //! random, so there is nothing to compress.
 //!
-//! A reader takes a message as a whole or not at all.
+//! A reader takes a message as a whole or not at all, in the order of its sections: those of IPv4 first,
+//! each by the numbers of the kinds.
 
 use tracker_common::{
     change::{Change, Kind},
@@ -80,7 +81,6 @@ pub enum Wrong {
 pub struct Batch {
     /// By kind, those of IPv6 behind those of IPv4.
     sections: [Vec<Change>; 8],
-    bytes: usize,
 }
 
 const fn record_bytes(version: u8) -> usize {
@@ -91,24 +91,40 @@ impl Batch {
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.sections.iter().all(Vec::is_empty)
+    }
+
+    /// Bytes of the sections.
+    fn bytes(&self) -> usize {
+        let sections = self.sections.iter().enumerate().filter(|(_, section)| !section.is_empty());
+        // Half a byte for each owner.
+        let bytes = |(place, section): (usize, &Vec<Change>)| {
+            SECTION + section.len() * record_bytes(if place < 4 { 4 } else { 6 }) + section.len().div_ceil(2)
+        };
+        sections.map(bytes).sum()
     }
 
     /// Adds a change. True if there may be no room for another one.
+    ///
+    /// Whoever reads the message takes it kind by kind. So what was said of the peer before, and would
+    /// be read after this, goes: its last change is what others keep.
     pub fn add(&mut self, change: &Change) -> bool {
-        let place = usize::from(change.kind & 3) + if change.version == 6 { 4 } else { 0 };
-        let section = &mut self.sections[place];
-        // Half a byte for its owner.
-        let owners = usize::from(section.len().is_multiple_of(2));
-        let new = if section.is_empty() { SECTION } else { 0 };
-        section.push(*change);
-        self.bytes += new + record_bytes(change.version) + owners;
-        HEADER_2 + self.bytes + SECTION + record_bytes(6) + 1 > MESSAGE_BYTES
+        let (v4, v6) = self.sections.split_at_mut(4);
+        let sections = if change.version == 6 { v6 } else { v4 };
+        let is_same = |earlier: &Change| earlier.peer == change.peer && earlier.info_hash == change.info_hash;
+        let mut kind = usize::from(change.kind & 3);
+        // A seeder that has just completed its download: that is counted, and makes it a seeder.
+        if kind == Kind::Seeder as usize && sections[Kind::Completed as usize].iter().any(is_same) {
+            kind = Kind::Completed as usize;
+        }
+        sections[kind..].iter_mut().for_each(|section| section.retain(|earlier| !is_same(earlier)));
+        sections[kind].push(Change { kind: kind as u8, ..*change });
+        HEADER_2 + self.bytes() + SECTION + record_bytes(6) + 1 > MESSAGE_BYTES
     }
 
     /// The bytes, and how many changes are in them. Nothing is in it afterwards.
     pub fn take(&mut self, header: &Header) -> (Vec<u8>, usize) {
-        let mut bytes = Vec::with_capacity(HEADER_2 + self.bytes);
+        let mut bytes = Vec::with_capacity(HEADER_2 + self.bytes());
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&[VERSION, 0]);
         bytes.extend_from_slice(&header.node.to_le_bytes());
@@ -130,7 +146,6 @@ impl Batch {
             changes += section.len();
             section.clear();
         }
-        self.bytes = 0;
         (bytes, changes)
     }
 }

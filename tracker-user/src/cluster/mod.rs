@@ -13,6 +13,7 @@
 //! | [`outgoing`] | changes into messages, by shard |
 //! | `ring` | what the XDP program tells |
 //! | [`elsewhere`] | what other nodes tell into the store |
+//! | `known` | what the store knows of one peer |
 //! | [`intake`] | what of it is not taken |
 //! | [`budget`] | how much of it, and of a processor's time |
 //! | [`nodes`] | the other nodes, and what of theirs is missing |
@@ -29,6 +30,7 @@ pub mod credentials;
 pub mod elsewhere;
 pub mod figures;
 pub mod intake;
+mod known;
 pub mod link;
 pub mod livesync;
 pub mod message;

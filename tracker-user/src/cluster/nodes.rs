@@ -26,6 +26,10 @@ const FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
 /// A node that was silent for longer may have been told of what this one was not, and the reverse.
 pub const SILENCE: Duration = Duration::from_secs(15);
 
+/// The load of a node that has not taken over yet what others have. Whoever asks the least busy one asks
+/// it last, and so do older trackers, which know nothing of that.
+pub const CATCHING_UP: u32 = u32::MAX;
+
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
@@ -35,13 +39,19 @@ pub struct Hello {
     pub shards: u64,
     /// Peers that it has.
     pub peers: u64,
-    /// Announces that it answers in a second.
+    /// Announces that it answers in a second, or [`CATCHING_UP`].
     pub load: u32,
     /// Its name.
     pub name: String,
 }
 
 impl Hello {
+    /// Whether it lacks some of what others have.
+    #[must_use]
+    pub fn is_catching_up(&self) -> bool {
+        self.load == CATCHING_UP
+    }
+
     /// The bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -139,6 +149,15 @@ impl Nodes {
         self.0.values_mut()
     }
 
+    /// What a new node wanted of these shards was taken over from a node. `all` if it has everything by that:
+    /// else what the others have is still wanted, and of this one what others had of its shards.
+    pub fn taken_over(&mut self, from: u64, shards: u64, mine: u64, all: bool) {
+        for node in self.0.values_mut() {
+            let whole = node.hello.node == from && node.hello.shards & mine == shards;
+            node.is_known |= all || whole;
+        }
+    }
+
     /// The least busy one that has some of these shards, and peers, and was heard of lately.
     #[must_use]
     pub fn least_busy(&self, shards: u64, now: Instant) -> Option<&Hello> {
@@ -163,7 +182,7 @@ impl Nodes {
             lag_milliseconds: node.lag,
             gaps: node.gaps,
             peers: node.hello.peers,
-            announces_per_second: node.hello.load.into(),
+            announces_per_second: if node.hello.is_catching_up() { 0 } else { node.hello.load.into() },
         };
         nodes.into_iter().map(figures).collect()
     }
@@ -222,6 +241,47 @@ mod tests {
         }
         let figures = nodes.figures(now);
         assert_eq!((figures[0].gaps, figures[0].lag_milliseconds, figures.len()), (2, 7, 1));
+    }
+
+    #[test]
+    fn who_is_catching_up_is_asked_only_where_there_is_no_other() {
+        let (mut nodes, now) = (Nodes::default(), Instant::now());
+        // (a node that says hello, its load, its shards; who is asked for shard 0 then, and may lack some)
+        for (node, load, shards, expected, lacks) in [
+            (1, CATCHING_UP, 1, 1, true),
+            (2, CATCHING_UP, 1, 1, true),
+            (3, CATCHING_UP - 1, 1, 3, false),
+            (4, 0, 2, 3, false),
+            (1, 7, 1, 1, false),
+            (3, 6, 1, 3, false),
+            (3, CATCHING_UP, 1, 1, false),
+        ] {
+            let bytes = hello(node, load, shards).encode();
+            nodes.hello(Hello::decode(&bytes).expect("older trackers read it as well"), now);
+            let asked = nodes.least_busy(1, now).expect("somebody");
+            assert_eq!((asked.node, asked.is_catching_up()), (expected, lacks), "{node}");
+        }
+        assert!(nodes.figures(now).iter().all(|node| node.announces_per_second <= 7), "it is no load");
+    }
+
+    #[test]
+    fn others_are_still_asked_if_one_did_not_have_everything() {
+        // (shards taken over from node 1, own ones, whether that was all, nodes that are known then)
+        for (shards, mine, all, known) in [
+            (0b01, 0b11, true, vec![1, 2, 3]),
+            (0b11, 0b11, false, vec![1]),
+            (0b01, 0b11, false, vec![]),
+            (0b01, 0b01, false, vec![1]),
+        ] {
+            let (mut nodes, now) = (Nodes::default(), Instant::now());
+            for node in 1..=3 {
+                nodes.hello(hello(node, CATCHING_UP, 0b111), now);
+            }
+            nodes.taken_over(1, shards, mine, all);
+            let mut seen: Vec<_> = nodes.all_mut().filter(|node| node.is_known).map(|node| node.hello.node).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, known, "{shards:b} of {mine:b}, {all}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! A snapshot of the live store for another node, in pieces: what is asked for, and what is answered.
 //!
-//! Whoever is asked keeps nothing in mind: a piece says where the next one begins. What changes
-//! meanwhile comes by messages, so all that was there at the beginning, and has not left, arrives.
+//! Whoever is asked keeps nothing in mind: a piece says where the next one begins. Torrents stay in their
+//! records, and of a large swarm, which takes several pieces, the peers are given in an order that does
+//! not depend on where they stand and who else is there. What changes meanwhile comes by messages, so all
+//! that was there at the beginning, and has not left, arrives.
 //!
 //! ```text
-//! request  "TQ", version, 0; where to begin: 4 bytes the record, 4 bytes peers of it to leave out;
+//! request  "TQ", version, 0; where to begin: 4 bytes the record, 4 bytes which of its peers;
 //!          8 bytes shards, a bit each; 2 bytes age in minutes of the oldest peers wanted
 //! piece    "TP", version, 0; 8 bytes where the next one begins, all ones at the end;
 //!          4 bytes each: torrents, IPv4 peers, IPv6 peers, bytes of the columns;
@@ -20,7 +22,10 @@ use crate::{
     },
     store::Store,
 };
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, LazyLock},
+};
 use tracker_common::store::{
     family::{V4, V6},
     index,
@@ -41,7 +46,8 @@ const RECORDS: u32 = 1 << 17;
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// Where to begin: a record in the lower half, peers of it to leave out in the upper; 0 at first.
+    /// Where to begin: a record in the lower half, the [place](place) of its first peer in the upper; 0 at
+    /// first.
     pub from: u64,
     /// Shards, a bit each.
     pub shards: u64,
@@ -71,7 +77,7 @@ impl Ask {
 pub fn piece(store: &Arc<Store>, ask: &Ask) -> Vec<u8> {
     let mut walk = Walk::new(store, true);
     let mut block = Block::default();
-    let (mut record, mut skipped) = (ask.from as u32, (ask.from >> 32) as usize);
+    let (mut record, mut from) = (ask.from as u32, (ask.from >> 32) as u32);
     let mut looked_at = 0;
     let next = loop {
         let Some(swarm) = index::next(|number| store.bucket(number), record, u32::MAX) else { break END };
@@ -80,28 +86,31 @@ pub fn piece(store: &Arc<Store>, ask: &Ask) -> Vec<u8> {
             break u64::from(swarm.id.number());
         }
         if swarm.id.number() != record {
-            skipped = 0;
+            from = 0;
         }
         record = swarm.id.number();
         let wanted = ask.shards >> shard_of(&swarm.record.info_hash()) & 1 != 0;
         let alive = swarm.record.active.load() & SWARM_ALIVE != 0;
         let Some((torrent, v4, v6)) = (wanted && alive).then(|| walk.whole(swarm)).flatten() else {
-            (record, skipped) = (record + 1, 0);
+            (record, from) = (record + 1, 0);
             continue;
         };
-        let (v4, v6) = (young::<V4>(v4, ask.age), young::<V6>(v6, ask.age));
+        let ordered = from > 0 || v4.len() + v6.len() > RECORD_PEERS;
+        let v4 = wanted_of::<V4>(v4, ask.age, from, ordered);
+        let v6 = wanted_of::<V6>(v6, ask.age, from, ordered);
         let whole = v4.len() + v6.len();
-        let mut done = skipped.min(whole);
-        while done < whole && block.columns() < USUAL_COLUMNS {
+        let mut done = 0;
+        while done < whole && (!ordered || block.columns() < USUAL_COLUMNS) {
             done += add(&mut block, &torrent, (&v4, &v6), done);
         }
         if whole == 0 && torrent.completed > 0 && ask.age >= 480 {
             block.torrents.push((torrent, [0, 0]));
         }
         if done < whole {
-            break u64::from(record) | (done as u64) << 32;
+            let next = if done < v4.len() { place_of::<V4>(&v4, done) } else { place_of::<V6>(&v6, done - v4.len()) };
+            break u64::from(record) | u64::from(next) << 32;
         }
-        (record, skipped) = (record + 1, 0);
+        (record, from) = (record + 1, 0);
         if block.columns() >= USUAL_COLUMNS {
             break u64::from(record);
         }
@@ -123,13 +132,35 @@ fn add(block: &mut Block, torrent: &Torrent, (v4, v6): (&Peers, &Peers), done: u
     count_v4 + count_v6
 }
 
-/// Those that have announced within so many minutes.
-fn young<F: Compact>(peers: &Peers, age: u16) -> Peers {
-    let mut young = Peers::default();
-    for (peer, state) in peers.of::<F>(0, peers.len()).filter(|(_, state)| state.age <= age.into()) {
-        young.push::<F>(peer, state);
+/// What makes places, as long as this process runs.
+static PLACES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// Where a peer stands among those of a swarm that takes several pieces: anywhere, but always there, IPv4
+/// in the first half. Those that share a place are few, and may be given twice.
+fn place<F: Compact>(peer: F::Key) -> u32 {
+    let mut bytes = Vec::with_capacity(18);
+    F::append(peer, &mut bytes);
+    let half = if bytes.len() == 18 { 1 << 31 } else { 0 };
+    PLACES.hash_one(&bytes) as u32 >> 1 | half
+}
+
+fn place_of<F: Compact>(peers: &Peers, number: usize) -> u32 {
+    peers.of::<F>(number, 1).next().map_or(u32::MAX, |(peer, _)| place::<F>(peer))
+}
+
+/// Those that have announced within so many minutes, from a place on; by their places where these matter.
+fn wanted_of<F: Compact>(peers: &Peers, age: u16, from: u32, ordered: bool) -> Peers {
+    let young = peers.of::<F>(0, peers.len()).filter(|(_, state)| state.age <= age.into());
+    let mut wanted = Peers::default();
+    if ordered {
+        let placed = young.map(|(peer, state)| (place::<F>(peer), peer, state));
+        let mut placed: Vec<_> = placed.filter(|(place, ..)| *place >= from).collect();
+        placed.sort_unstable_by_key(|(place, ..)| *place);
+        placed.into_iter().for_each(|(_, peer, state)| wanted.push::<F>(peer, state));
+    } else {
+        young.for_each(|(peer, state)| wanted.push::<F>(peer, state));
     }
-    young
+    wanted
 }
 
 fn encode(block: &Block, next: u64) -> Vec<u8> {

@@ -10,7 +10,7 @@ use super::{
     link, livesync,
     message::SHARDS,
     multicast::{Opentracker, receive},
-    nodes::{Hello, Nodes},
+    nodes::{CATCHING_UP, Hello, Nodes},
     outgoing::{Batches, Outgoing},
 };
 use crate::{
@@ -105,6 +105,8 @@ pub(super) struct Worker {
     pub(super) nodes: Nodes,
     /// Shards that a new node has not taken over from anybody yet.
     pub(super) wanted: u64,
+    /// Whether some of them came from a node that was itself catching up: then the others are asked as well.
+    pub(super) incomplete: bool,
     pub(super) listening_since: Option<Instant>,
     pub(super) catching: Option<Catching>,
     pub(super) fetched: mpsc::Sender<Fetched>,
@@ -115,7 +117,7 @@ pub(super) struct Worker {
     /// was announced here.
     accounted: Duration,
     own: Duration,
-    said_hello: Option<Instant>,
+    pub(super) said_hello: Option<Instant>,
     /// When the connection was lost, if it is.
     lost: Option<Instant>,
     /// Why there is none, as the client of NATS has said it last.
@@ -151,6 +153,7 @@ impl Cluster {
             intake: Intake::new(&store, &meters, plan.shards, Budget::new(plan.budget, plan.share)),
             nodes: Nodes::default(),
             wanted: plan.shards,
+            incomplete: false,
             listening_since: None,
             catching: None,
             fetched: sender,
@@ -293,6 +296,7 @@ impl Worker {
 
     /// Takes what was announced here.
     async fn gather(&mut self) {
+        // Of a peer that has changed in both since the last time, nothing says which was first.
         let mut changes = self.store.changes.take();
         if let Some(ring) = &mut self.ring {
             ring.take(&mut changes, AT_ONCE);
@@ -346,11 +350,12 @@ impl Worker {
     async fn say_hello(&mut self) {
         let now = Instant::now();
         let (announces, peers) = (self.pulse)();
-        let (since, before, load) = self.last_pulse;
+        let (since, before, _) = self.last_pulse;
         let seconds = now.duration_since(since).as_secs();
         if let Some(load) = announces.saturating_sub(before).checked_div(seconds) {
-            self.last_pulse = (now, announces, load.min(u32::MAX.into()) as u32);
+            self.last_pulse = (now, announces, load.min(u64::from(CATCHING_UP) - 1) as u32);
         }
+        let load = if self.wanted != 0 || self.catching.is_some() { CATCHING_UP } else { self.last_pulse.2 };
         let name = self.plan.node.clone();
         let hello = Hello { node: self.node, shards: self.plan.shards, peers, load, name };
         self.said_hello = Some(now);

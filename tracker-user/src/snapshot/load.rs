@@ -45,10 +45,18 @@ pub struct Loaded {
     pub damages: Vec<Damage>,
 }
 
-/// Loads the snapshot that the plan names, if there is one, and tells what it did. The store's keys
-/// and clock are set, and nobody uses it yet. True if the file is to be written anew at once: it
-/// holds peers, which are not wanted any more.
-pub fn load(store: &Arc<Store>, plan: &Plan, timeouts: Timeouts) -> bool {
+/// What the start has to know of a snapshot that it has loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// IPv4 and IPv6 peers that it has added to the store.
+    pub peers: [u64; 2],
+    /// The file is to be written anew at once: it holds peers, which are not wanted any more.
+    pub save_at_once: bool,
+}
+
+/// Loads the snapshot that the plan names, if there is one, and tells what it did. The store's keys,
+/// clock and lists are set, and nobody uses it yet.
+pub fn load(store: &Arc<Store>, plan: &Plan, timeouts: Timeouts) -> Taken {
     let begin = Instant::now();
     let path = plan.path();
     let opened = directory::open(&plan.directory).and_then(|file| {
@@ -62,11 +70,11 @@ pub fn load(store: &Arc<Store>, plan: &Plan, timeouts: Timeouts) -> bool {
     });
     let reader = match opened {
         Ok(Some(reader)) => reader,
-        Ok(None) => return false,
+        Ok(None) => return Taken::default(),
         Err(unfit) => {
             let aside = set_aside(plan);
             warn!("the snapshot {} {unfit}; nothing is loaded from it, and {aside}", path.display());
-            return false;
+            return Taken::default();
         }
     };
     let header = *reader.header();
@@ -96,7 +104,7 @@ pub fn load(store: &Arc<Store>, plan: &Plan, timeouts: Timeouts) -> bool {
             Damages(&damages)
         );
     }
-    header.peers && !plan.peers
+    Taken { peers: report.added, save_at_once: header.peers && !plan.peers }
 }
 
 /// Loads all that can be read into a store.
@@ -196,6 +204,6 @@ impl fmt::Display for Expired<'_> {
             return Ok(());
         }
         let torrents = plural(torrents_expired, "torrent", "torrents");
-        write!(f, "; {torrents} and {} had expired", plural(peers_expired, "peer", "peers"))
+        write!(f, "; {torrents} and {} had expired or are refused by a list", plural(peers_expired, "peer", "peers"))
     }
 }

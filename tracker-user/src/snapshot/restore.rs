@@ -10,7 +10,7 @@ use super::{
 use crate::store::{CounterSet, Handle, Store, sweep::Timeouts};
 use std::{cell::Cell, sync::Arc};
 use tracker_common::{
-    admission::blocklist,
+    admission::{self, blocklist},
     id::{InfoHash, SwarmId},
     outcome::{Counter, Event},
     platform::{Context, Platform as _},
@@ -32,9 +32,13 @@ pub struct Report {
     pub torrents: u64,
     /// Peers, likewise.
     pub peers: u64,
-    /// Torrents that had been idle for too long, or have no peer left and no download to count.
+    /// What the store has of IPv4 and IPv6 peers more than before. Of one thread it may be less, in two's
+    /// complement: it may evict what another one has stored.
+    pub added: [u64; 2],
+    /// Torrents that had been idle for too long, have no peer left and no download to count, or are
+    /// refused by a list.
     pub torrents_expired: u64,
-    /// Peers that were silent for too long, or are blocked.
+    /// Peers that were silent for too long, are blocked, or are those of a torrent that is refused.
     pub peers_expired: u64,
     /// Torrents there was no room for.
     pub torrents_refused: u64,
@@ -46,11 +50,12 @@ impl Report {
     /// Adds what another thread has done.
     pub fn add(&mut self, other: &Self) {
         self.torrents += other.torrents;
-        self.peers += other.peers;
+        self.peers = self.peers.wrapping_add(other.peers);
+        self.added = [0, 1].map(|family| self.added[family].wrapping_add(other.added[family]));
         self.torrents_expired += other.torrents_expired;
         self.peers_expired += other.peers_expired;
         self.torrents_refused += other.torrents_refused;
-        self.peers_refused += other.peers_refused;
+        self.peers_refused = self.peers_refused.wrapping_add(other.peers_refused);
     }
 }
 
@@ -76,6 +81,9 @@ pub struct Restorer {
     /// have to make room, by their ages.
     tight: bool,
     report: Report,
+    /// Peers that are neither too old nor blocked, and those of them that were there already.
+    wanted: u64,
+    known: u64,
 }
 
 impl Restorer {
@@ -83,17 +91,18 @@ impl Restorer {
     #[must_use]
     pub fn new(store: &Arc<Store>, rules: Rules) -> Self {
         let place = Dated::new(store.handle(CounterSet::Expiry), Counts::default());
-        Self { place, rules, now: store.settings().minute.load(), tight: false, report: Report::default() }
+        let (now, report) = (store.settings().minute.load(), Report::default());
+        Self { place, rules, now, tight: false, report, wanted: 0, known: 0 }
     }
 
     /// What has been done.
     #[must_use]
     pub fn report(&self) -> Report {
-        let evicted = self.place.counting.evicted.get();
         let mut report = self.report;
+        report.added = self.place.counting.added.each_ref().map(Cell::get);
         // A peer that found room by taking another one's place is one that found none.
-        report.peers = report.peers.saturating_sub(evicted);
-        report.peers_refused += evicted;
+        report.peers = report.added.iter().fold(self.known, |peers, added| peers.wrapping_add(*added));
+        report.peers_refused = self.wanted.wrapping_sub(report.peers);
         report
     }
 
@@ -121,22 +130,27 @@ impl Restorer {
         }
         self.place.show(self.now.saturating_sub(torrent.idle));
         let Ok(cx) = Context::new(&self.place) else { return };
+        // A list may be another one than when the snapshot was taken.
+        if admission::check(&cx, &torrent.info_hash).is_err() {
+            self.report.torrents_expired += 1;
+            self.report.peers_expired += young;
+            return;
+        }
         let key = TorrentKey::new(cx.settings, &torrent.info_hash);
         let known = index::find(&cx, &key).is_some();
         let Ok(id) = index::create(&cx, &key) else {
             self.report.torrents_refused += 1;
-            self.report.peers_refused += young;
+            self.wanted += young;
             return;
         };
         self.report.torrents += u64::from(!known);
         if young > 0 {
             let v4 = block.v4.of::<V4>(v4.0, v4.1).filter(|peer| self.is_wanted::<V4>(peer));
-            let stored_v4 = v4.filter(|peer| self.peer::<V4>(&torrent.info_hash, &key, peer)).count();
+            let known_v4 = v4.filter(|peer| self.is_known::<V4>(&torrent.info_hash, &key, peer)).count();
             let v6 = block.v6.of::<V6>(v6.0, v6.1).filter(|peer| self.is_wanted::<V6>(peer));
-            let stored_v6 = v6.filter(|peer| self.peer::<V6>(&torrent.info_hash, &key, peer)).count();
-            let stored = (stored_v4 + stored_v6) as u64;
-            self.report.peers += stored;
-            self.report.peers_refused += young - stored;
+            let known_v6 = v6.filter(|peer| self.is_known::<V6>(&torrent.info_hash, &key, peer)).count();
+            self.known += (known_v4 + known_v6) as u64;
+            self.wanted += young;
         }
         self.place.finish(id, &key, torrent.completed, self.now.saturating_sub(torrent.idle));
     }
@@ -191,6 +205,18 @@ impl Restorer {
             && blocklist::find(&self.place.handle.context(), F::ip(*peer)) == 0
     }
 
+    /// Stores a peer. Whether it was there already.
+    fn is_known<F: Family + Compact>(
+        &self,
+        info_hash: &InfoHash,
+        torrent: &TorrentKey,
+        peer: &(F::Key, State),
+    ) -> bool {
+        let came = &self.place.counting.came;
+        let before = came.get();
+        self.peer::<F>(info_hash, torrent, peer) && came.get() == before
+    }
+
     /// Stores a peer; false if there is no room for it.
     pub(super) fn peer<F: Family + Compact>(
         &self,
@@ -220,26 +246,32 @@ impl Restorer {
 /// What is counted while peers are put into the store: what the report is made of.
 #[derive(Default)]
 struct Counts {
-    evicted: Cell<u64>,
+    came: Cell<u64>,
     removed: Cell<u64>,
+    /// Peers that have come, less those that have gone, of IPv4 and of IPv6. Goes round.
+    added: [Cell<u64>; 2],
 }
 
 impl Counting for Counts {
     const STOPS_ANYBODY: bool = true;
 
     fn count(&self, _handle: &Handle, counter: Counter, by: u64) {
-        let cell = match counter {
-            Counter::Event(Event::Evicted) => &self.evicted,
-            Counter::Event(Event::Peer4Removed | Event::Peer6Removed) => &self.removed,
+        let add = |cell: &Cell<u64>, by: u64| cell.set(cell.get().wrapping_add(by));
+        match counter {
+            Counter::Event(event @ (Event::Peer4Added | Event::Peer6Added)) => {
+                add(&self.came, by);
+                add(&self.added[usize::from(event == Event::Peer6Added)], by);
+            }
+            Counter::Event(event @ (Event::Peer4Removed | Event::Peer6Removed)) => {
+                add(&self.removed, by);
+                add(&self.added[usize::from(event == Event::Peer6Removed)], by.wrapping_neg());
+            }
             Counter::Event(_)
             | Counter::Reason(_)
             | Counter::Refreshed(_)
             | Counter::Blocked(_)
-            | Counter::Replied(_) => {
-                return;
-            }
-        };
-        cell.set(cell.get() + by);
+            | Counter::Replied(_) => {}
+        }
     }
 }
 

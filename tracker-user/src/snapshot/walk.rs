@@ -138,7 +138,7 @@ impl Walk {
     }
 
     /// Reads with a version of the lock until it still holds afterwards, or with the lock held.
-    pub(super) fn consistent<T>(handle: &Handle, (lock, place): (&Lock, Place), mut read: impl FnMut() -> T) -> T {
+    pub fn consistent<T>(handle: &Handle, (lock, place): (&Lock, Place), mut read: impl FnMut() -> T) -> T {
         for tries in 0..TRIES {
             if let Some(version) = lock.version() {
                 let value = read();
@@ -192,7 +192,7 @@ impl Walk {
     }
 
     /// Begins anew: ages are relative to this minute from now on.
-    pub(super) fn set_minute(&mut self, minute: u32) {
+    pub fn set_minute(&mut self, minute: u32) {
         self.minute = minute;
     }
 

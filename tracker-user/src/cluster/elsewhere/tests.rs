@@ -7,7 +7,7 @@ use crate::{
     },
 };
 use std::net::SocketAddr;
-use tracker_common::outcome::Event;
+use tracker_common::{admission::List, outcome::Event};
 
 const HASH: InfoHash = [7; 20];
 const MINUTE: u32 = 1_000_000;
@@ -101,8 +101,8 @@ fn limits_hold_for_what_others_tell() {
         let _ = elsewhere.store(&change(&format!("198.51.100.1:{port}"), Kind::Leecher));
     }
     assert_eq!(counts(&store), (0, 8, 0), "peers of one address");
-    store.settings().access_lists.store(tracker_common::admission::List::Allow.bit());
-    elsewhere.place.settings.access_lists.store(tracker_common::admission::List::Allow.bit());
+    store.settings().access_lists.store(List::Allow.bit());
+    elsewhere.place.settings.access_lists.store(List::Allow.bit());
     let unlisted = Change { info_hash: [8; 20], ..change("198.51.100.1:1", Kind::Leecher) };
     assert_eq!(elsewhere.store(&unlisted), Err(Dropped::Refused));
 }
@@ -119,6 +119,100 @@ fn whose_peer_it_is_goes_with_it() {
         assert_eq!(elsewhere.store(&Change { owner: 5, ..change(other, kind) }), Ok(()));
     }
     assert_eq!(counts(&store), (0, 1, 0), "the owner");
+}
+
+#[test]
+fn who_names_no_owner_leaves_the_one_that_is_known() {
+    let store = store();
+    // (address, how the peer is announced again, seeders and leechers once its owner has stopped it)
+    for (address, again, expected) in [
+        ("198.51.100.1:1", Some(Kind::Leecher), (0, 0, 0)),
+        ("198.51.100.2:1", Some(Kind::Seeder), (0, 0, 0)),
+        ("[2001:db8::3]:1", Some(Kind::Leecher), (0, 0, 0)),
+        // By a snapshot.
+        ("198.51.100.4:1", None, (0, 0, 0)),
+        // Only its owner stops it.
+        ("198.51.100.5:1", Some(Kind::Left), (0, 1, 0)),
+    ] {
+        let mut elsewhere = Elsewhere::new(&store);
+        let owned = |kind| Change { owner: 5, ..change(address, kind) };
+        assert_eq!(elsewhere.store(&owned(Kind::Leecher)), Ok(()), "{address}");
+        if let Some(kind) = again {
+            assert_eq!(elsewhere.store(&change(address, kind)), Ok(()), "{address}");
+        } else {
+            clock::set(store.settings(), (MINUTE + 3) * 60);
+            elsewhere.look_at_clock();
+            let mut peers = Peers::default();
+            let state = State { age: 1, leecher: false, completed: false };
+            peers.push::<V4>(V4::key([198, 51, 100, 4], 1), state);
+            let torrent = Torrent { info_hash: HASH, completed: 0, idle: 0 };
+            assert_eq!(elsewhere.merge(&torrent, &peers, &Peers::default(), &|_, _| false), 1, "{address}");
+            assert_eq!(counts(&store), (1, 0, 0), "{address}: the kind is the newer one");
+        }
+        assert_eq!(elsewhere.store(&owned(Kind::Left)), Ok(()), "{address}");
+        assert_eq!(counts(&store), expected, "{address}");
+    }
+}
+
+#[test]
+fn owners_stay_in_swarms_of_all_sizes() {
+    let store = store();
+    let elsewhere = Elsewhere::new(&store);
+    for size in [1, 5, 100, 2000_u32] {
+        let info_hash = [size as u8; 20];
+        let all = |kind, owner| {
+            for number in 0..size {
+                let address = format!("198.51.{}.{}:1", number / 250, 1 + number % 250);
+                assert_eq!(elsewhere.store(&Change { info_hash, owner, ..change(&address, kind) }), Ok(()));
+            }
+        };
+        all(Kind::Leecher, 5);
+        all(Kind::Seeder, 0);
+        all(Kind::Left, 5);
+        let handle = store.handle(CounterSet::Expiry);
+        let counts = index::counts(&handle.context(), &TorrentKey::new(store.settings(), &info_hash));
+        assert_eq!((counts.seeders, counts.leechers), (0, 0), "{size}");
+    }
+}
+
+#[test]
+fn ages_are_compared_as_of_now_however_long_the_tracker_has_run() {
+    // (minutes until the peer announces here, until the snapshot; age there; stored)
+    for (here, now, age, merged) in [(0, 0, 0, 0), (0, 30, 29, 1), (10, 30, 10, 1), (10, 30, 25, 0), (40, 600, 0, 1)] {
+        let store = store();
+        let mut elsewhere = Elsewhere::new(&store);
+        let at = |minutes| {
+            clock::set(store.settings(), (MINUTE + minutes) * 60);
+            elsewhere.look_at_clock();
+        };
+        at(here);
+        assert_eq!(elsewhere.store(&change("198.51.100.1:1", Kind::Leecher)), Ok(()));
+        at(now);
+        let mut peers = Peers::default();
+        peers.push::<V4>(V4::key([198, 51, 100, 1], 1), State { age, leecher: false, completed: false });
+        let torrent = Torrent { info_hash: HASH, completed: 0, idle: 0 };
+        let left = |_: &InfoHash, _: &[u8]| false;
+        let stored = elsewhere.merge(&torrent, &peers, &Peers::default(), &left);
+        assert_eq!(stored, merged, "announced after {here} minutes, {age} minutes old after {now}");
+    }
+}
+
+#[test]
+fn downloads_of_torrents_without_peers_are_taken_over_unless_a_list_refuses_them() {
+    let (store, nobody) = (store(), Peers::default());
+    let mut elsewhere = Elsewhere::new(&store);
+    let left = |_: &InfoHash, _: &[u8]| false;
+    // (lists in force, downloads there, downloads here)
+    for (lists, there, here) in [(List::Allow.bit(), 9, 0), (0, 0, 0), (0, 7, 7), (0, 3, 7), (List::Allow.bit(), 8, 8)]
+    {
+        store.settings().access_lists.store(lists);
+        elsewhere.look_at_clock();
+        let torrent = Torrent { info_hash: HASH, completed: there, idle: 11 };
+        assert_eq!(elsewhere.merge(&torrent, &nobody, &nobody, &left), 0);
+        assert_eq!(counts(&store), (0, 0, here), "{there} with lists {lists}");
+    }
+    let (torrent, _) = look::torrent(&store, &HASH).expect("stored");
+    assert_eq!(torrent.idle, 11, "as idle as it was");
 }
 
 #[test]

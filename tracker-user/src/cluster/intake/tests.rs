@@ -204,6 +204,50 @@ fn a_new_node_gets_all_that_another_one_has_but_for_who_has_left() {
     assert_eq!(peers, 45_000);
 }
 
+#[test]
+fn no_peer_of_a_large_swarm_is_missed_that_stays_while_others_come_and_go() {
+    let now = Instant::now();
+    let of = |number: u32| Change { info_hash: [0xff; 20], ..change(63, number) };
+    // Whoever has these numbers leaves, and as many come, when the first piece has been made.
+    type Row = (&'static str, fn(u32) -> bool, u32);
+    let rows: [Row; 4] = [
+        ("nobody", |_| false, 0),
+        ("many leave", |number| number % 2 == 0, 0),
+        ("the first leave", |number| number < 30_000, 0),
+        ("others come instead", |number| number % 3 == 0, 15_000),
+    ];
+    for (name, leaves, come) in rows {
+        let (old, new, meters) = (store(), store(), Arc::new(Meters::default()));
+        let mut there = Intake::new(&old, &meters, u64::MAX, Budget::new(1_000_000, 100));
+        let mut here = Intake::new(&new, &meters, u64::MAX, Budget::new(1_000_000, 100));
+        let all: Vec<_> = (0..45_000).map(of).collect();
+        assert_eq!(there.changes(&all, now), 45_000, "{name}");
+        let mut most = 0;
+        copied(&old, u64::MAX, 480, |number, block| {
+            most = number;
+            here.piece(block);
+            if number == 0 {
+                let gone = (0..45_000).filter(|number| leaves(*number));
+                let gone = gone.map(|number| Change { kind: Kind::Left as u8, ..of(number) });
+                let changes: Vec<_> = gone.chain((45_000..45_000 + come).map(of)).collect();
+                there.changes(&changes, now);
+            }
+        });
+        assert!(most >= 1, "{name}: it takes several pieces");
+        let (_, peers) = crate::snapshot::look::torrent(&new, &[0xff; 20]).expect("it is there");
+        let peers: HashSet<_> = peers.into_iter().map(|peer| peer.address).collect();
+        let (_, stayed) = crate::snapshot::look::torrent(&old, &[0xff; 20]).expect("it is there");
+        let stayed: HashSet<_> = stayed.into_iter().map(|peer| peer.address).collect();
+        let lacks = (0..45_000).filter(|number| !leaves(*number)).map(of).filter(|change| {
+            let [a, b, c, d, high, low, ..] = change.peer[0].to_le_bytes();
+            let address = (std::net::Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into();
+            assert!(stayed.contains(&address), "{name}");
+            !peers.contains(&address)
+        });
+        assert_eq!(lacks.count(), 0, "{name}");
+    }
+}
+
 /// A frame of zstd that becomes so many times 128 KiB of zeros.
 fn bomb(blocks: u32) -> Vec<u8> {
     // No size is said; a window of 128 KiB.

@@ -82,6 +82,57 @@ fn the_older_format_is_understood() {
 }
 
 #[test]
+fn the_last_change_of_a_peer_is_read_last() {
+    use Kind::{Completed, Leecher, Left, Seeder};
+    // (what becomes of a peer, what is read)
+    let rows: [(&[Kind], &[Kind]); 12] = [
+        (&[Left, Leecher], &[Leecher]),
+        (&[Left, Seeder], &[Seeder]),
+        (&[Left, Completed], &[Completed]),
+        (&[Leecher, Left], &[Leecher, Left]),
+        (&[Leecher, Left, Leecher], &[Leecher]),
+        (&[Seeder, Leecher], &[Leecher]),
+        (&[Leecher, Seeder], &[Leecher, Seeder]),
+        (&[Leecher, Leecher, Leecher], &[Leecher]),
+        (&[Leecher, Completed, Left], &[Leecher, Completed, Left]),
+        // The download counts.
+        (&[Completed, Seeder], &[Completed]),
+        (&[Completed, Left, Seeder], &[Completed]),
+        (&[Completed, Leecher], &[Leecher]),
+    ];
+    for (happened, expected) in rows {
+        for version in [4, 6] {
+            let mut batch = Batch::default();
+            // Neither another peer nor the same one in another torrent is concerned.
+            let other = |kind| Change { info_hash: [5 << 2; 20], ..change(1, kind, version) };
+            let others = [change(2, Left, version), change(3, Left, 10 - version), other(Left)];
+            others.iter().for_each(|change| _ = batch.add(change));
+            for (number, kind) in (1..).zip(happened) {
+                batch.add(&Change { owner: number, ..change(1, *kind, version) });
+            }
+            let (_, read) = parse(&batch.take(&HEADER).0).expect("a message");
+            let peer = change(1, Left, version);
+            let (of_peer, rest): (Vec<_>, Vec<_>) =
+                read.into_iter().partition(|change| (change.peer, change.info_hash) == (peer.peer, peer.info_hash));
+            let kinds: Vec<_> = of_peer.iter().filter_map(|change| Kind::of_number(change.kind.into())).collect();
+            assert_eq!((&kinds[..], rest.len()), (expected, 3), "{happened:?}, IPv{version}");
+            let last = of_peer.last().map(|change| usize::from(change.owner));
+            assert_eq!(last, Some(happened.len()), "{happened:?}, IPv{version}: its owner");
+        }
+    }
+}
+
+#[test]
+fn replaced_changes_make_room() {
+    let mut batch = Batch::default();
+    for turn in 0..1000 {
+        assert!(!batch.add(&change(1, Kind::ALL[3 - turn % 4], 4)), "{turn}");
+    }
+    let (bytes, count) = batch.take(&HEADER);
+    assert!(count <= 4 && bytes.len() < 200, "{count}");
+}
+
+#[test]
 fn messages_are_full_before_they_are_too_long() {
     for version in [4, 6] {
         let mut batch = Batch::default();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    admission,
     snapshot::{
         load::{Loaded, load_from},
         restore::Report,
@@ -10,6 +11,7 @@ use crate::{
     store::sweep::{Sweep, Timeouts},
 };
 use tracker_common::{
+    admission::List,
     outcome::COUNTERS,
     store::{hash::TorrentKey, index, layout::Counts},
 };
@@ -55,8 +57,13 @@ fn what_is_loaded_is_what_was_written() {
         let other = store_of(SOME);
         let Loaded { report, damages, .. } = load(&bytes, &other, 0, true);
         assert_eq!(damages, []);
-        let peers = known.values().map(|(_, _, peers)| peers.len() as u64).sum();
-        assert_eq!(report, Report { torrents: known.len() as u64, peers, ..Report::default() }, "seed {seed}");
+        let count = |bytes: usize| {
+            let addresses = known.values().flat_map(|(_, _, peers)| peers.keys());
+            addresses.filter(|address| address.len() == bytes).count() as u64
+        };
+        let added = [6, 18].map(count);
+        let (torrents, peers) = (known.len() as u64, added.iter().sum());
+        assert_eq!(report, Report { torrents, peers, added, ..Report::default() }, "seed {seed}");
         for (torrent, known) in &known {
             assert_eq!(counts(&other, torrent), expected_counts(known), "seed {seed}, {torrent:?}");
         }
@@ -174,10 +181,42 @@ fn a_smaller_store_takes_what_it_has_room_for_and_counts_the_rest() {
         let loaded = known_of(&snapshot_of(&other, HEADER));
         assert_eq!(loaded.len() as u64, report.torrents, "{capacity:?}");
         let stored: u64 = loaded.values().map(|(_, _, peers)| peers.len() as u64).sum();
-        assert_eq!(stored, report.peers, "{capacity:?}");
+        assert_eq!((stored, report.added.iter().sum()), (report.peers, stored), "{capacity:?}");
         for (torrent, (completed, _, _)) in loaded {
             assert_eq!(completed, known[&torrent].0, "{capacity:?}: downloads are all there");
         }
+    }
+}
+
+#[test]
+fn torrents_that_a_list_refuses_are_not_loaded() {
+    let store = store_of(SOME);
+    let known = fill(&store, 1);
+    let bytes = snapshot_of(&store, HEADER);
+    let (listed, other) = (info_hash(3), info_hash(4));
+    let all = known.len() as u64;
+    // (lists in force, torrents that are loaded, whether the listed one is, and another one)
+    for (lists, torrents, with_listed, with_other) in [
+        (0, all, true, true),
+        (List::Deny.bit(), all - 1, false, true),
+        (List::Allow.bit(), 1, true, false),
+        (List::Allow.bit() | List::Deny.bit(), 0, false, false),
+    ] {
+        let sizes = Sizes::new(&SOME).and_then(|sizes| sizes.with_listed(100)).expect("small");
+        let filled = fixture::store_of(&sizes);
+        clock::set(filled.settings(), NOW);
+        filled.settings().access_lists.store(List::Allow.bit() | List::Deny.bit());
+        for list in List::ALL {
+            assert!(admission::entry::add(&filled.handle(CounterSet::Expiry), list, &listed).expect("room"));
+        }
+        filled.settings().access_lists.store(lists);
+        let report = load(&bytes, &filled, 0, true).report;
+        assert_eq!((report.torrents, report.torrents_expired), (torrents, all - torrents), "lists {lists}");
+        let peers = |torrent| known[torrent].2.len() as u64;
+        let loaded = known_of(&snapshot_of(&filled, HEADER));
+        assert_eq!([&listed, &other].map(|torrent| loaded.contains_key(torrent)), [with_listed, with_other]);
+        assert_eq!(report.peers, loaded.keys().map(peers).sum::<u64>(), "lists {lists}");
+        assert_eq!(report.peers + report.peers_expired, known.keys().map(peers).sum::<u64>(), "lists {lists}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    snapshot::{NAME, Plan, Saver, directory, load, path_in, save::Saved},
+    snapshot::{NAME, Plan, Saver, directory, load, load::Taken, path_in, save::Saved},
     store::sweep::Timeouts,
 };
 use std::{
@@ -47,11 +47,11 @@ fn a_snapshot_is_for_its_owner_alone_and_replaces_the_old_one() {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("our own");
     }
     let other = store_of(SOME);
-    assert!(!load(&other, &plan(&directory, true), Timeouts::default()));
+    assert!(!load(&other, &plan(&directory, true), Timeouts::default()).save_at_once);
     assert_eq!(known_of(&snapshot_of(&other, HEADER)).len(), known.len());
     assert_eq!(directory.names(), [LOCK, NAME], "a good one stays");
     // Peers are not wanted any more.
-    assert!(load(&store_of(SOME), &plan(&directory, false), Timeouts::default()));
+    assert!(load(&store_of(SOME), &plan(&directory, false), Timeouts::default()).save_at_once);
     save(&Saver::new(store_of(SOME), plan(&Directory::new(), false)));
 }
 
@@ -103,7 +103,7 @@ fn a_directory_that_cannot_be_used_is_an_error_and_no_more() {
     for (name, path) in [("missing", "missing"), ("a file", "file")] {
         fs::write(directory.0.join("file"), "").expect("writable");
         let plan = Plan { directory: directory.0.join(path), interval: Duration::from_secs(1), peers: true };
-        assert!(!load(&store, &plan, Timeouts::default()), "{name}");
+        assert_eq!(load(&store, &plan, Timeouts::default()), Taken::default(), "{name}");
         let saver = Saver::new(store.clone(), plan);
         assert!(saver.save(&mut || true).is_err(), "{name}");
         saver.save_at_end();
@@ -150,7 +150,7 @@ fn a_file_that_cannot_be_loaded_whole_is_set_aside() {
         let directory = Directory::new();
         make(&path_in(&directory.0));
         let other = store_of(SOME);
-        assert!(!load(&other, &plan(&directory, true), Timeouts::default()), "{name}");
+        assert!(!load(&other, &plan(&directory, true), Timeouts::default()).save_at_once, "{name}");
         let loaded = known_of(&snapshot_of(&other, HEADER)).len();
         assert_eq!(loaded, if some { known.len() } else { 0 }, "{name}");
         let mut names = directory.names();
