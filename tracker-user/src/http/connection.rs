@@ -120,11 +120,11 @@ impl Connection {
     async fn receive(&mut self) -> Result<(), End> {
         self.state.set_held(self.key, self.buffers.held());
         let nothing_asked = self.buffers.input.is_empty();
-        if nothing_asked && self.buffers.answered {
-            self.wait_for(Wait::Idle, true);
-        } else {
-            self.wait_for(Wait::Reading, false);
-        }
+        // Each request has its own time, whatever came with its beginning. Empty lines between two
+        // are no request, and put nothing off.
+        let begins = std::mem::take(&mut self.buffers.begins);
+        let wait = if nothing_asked && self.buffers.answered { Wait::Idle } else { Wait::Reading };
+        self.wait_for(wait, begins);
         let Self { state, channel, key, buffers, .. } = self;
         let received = poll_fn(|context| {
             if let Some(reason) = state.deadlines.borrow_mut().poll_end(*key, context.waker()) {

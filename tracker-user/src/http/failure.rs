@@ -12,7 +12,7 @@ pub enum Retry {
     /// The same request will fail again, always.
     Never,
     /// After so many minutes.
-    Minutes(u8),
+    Minutes(u32),
     /// The client is not told: it does as it sees fit.
     Unspecified,
 }

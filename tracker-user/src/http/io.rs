@@ -53,13 +53,23 @@ pub struct Buffers {
     pub next: Next,
     /// The client has had a reply: if it sends nothing now, it is idle and not slow.
     pub answered: bool,
+    /// It has had one since it was last waited for. What it waits for now has begun since, be it a
+    /// request of which some is in `input`.
+    pub begins: bool,
 }
 
 impl Buffers {
     /// For a new connection.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, input: Bytes::new(), output: Bytes::new(), next: Next::default(), answered: false }
+        Self {
+            client,
+            input: Bytes::new(),
+            output: Bytes::new(),
+            next: Next::default(),
+            answered: false,
+            begins: false,
+        }
     }
 
     /// Bytes that are held in memory for the client. Where a reply waits, the kernel has as much as
@@ -215,6 +225,7 @@ impl ThreadState {
         buffers.next = answered.next;
         if !out.is_empty() {
             buffers.answered = true;
+            buffers.begins = true;
             self.send_now(buffers, out, send);
         }
         answered.used

@@ -2,7 +2,7 @@
 //! and none for ever.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -23,8 +23,8 @@ pub enum Denied {
     Repeated,
     /// All are taken.
     Busy,
-    /// It has had one a short time ago.
-    TooSoon,
+    /// It has had one a short time ago, and has to wait so long for the next.
+    TooSoon(Duration),
 }
 
 /// The permits that are taken; shared by all threads.
@@ -36,18 +36,33 @@ struct Given {
     /// Who has one.
     taken: Vec<IpAddr>,
     /// Who has had one, in the order of time.
-    order: VecDeque<(Instant, IpAddr)>,
-    recent: HashSet<IpAddr>,
+    order: VecDeque<IpAddr>,
+    /// And when.
+    recent: HashMap<IpAddr, Instant>,
 }
 
 impl Given {
     /// Forgets those who had one longer ago than `pause`.
     fn forget(&mut self, pause: Duration) {
-        while let Some((since, client)) = self.order.front()
-            && since.elapsed() >= pause
+        while let Some(client) = self.order.front()
+            && self.recent.get(client).is_none_or(|since| since.elapsed() >= pause)
         {
             self.recent.remove(client);
             self.order.pop_front();
+        }
+    }
+
+    /// Whether a client has had none for as long as `pause`. Who does not have to pause is not asked
+    /// about, and leaves what is remembered of others.
+    fn paused(&mut self, client: IpAddr, pause: Duration) -> Result<(), Denied> {
+        if pause.is_zero() {
+            return Ok(());
+        }
+        self.forget(pause);
+        match self.recent.get(&client) {
+            Some(since) => Err(Denied::TooSoon(pause.saturating_sub(since.elapsed()))),
+            None if self.order.len() >= REMEMBERED => Err(Denied::Busy),
+            None => Ok(()),
         }
     }
 }
@@ -61,22 +76,15 @@ impl Permits {
     pub fn take(self: &Arc<Self>, source: IpAddr, most: usize, pause: Duration) -> Result<Permit, Denied> {
         let client = client(source);
         let mut given = self.given();
-        given.forget(pause);
         if given.taken.contains(&client) {
             return Err(Denied::Repeated);
         }
-        if given.recent.contains(&client) {
-            return Err(Denied::TooSoon);
-        }
-        if given.taken.len() >= most || given.order.len() >= REMEMBERED {
+        given.paused(client, pause)?;
+        if given.taken.len() >= most {
             return Err(Denied::Busy);
         }
         given.taken.push(client);
-        if !pause.is_zero() {
-            given.order.push_back((Instant::now(), client));
-            given.recent.insert(client);
-        }
-        Ok(Permit { client, permits: self.clone() })
+        Ok(Permit { client, pauses: !pause.is_zero(), permits: self.clone() })
     }
 
     fn given(&self) -> MutexGuard<'_, Given> {
@@ -87,7 +95,20 @@ impl Permits {
 /// A permit; given back when it is dropped.
 pub struct Permit {
     client: IpAddr,
+    /// The client has to pause after it.
+    pauses: bool,
     permits: Arc<Permits>,
+}
+
+impl Permit {
+    /// From now on the client has what the permit is for, and its pause begins. To be called once.
+    pub fn used(&self) {
+        if self.pauses {
+            let mut given = self.permits.given();
+            given.order.push_back(self.client);
+            given.recent.insert(self.client, Instant::now());
+        }
+    }
 }
 
 impl Drop for Permit {
@@ -145,23 +166,41 @@ mod tests {
     #[test]
     fn a_client_pauses_from_one_to_the_next() {
         let permits = Arc::new(Permits::default());
-        let take = |address: &str, pause| permits.take(address.parse().expect("an address"), 2, pause).map(drop).err();
+        let take = |address: &str, pause| {
+            let permit = permits.take(address.parse().expect("an address"), 2, pause);
+            permit.map(|permit| permit.used()).map_err(|denied| match denied {
+                Denied::TooSoon(rest) => rest > pause - Duration::from_secs(60) && rest <= pause,
+                Denied::Repeated | Denied::Busy => false,
+            })
+        };
         let (long, none) = (Duration::from_secs(3600), Duration::ZERO);
-        // (who asks, how long it has to pause, why it gets none)
-        for (address, pause, denied) in [
-            ("192.0.2.1", none, None),
-            ("192.0.2.1", long, None),
-            ("192.0.2.1", long, Some(Denied::TooSoon)),
-            ("192.0.2.2", long, None),
-            ("2001:db8::1", long, None),
-            ("2001:db8::2", long, Some(Denied::TooSoon)),
-            // The pause has been switched off meanwhile.
-            ("192.0.2.1", none, None),
-            ("192.0.2.1", long, None),
-            ("192.0.2.1", Duration::from_nanos(1), None),
+        // (who asks, how long it has to pause, whether it gets one)
+        for (address, pause, given) in [
+            ("192.0.2.1", none, true),
+            ("192.0.2.1", long, true),
+            ("192.0.2.1", long, false),
+            ("192.0.2.2", long, true),
+            ("2001:db8::1", long, true),
+            ("2001:db8::2", long, false),
+            // Who need not pause, as the operator, changes nothing for those who have to.
+            ("192.0.2.9", none, true),
+            ("192.0.2.1", none, true),
+            ("192.0.2.1", long, false),
+            ("192.0.2.2", long, false),
+            ("192.0.2.1", Duration::from_nanos(1), true),
         ] {
-            assert_eq!(take(address, pause), denied, "{address} after {pause:?}");
+            let expected = if given { Ok(()) } else { Err(true) };
+            assert_eq!(take(address, pause), expected, "{address} after {pause:?}");
         }
+    }
+
+    #[test]
+    fn only_who_has_had_something_pauses() {
+        let permits = Arc::new(Permits::default());
+        let take = || permits.take(IpAddr::from([192, 0, 2, 1]), 2, Duration::from_secs(3600));
+        drop(take().expect("the first"));
+        take().expect("nothing came of the first").used();
+        assert!(matches!(take(), Err(Denied::TooSoon(_))), "the second was used");
     }
 
     #[test]
@@ -169,7 +208,7 @@ mod tests {
         let permits = Arc::new(Permits::default());
         let take = |number: u32| permits.take(IpAddr::from(number.to_be_bytes()), 2, Duration::from_secs(3600));
         for number in 0..REMEMBERED as u32 {
-            assert!(take(number).is_ok(), "{number}");
+            take(number).expect("room").used();
         }
         assert_eq!(take(REMEMBERED as u32).err(), Some(Denied::Busy));
         assert_eq!(permits.given().order.len(), REMEMBERED);

@@ -50,6 +50,9 @@ pub struct Request<'a> {
     pub host: Option<&'a [u8]>,
     /// The media types that the client takes: the value of `Accept`.
     pub accept: Option<&'a [u8]>,
+    /// There is an `Accept-Language`. A browser sends one with every request, and no page can have it left
+    /// out; programs send none.
+    pub has_languages: bool,
     /// Bytes of the request.
     pub length: usize,
 }
@@ -91,8 +94,10 @@ pub fn parse<'a>(input: &'a [u8], trust: Option<&Trust>) -> Result<Option<Reques
         authorization: None,
         host: None,
         accept: None,
+        has_languages: false,
         length,
     };
+    let mut close = false;
     for header in parsed.headers.iter() {
         if let Some(trust) = trust
             && trust.header.is(header.name)
@@ -104,16 +109,14 @@ pub fn parse<'a>(input: &'a [u8], trust: Option<&Trust>) -> Result<Option<Reques
             6 if header.name.eq_ignore_ascii_case("accept") => request.accept = Some(header.value),
             10 if header.name.eq_ignore_ascii_case("connection") => {
                 for option in list(header.value) {
-                    if option.eq_ignore_ascii_case(b"close") {
-                        request.keep_alive = false;
-                    } else if option.eq_ignore_ascii_case(b"keep-alive") && !chunks {
-                        request.keep_alive = true;
-                    }
+                    close |= option.eq_ignore_ascii_case(b"close");
+                    request.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
             4 if header.name.eq_ignore_ascii_case("host") => request.host = Some(header.value),
             13 if header.name.eq_ignore_ascii_case("authorization") => request.authorization = Some(header.value),
             15 if header.name.eq_ignore_ascii_case("accept-encoding") => request.encoding = encoding(header.value),
+            15 if header.name.eq_ignore_ascii_case("accept-language") => request.has_languages = true,
             14 if header.name.eq_ignore_ascii_case("content-length") && header.value != b"0" => {
                 return Err(HttpFailure::BodySent);
             }
@@ -121,7 +124,20 @@ pub fn parse<'a>(input: &'a [u8], trust: Option<&Trust>) -> Result<Option<Reques
             _ => request.proxy = request.proxy.or(proxy::usual(header.name, header.value)),
         }
     }
+    // Whatever else is said, and in whatever order (RFC 9112, 9.3).
+    request.keep_alive &= !close;
     Ok(Some(request))
+}
+
+/// How many bytes of empty lines `input` begins with. They may stand before a request, and are no part
+/// of it (RFC 9112, 2.2).
+#[must_use]
+pub fn empty_lines(input: &[u8]) -> usize {
+    let mut rest = input;
+    while let [b'\n', after @ ..] | [b'\r', b'\n', after @ ..] = rest {
+        rest = after;
+    }
+    input.len() - rest.len()
 }
 
 /// Refuses an incomplete request at once if its method is known to be wrong.
@@ -220,6 +236,7 @@ mod tests {
             authorization: None,
             host: None,
             accept: None,
+            has_languages: false,
             length: 0,
         }
     }
@@ -260,6 +277,7 @@ mod tests {
             ("GET HTTP://tracker?a HTTP/1.1\r\n\r\n", request("/", "a")),
             ("GET http://tracker HTTP/1.1\r\n\r\n", request("/", "")),
             ("GET ?a HTTP/1.1\r\n\r\n", request("/", "a")),
+            ("GET / HTTP/1.1\r\nACCEPT-language:\r\n\r\n", Request { has_languages: true, ..request("/", "") }),
             ("HEAD / HTTP/1.1\r\n\r\n", Request { head: true, ..request("/", "") }),
             ("GET / HTTP/1.1\r\nConnection: Close\r\n\r\n", Request { keep_alive: false, ..request("/", "") }),
             ("GET / HTTP/1.1\r\nCONNECTION: x , close\r\n\r\n", Request { keep_alive: false, ..request("/", "") }),
@@ -270,6 +288,14 @@ mod tests {
             ("GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n", request("/", "")),
             ("GET / HTTP/1.0\r\n\r\n", Request { chunks: false, keep_alive: false, ..request("/", "") }),
             ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", Request { chunks: false, ..request("/", "") }),
+            (
+                "GET / HTTP/1.0\r\nConnection: close, keep-alive\r\n\r\n",
+                Request { chunks: false, keep_alive: false, ..request("/", "") },
+            ),
+            (
+                "GET / HTTP/1.0\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n",
+                Request { chunks: false, keep_alive: false, ..request("/", "") },
+            ),
             ("GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", request("/", "")),
             (
                 "GET / HTTP/1.1\r\nAccept-Encoding: gzip\r\n\r\n",
@@ -283,6 +309,21 @@ mod tests {
             for end in 0..input.len() {
                 assert_eq!(parse(&input.as_bytes()[..end], None), Ok(None), "the first {end} bytes of {input:?}");
             }
+        }
+    }
+
+    #[test]
+    fn empty_lines_before_a_request_are_counted() {
+        for (input, bytes) in [
+            ("", 0),
+            ("GET / HTTP/1.1\r\n", 0),
+            ("\r", 0),
+            ("\r\n", 2),
+            ("\n\r\n\r", 3),
+            ("\r\n\r\nGET", 4),
+            ("\rGET", 0),
+        ] {
+            assert_eq!(empty_lines(input.as_bytes()), bytes, "{input:?}");
         }
     }
 

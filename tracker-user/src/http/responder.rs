@@ -104,7 +104,12 @@ impl Responder {
         let trust = self.trust.load();
         let believed = trust.proxies.contains(peer).then_some(&**trust);
         let mut answered = Answered { used: 0, next: Next::Receive, seen: None };
-        while answered.used < input.len() {
+        loop {
+            // Not kept: a client that has sent nothing but these is idle.
+            answered.used += request::empty_lines(&input[answered.used..]);
+            if answered.used == input.len() {
+                break;
+            }
             if out.len() >= BATCH {
                 answered.next = Next::Continue;
                 break;

@@ -12,7 +12,7 @@ pub fn parameters(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// The segments of a decoded path, without empty ones.
-pub fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+pub fn segments(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
     path.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty())
 }
 

@@ -6,9 +6,10 @@ use crate::{
         access::{Access, Token},
         web::public::PublicPage,
     },
-    http::proxy::Trust,
+    http::{proxy::Trust, responder::Next},
     listen::{Network, Networks},
 };
+use tracker_common::outcome::Event;
 
 const TOKEN: &str = "Authorization: Bearer 0123456789abcdef";
 
@@ -23,7 +24,13 @@ fn token() -> Token {
 /// The status and the text of a reply of the shared door to a request from an address.
 fn ask(context: &Context, source: &str, request: &str) -> (u16, String) {
     let mut out = Vec::new();
-    context.responder().answer(Source::of(source.parse().expect(source)), request.as_bytes(), &mut out);
+    let answered = context.responder().answer(Source::of(source.parse().expect(source)), request.as_bytes(), &mut out);
+    // Of a full scrape its client has something then.
+    if let Next::Stream(mut stream, _) = answered.next
+        && stream.is_long()
+    {
+        stream.next().expect("no compression");
+    }
     let text = String::from_utf8_lossy(&out).into_owned();
     let status = text.get(9..12).and_then(|status| status.parse().ok());
     (status.unwrap_or_else(|| panic!("{text}")), text)
@@ -200,6 +207,16 @@ fn the_full_scrape_is_for_some_networks_and_now_and_then() {
         ("8.8.8.9", request, None),
         ("2001:db8::1", request, None),
         ("2001:db8::2", request, Some(soon)),
+        ("8.8.8.8", request, Some("8:retry ini5e")),
+        // The operator's lists do not end the pause of others.
+        ("127.0.0.1", "GET /stats?mode=tpbs HTTP/1.1\r\n\r\n", None),
+        ("8.8.8.8", request, Some(soon)),
         ("8.8.8.8", &named, None),
     ]);
+    context.handles.full_scrape.store(Arc::new(limits(&[Network::All], 86_400)));
+    check(&[("8.8.4.4", request, None), ("8.8.4.4", request, Some("8:retry ini1440e"))]);
+    let snapshot = context.statistics.snapshot();
+    let event = |event| snapshot.event(event);
+    assert_eq!([event(Event::Scrape4), event(Event::Scrape6)], [8, 1], "HEAD and named ones included");
+    assert_eq!(snapshot.http.tracker.event(TrackerEvent::FullScrapeBegun), 7, "and the operator's");
 }

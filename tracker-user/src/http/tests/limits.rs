@@ -40,6 +40,47 @@ fn slow_clients_are_timed_out_and_told_so() {
 }
 
 #[test]
+fn each_of_pipelined_requests_has_its_own_time() {
+    let limits = Limits { header_timeout: Duration::from_millis(1500), ..Limits::default() };
+    let server = Server::start(Ipv4Addr::LOCALHOST.into(), store(10), limits);
+    let mut client = server.connect();
+    let start = Instant::now();
+    // Whatever is received ends within the next request.
+    client.send(b"GET /stats?mode=ver");
+    while start.elapsed() < Duration::from_secs(4) {
+        thread::sleep(Duration::from_millis(500));
+        client.send(b"sion HTTP/1.1\r\n\r\nGET /stats?mode=ver");
+        assert_eq!(client.response().status, 200, "after {:?}", start.elapsed());
+    }
+    assert_eq!(client.response().status, 408, "the last one never ends");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_that_sends_empty_lines_is_idle() {
+    let limits = Limits {
+        header_timeout: Duration::from_millis(600),
+        idle_timeout: Duration::from_millis(1800),
+        ..Limits::default()
+    };
+    let server = Server::start(Ipv4Addr::LOCALHOST.into(), store(10), limits);
+    // (what comes with a request, what comes later)
+    for (with, later) in [("\r\n", ""), ("\n\r\n", ""), ("", "\r\n"), ("\r\n", "\n")] {
+        let mut client = server.connect();
+        client.send(format!("GET /stats?mode=version HTTP/1.1\r\n\r\n{with}").as_bytes());
+        assert_eq!(client.response().status, 200);
+        let start = Instant::now();
+        thread::sleep(Duration::from_millis(900));
+        client.send(later.as_bytes());
+        assert!(client.is_closed(), "silently, after {with:?} and {later:?}");
+        let open = start.elapsed();
+        let expected = Duration::from_millis(1500)..Duration::from_millis(2500);
+        assert!(expected.contains(&open), "{with:?} and {later:?} put nothing off: {open:?}");
+    }
+    assert_eq!((server.counted(HttpEvent::HeaderTimeout), server.counted(HttpEvent::IdleTimeout)), (0, 4));
+}
+
+#[test]
 fn a_client_that_takes_nothing_is_cut_off() {
     let limits = Limits { write_timeout: Duration::from_millis(500), ..Limits::default() };
     let server = Server::start(Ipv4Addr::LOCALHOST.into(), many_torrents(200_000), limits);

@@ -1,7 +1,10 @@
 //! The pages that say how it is going.
 
 use super::*;
-use crate::admin::opentracker::{Mode, Page};
+use crate::admin::{
+    opentracker::{Mode, Page},
+    web::{HTML, OPERATOR},
+};
 
 #[test]
 fn statistics_are_served() {
@@ -44,6 +47,21 @@ fn people_are_sent_to_the_page_and_programs_are_not() {
         let response = client.response();
         assert_eq!(response.status, if people { 302 } else { 200 }, "{header} {query}");
         assert_eq!(response.headers.get("location").map(String::as_str), people.then_some("/"), "{header} {query}");
+    }
+}
+
+#[test]
+fn links_of_the_page_lead_a_browser_to_what_they_say() {
+    let server = Server::plain();
+    let links: BTreeSet<_> = OPERATOR.split("<a href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(links, BTreeSet::from(["metrics", "stats.json", "stats.txt"]));
+    for link in links {
+        let mut client = server.connect();
+        let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        client.send(format!("GET /{link} HTTP/1.1\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").as_bytes());
+        let response = client.response();
+        assert_eq!((response.status, response.headers.get("location")), (200, None), "{link}");
+        assert_ne!(response.headers["content-type"], HTML, "{link}");
     }
 }
 

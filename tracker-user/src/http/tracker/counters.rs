@@ -14,6 +14,7 @@ labelled! {
         Announce = "announce", "requests for /announce";
         Scrape = "scrape", "requests for /scrape with an info_hash";
         FullScrape = "full_scrape", "requests for /scrape without one";
+        FullScrapeBegun = "full_scrape_begun", "full scrapes that were begun, those of the operator included";
     }
 }
 

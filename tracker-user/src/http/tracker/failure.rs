@@ -11,6 +11,7 @@ use crate::http::{
     failure::{Refusal, Retry},
     permits::Denied,
 };
+use std::time::Duration;
 use tracker_common::{labelled, outcome::StoreError};
 
 /// What a client is told whose path neither the tracker nor the operator's site knows.
@@ -38,6 +39,7 @@ labelled! {
             Retry::Minutes(1);
         FullScrapeForbidden = "full_scrape_forbidden", "Full scrapes are not for your address; name an info_hash",
             Retry::Never;
+        // The rest of its pause instead, where that is known.
         FullScrapeTooSoon = "full_scrape_too_soon", "Your address has had a full scrape a short time ago",
             Retry::Minutes(5);
         NotAllowed = "not_allowed", "Torrent is not allowed", Retry::Never;
@@ -70,14 +72,43 @@ impl Failure {
     }
 }
 
-impl From<Denied> for Failure {
+/// A failure, and when the client may come back: for some that depends on the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What is counted.
+    pub failure: Failure,
+    /// When the client may come back.
+    pub retry: Retry,
+}
+
+impl Refused {
+    /// What the client is told.
+    #[must_use]
+    pub const fn refusal(self) -> Refusal {
+        Refusal { retry: self.retry, ..self.failure.refusal() }
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure, retry: failure.retry() }
+    }
+}
+
+impl From<Denied> for Refused {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::Repeated => Failure::FullScrapeRepeated,
-            Denied::Busy => Failure::FullScrapeBusy,
-            Denied::TooSoon => Failure::FullScrapeTooSoon,
+            Denied::Repeated => Failure::FullScrapeRepeated.into(),
+            Denied::Busy => Failure::FullScrapeBusy.into(),
+            Denied::TooSoon(rest) => Self { failure: Failure::FullScrapeTooSoon, retry: after(rest) },
         }
     }
+}
+
+/// When a client may come back that has to wait so long: BEP 31 knows minutes only.
+fn after(rest: Duration) -> Retry {
+    let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
+    Retry::Minutes(u32::try_from(seconds.div_ceil(60)).unwrap_or(u32::MAX).max(1))
 }
 
 /// Appends a refusal as BitTorrent clients understand it, and returns its media type.
@@ -104,6 +135,15 @@ mod tests {
     fn counters_are_numbered_in_the_order_of_the_list() {
         for (number, failure) in Failure::ALL.iter().enumerate() {
             assert_eq!(*failure as usize, number);
+        }
+    }
+
+    #[test]
+    fn who_has_to_pause_is_told_the_rest_of_it_in_minutes() {
+        for (seconds, minutes) in [(0.0, 1), (0.5, 1), (60.0, 1), (60.001, 2), (299.9, 5), (86_400.0, 1440)] {
+            let refused = Refused::from(Denied::TooSoon(Duration::from_secs_f64(seconds)));
+            assert_eq!(refused.failure, Failure::FullScrapeTooSoon);
+            assert_eq!(refused.refusal().retry, Retry::Minutes(minutes), "{seconds} s");
         }
     }
 }

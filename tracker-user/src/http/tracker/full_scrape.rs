@@ -84,7 +84,7 @@ pub struct FullScrape {
     /// The next torrent to be sent, by its place in the snapshot.
     next: usize,
     plain: Vec<u8>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl FullScrape {
@@ -100,7 +100,7 @@ impl FullScrape {
         permit: Permit,
     ) -> Result<Self, Failure> {
         let encoder = BodyEncoder::new(encoding, chunks).map_err(|_| Failure::Internal)?;
-        Ok(Self { encoder, format, origin: 0, torrents, next: 0, plain: Vec::new(), _permit: permit })
+        Ok(Self { encoder, format, origin: 0, torrents, next: 0, plain: Vec::new(), permit })
     }
 
     /// Waits until the order of the torrents is known. False if it will never be.
@@ -117,6 +117,8 @@ impl FullScrape {
     pub fn slice(&mut self, memory: &Handle) -> io::Result<(Bytes, bool)> {
         self.plain.clear();
         if self.next == 0 {
+            // Not before: who is refused, or finds no memory for the order, has had nothing.
+            self.permit.used();
             self.format.begin(&mut self.plain);
             self.origin = origin(memory.store().settings());
         }

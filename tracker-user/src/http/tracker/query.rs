@@ -2,7 +2,8 @@
 //!
 //! This is written by hand, because general query parsers decode every value into a string of its
 //! own, and `info_hash` is not text. Keys are compared as they stand (BEP 3 writes them in lower
-//! case); other parameters are skipped. `+` stands for itself: BEP 3 refers to RFC 1738, which
+//! case, and no client escapes them); other parameters are skipped. Values are decoded; an escape that
+//! is none stays as it is, which makes no number and no known event. `+` stands for itself: BEP 3 refers to RFC 1738, which
 //! knows no `+` for a space, and opentracker reads it so.
 
 use super::failure::Failure;
@@ -10,7 +11,10 @@ use crate::{
     http::target::{decoded, nibble, parameters},
     listen::Source,
 };
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+};
 use tracker_common::{id::InfoHash, store::membership::PeerEvent};
 
 /// What an announce says. Everything else in its query (`peer_id`, `uploaded`, …) is not used: a peer is
@@ -51,6 +55,11 @@ fn info_hash(value: &[u8]) -> Option<InfoHash> {
         };
     }
     rest.is_empty().then_some(hash)
+}
+
+/// A value without percent-encoding; most have none.
+fn plain(value: &[u8]) -> Cow<'_, [u8]> {
+    if value.contains(&b'%') { Cow::Owned(decoded(value)) } else { Cow::Borrowed(value) }
 }
 
 /// A client's key as a number: the same that it says by UDP, if it writes that in hexadecimal digits,
@@ -96,11 +105,11 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
                 }
             }
             b"port" => {
-                let number = decimal(value).ok_or(Failure::PortMalformed)?;
+                let number = decimal(&plain(value)).ok_or(Failure::PortMalformed)?;
                 port = Some(u16::try_from(number).map_err(|_| Failure::PortMalformed)?);
             }
             b"left" => {
-                seeder = match value {
+                seeder = match &*plain(value) {
                     // A client that does not know yet, as with a magnet link, does not have
                     // everything.
                     [] => false,
@@ -111,9 +120,9 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
                     digits => decimal(digits).ok_or(Failure::LeftMalformed)? == 0,
                 }
             }
-            b"key" => client = client_key(value),
+            b"key" => client = client_key(&plain(value)),
             b"event" => {
-                event = match value {
+                event = match &*plain(value) {
                     b"started" => PeerEvent::Started,
                     b"completed" => PeerEvent::Completed,
                     b"stopped" => PeerEvent::Stopped,
@@ -121,7 +130,7 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
                 }
             }
             b"numwant" => {
-                num_want = match value {
+                num_want = match &*plain(value) {
                     [] => None,
                     [b'-', digits @ ..] => {
                         decimal(digits).ok_or(Failure::NumWantMalformed)?;
@@ -133,7 +142,7 @@ pub fn announce(query: &[u8]) -> Result<Announce, Failure> {
                     }
                 }
             }
-            b"compact" => compact = value != b"0",
+            b"compact" => compact = *plain(value) != *b"0",
             _ => {}
         }
     }
@@ -210,7 +219,7 @@ mod tests {
     const HASH_BYTES: InfoHash = *b"\x124Vx\x9a\xbc\xde\xf1#Eg\x89\xab\xcd\xef\x124Vx\x9a";
 
     /// What every row starts from.
-    fn plain() -> Announce {
+    fn usual() -> Announce {
         Announce {
             info_hash: HASH_BYTES,
             port: 6881,
@@ -225,39 +234,49 @@ mod tests {
     #[test]
     fn announces_are_understood() {
         let rows: &[(&str, &str, Announce)] = &[
-            ("nothing but what is needed", "", plain()),
-            ("unknown and unused parameters", "&peer_id=x&ip=1.2.3.4&ipv6=%5B::%5D&uploaded=z&corrupt=0&x", plain()),
-            ("no peer_id and no_peer_id", "&no_peer_id=1", plain()),
-            ("empty pairs", "&&=&", plain()),
-            ("keys are case-sensitive", "&LEFT=0&Event=stopped", plain()),
-            ("left 0", "&left=0", Announce { seeder: true, ..plain() }),
-            ("left 00", "&left=00", Announce { seeder: true, ..plain() }),
-            ("left 1", "&left=1", plain()),
-            ("left empty", "&left=", plain()),
-            ("left unknown", "&left=-1", plain()),
-            ("left 2^32 does not wrap", "&left=4294967296", plain()),
-            ("left 2^64 does not wrap", "&left=18446744073709551616", plain()),
-            ("left of 40 digits", "&left=1000000000000000000000000000000000000000", plain()),
-            ("started", "&event=started", Announce { event: PeerEvent::Started, ..plain() }),
-            ("completed", "&event=completed&left=0", Announce { event: PeerEvent::Completed, seeder: true, ..plain() }),
-            ("stopped", "&event=stopped", Announce { event: PeerEvent::Stopped, ..plain() }),
-            ("paused", "&event=paused", plain()),
-            ("empty event", "&event=", plain()),
-            ("unknown event", "&event=Started", plain()),
-            ("numwant 0", "&numwant=0", Announce { num_want: Some(0), ..plain() }),
-            ("numwant 1", "&numwant=1", Announce { num_want: Some(1), ..plain() }),
-            ("numwant -1", "&numwant=-1", plain()),
-            ("numwant empty", "&numwant=", plain()),
-            ("numwant beyond 32 bits", "&numwant=4294967297", Announce { num_want: Some(u32::MAX), ..plain() }),
-            ("compact 1", "&compact=1", plain()),
-            ("compact 0", "&compact=0", Announce { compact: false, ..plain() }),
-            ("a key", "&key=00C0FFEE", Announce { key: 0x00c0_ffee, ..plain() }),
-            ("a key in small letters", "&key=c0ffee", Announce { key: 0x00c0_ffee, ..plain() }),
-            ("no key", "&key=", plain()),
-            ("a key that is no number", "&key=xyz", Announce { key: client_key(b"xyz"), ..plain() }),
-            ("a longer key", "&key=012345678", Announce { key: client_key(b"012345678"), ..plain() }),
-            ("the last port counts", "&port=1", Announce { port: 1, ..plain() }),
-            ("largest port", "&port=65535", Announce { port: 65535, ..plain() }),
+            ("nothing but what is needed", "", usual()),
+            ("unknown and unused parameters", "&peer_id=x&ip=1.2.3.4&ipv6=%5B::%5D&uploaded=z&corrupt=0&x", usual()),
+            ("no peer_id and no_peer_id", "&no_peer_id=1", usual()),
+            ("empty pairs", "&&=&", usual()),
+            ("keys are case-sensitive", "&LEFT=0&Event=stopped", usual()),
+            ("left 0", "&left=0", Announce { seeder: true, ..usual() }),
+            ("left 00", "&left=00", Announce { seeder: true, ..usual() }),
+            ("left 1", "&left=1", usual()),
+            ("left empty", "&left=", usual()),
+            ("left unknown", "&left=-1", usual()),
+            ("left 2^32 does not wrap", "&left=4294967296", usual()),
+            ("left 2^64 does not wrap", "&left=18446744073709551616", usual()),
+            ("left of 40 digits", "&left=1000000000000000000000000000000000000000", usual()),
+            ("started", "&event=started", Announce { event: PeerEvent::Started, ..usual() }),
+            ("completed", "&event=completed&left=0", Announce { event: PeerEvent::Completed, seeder: true, ..usual() }),
+            ("stopped", "&event=stopped", Announce { event: PeerEvent::Stopped, ..usual() }),
+            ("paused", "&event=paused", usual()),
+            ("empty event", "&event=", usual()),
+            ("unknown event", "&event=Started", usual()),
+            ("numwant 0", "&numwant=0", Announce { num_want: Some(0), ..usual() }),
+            ("numwant 1", "&numwant=1", Announce { num_want: Some(1), ..usual() }),
+            ("numwant -1", "&numwant=-1", usual()),
+            ("numwant empty", "&numwant=", usual()),
+            ("numwant beyond 32 bits", "&numwant=4294967297", Announce { num_want: Some(u32::MAX), ..usual() }),
+            ("compact 1", "&compact=1", usual()),
+            ("compact 0", "&compact=0", Announce { compact: false, ..usual() }),
+            ("a key", "&key=00C0FFEE", Announce { key: 0x00c0_ffee, ..usual() }),
+            ("a key in small letters", "&key=c0ffee", Announce { key: 0x00c0_ffee, ..usual() }),
+            ("no key", "&key=", usual()),
+            ("a key that is no number", "&key=xyz", Announce { key: client_key(b"xyz"), ..usual() }),
+            ("a longer key", "&key=012345678", Announce { key: client_key(b"012345678"), ..usual() }),
+            ("the last port counts", "&port=1", Announce { port: 1, ..usual() }),
+            ("an escaped port", "&port=%36881", usual()),
+            ("a port of escapes", "&port=%31%30", Announce { port: 10, ..usual() }),
+            ("escaped left", "&left=%30", Announce { seeder: true, ..usual() }),
+            ("escaped unknown left", "&left=%2D1", usual()),
+            ("escaped event", "&event=%73topped", Announce { event: PeerEvent::Stopped, ..usual() }),
+            ("an event decoded once", "&event=%2573topped", usual()),
+            ("an event with a cut escape", "&event=stopped%7", usual()),
+            ("escaped numwant", "&numwant=%37", Announce { num_want: Some(7), ..usual() }),
+            ("escaped compact", "&compact=%30", Announce { compact: false, ..usual() }),
+            ("an escaped key", "&key=00C0%46F%45E", Announce { key: 0x00c0_ffee, ..usual() }),
+            ("largest port", "&port=65535", Announce { port: 65535, ..usual() }),
         ];
         for (name, extra, expected) in rows {
             let query = format!("info_hash={HASH}&port=6881{extra}");
@@ -291,6 +310,13 @@ mod tests {
             ("negative port", format!("info_hash={HASH}&port=-1"), Failure::PortMalformed),
             ("signed port", format!("info_hash={HASH}&port=+1"), Failure::PortMalformed),
             ("named port", format!("info_hash={HASH}&port=http"), Failure::PortMalformed),
+            ("port with a cut escape", format!("info_hash={HASH}&port=688%3"), Failure::PortMalformed),
+            ("port with a wrong escape", format!("info_hash={HASH}&port=%3g"), Failure::PortMalformed),
+            ("port escaped twice", format!("info_hash={HASH}&port=%2531"), Failure::PortMalformed),
+            ("escaped signed port", format!("info_hash={HASH}&port=%2B1"), Failure::PortMalformed),
+            ("escaped port 0", format!("info_hash={HASH}&port=%30"), Failure::PortZero),
+            ("left with a cut escape", format!("info_hash={HASH}&port=1&left=0%"), Failure::LeftMalformed),
+            ("numwant with a wrong escape", format!("info_hash={HASH}&port=1&numwant=%x0"), Failure::NumWantMalformed),
             ("left is no number", format!("info_hash={HASH}&port=1&left=all"), Failure::LeftMalformed),
             ("left is a sign", format!("info_hash={HASH}&port=1&left=-"), Failure::LeftMalformed),
             ("left with a fraction", format!("info_hash={HASH}&port=1&left=0.0"), Failure::LeftMalformed),

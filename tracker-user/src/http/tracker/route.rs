@@ -34,7 +34,9 @@ pub fn route(path: &[u8], query: &[u8]) -> Option<Route> {
 fn unusual(path: &[u8], query: &[u8]) -> Option<Route> {
     let path = decoded(path);
     let mut segments = segments(&path);
-    let named = segments.clone().find_map(|segment| {
+    // A client changes the word in the last segment: of /announce-v2/announce it makes
+    // /announce-v2/scrape.
+    let named = segments.clone().rev().find_map(|segment| {
         if begins_with_word(segment, b"announce") {
             Some(Route::Announce)
         } else if begins_with_word(segment, b"scrape") {

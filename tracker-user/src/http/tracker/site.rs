@@ -3,7 +3,7 @@
 use super::{
     announce, bencode,
     counters::{TrackerCounters, TrackerEvent, TrackerRegistry, WantedCounts},
-    failure::Failure,
+    failure::{Failure, Refused},
     full_scrape::{FullScrape, FullScrapeLimits, ScrapeStream, time_limit},
     listing::Format,
     proxy_warning::ProxyWarning,
@@ -105,7 +105,7 @@ impl Tracker {
         visitor: &Visitor,
         format: Format,
         sender: Sender,
-    ) -> Result<Option<Box<dyn Stream>>, Failure> {
+    ) -> Result<Option<Box<dyn Stream>>, Refused> {
         if request.head {
             return Ok(None);
         }
@@ -114,6 +114,7 @@ impl Tracker {
         let torrents = self.snapshots.share(&self.store)?;
         let scrape = FullScrape::new(request.encoding, request.chunks, format, torrents, permit)?;
         let limit = time_limit(self.store.pools().swarms.used(), limits.rate, limits.timeout);
+        sender.counters.count(TrackerEvent::FullScrapeBegun);
         Ok(Some(Box::new(ScrapeStream::new(scrape, limit, sender.memory, sender.counters))))
     }
 }
@@ -136,20 +137,22 @@ impl Site for TrackerSite {
         let source = visitor.source.address();
         let blocked = source.and_then(|source| announce::blocked(&self.memory, source.into()).err());
         let (event, result) = match (route, blocked) {
-            (Route::Announce, Some(failure)) => (TrackerEvent::Announce, Err(failure)),
-            (Route::Scrape, Some(failure)) => (TrackerEvent::Scrape, Err(failure)),
-            (Route::Announce, None) => (TrackerEvent::Announce, self.announce(request, visitor, body)),
+            (Route::Announce, Some(failure)) => (TrackerEvent::Announce, Err(failure.into())),
+            (Route::Scrape, Some(failure)) => (TrackerEvent::Scrape, Err(failure.into())),
+            (Route::Announce, None) => {
+                (TrackerEvent::Announce, self.announce(request, visitor, body).map_err(Refused::from))
+            }
             (Route::Scrape, None) => match query::scrape(request.query, &mut self.hashes) {
                 Ok(()) if self.hashes.is_empty() => (TrackerEvent::FullScrape, self.full_scrape(request, visitor)),
-                Ok(()) => (TrackerEvent::Scrape, self.scrape(visitor, body)),
-                Err(failure) => (TrackerEvent::Scrape, Err(failure)),
+                Ok(()) => (TrackerEvent::Scrape, self.scrape(visitor, body).map_err(Refused::from)),
+                Err(failure) => (TrackerEvent::Scrape, Err(failure.into())),
             },
         };
         self.counters.count(event);
-        Some(result.unwrap_or_else(|failure| {
-            self.counters.failure(failure);
+        Some(result.unwrap_or_else(|refused: Refused| {
+            self.counters.failure(refused.failure);
             self.memory.event(if visitor.is_ipv4() { Event::Error4 } else { Event::Error6 });
-            Answer::Refused(failure.refusal())
+            Answer::Refused(refused.refusal())
         }))
     }
 
@@ -189,22 +192,28 @@ impl TrackerSite {
     fn scrape(&mut self, visitor: &Visitor, body: &mut Vec<u8>) -> Result<Answer, Failure> {
         self.admit(Kind::Scrape, visitor)?;
         scrape::answer(&self.memory, &self.hashes, body);
-        self.memory.event(if visitor.is_ipv4() { Event::Scrape4 } else { Event::Scrape6 });
+        self.scraped(visitor);
         Ok(DONE)
     }
 
-    fn full_scrape(&self, request: &Request<'_>, visitor: &Visitor) -> Result<Answer, Failure> {
+    /// Counts a scrape that is answered as asked, of some torrents or of all.
+    fn scraped(&self, visitor: &Visitor) {
+        self.memory.event(if visitor.is_ipv4() { Event::Scrape4 } else { Event::Scrape6 });
+    }
+
+    fn full_scrape(&self, request: &Request<'_>, visitor: &Visitor) -> Result<Answer, Refused> {
         self.admit(Kind::Scrape, visitor)?;
         let limits = self.tracker.limits.load();
         if !limits.enabled {
-            return Err(Failure::FullScrapeOff);
+            return Err(Failure::FullScrapeOff.into());
         }
         if visitor.veiled || !limits.networks.contains(visitor.source) {
-            return Err(Failure::FullScrapeForbidden);
+            return Err(Failure::FullScrapeForbidden.into());
         }
         let (memory, counters) = (self.memory.clone(), self.counters.clone());
         let sender = Sender { memory, counters, pause: limits.pause };
         let stream = self.tracker.list(request, visitor, Format::Scrape, sender)?;
+        self.scraped(visitor);
         Ok(Answer::encoded(bencode::MEDIA_TYPE, request, stream))
     }
 }
