@@ -218,6 +218,54 @@ fn sockets_of_systemd_are_taken_over_and_given_to_it() {
     fs::remove_file(path).expect("it is there");
 }
 
+#[test]
+fn the_next_one_checks_what_it_will_be_started_with() {
+    let _turn = turn();
+    let namespace = Namespace::new().expect("a namespace");
+    let directory = std::env::temp_dir().join(format!("tracker-handover-check-{}", std::process::id()));
+    fs::create_dir_all(&directory).expect("writable");
+    let (config, copy) = (directory.join("configuration"), directory.join("tracker"));
+    let (config_path, state) = (config.to_str().expect("UTF-8"), directory.to_str().expect("UTF-8"));
+    // It does not know the option by which all of it is checked.
+    let older = format!(
+        "#!/bin/sh\n[ \"$1 $2\" = 'check --command-line' ] && exit 2\nexec {} \"$@\"\n",
+        binary().expect("a tracker").display()
+    );
+    let (going, staying) = ("is running", "this tracker goes on");
+    // (the file, how it is given, what it is by then, whether an older one comes, what is said)
+    for (text, options, now, is_older, said) in [
+        ("listen.tcp_udp 0.0.0.0:6969\n", &["-f"][..], None, false, going),
+        ("listen.tcp_udp 0.0.0.0:6969\n", &["-f"], Some("listen.sctp 0.0.0.0\n"), false, staying),
+        ("listen.tcp_udp 0.0.0.0:6969\n", &["-f"], None, true, going),
+        ("snapshot-peers = true\n", &["--state-dir", state, "--config"], None, false, going),
+        ("snapshot-peers = true\n", &["--state-dir", state, "--config"], None, true, going),
+        ("interval = 600\n", &["--config"], Some("interval = 700\n"), false, going),
+        ("interval = 600\n", &["--config"], Some("interval = 1\n"), false, staying),
+        ("interval = 600\n", &["--config"], None, true, going),
+    ] {
+        fs::write(&config, text).expect("writable");
+        let _ = fs::remove_file(&copy);
+        fs::copy(binary().expect("a tracker"), &copy).expect("a copy");
+        let tracker = Tracker::start_in(&namespace, &[], |command| {
+            *command = namespace.command(&copy);
+            // A shell is not among what may be executed.
+            command.args(["run", "--landlock=off", "--seccomp=off"]).args(options).arg(config_path);
+        })
+        .expect("it runs");
+        fs::write(&config, now.unwrap_or(text)).expect("writable");
+        if is_older {
+            fs::write(directory.join("older"), &older).expect("writable");
+            fs::set_permissions(directory.join("older"), fs::Permissions::from_mode(0o755)).expect("a mode");
+            fs::rename(directory.join("older"), &copy).expect("the same directory");
+        }
+        tracker.signal_until(libc::SIGUSR2, said).unwrap_or_else(|error| {
+            panic!("{text} {options:?} {now:?} {is_older}: {error:#}: {}", tracker.log());
+        });
+        assert!(tracker.stop().expect("it ran").success(), "{text} {options:?}");
+    }
+    fs::remove_dir_all(&directory).expect("it is there");
+}
+
 /// What systemd is told until there is this among it, which begins a message.
 fn told_until(notified: &UnixDatagram, message: &str) -> BTreeSet<String> {
     let deadline = Instant::now() + Duration::from_secs(20);

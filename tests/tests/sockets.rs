@@ -246,6 +246,19 @@ fn named_addresses_may_come_after_the_start() {
 }
 
 #[test]
+fn wildcards_answer_from_addresses_that_only_a_route_says_are_this_hosts() {
+    let _turn = turn();
+    let host = Namespace::new().expect("a namespace");
+    for prefix in ["198.51.100.0/24", "2001:db8:1::/64"] {
+        host.ip(&format!("route add local {prefix} dev lo")).expect("added");
+    }
+    let _tracker = start(&host, "--udp 0.0.0.0:7003 --udp [::]:7003").expect("it starts");
+    for at in ["198.51.100.7:7003", "[2001:db8:1::7]:7003"].map(address) {
+        assert!(answers(&host, any(at), at), "{at}");
+    }
+}
+
+#[test]
 fn tentative_addresses_are_waited_for() {
     let _turn = turn();
     let pair = Pair::new().expect("two namespaces");

@@ -52,6 +52,17 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// Whether a socket on one of two addresses can be in the way of one on the other: one of them is the
+/// wildcard of the other's family, with the same port.
+#[must_use]
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one != other
+        && one.port() == other.port()
+        && one.port() != 0
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
 /// Makes sure that a canonical address is a unicast address, which only one host can have.
 ///
 /// # Errors
@@ -135,6 +146,23 @@ mod tests {
             ("[::]:80", "[::]:80"),
         ] {
             assert_eq!(canonical(address.parse().expect(address)).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_wildcard_overlaps_with_addresses_of_its_family_and_port() {
+        for (one, other, expected) in [
+            ("0.0.0.0:80", "192.0.2.1:80", true),
+            ("[::]:80", "[2001:db8::1]:80", true),
+            ("0.0.0.0:80", "0.0.0.0:80", false),
+            ("0.0.0.0:80", "192.0.2.1:81", false),
+            ("0.0.0.0:0", "192.0.2.1:0", false),
+            ("0.0.0.0:80", "[2001:db8::1]:80", false),
+            ("0.0.0.0:80", "[::]:80", false),
+            ("192.0.2.1:80", "192.0.2.2:80", false),
+        ] {
+            let (one, other) = (one.parse().expect(one), other.parse().expect(other));
+            assert_eq!((overlap(one, other), overlap(other, one)), (expected, expected), "{one} {other}");
         }
     }
 

@@ -5,7 +5,8 @@
 //! socket of an address is bound without it, which fails if another process has the port; the
 //! option is set afterwards. A socket without the option would also refuse the sockets of this
 //! tracker, so wildcards come first: the process that has the wildcard has the port, and named
-//! addresses of the same port join it.
+//! addresses of the same port join it. Before both comes what is inherited, as it has the port
+//! already.
 
 use super::{Endpoint, Inherited, Place, address, explain, is_family_missing};
 use anyhow::Context as _;
@@ -64,7 +65,7 @@ pub struct Bound {
 enum Others {
     /// No socket.
     None,
-    /// Those of this tracker, on the wildcard.
+    /// Those of this tracker: on the wildcard, or inherited ones that the wildcard joins.
     Ours,
 }
 
@@ -89,25 +90,23 @@ fn bind_all_within<T: Transport>(
     timeout: Duration,
 ) -> anyhow::Result<Vec<Bound>> {
     let endpoints = distinct::<T>(endpoints)?;
-    let mut bound: Vec<Option<Bound>> = endpoints.iter().map(|_| None).collect();
+    let threads = threads.max(1);
+    let is_shared = |wanted| endpoints.iter().any(|other| address::overlap(other.address, wanted));
+    let mut bound: Vec<Option<Bound>> = Vec::new();
+    for &Endpoint { address, .. } in &endpoints {
+        let sockets = inherited.take(&T::place(address));
+        let one = (!sockets.is_empty()).then(|| go_on::<T>(address, sockets, threads, is_shared(address)));
+        bound.push(one.transpose()?);
+    }
     for wildcard in [true, false] {
         for (number, endpoint) in endpoints.iter().enumerate() {
             let wanted = endpoint.address;
-            if wanted.ip().is_unspecified() != wildcard {
+            if bound[number].is_some() || wanted.ip().is_unspecified() != wildcard {
                 continue;
             }
-            let same_port = |other: SocketAddr| {
-                wanted.port() != 0 && other.port() == wanted.port() && other.is_ipv4() == wanted.is_ipv4()
-            };
-            let joins = bound.iter().flatten().any(|one| one.address.ip().is_unspecified() && same_port(one.address));
-            let shared = endpoints.iter().filter(|other| same_port(other.address)).count() > 1;
+            let joins = bound.iter().flatten().any(|one| address::overlap(one.address, wanted));
             let others = if joins { Others::Ours } else { Others::None };
-            let sockets = inherited.take(&T::place(wanted));
-            if !sockets.is_empty() {
-                bound[number] = Some(go_on::<T>(wanted, sockets, threads.max(1), shared)?);
-                continue;
-            }
-            match bind::<T>(wanted, threads.max(1), others, shared, timeout) {
+            match bind::<T>(wanted, threads, others, is_shared(wanted), timeout) {
                 Ok(one) => bound[number] = Some(one),
                 Err(error) if endpoint.optional && is_family_missing(&error) => {
                     tracing::info!("this host has no IPv6: not listening on {wanted}");
@@ -328,6 +327,59 @@ mod tests {
         }
         for socket in &bound.sockets {
             socket.recv(&mut [0]).expect("some of 200 clients");
+        }
+    }
+
+    /// What `addresses` have listened to before, opened by `user` if that is not who runs this.
+    fn before(http: bool, addresses: &[&str], port: u16, threads: usize, user: Option<u32>) -> Vec<Socket> {
+        // SAFETY: takes no pointer, and changes this thread alone.
+        let become_user = |user| unsafe { libc::setfsuid(user) };
+        user.map(become_user);
+        let (bound, sockets) = outcome(http, addresses, port, threads);
+        become_user(rustix::process::geteuid().as_raw());
+        bound.expect("free");
+        sockets
+    }
+
+    #[test]
+    fn what_is_inherited_does_not_keep_other_addresses_of_its_port_from_being_bound() {
+        const NOBODY: u32 = 65534;
+        let nobody = rustix::process::geteuid().is_root().then_some(NOBODY);
+        for (old, new, expected_to_be_left) in [
+            (&["0.0.0.0"][..], &["127.0.0.2"][..], &[][..]),
+            (&["127.0.0.2"], &["0.0.0.0"], &[]),
+            (&["::"], &["::1"], &[]),
+            (&["::1"], &["::"], &[]),
+            (&["0.0.0.0"], &["0.0.0.0", "127.0.0.2"], &[]),
+            (&["127.0.0.2"], &["0.0.0.0", "127.0.0.2"], &[]),
+            (&["127.0.0.2", "127.0.0.3"], &["0.0.0.0", "127.0.0.2", "127.0.0.3"], &[]),
+            (&["0.0.0.0", "127.0.0.2"], &["0.0.0.0"], &[]),
+            (&["0.0.0.0", "127.0.0.2"], &["127.0.0.3"], &["127.0.0.2"]),
+            (&["0.0.0.0"], &["::"], &["0.0.0.0"]),
+        ] {
+            for (http, threads, user) in [false, true]
+                .into_iter()
+                .flat_map(|http| [(http, 1, None), (http, 3, None), (http, 1, nobody), (http, 3, nobody)])
+            {
+                let port = free_port();
+                let place = if http { Http::place } else { Udp::place };
+                let mut inherited = Inherited::new(before(http, old, port, threads, user).into_iter());
+                let endpoints = endpoints(new, port);
+                let wanted: Vec<_> = endpoints.iter().map(|endpoint| place(endpoint.address)).collect();
+                inherited.make_way(&wanted);
+                let bind = if http { bind_all_within::<Http> } else { bind_all_within::<Udp> };
+                let bound = bind(&endpoints, threads, &mut inherited, Duration::from_millis(10));
+                let bound = bound.unwrap_or_else(|error| panic!("{old:?}, then {new:?}: {error:#}"));
+                assert!(bound.iter().all(|one| one.sockets.len() == threads), "{old:?}, then {new:?}");
+                let mut left = inherited.close();
+                left.dedup();
+                let expected =
+                    expected_to_be_left.iter().map(|one| place(SocketAddr::new(one.parse().expect(one), port)));
+                assert!(left.into_iter().eq(expected), "{old:?}, then {new:?}");
+                for other in new {
+                    outcome(http, &[other], port, threads).0.expect_err("a second tracker");
+                }
+            }
         }
     }
 

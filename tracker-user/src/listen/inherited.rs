@@ -4,6 +4,7 @@
 
 use super::Place;
 use anyhow::Context as _;
+use rustix::{fs::fstat, process::geteuid};
 use socket2::Socket;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
@@ -23,7 +24,7 @@ impl Inherited {
         Ok(Self::new(sockets))
     }
 
-    fn new(sockets: impl Iterator<Item = Socket>) -> Self {
+    pub(super) fn new(sockets: impl Iterator<Item = Socket>) -> Self {
         let mut inherited = Vec::new();
         for socket in sockets {
             match Place::of(&socket) {
@@ -36,6 +37,31 @@ impl Inherited {
         Self(inherited)
     }
 
+    /// Closes those that would keep sockets from being bound where the tracker is to listen. These are
+    /// on the wildcard, or beside it, and not wanted themselves; or another user's, which can share
+    /// their port with none. Returns what they were bound to.
+    pub fn make_way(&mut self, wanted: &[Place]) -> Vec<Place> {
+        let mut closed = Vec::new();
+        // What is closed may have to be bound anew, and others be in the way of that.
+        while let Some(number) = self.0.iter().position(|(place, socket)| self.is_in_the_way(place, socket, wanted)) {
+            let (place, _) = self.0.swap_remove(number);
+            if !closed.contains(&place) {
+                closed.push(place);
+            }
+        }
+        closed
+    }
+
+    fn is_in_the_way(&self, place: &Place, socket: &Socket, wanted: &[Place]) -> bool {
+        let mut others = wanted.iter().filter(|other| place.overlaps(other));
+        if wanted.contains(place) {
+            let is_there = |other: &Place| self.0.iter().any(|(place, _)| place == other);
+            is_of_another_user(socket) && others.any(|other| !is_there(other))
+        } else {
+            others.next().is_some()
+        }
+    }
+
     /// Those that are bound there.
     pub(super) fn take(&mut self, place: &Place) -> Vec<Socket> {
         self.0.extract_if(.., |(bound, _)| bound == place).map(|(_, socket)| socket).collect()
@@ -45,6 +71,12 @@ impl Inherited {
     pub fn close(self) -> Vec<Place> {
         self.0.into_iter().map(|(place, _)| place).collect()
     }
+}
+
+/// Whether another user has opened a socket, as root has those of systemd: the kernel lets only those
+/// of one user share a port (`SO_REUSEPORT`).
+fn is_of_another_user(socket: &Socket) -> bool {
+    fstat(socket).is_ok_and(|opened| opened.st_uid != geteuid().as_raw())
 }
 
 #[cfg(test)]

@@ -93,7 +93,8 @@ impl FromStr for Network {
 }
 
 /// The network without the bits of a host in it; IPv4 as IPv4.
-fn canonical(network: IpNet) -> IpNet {
+#[must_use]
+pub fn canonical(network: IpNet) -> IpNet {
     let mapped = match network {
         IpNet::V6(v6) if v6.prefix_len() >= 96 => {
             v6.addr().to_ipv4_mapped().and_then(|v4| IpNet::new(v4.into(), v6.prefix_len() - 96).ok())
@@ -112,6 +113,12 @@ pub struct Networks {
 }
 
 impl Networks {
+    /// Whether everybody is of them.
+    #[must_use]
+    pub fn are_all(&self) -> bool {
+        self.all
+    }
+
     /// Those of a list.
     #[must_use]
     pub fn new(list: &[Network]) -> Self {

@@ -28,6 +28,15 @@ impl Place {
         }
     }
 
+    /// Whether a socket at one of two places can be in the way of one at the other.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Udp(one), Self::Udp(other)) | (Self::Tcp(one), Self::Tcp(other)) => address::overlap(*one, *other),
+            (Self::Udp(_) | Self::Tcp(_) | Self::Unix(_), _) => false,
+        }
+    }
+
     /// The address and port, if it is of the internet.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {

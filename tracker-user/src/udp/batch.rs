@@ -30,10 +30,9 @@ const CONTROL_BYTES: usize = 64;
 ///
 /// # Errors
 /// When the socket cannot be used any more.
-pub fn serve(socket: &UdpSocket, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
+pub fn serve(socket: &UdpSocket, handle: &Handle, mut queue: Queue, shutdown: &Shutdown) -> io::Result<()> {
     let mut batch = Batch::new();
     let mut replies = Replies::default();
-    let mut queue = Queue::new();
     while !shutdown.has_begun() {
         let received = match batch.receive(socket) {
             Ok(received) => received,

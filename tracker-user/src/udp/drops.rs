@@ -3,6 +3,7 @@
 //! more.
 
 use crate::listen::socket_option;
+use rustix::net::sockopt::socket_cookie;
 use std::{
     io,
     net::UdpSocket,
@@ -19,18 +20,28 @@ const FIGURES: usize = 9;
 pub struct Drops(Arc<Mutex<Vec<Watched>>>);
 
 struct Watched {
-    /// Owned by the thread that serves it, and closed with that thread.
-    socket: Weak<UdpSocket>,
+    /// Tells the kernel's sockets apart, if it says.
+    cookie: Option<u64>,
+    /// Owned by the threads that serve it, and closed with them. One that is another user's has
+    /// several.
+    descriptors: Vec<Weak<UdpSocket>>,
     /// The kernel's counter when it was read last. It has 32 bits and begins anew at their end.
     last: u32,
     total: u64,
 }
 
 impl Drops {
-    /// Counts those of `socket`, too.
+    /// Counts those of `socket` from now on, too. What it has counted before is of the tracker that had it.
     pub fn watch(&self, socket: &Arc<UdpSocket>) {
-        let watched = Watched { socket: Arc::downgrade(socket), last: 0, total: 0 };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(watched);
+        let (cookie, descriptor) = (socket_cookie(socket).ok(), Arc::downgrade(socket));
+        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match watched.iter_mut().find(|one| cookie.is_some() && one.cookie == cookie) {
+            Some(one) => one.descriptors.push(descriptor),
+            None => {
+                let last = drops(socket).unwrap_or(0);
+                watched.push(Watched { cookie, descriptors: vec![descriptor], last, total: 0 });
+            }
+        }
     }
 
     /// All so far; those of sockets that are closed included.
@@ -38,7 +49,7 @@ impl Drops {
     pub fn total(&self) -> u64 {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for one in watched.iter_mut() {
-            if let Some(socket) = one.socket.upgrade()
+            if let Some(socket) = one.descriptors.iter().find_map(Weak::upgrade)
                 && let Ok(drops) = drops(&socket)
             {
                 one.add(drops);
@@ -94,11 +105,34 @@ mod tests {
         drop(one);
         assert_eq!(drops.total(), 2 * first);
         assert_eq!(Arc::strong_count(&other), 1, "nobody keeps a socket open");
+        // The tracker that goes on with it.
+        let next = Drops::default();
+        next.watch(&other);
+        assert_eq!(next.total(), 0);
+        flood(&other);
+        assert!(next.total() > 0);
+    }
+
+    #[test]
+    fn packets_are_counted_once_that_a_socket_of_several_threads_had_no_room_for() {
+        let one = socket();
+        let other = Arc::new(one.try_clone().expect("a descriptor"));
+        let (drops, once) = (Drops::default(), Drops::default());
+        drops.watch(&one);
+        drops.watch(&other);
+        once.watch(&other);
+        flood(&one);
+        let first = once.total();
+        assert!(first > 0 && drops.total() == first, "{} {first}", drops.total());
+        // By whichever thread is left.
+        drop(one);
+        flood(&other);
+        assert!(once.total() > first && drops.total() == once.total());
     }
 
     #[test]
     fn counter_of_the_kernel_may_begin_anew() {
-        let mut watched = Watched { socket: Weak::new(), last: u32::MAX - 1, total: 7 };
+        let mut watched = Watched { cookie: None, descriptors: Vec::new(), last: u32::MAX - 1, total: 7 };
         watched.add(3);
         watched.add(3);
         assert_eq!(watched.total, 12);

@@ -180,9 +180,8 @@ impl<'a> UringSocket<'a> {
     ///
     /// # Errors
     /// When the socket or the ring cannot be used any more.
-    pub fn serve(mut self, handle: &Handle, shutdown: &Shutdown) -> io::Result<()> {
+    pub fn serve(mut self, handle: &Handle, mut queue: Queue, shutdown: &Shutdown) -> io::Result<()> {
         let timeout = Timespec::from(RECEIVE_TIMEOUT);
-        let mut queue = Queue::new();
         while !shutdown.has_begun() {
             let waited = self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout));
             if let Err(error) = waited

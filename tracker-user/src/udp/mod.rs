@@ -25,6 +25,8 @@ use crate::{
 };
 use anyhow::Context as _;
 use io_uring::UringSocket;
+use queue::Queue;
+use rustix::net::sockopt::socket_cookie;
 use socket::RECEIVE_BUFFER;
 use socket2::SockRef;
 use std::{
@@ -85,11 +87,14 @@ impl Listener {
     /// # Errors
     /// When a thread cannot be started.
     pub fn serve(self, store: &Arc<Store>, services: &mut Services) -> anyhow::Result<()> {
+        let cookies: Vec<_> = self.sockets.iter().map(|socket| socket_cookie(socket).ok()).collect();
         for (number, socket) in self.sockets.into_iter().enumerate() {
+            let is_same = |other: &&Option<u64>| other.is_some() && **other == cookies[number];
             services.spawn(Responder {
                 number,
                 address: self.address,
                 socket,
+                queue: Queue::new(cookies.iter().filter(is_same).count().max(1)),
                 handle: store.handle(CounterSet::Udp),
             })?;
         }
@@ -103,6 +108,7 @@ struct Responder {
     number: usize,
     address: SocketAddr,
     socket: Arc<UdpSocket>,
+    queue: Queue,
     handle: Handle,
 }
 
@@ -112,11 +118,11 @@ impl Service for Responder {
     }
 
     fn run(self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let Self { address, socket, handle, .. } = self;
+        let Self { address, socket, queue, handle, .. } = self;
         let by_uring = if address.ip().is_unspecified() { None } else { uring(&socket) };
         let result = match by_uring {
-            Some(uring) => uring.serve(&handle, shutdown),
-            None => batch::serve(&socket, &handle, shutdown),
+            Some(uring) => uring.serve(&handle, queue, shutdown),
+            None => batch::serve(&socket, &handle, queue, shutdown),
         };
         result.with_context(|| format!("UDP socket {address} failed and is closed"))
     }

@@ -15,6 +15,8 @@ enum PacketInfo {
         /// The address that a reply leaves from: the destination, if that is an address of this
         /// host alone.
         local: Ipv4Addr,
+        /// Where in the control message `local` is.
+        local_at: usize,
         /// Where in the control message the interface's number is.
         interface_at: usize,
     },
@@ -39,12 +41,14 @@ fn parse(control: &[u8]) -> Option<PacketInfo> {
     match (level, kind) {
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
             let address = |at| -> Option<Ipv4Addr> {
-                let bytes: [u8; 4] = *control.get(data + at..)?.first_chunk()?;
+                let bytes: [u8; 4] = *control.get(at..)?.first_chunk()?;
                 Some(bytes.into())
             };
+            let local_at = data + mem::offset_of!(libc::in_pktinfo, ipi_spec_dst);
             Some(PacketInfo::V4 {
-                destination: address(mem::offset_of!(libc::in_pktinfo, ipi_addr))?,
-                local: address(mem::offset_of!(libc::in_pktinfo, ipi_spec_dst))?,
+                destination: address(data + mem::offset_of!(libc::in_pktinfo, ipi_addr))?,
+                local: address(local_at)?,
+                local_at,
                 interface_at: data + mem::offset_of!(libc::in_pktinfo, ipi_ifindex),
             })
         }
@@ -66,9 +70,16 @@ fn parse(control: &[u8]) -> Option<PacketInfo> {
 pub fn accept(control: &mut [u8]) -> bool {
     let (own, interface_at) = match parse(control) {
         // The kernel has looked up a route for the packet. If the route is not one to this host
-        // alone, `local` is another address, to answer from. If the kernel kept no route, `local`
-        // is unspecified, and only the address itself can be checked.
-        Some(PacketInfo::V4 { destination, local, interface_at }) => {
+        // alone, `local` is another address, to answer from. Of a packet that came before the socket
+        // was asked for control messages, as one of systemd's may, the kernel has kept no route:
+        // `local` is unspecified, and only the address itself can be checked. The reply is to leave
+        // from that; the kernel refuses to send it if that is a broadcast address after all.
+        Some(PacketInfo::V4 { destination, local, local_at, interface_at }) => {
+            if local.is_unspecified()
+                && let Some(local) = control.get_mut(local_at..local_at + 4)
+            {
+                local.copy_from_slice(&destination.octets());
+            }
             let unrouted = local.is_unspecified() && !destination.is_multicast() && !destination.is_broadcast();
             (local == destination || unrouted, interface_at)
         }
@@ -154,6 +165,19 @@ mod tests {
             let mut control = control;
             accept(&mut control);
             assert_eq!(control[at..at + 4], u32::to_ne_bytes(expected), "{control:?}");
+        }
+    }
+
+    #[test]
+    fn replies_leave_from_the_address_that_was_asked() {
+        for (control, expected) in [
+            (v4("192.0.2.1", "192.0.2.1"), "192.0.2.1"),
+            (v4("0.0.0.0", "192.0.2.1"), "192.0.2.1"),
+            (v4("192.0.2.1", "192.0.2.255"), "192.0.2.1"),
+        ] {
+            let mut control = control;
+            accept(&mut control);
+            assert_eq!(control[20..24], expected.parse::<Ipv4Addr>().expect(expected).octets(), "{control:?}");
         }
     }
 

@@ -46,6 +46,8 @@ const WAITING: usize = 0;
 /// Keeps one socket's receive buffer as long as it should be.
 pub struct Queue {
     length: Length,
+    /// How many threads take requests from this socket: each answers its part of what waits.
+    sharers: usize,
     /// Requests received since the buffer was looked at.
     received: usize,
     /// Whether this is possible: not where system calls are forbidden.
@@ -53,8 +55,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub fn new() -> Self {
-        Self { length: Length::new(Instant::now()), received: 0, possible: true }
+    pub fn new(sharers: usize) -> Self {
+        Self { length: Length::new(Instant::now()), sharers, received: 0, possible: true }
     }
 
     /// Notes that so many requests were received, and makes the buffer shorter or longer when it is
@@ -79,9 +81,9 @@ impl Queue {
     fn look(&mut self, socket: &UdpSocket, now: Instant) -> io::Result<()> {
         let figures: [u32; WAITING + 1] = socket_option::get(socket, libc::SOL_SOCKET, libc::SO_MEMINFO)?;
         let received = mem::take(&mut self.received);
-        match self.length.look(now, figures[WAITING] as usize, received) {
+        match self.length.look(now, figures[WAITING] as usize / self.sharers, received) {
             // The kernel doubles what it is told.
-            Some(bytes) => set_receive_buffer(socket, bytes / 2),
+            Some(bytes) => set_receive_buffer(socket, (bytes / 2 * self.sharers).min(RECEIVE_BUFFER)),
             None => Ok(()),
         }
     }
@@ -202,6 +204,23 @@ mod tests {
         ] {
             length.look(start + Duration::from_millis(time), waiting * PACKET_BYTES, RATE);
             assert_eq!(length.pressed, pressed, "{time}");
+        }
+    }
+
+    #[test]
+    fn threads_that_share_a_socket_answer_together_what_waits_in_it() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        set_receive_buffer(&socket, SHORTEST).expect("short enough");
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        // More than a quarter of the shortest buffer, less than half of it.
+        for _ in 0..3 * SHORTEST / 8 / PACKET_BYTES {
+            client.send_to(b"x", socket.local_addr().expect("bound")).expect("loopback");
+        }
+        for (sharers, pressed) in [(1, true), (2, false), (4, false)] {
+            let mut queue = Queue::new(sharers);
+            let now = queue.length.looked + LOOK;
+            queue.look(&socket, now).expect("a socket");
+            assert_eq!(queue.is_pressed(), pressed, "{sharers}");
         }
     }
 

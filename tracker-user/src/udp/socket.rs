@@ -46,6 +46,11 @@ impl Transport for Udp {
                 SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
             };
             socket_option::set(socket, level, option, 1)?;
+            if address.is_ipv6() {
+                // Or nothing leaves from an address that only a route says is this host's (`ip -6
+                // route add local`). Nobody else chooses from which: what came has been asked of it.
+                socket.set_freebind_v6(true)?;
+            }
         }
         // The kernel refuses a reply that does not fit the path; it is shortened (module
         // `shorten`).

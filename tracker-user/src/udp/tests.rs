@@ -1,7 +1,10 @@
 //! Real sockets on loopback.
 
 use super::{replies::Replies, *};
-use crate::{listen, store::fixture};
+use crate::{
+    listen::{self, Transport as _},
+    store::fixture,
+};
 use std::net::Ipv6Addr;
 
 /// Sockets on a port of the system's choosing, answering until dropped.
@@ -14,15 +17,18 @@ struct Served {
 impl Served {
     /// `None` if the host lacks the address family.
     fn new(address: &str) -> Option<Self> {
+        match bind(address.parse().expect("an address"), 2) {
+            Err(error) if listen::is_family_missing(&error) => None,
+            listener => Some(Self::by(listener.expect("any port"))),
+        }
+    }
+
+    fn by(listener: Listener) -> Self {
         let store = fixture::store(100, 100, 100);
-        let listener = match bind(address.parse().expect("an address"), 2) {
-            Err(error) if listen::is_family_missing(&error) => return None,
-            listener => listener.expect("any port"),
-        };
         let mut services = Services::default();
         let address = listener.address;
         listener.serve(&store, &mut services).expect("two threads");
-        Some(Self { address, _services: services })
+        Self { address, _services: services }
     }
 
     /// A client that hears nothing but what comes from `address`.
@@ -51,6 +57,22 @@ fn reply_leaves_from_the_address_that_was_asked() {
         let mut reply = [0; 100];
         let length = client.recv(&mut reply).expect(listen);
         assert_eq!((length, &reply[..8]), (16, &[0, 0, 0, 0, 0, 0, 0, 7][..]), "{listen}");
+    }
+}
+
+#[test]
+fn what_has_waited_in_a_socket_of_systemd_is_answered_from_the_address_that_was_asked() {
+    for (any, asked) in [("0.0.0.0:0", "127.0.0.2"), ("127.0.0.2:0", "127.0.0.2"), ("[::]:0", "::1")] {
+        let Ok(socket) = UdpSocket::bind(any) else { continue };
+        let address = socket.local_addr().expect("bound");
+        let local = if address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+        let client = UdpSocket::bind(local).expect("any port");
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("more than zero");
+        let asked = SocketAddr::new(asked.parse().expect(asked), address.port());
+        client.send_to(&connect_request(7), asked).expect("loopback");
+        Udp::prepare(&SockRef::from(&socket), address).expect("a UDP socket");
+        let _served = Served::by(Listener { address, missing: false, sockets: vec![Arc::new(socket)] });
+        assert_eq!(client.recv_from(&mut [0; 100]).expect(any), (16, asked));
     }
 }
 
