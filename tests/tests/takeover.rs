@@ -4,6 +4,8 @@
 
 #[path = "takeover/load.rs"]
 mod load;
+#[path = "takeover/modes.rs"]
+mod modes;
 #[path = "takeover/older.rs"]
 mod older;
 #[path = "takeover/sizes.rs"]
@@ -14,6 +16,7 @@ use std::{
     fs,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -342,11 +345,18 @@ fn what_cannot_be_taken_over_is_refused_with_the_way_out() {
 #[test]
 fn directories_of_others_are_left_alone_and_half_made_ones_are_made_anew() {
     let site = Site::new();
-    // Somebody else's.
+    // Somebody else's, in which others work; and one that may be anybody's.
     fs::create_dir_all(site.path().join("other")).expect("a directory");
-    let said = site.refused(&[]);
-    assert!(said.contains("other is not the tracker's"), "{said}");
+    let mode = || fs::metadata(site.path()).map(|path| path.permissions().mode() & 0o7777).ok();
+    fs::set_permissions(site.path(), fs::Permissions::from_mode(0o1777)).expect("a mode");
+    for said in [site.refused(&[]), site.detach().1] {
+        assert!(said.contains("other is not the tracker's"), "{said}");
+        assert_eq!(mode(), Some(0o1777));
+    }
     fs::remove_dir(site.path().join("other")).expect("it is still there");
+    let (done, said) = site.detach();
+    assert!(done && said.contains("nothing is pinned"), "{said}");
+    assert_eq!(mode(), Some(0o1777));
     // Without the record nothing is complete.
     site.start(&[]).kill().expect("it ran");
     fs::remove_file(site.path().join("IDENTITY")).expect("it is there");

@@ -4,7 +4,7 @@ use crate::{
     text::plural,
     xdp::{
         netlink,
-        pins::{self, Cleared, Directory},
+        pins::{self, Directory},
     },
 };
 use clap::Args;
@@ -21,7 +21,7 @@ pub struct DetachOptions {
 /// Takes everything down and says what that was. Where nothing is pinned, nothing is done.
 ///
 /// # Errors
-/// When a tracker works with the pins, or something cannot be removed.
+/// When a tracker works with the pins, they are not a tracker's, or something cannot be removed.
 pub fn detach(options: &DetachOptions) -> anyhow::Result<String> {
     let path = &options.pin_path;
     let interfaces = netlink::interfaces().unwrap_or_default();
@@ -30,10 +30,10 @@ pub fn detach(options: &DetachOptions) -> anyhow::Result<String> {
     };
     // To know whose it is before anything is removed.
     directory.contents()?;
-    let cleared = directory.take_down()?;
-    if cleared == Cleared::default() {
-        return Ok(format!("nothing was pinned in {}\n", path.display()));
+    if directory.is_empty()? {
+        return Ok(format!("nothing is pinned in {}\n", path.display()));
     }
+    let cleared = directory.take_down()?;
     let name = |index: &u32| {
         let found = interfaces.iter().find(|interface| interface.index == *index);
         found.map_or_else(|| format!("number {index} (of another network namespace)"), |found| found.name.clone())

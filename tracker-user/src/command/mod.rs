@@ -5,7 +5,7 @@
 //! | [`run`] | `tracker run`: signals and log first, then the daemon |
 //! | [`ctl`] | `tracker ctl`: the admin API of a running tracker |
 //! | [`detach`] | `tracker detach`: takes down what is pinned |
-//! | [`check`] | `tracker check`: a configuration file without a tracker |
+//! | [`check`] | `tracker check`: a configuration without a tracker |
 //! | [`migrate`] | `tracker migrate`: another tracker's configuration as one of ours |
 //! | [`sizes`] | `tracker sizes`: the memory that limits would take |
 //! | [`check_store`] | `tracker check-store`: whether the store of a running tracker hangs together |
@@ -133,7 +133,7 @@ pub enum Command {
     Detach(DetachOptions),
     /// Print a configuration file with every option, its explanation and its default
     Config,
-    /// Say whether a configuration file is right, and if not what is wrong and where
+    /// Say whether a configuration is right, and if not what is wrong and where
     Check(CheckOptions),
     /// Print the configuration file that says what one of opentracker or aquatic says
     Migrate(MigrateOptions),

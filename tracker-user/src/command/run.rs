@@ -1,7 +1,7 @@
 //! `tracker run`: signals and log first, then the daemon.
 
 use crate::{
-    config::{Configuration, Given},
+    config::{Configuration, Given, Overrides},
     control::Reload,
     daemon::{
         log::{LAST_LINES, Log},
@@ -28,10 +28,10 @@ pub fn run(given: Given) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = Configuration::read(given.clone()).and_then(|configuration| {
+    let result = Configuration::read_over(given.clone(), &Overrides::new()).and_then(|(options, configuration)| {
         configuration.startup.log_format.set();
         logging::set_filter(configuration.live.log.as_ref());
-        start::run(&configuration, Reload::new(given), &signals)
+        start::run((options, &configuration), Reload::new(given), &signals)
     });
     logging::tell_repeats(true);
     let code = match result {

@@ -8,6 +8,7 @@ use super::{
     options::{ListeningOptions, OperatorOptions, Options, ProxyOptions, SwarmOptions},
     startup::names,
     value::Switch,
+    values::{Overrides, put_over},
 };
 use crate::{
     admin::access::{Access, Token},
@@ -131,7 +132,7 @@ pub struct Handles {
     /// By the admin API, for each request.
     pub api: Arc<ArcSwap<ApiAccess>>,
     /// By the statistics.
-    pub block_lists: addresses::Names,
+    pub block_lists: addresses::InForce,
 }
 
 impl Live {
@@ -162,6 +163,18 @@ impl Live {
             access: access(&options.operator)?,
             api: ApiAccess::new(options)?,
         })
+    }
+
+    /// What these options, of which it is, come to if these values stand above them. No file is read.
+    ///
+    /// # Errors
+    /// The first value that is out of range or does not go with the others.
+    pub fn over(&self, options: &Options, overrides: &Overrides) -> anyhow::Result<Self> {
+        let mut options = options.clone();
+        put_over(&mut options, overrides)?;
+        options.operator.admin_token_file = None;
+        options.api.api_token_file = None;
+        Ok(Self { access: self.access.clone(), api: self.api.clone(), ..Self::new(&options)? })
     }
 
     /// Names of the options that differ in another configuration.

@@ -77,16 +77,6 @@ impl Configuration {
         Ok((options, Self::new(&over, &origin)?))
     }
 
-    /// What options come to if these values stand above them.
-    ///
-    /// # Errors
-    /// The first value that is out of range or does not go with the others.
-    pub fn over(options: &Options, overrides: &Overrides) -> anyhow::Result<Self> {
-        let mut options = options.clone();
-        values::put_over(&mut options, overrides)?;
-        Self::new(&options, &Origin::default())
-    }
-
     /// The same with these environment variables.
     fn read_with(given: Given, variables: &[Variable]) -> anyhow::Result<Self> {
         let (options, origin) = Self::options(given, variables)?;

@@ -90,7 +90,6 @@ pub(super) fn put_over(options: &mut Options, overrides: &Overrides) -> anyhow::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Configuration;
 
     fn of(text: &str) -> anyhow::Result<Overrides> {
         let Value::Object(changes) = serde_json::from_str(text)? else { bail!("no object") };
@@ -100,12 +99,12 @@ mod tests {
     #[test]
     fn every_value_is_an_option_and_can_be_set_to_itself() {
         let options = Options::default();
-        let live = Configuration::over(&options, &Overrides::new()).expect("the defaults").live;
+        let live = Live::default().over(&options, &Overrides::new()).expect("the defaults");
         let all: serde_json::Map<_, _> =
             values(&live).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let overrides = change(&Overrides::new(), &all).expect("all are known");
         assert_eq!(overrides.len(), all.len() - 1, "the log's level is null by default");
-        let again = Configuration::over(&options, &overrides).expect("what holds can be asked for").live;
+        let again = live.over(&options, &overrides).expect("what holds can be asked for");
         assert_eq!(values(&again), values(&live));
         assert!(live.differences(&again).is_empty(), "{:?}", live.differences(&again));
     }
@@ -129,7 +128,7 @@ mod tests {
             (r#"{"allow-list": "/etc/passwd"}"#, None),
         ];
         for (text, expected) in rows {
-            let live = of(text).and_then(|over| Ok(Configuration::over(&Options::default(), &over)?.live));
+            let live = of(text).and_then(|over| Live::default().over(&Options::default(), &over));
             match (expected, live) {
                 (Some((name, value)), Ok(live)) => assert!(values(&live).contains(&(name, value)), "{text}"),
                 (None, Err(_)) => {}

@@ -25,7 +25,8 @@ const READ: [&str; 2] = ["/proc", "/sys"];
 /// Where interrupts are moved from core to core (`--tune`); only root may write there.
 const INTERRUPTS: &str = "/proc/irq";
 
-/// What is read to find a host by its name, and to know who signs certificates.
+/// What is read to find a host by its name, and to know who signs certificates. Files stand for
+/// their directories, as most are replaced by new ones when they change.
 const NAMES: [&str; 9] = [
     "/etc/resolv.conf",
     "/etc/hosts",
@@ -69,7 +70,11 @@ pub(super) fn rules(needs: &Needs, wanted: &Wanted) -> anyhow::Result<Option<Own
         created = created.add_rule(rule).with_context(|| format!("Landlock refuses the rule for port {port}"))?;
     }
     for path in NAMES.iter().filter(|_| !needs.ports.is_empty()) {
-        created = allow(created, Path::new(path), read)?;
+        // `resolv.conf` often is a link to where another program writes it.
+        let real = fs::canonicalize(path).ok();
+        for path in real.iter().map(PathBuf::as_path).chain([Path::new(path)]) {
+            created = allow(created, directory_of_file(path), read)?;
+        }
     }
     if let Some(directory) = &needs.state_dir {
         created = allow(created, directory, all & !AccessFs::Execute)?;
@@ -84,6 +89,7 @@ pub(super) fn rules(needs: &Needs, wanted: &Wanted) -> anyhow::Result<Option<Own
             created = allow(created, &path, read | AccessFs::Execute)?;
         }
         for path in ["/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"] {
+            // Not their directory, which has secrets; who is a user already does not look.
             created = allow(created, Path::new(path), read)?;
         }
     }

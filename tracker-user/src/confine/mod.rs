@@ -28,13 +28,22 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tracing::{info, warn};
 
 /// Says to the next tracker what holds for it already. Filters pile up with each `exec`, and the
 /// kernel allows 16 sets of Landlock's rules.
 const VARIABLE: &str = "CONFINED_BY_TRACKER";
+
+/// Says to the next tracker which options about users it need not follow any more.
+const USER_VARIABLE: &str = "USER_OF_TRACKER";
+
+/// The options about users that are followed, if there are such.
+static USER: OnceLock<String> = OnceLock::new();
 
 /// Whether Landlock's rules and seccomp's filter are in force.
 static LANDLOCK: AtomicBool = AtomicBool::new(false);
@@ -91,7 +100,8 @@ pub struct Needs {
 pub fn confine(wanted: &Wanted, needs: &Needs) -> anyhow::Result<()> {
     let inherited = env::var(VARIABLE).unwrap_or_default();
     let mut held = Vec::new();
-    let identity = user::wanted(wanted)?;
+    let identity = user::wanted(wanted, env::var(USER_VARIABLE).ok().as_deref())?;
+    let _first = USER.set(user::options(wanted));
     // Before the user changes: these directories are made and opened by whoever has started this.
     let state_dir = needs.state_dir.as_deref();
     if let Some(directory) = state_dir {
@@ -167,6 +177,9 @@ pub fn hand_on(command: &mut Command) -> anyhow::Result<()> {
     } else {
         command.env(VARIABLE, held.join(","))
     };
+    if let Some(user) = USER.get() {
+        command.env(USER_VARIABLE, user);
+    }
     Ok(())
 }
 

@@ -33,12 +33,20 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Whom the operator wants. `None` for who it is already.
+/// The options that say whom to become, as one text for the next tracker.
+pub(super) fn options(wanted: &Wanted) -> String {
+    format!("{} {}", wanted.user.as_deref().unwrap_or_default(), wanted.group.as_deref().unwrap_or_default())
+}
+
+/// Whom the operator wants. `None` for who it is already. `before`: the options that the tracker has
+/// followed which has become this one.
 ///
 /// # Errors
 /// When there is no such user or group.
-pub(super) fn wanted(wanted: &Wanted) -> anyhow::Result<Option<Identity>> {
-    if wanted.user.is_none() && wanted.group.is_none() {
+pub(super) fn wanted(wanted: &Wanted, before: Option<&str>) -> anyhow::Result<Option<Identity>> {
+    // Landlock's rules are for the file of users that was there then. `useradd` makes another one,
+    // in which this process could not look anymore.
+    if wanted.user.is_none() && wanted.group.is_none() || before == Some(&options(wanted)) {
         return Ok(None);
     }
     let (own, own_group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -198,6 +206,29 @@ mod tests {
         );
         for wrong in ["no such user", "", "-1", "root\0", "1e3"] {
             assert!(user(wrong).is_err() && group(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_that_user_already_does_not_ask_who_that_is() {
+        let wanted_by = |user: Option<&str>, group: Option<&str>| Wanted {
+            user: user.map(str::to_owned),
+            group: group.map(str::to_owned),
+            root: None,
+            drop_capabilities: false,
+            landlock: false,
+            seccomp: false,
+            upgrade: false,
+        };
+        let same = wanted_by(Some("no such user"), None);
+        for (options_now, before, found) in [
+            (&same, Some(options(&same)), true),
+            (&same, Some(options(&wanted_by(None, Some("no such user")))), false),
+            (&same, Some(options(&wanted_by(Some("no such user"), Some("root")))), false),
+            (&same, None, false),
+            (&wanted_by(None, None), None, true),
+        ] {
+            assert_eq!(wanted(options_now, before.as_deref()).is_ok(), found, "{options_now:?} after {before:?}");
         }
     }
 }

@@ -4,20 +4,22 @@
 
 use super::{doors::Doors, systemd};
 use crate::{
+    config::{Configuration, Startup},
     confine,
-    listen::{Inherited, Place},
+    listen::{Endpoint, Inherited, Place, address},
     udp,
 };
 use anyhow::{Context as _, bail, ensure};
 use sd_notify::NotifyState;
 use std::{
+    collections::BTreeSet,
     env, io,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
         unix::process::CommandExt as _,
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -26,7 +28,13 @@ use tracing::{debug, info};
 /// The number of the first file that is handed over.
 const FIRST: RawFd = 3;
 
-/// How long the program that is to come may take to say its version.
+/// What the names of Unix sockets begin with for systemd; the path follows.
+const UNIX: &str = "http-unix-";
+
+/// The exit status of a program that does not know an option that it is given.
+const NOT_UNDERSTOOD: i32 = 2;
+
+/// How long the program that is to come may take to say its version, or to check the configuration.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The sockets, held beside those who serve them.
@@ -68,6 +76,12 @@ impl Handover {
             for place in closed {
                 sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(place))])?;
             }
+            // It may keep an older one that the path does not lead to any more.
+            let paths: BTreeSet<_> =
+                self.sockets.iter().map(|(name, _)| name).filter(|name| name.starts_with(UNIX)).collect();
+            for name in paths {
+                sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)])?;
+            }
             for (name, socket) in &self.sockets {
                 sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[socket.as_fd()])?;
             }
@@ -79,18 +93,25 @@ impl Handover {
         systemd::ready();
     }
 
-    /// Makes sure that there is a program to become, and that it can read the configuration file, if
-    /// there is one.
+    /// Makes sure that there is a program to become, and that it takes the command line, the
+    /// environment and the configuration file, if there is one.
     ///
     /// # Errors
     /// When it cannot be started, or finds something wrong; with what it says.
     pub(super) fn try_out(&self, privileges: &confine::Wanted, file: Option<&Path>) -> anyhow::Result<()> {
         ensure!(privileges.upgrade, "--in-place-upgrade is off");
         let program = self.program.as_ref().context("the path of this program is not known")?;
-        let version = try_command(Command::new(program).arg("version"))?;
+        let version = Trial::run(Command::new(program).arg("version"))?.passed()?;
         ensure!(version.starts_with("tracker "), "{} is no tracker", program.display());
-        if let Some(file) = file {
-            try_command(Command::new(program).arg("check").arg(file))?;
+        let arguments = env::args_os().skip(1);
+        let check = Trial::run(Command::new(program).args(["check", "--command-line"]).args(arguments))?;
+        if check.output.status.code() == Some(NOT_UNDERSTOOD) {
+            // An older one, which can check a file alone; if that is one that says enough by itself.
+            if let Some(file) = file.filter(|file| Configuration::of_file(file).is_ok()) {
+                Trial::run(Command::new(program).arg("check").arg(file))?.passed()?;
+            }
+        } else {
+            check.passed()?;
         }
         info!("making way for {} of {}", version.trim(), program.display());
         Ok(())
@@ -116,27 +137,38 @@ impl Handover {
     }
 }
 
-/// Runs a command to its end, and returns what it printed.
-fn try_command(command: &mut Command) -> anyhow::Result<String> {
-    let line = format!("{command:?}");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("cannot start {line}"))?;
-    let deadline = Instant::now() + TRIAL_TIMEOUT;
-    let status = loop {
-        match child.try_wait().with_context(|| format!("cannot wait for {line}"))? {
-            Some(status) => break status,
-            None if Instant::now() > deadline => {
+/// A command of the next program that has ended.
+struct Trial {
+    line: String,
+    output: Output,
+}
+
+impl Trial {
+    /// Runs a command to its end.
+    fn run(command: &mut Command) -> anyhow::Result<Self> {
+        let line = format!("{command:?}");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {line}"))?;
+        let deadline = Instant::now() + TRIAL_TIMEOUT;
+        while child.try_wait().with_context(|| format!("cannot wait for {line}"))?.is_none() {
+            if Instant::now() > deadline {
                 let _ = child.kill();
                 let _ = child.wait();
                 bail!("{line} does not end");
             }
-            None => thread::sleep(Duration::from_millis(5)),
+            thread::sleep(Duration::from_millis(5));
         }
-    };
-    // It prints a line or two, which the pipes have room for.
-    let output = child.wait_with_output().with_context(|| format!("cannot read what {line} says"))?;
-    ensure!(status.success(), "{line} ended with {status}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        // It prints some lines, which the pipes have room for.
+        let output = child.wait_with_output().with_context(|| format!("cannot read what {line} says"))?;
+        Ok(Self { line, output })
+    }
+
+    /// What it printed.
+    fn passed(self) -> anyhow::Result<String> {
+        let Self { line, output: Output { status, stdout, stderr } } = self;
+        ensure!(status.success(), "{line} ended with {status}: {}", String::from_utf8_lossy(&stderr).trim());
+        Ok(String::from_utf8_lossy(&stdout).into_owned())
+    }
 }
 
 /// Gives the files the numbers from [`FIRST`] on, and has them stay open. Whatever has these numbers
@@ -156,6 +188,25 @@ fn put_in_place(files: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes what would be in the way where the tracker is to listen. systemd may keep the same sockets,
+/// and closes them in a moment, too; that long, and longer, is tried to bind a port that is taken.
+pub(super) fn make_way(inherited: &mut Inherited, startup: &Startup) {
+    for place in inherited.make_way(&places(startup)) {
+        info!("{place}: what listened there before is closed, to make way for the addresses of its port");
+        if let Err(error) = sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name(&place))]) {
+            debug!("cannot tell systemd: {error}");
+        }
+    }
+}
+
+/// Where the tracker is to listen; of the internet alone.
+fn places(startup: &Startup) -> Vec<Place> {
+    let Startup { udp, http, https, admin, api, .. } = startup;
+    let of = |place: fn(_) -> Place| move |endpoint: &Endpoint| place(address::canonical(endpoint.address));
+    let tcp = [http, https, admin, &api.endpoints, &api.secure].into_iter().flatten().map(of(Place::Tcp));
+    udp.iter().map(of(Place::Udp)).chain(tcp).collect()
+}
+
 /// Closes what nobody has taken, and says so.
 pub(super) fn close(inherited: Inherited) -> Vec<Place> {
     let closed = inherited.close();
@@ -170,7 +221,7 @@ fn name(place: &Place) -> String {
     let name = match place {
         Place::Udp(address) => format!("udp-{address}"),
         Place::Tcp(address) => format!("http-{address}"),
-        Place::Unix(path) => format!("http-unix-{}", path.display()),
+        Place::Unix(path) => format!("{UNIX}{}", path.display()),
     };
     name.replace(':', "_")
 }

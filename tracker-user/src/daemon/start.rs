@@ -20,7 +20,7 @@ use crate::{
     },
     api,
     cluster::{Cluster, Meters, Plan, Ring},
-    config::{Configuration, Startup, live::Handles},
+    config::{Configuration, Options, Startup, live::Handles},
     confine,
     control::{
         Control, Parts, Reload,
@@ -44,12 +44,16 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 use tracing::{info, warn};
 use tracker_common::store::repair::Repaired;
 
-/// Runs the tracker until SIGTERM or SIGINT. With each SIGHUP the configuration is read again. On
+/// Runs the tracker until SIGTERM or SIGINT, with what these options come to. With each SIGHUP the configuration is read again. On
 /// SIGUSR2 it returns what makes way for the next one.
 ///
 /// # Errors
 /// When a part cannot be started. Everything that was started before is stopped then.
-pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> anyhow::Result<Option<Handover>> {
+pub fn run(
+    (options, configuration): (Options, &Configuration),
+    reload: Reload,
+    signals: &Signals,
+) -> anyhow::Result<Option<Handover>> {
     let Configuration { startup, live } = configuration;
     ensure!(startup.listens(), "nothing to do: --udp and --http are both off");
     raise_file_limit(live.http.connections);
@@ -58,7 +62,11 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
     let watchdog = Watchdog::default();
     watchdog_services.spawn(watchdog.clone())?;
     let mut inherited = Inherited::of_this_process()?;
+    handover::make_way(&mut inherited, startup);
     let udp = udp::bind_all(&startup.udp, startup.udp_threads, &mut inherited)?;
+    // Right after that, as what is dropped during the start is of this tracker.
+    let drops = udp::Drops::default();
+    udp.iter().for_each(|listener| listener.watch(&drops));
     let mut doors = Doors::bind(startup, &mut inherited)?;
     let handover = Handover::new(&udp, &doors)?;
     let closed = handover::close(inherited);
@@ -110,9 +118,11 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
     lists.apply(&remover, stored)?;
     let known = Known { counts: Counts::of(&lists, &addresses), addresses: api_is_on.then_some(contents) };
     drop(lists);
-    addresses.apply(&remover, &handles.block_lists, stored)?;
     let totals = Arc::new(LatestTotals::default());
     let mut statistics = Statistics::new(store.clone(), totals.clone(), counters, interfaces.clone());
+    // What XDP counted for the lists of the tracker before is not known to be of these.
+    addresses.apply(&remover, &handles.block_lists, &statistics.blocked(), stored)?;
+    statistics.udp_drops = drops;
     statistics.block_lists = handles.block_lists.clone();
     statistics.http_limits = handles.http.clone();
     statistics.energy = Some(energy);
@@ -121,6 +131,8 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
     // A store that is taken over may be told of no more.
     store.settings().tell_every.store(0);
     let statistics = Arc::new(statistics);
+    // Before a snapshot is loaded, which may find no room.
+    let warnings = Warnings::new(statistics.clone(), missing.clone());
 
     // Dropped in reverse order: when XDP ends, the sockets still answer what the program would have
     // answered.
@@ -132,7 +144,11 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
         // Before anybody is answered: a peer that announces meanwhile would have to be told of half
         // a swarm, and what is loaded would be newer than what it says.
         // What is taken over is newer than any file; only what the file may not hold any more goes.
-        let save_at_once = taken_over || snapshot::load(&store, plan, live.timeouts);
+        let save_at_once = taken_over || {
+            let taken = snapshot::load(&store, plan, live.timeouts);
+            statistics.inherit(taken.peers);
+            taken.save_at_once
+        };
         (Saver::new(store.clone(), plan.clone()), save_at_once)
     });
     store.settings().filled.store(1);
@@ -147,17 +163,20 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
     if let Some((saver, at_once)) = &saver {
         services.spawn(Periodic::new(saver.clone(), *at_once))?;
     }
-    services.spawn(Warnings::new(statistics.clone(), missing.clone()))?;
+    services.spawn(warnings)?;
     if let Some((plan, meters)) = startup.cluster.clone().zip(meters) {
         let (store, statistics) = (store.clone(), statistics.clone());
         let ring = loaded.as_deref().map(Ring::of).transpose()?;
-        let pulse = Box::new(move || (statistics.announces(), statistics.latest().1));
+        let pulse = Box::new(move || {
+            let (torrents, peers) = statistics.latest();
+            // A node that has torrents is worth asking before a sweep has counted their peers.
+            (statistics.announces(), peers.max(torrents.min(1)))
+        });
         services.spawn(Cluster { plan, store, ring, meters, pulse })?;
     }
     udp::warn_of_small_buffers(&udp);
     signals.end_in_order();
     for listener in udp {
-        listener.watch(&statistics.udp_drops);
         listener.serve(&store, &mut services)?;
     }
     let certificates = doors.certificates.clone();
@@ -184,7 +203,7 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
         statistics,
         missing,
     };
-    let control = Control::new(reload, parts, live.clone(), remover, known);
+    let control = Control::new(reload, parts, (options, live.clone()), remover, known);
     if !api_places.is_empty() {
         http_services.spawn(api::Server::new(api, control.clone()))?;
         info!("the admin API: {}", api_places.join(", "));
@@ -224,11 +243,14 @@ pub fn run(configuration: &Configuration, reload: Reload, signals: &Signals) -> 
     // HTTP last: UDP threads may take some time to notice, and XDP answers meanwhile.
     drop(services);
     drop(http_services);
+    // Saving may take seconds. In sockets that are held open for no other process, requests would be
+    // lost without a word meanwhile.
+    let handover = replaced.then_some(handover);
     if let Some((saver, _)) = saver {
         saver.save_at_end();
     }
     info!("stopped");
-    Ok(replaced.then_some(handover))
+    Ok(handover)
 }
 
 /// What the tracker has to be able to do from here on.

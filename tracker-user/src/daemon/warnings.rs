@@ -43,7 +43,7 @@ impl Trouble {
         Trouble::Lost,
     ];
 
-    /// How often it has happened since the start.
+    /// How often it has happened. Counters that are pinned begin before the start.
     fn total(self, paths: &[PathCounters], lost: u64) -> u64 {
         let sum = |of: &dyn Fn(&PathCounters) -> u64| paths.iter().map(of).fold(0, u64::wrapping_add);
         match self {
@@ -97,6 +97,11 @@ struct Alarm {
 }
 
 impl Alarm {
+    /// Of what comes after this total.
+    fn new(trouble: Trouble, total: u64) -> Self {
+        Self { trouble, said: total, at: None }
+    }
+
     /// How many times to warn of, if a warning is due.
     fn due(&mut self, total: u64, now: Instant) -> Option<u64> {
         let times = total.wrapping_sub(self.said);
@@ -118,10 +123,12 @@ pub struct Warnings {
 }
 
 impl Warnings {
-    /// `missing` are the addresses that this host did not have at the start, with their protocols.
+    /// Warns of what comes from now on: the tracker before has warned of what there was. `missing` are
+    /// the addresses that this host did not have at the start, with their protocols.
     #[must_use]
     pub fn new(statistics: Arc<Statistics>, missing: Vec<(&'static str, SocketAddr)>) -> Self {
-        let alarms = Trouble::ALL.map(|trouble| Alarm { trouble, said: 0, at: None });
+        let (paths, lost) = (statistics.paths(), statistics.udp_drops.total());
+        let alarms = Trouble::ALL.map(|trouble| Alarm::new(trouble, trouble.total(&paths, lost)));
         Self { statistics, missing, alarms }
     }
 
@@ -167,19 +174,22 @@ mod tests {
     #[test]
     fn trouble_is_said_once_a_minute_with_all_that_has_come_meanwhile() {
         let begun = Instant::now();
-        let mut alarm = Alarm { trouble: Trouble::Lost, said: 0, at: None };
-        for (second, total, expected) in [
-            (0, 0, None),
-            (1, 3, Some(3)),
-            (2, 4, None),
-            (60, 9, None),
-            (61, 9, Some(6)),
-            (62, 9, None),
-            (300, 9, None),
-            (301, 10, Some(1)),
-        ] {
-            let now = begun + Duration::from_secs(second);
-            assert_eq!(alarm.due(total, now), expected, "second {second}");
+        // From the start, and with what the tracker before has warned of.
+        for before in [0, 100] {
+            let mut alarm = Alarm::new(Trouble::Lost, before);
+            for (second, total, expected) in [
+                (0, 0, None),
+                (1, 3, Some(3)),
+                (2, 4, None),
+                (60, 9, None),
+                (61, 9, Some(6)),
+                (62, 9, None),
+                (300, 9, None),
+                (301, 10, Some(1)),
+            ] {
+                let now = begun + Duration::from_secs(second);
+                assert_eq!(alarm.due(before + total, now), expected, "{before} before, second {second}");
+            }
         }
     }
 

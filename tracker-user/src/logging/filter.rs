@@ -12,10 +12,11 @@ const VARIABLE: &str = "RUST_LOG";
 const OWN: &str = "tracker::";
 
 /// Parts that can be named alone.
-const PARTS: [&str; 18] = [
+const PARTS: [&str; 21] = [
     "admin",
     "admission",
     "api",
+    "cluster",
     "command",
     "config",
     "confine",
@@ -25,9 +26,11 @@ const PARTS: [&str; 18] = [
     "http",
     "listen",
     "logging",
+    "service",
     "snapshot",
     "statistics",
     "store",
+    "text",
     "trace",
     "udp",
     "xdp",
@@ -140,6 +143,7 @@ impl FromStr for Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn levels_are_those_of_parts_or_of_all() {
@@ -154,6 +158,7 @@ mod tests {
             ("off,udp=error", "tracker::udp", Level::ERROR, true),
             ("info,url=off", "url", Level::INFO, false),
             ("info,tracker::http::worker=trace", "tracker::http::worker", Level::TRACE, true),
+            ("info,cluster=debug", "tracker::cluster::run", Level::DEBUG, true),
             ("INFO", "tracker::udp", Level::INFO, true),
             ("trace", "aya_obj::relocation", Level::DEBUG, false),
             ("trace", "tracker::xdp", Level::TRACE, true),
@@ -166,5 +171,18 @@ mod tests {
         }
         assert_eq!("warn,http=debug".parse::<Filter>().expect("a filter").highest(), LevelFilter::DEBUG);
         assert_eq!(Filter::default().highest(), LevelFilter::INFO);
+    }
+
+    #[test]
+    fn parts_are_the_directories_of_the_sources() {
+        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+        let mut directories: Vec<_> = fs::read_dir(sources)
+            .expect("sources")
+            .map(|entry| entry.expect("an entry"))
+            .filter(|entry| entry.path().is_dir())
+            .map(|entry| entry.file_name().into_string().expect("UTF-8"))
+            .collect();
+        directories.sort();
+        assert_eq!(PARTS[..], directories);
     }
 }

@@ -9,6 +9,7 @@ use super::{
     refusal::{Refusal, describe},
 };
 use anyhow::{Context as _, bail, ensure};
+use std::io;
 
 /// The program on an interface; drop takes it off.
 #[derive(Debug)]
@@ -121,14 +122,26 @@ pub(super) fn attach(loaded: &Loaded, interface: &Interface, permission: Permiss
     }
 }
 
+/// A link that a daemon before this one has made, in a mode that may not be: it stays until its place is
+/// needed.
+pub(super) struct Misfit {
+    pub interface: u32,
+    link: Link,
+    mode: Option<AttachedMode>,
+}
+
 /// Goes on with a program that a daemon before this one has attached, if the mode is one that may be.
 pub(super) fn adopt(
     loaded: &Loaded,
     interface: &Interface,
     mut link: Link,
     permission: Permission,
-) -> Option<Attachment> {
-    let mode = interface.xdp.iter().find(|attached| attached.program == loaded.id)?.mode;
+) -> Result<Attachment, Misfit> {
+    let index = interface.index;
+    let Some(attached) = interface.xdp.iter().find(|attached| attached.program == loaded.id) else {
+        return Err(Misfit { interface: index, link, mode: None });
+    };
+    let mode = attached.mode;
     let other_end = OtherEnd::of(interface);
     let fits = match permission.mode {
         XdpMode::Auto | XdpMode::Offload => mode == AttachedMode::Generic || !other_end.loses_replies(),
@@ -136,9 +149,37 @@ pub(super) fn adopt(
         XdpMode::Generic => mode == AttachedMode::Generic,
         XdpMode::Off => false,
     };
+    if !fits {
+        return Err(Misfit { interface: index, link, mode: Some(mode) });
+    }
     link.own();
     let note = if mode == AttachedMode::Generic { None } else { other_end.warning(&interface.name) };
-    fits.then_some(Attachment { link, mode, note, other_end })
+    Ok(Attachment { link, mode, note, other_end })
+}
+
+impl Misfit {
+    /// Makes room, as the kernel takes no second link. Returns the mode, to put it back if need be.
+    pub fn take_off(self) -> Option<AttachedMode> {
+        self.link.take_off();
+        self.mode
+    }
+}
+
+/// Has the program answer again as a daemon before this one had it, as this one does not start.
+pub(super) fn put_back(loaded: &Loaded, interface: &Interface, mode: AttachedMode) {
+    let put_back = || -> io::Result<()> {
+        let mut link = Link::create(loaded.entry(), interface.index, mode)?;
+        if let Some(pins) = loaded.pins() {
+            link.pin(&pins.free_link())?;
+        }
+        link.leave();
+        Ok(())
+    };
+    let (name, label) = (&interface.name, mode.label());
+    match put_back() {
+        Ok(()) => tracing::info!("{name}: XDP goes on in {label} mode, as before"),
+        Err(error) => tracing::warn!("{name}: XDP does not go on in {label} mode: {error}"),
+    }
 }
 
 /// Attaches it. Where more queues were set than the driver has room for with XDP, they are as they were

@@ -8,7 +8,7 @@
 //! long as no other has its old name.
 
 use super::{
-    attach::{Attachment, Attempt, Permission, adopt, attach, foreign},
+    attach::{Attachment, Attempt, Misfit, Permission, adopt, attach, foreign, put_back},
     back_off::BackOff,
     bpf_link::Link,
     netlink::{self, AttachedMode, Interface},
@@ -66,12 +66,19 @@ impl Interfaces {
     /// When an interface that is there does not take the program, and the mode asked for says that
     /// it must.
     pub fn attach_first(&mut self, all: &[Interface], now: Instant) -> anyhow::Result<()> {
-        let unwanted = self.adopt(all, now);
+        let (unwanted, mut misfits) = self.adopt(all, now);
         let assigned = self.assign(all);
         for (slot, interface) in self.slots.iter_mut().zip(&assigned) {
             match interface {
                 Some(_) if slot.attached().is_some() => {}
-                Some(interface) => slot.attach(&self.loaded, self.permission, interface, now)?,
+                Some(interface) => {
+                    let misfit = misfits.extract_if(.., |misfit| misfit.interface == interface.index).next();
+                    let before = misfit.and_then(Misfit::take_off);
+                    if let Err(error) = slot.attach(&self.loaded, self.permission, interface, now) {
+                        before.into_iter().for_each(|mode| put_back(&self.loaded, interface, mode));
+                        return Err(error);
+                    }
+                }
                 None => warn!("{}", missing(&slot.wanted, all)),
             }
         }
@@ -86,9 +93,9 @@ impl Interfaces {
     }
 
     /// Goes on where a daemon before this one has attached the program. Returns the links that are
-    /// not wanted any more, with the names of their interfaces.
-    fn adopt(&mut self, all: &[Interface], now: Instant) -> Vec<(String, Link)> {
-        let mut unwanted = Vec::new();
+    /// not wanted any more, with the names of their interfaces, and those in a mode that is not.
+    fn adopt(&mut self, all: &[Interface], now: Instant) -> (Vec<(String, Link)>, Vec<Misfit>) {
+        let (mut unwanted, mut misfits) = (Vec::new(), Vec::new());
         for link in self.loaded.inherited_links() {
             let Ok(index) = link.interface() else { continue };
             let interface = all.iter().find(|interface| interface.index == index);
@@ -101,15 +108,18 @@ impl Interfaces {
                 continue;
             };
             match adopt(&self.loaded, interface, link, self.permission) {
-                Some(attachment) => {
+                Ok(attachment) => {
                     info!("{}: XDP has answered UDP and goes on, in {} mode", interface.name, attachment.mode.label());
                     self.loaded.tuning.prepare(interface);
                     slot.state = State::On { interface: interface.clone(), attachment, since: now };
                 }
-                None => info!("{}: XDP is attached anew, in the mode asked for", interface.name),
+                Err(misfit) => {
+                    info!("{}: XDP is attached anew, in the mode asked for", interface.name);
+                    misfits.push(misfit);
+                }
             }
         }
-        unwanted
+        (unwanted, misfits)
     }
 
     /// Has the program stay on the interfaces, as far as it is pinned there.

@@ -8,6 +8,7 @@ use super::{
     object::{Source, object},
     pins::{self, Cleared, Contents, Directory, identity::Identity},
     program::Pinning,
+    refusal::describe,
     status::{Card, InterfaceStatus, LatestStatus},
     take_over::take_over,
     tune::{Tuning, Undone},
@@ -63,7 +64,10 @@ pub fn load(wish: &Wish<'_>, status: &LatestStatus) -> anyhow::Result<Option<Ker
     }
     wait_for_interfaces(names, mode)?;
     let loaded = match check_system() {
-        Err(error) => Err(error),
+        Err(error) => match pins.refuse_others() {
+            Err(others) => return Err(error.context(format!("{others:#}"))),
+            Ok(()) => Err(error),
+        },
         Ok(()) => match find_pins(pins)? {
             Some((directory, Contents::Complete(identity))) => {
                 return take_over(directory, &identity, sizes)
@@ -78,6 +82,7 @@ pub fn load(wish: &Wish<'_>, status: &LatestStatus) -> anyhow::Result<Option<Ker
         Ok(kernel) => with_cards(kernel, names, mode).map(|kernel| Some(with_tuning(kernel, tune))),
         Err(error) if mode.chooses() => {
             tracing::warn!("no XDP, UDP is answered by sockets only: {error:#}");
+            warn_of_programs(names);
             let off = |name: &String| InterfaceStatus {
                 name: name.clone(),
                 mode: "off".into(),
@@ -88,6 +93,19 @@ pub fn load(wish: &Wish<'_>, status: &LatestStatus) -> anyhow::Result<Option<Ker
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Warns of programs that are on the interfaces: this user may not see what is pinned, or whose they are.
+fn warn_of_programs(names: &[String]) {
+    let all = netlink::interfaces().unwrap_or_default();
+    for interface in all.iter().filter(|interface| names.contains(&interface.name) && !interface.xdp.is_empty()) {
+        tracing::warn!(
+            "{} has {}: if that is of a tracker before this one, clients have two trackers with swarms of their own; \
+             `tracker detach` ends it",
+            interface.name,
+            describe(&interface.xdp)
+        );
     }
 }
 

@@ -4,20 +4,26 @@
 use super::{
     super::value::DEFAULT_PORT,
     Item,
-    Meaning::{Nothing, Options, Same},
+    Meaning::{self, Nothing, Options, Same},
 };
 use anyhow::{Context as _, bail};
 use std::{
     ffi::{OsStr, OsString},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     path::Path,
 };
 
 const STATISTICS: &str = "they are at /stats, for whom --admin-from names";
 const ROOT: &str = "lists are read from there; the tracker itself is not put into it";
-const CLUSTER: &str = "trackers do not share their swarms";
+const CLUSTER: &str = "trackers share their swarms by --cluster";
 const REDIRECT: &str = "`GET /` shows the statistics";
 const FIFO: &str = "write the list anew and send SIGHUP";
+
+/// Where opentrackers tell each other of peers (`ot_livesync.c`).
+const LIVESYNC_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 23, 5);
+
+/// The port, unless they are told another one.
+const LIVESYNC_PORT: u16 = 9696;
 
 /// Reads a file.
 ///
@@ -44,7 +50,7 @@ pub fn read(text: &str) -> anyhow::Result<Vec<Item>> {
             bail!("{}: there is no value", wrong());
         }
         let listen = |options: &[&'static str]| -> anyhow::Result<_> {
-            let address = address(&value).with_context(wrong)?.to_string();
+            let address = address(&value, DEFAULT_PORT).with_context(wrong)?.to_string();
             Ok(Options(options.iter().map(|option| (*option, address.clone())).collect()))
         };
         let meaning = match key.as_str() {
@@ -64,6 +70,14 @@ pub fn read(text: &str) -> anyhow::Result<Vec<Item>> {
             "tracker.rootdir" => Same(ROOT),
             "tracker.user" => Options(vec![("user", value.clone())]),
             "tracker.redirect_url" => Nothing(REDIRECT),
+            "livesync.cluster.listen" => {
+                let at = address(&value, LIVESYNC_PORT).with_context(wrong)?;
+                livesync(at.ip(), at.port()).with_context(wrong)?
+            }
+            "livesync.cluster.node_ip" => {
+                let node: IpAddr = value.parse().with_context(wrong)?;
+                Options(vec![("livesync-from", node.to_string())])
+            }
             _ if key.starts_with("livesync.") || key.starts_with("batchsync.") => Nothing(CLUSTER),
             _ => bail!("{}: opentracker has no such option", wrong()),
         };
@@ -93,15 +107,25 @@ fn complete(items: &mut Vec<Item>) {
 }
 
 /// An address with or without a port.
-fn address(text: &str) -> anyhow::Result<SocketAddr> {
+fn address(text: &str, port: u16) -> anyhow::Result<SocketAddr> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address);
     }
     let address: IpAddr = text
         .trim_matches(['[', ']'])
         .parse()
-        .map_err(|_| anyhow::anyhow!("{text} is no address, such as 192.0.2.1 or 192.0.2.1:{DEFAULT_PORT}"))?;
-    Ok((address, DEFAULT_PORT).into())
+        .map_err(|_| anyhow::anyhow!("{text} is no address, such as 192.0.2.1 or 192.0.2.1:{port}"))?;
+    Ok((address, port).into())
+}
+
+/// Livesync at an address: theirs is built with one group, and with IPv4 only.
+fn livesync(ip: IpAddr, port: u16) -> anyhow::Result<Meaning> {
+    let IpAddr::V4(ip) = ip.to_canonical() else { bail!("livesync takes an IPv4 address") };
+    let mut options = vec![("livesync", SocketAddrV4::new(LIVESYNC_GROUP, port).to_string())];
+    if !ip.is_unspecified() {
+        options.push(("livesync-interface", ip.to_string()));
+    }
+    Ok(Options(options))
 }
 
 /// Letters that take a value.
@@ -171,7 +195,7 @@ fn translate(given: &[(String, String)]) -> anyhow::Result<Vec<Item>> {
         let port = || value.parse::<u16>().ok().filter(|port| *port != 0).with_context(|| format!("{theirs}: no port"));
         let meaning = match letter.as_str() {
             "-i" => {
-                ip = address(value).with_context(|| theirs.clone())?.ip();
+                ip = address(value, DEFAULT_PORT).with_context(|| theirs.clone())?.ip();
                 bound = false;
                 Same("what follows is at this address")
             }
@@ -183,7 +207,7 @@ fn translate(given: &[(String, String)]) -> anyhow::Result<Vec<Item>> {
             "-u" => Options(vec![("user", value.clone())]),
             "-r" => Nothing(REDIRECT),
             "-A" => Options(vec![("admin-from", value.clone())]),
-            "-s" => Nothing(CLUSTER),
+            "-s" => livesync(ip, port()?).with_context(|| theirs.clone())?,
             _ => Nothing("the state of an opentracker is not read at the start"),
         };
         bound |= matches!(letter.as_str(), "-p" | "-P");
@@ -231,6 +255,16 @@ mod tests {
                 "listen.tcp_udp 0.0.0.0\naccess.stats 192.0.2.0/24\naccess.stats 192.0.2.1\naccess.proxy 10.0.0.0/8\n",
                 "udp=0.0.0.0:6969 http=0.0.0.0:6969 admin-from=192.0.2.0/24,192.0.2.1 proxy-from=10.0.0.0/8 ",
             ),
+            (
+                "listen.tcp_udp ::\nlivesync.cluster.listen 192.0.2.1\nlivesync.cluster.node_ip 192.0.2.2\n\
+                 livesync.cluster.node_ip 192.0.2.3",
+                "udp=[::]:6969 http=[::]:6969 livesync=224.0.23.5:9696 livesync-interface=192.0.2.1 \
+                 livesync-from=192.0.2.2,192.0.2.3 ",
+            ),
+            (
+                "listen.tcp_udp ::\nlivesync.cluster.listen 0.0.0.0:9697",
+                "udp=[::]:6969 http=[::]:6969 livesync=224.0.23.5:9697 ",
+            ),
             ("tracker.user  nobody\r\nlisten.tcp_udp 0.0.0.0\r\n", "user=nobody udp=0.0.0.0:6969 http=0.0.0.0:6969 "),
         ] {
             let items = read(text).unwrap_or_else(|error| panic!("{text:?}: {error:#}"));
@@ -243,8 +277,6 @@ mod tests {
         for line in [
             "access.stats_path secret",
             "access.fifo_add /tmp/add",
-            "livesync.cluster.node_ip 192.0.2.1",
-            "livesync.cluster.listen 192.0.2.1:9696",
             "batchsync.cluster.admin_ip 192.0.2.1",
             "tracker.redirect_url https://example.org/",
         ] {
@@ -265,6 +297,9 @@ mod tests {
             ("listen.sctp 10.0.0.1", "no such option"),
             ("interval = 600", "no such option"),
             ("access.whitelist ", "no value"),
+            ("livesync.cluster.listen [2001:db8::1]:9696", "line 1"),
+            ("livesync.cluster.listen here", "line 1"),
+            ("\nlivesync.cluster.node_ip here", "line 2"),
         ] {
             let error = format!("{:#}", read(text).expect_err(text));
             assert!(error.contains(part), "{text:?}: {error}");
@@ -288,6 +323,11 @@ mod tests {
                 "tracker run -d /etc/o -w white -u nobody",
                 "tracker run --allow-list=/etc/o/white --user=nobody --udp=0.0.0.0:6969 --http=0.0.0.0:6969",
             ),
+            ("tracker run -P 80 -s 9697", "tracker run --udp=0.0.0.0:80 --livesync=224.0.23.5:9697 --http=off"),
+            (
+                "tracker run -i 10.0.0.1 -P 80 -s 9696",
+                "tracker run --udp=10.0.0.1:80 --livesync=224.0.23.5:9696 --livesync-interface=10.0.0.1 --http=off",
+            ),
             ("tracker run -f o.conf -b black", "tracker run -f o.conf --deny-list=black"),
             // As by those who start opentracker.
             ("tracker -f o.conf", "tracker run -f o.conf"),
@@ -301,9 +341,14 @@ mod tests {
             let made: Vec<_> = made.iter().map(|argument| argument.to_str().expect("UTF-8")).collect();
             assert_eq!(made.join(" "), expected, "{line}");
         }
-        for line in
-            ["tracker run -p", "tracker run -p 0", "tracker run -P 70000", "tracker run -i here", "tracker run -w"]
-        {
+        for line in [
+            "tracker run -p",
+            "tracker run -p 0",
+            "tracker run -P 70000",
+            "tracker run -i here",
+            "tracker run -w",
+            "tracker run -s x",
+        ] {
             let arguments = line.split(' ').map(OsString::from).collect();
             assert!(letters(arguments).is_err(), "{line}");
         }

@@ -45,7 +45,7 @@ pub enum Failure {
 pub struct Directory {
     path: PathBuf,
     /// Carries the lock.
-    _lock: File,
+    handle: File,
 }
 
 /// What is in a directory.
@@ -89,10 +89,10 @@ impl Entry {
 }
 
 impl Directory {
-    /// Makes the directory if it is missing, and locks it.
+    /// Makes the directory if it is missing, locks it, and withholds it from other users.
     ///
     /// # Errors
-    /// When that is not possible, or another process works with it.
+    /// When that is not possible, another process works with it, or it is not the tracker's.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         check_file_system(path).map_err(Failure::Unusable)?;
         // Again if the one that is locked was removed meanwhile.
@@ -104,17 +104,21 @@ impl Directory {
                 .with_context(|| format!("cannot make the directory {} for pins", path.display()))
                 .map_err(Failure::Unusable)?;
             if let Some(directory) = Self::lock(path)? {
+                // Others may work in what is not ours.
+                directory.contents().map_err(Failure::Refused)?;
+                directory.withhold().map_err(Failure::Unusable)?;
                 return Ok(directory);
             }
         }
     }
 
-    /// The directory, locked, if it is there.
+    /// The directory, locked, if it is there. Nothing of it is changed.
     ///
     /// # Errors
-    /// When another process works with it, or it cannot be opened.
+    /// When another process works with it, it cannot be opened, or no pins can be there.
     pub fn existing(path: &Path) -> anyhow::Result<Option<Self>> {
         while path.is_dir() {
+            check_file_system(path)?;
             match Self::lock(path) {
                 Ok(Some(directory)) => return Ok(Some(directory)),
                 Ok(None) => {}
@@ -151,16 +155,18 @@ impl Directory {
                 metadata.uid()
             )));
         }
-        if metadata.mode() & 0o077 != 0 {
-            handle
-                .set_permissions(Permissions::from_mode(0o700))
-                .with_context(|| format!("cannot withhold the directory {shown} for pins from other users"))
-                .map_err(Failure::Unusable)?;
-        }
         lock(&handle).map_err(|error| Failure::Refused(error.context(in_use(path, &handle))))?;
         let is_the_same =
             fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (metadata.dev(), metadata.ino()));
-        Ok(is_the_same.then(|| Self { path: path.to_owned(), _lock: handle }))
+        Ok(is_the_same.then(|| Self { path: path.to_owned(), handle }))
+    }
+
+    fn withhold(&self) -> anyhow::Result<()> {
+        let cannot = || format!("cannot withhold the directory {} for pins from other users", self.path.display());
+        if self.handle.metadata().with_context(cannot)?.mode() & 0o077 != 0 {
+            self.handle.set_permissions(Permissions::from_mode(0o700)).with_context(cannot)?;
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -179,6 +185,14 @@ impl Directory {
         }
         entries.sort_by(|one: &(PathBuf, Entry), other| one.0.cmp(&other.0));
         Ok(entries)
+    }
+
+    /// Whether there is nothing at all, so that it may be anybody's.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn is_empty(&self) -> anyhow::Result<bool> {
+        Ok(self.entries()?.is_empty())
     }
 
     /// What is there.
@@ -365,5 +379,17 @@ mod tests {
         assert!(format!("{error:#}").contains("mount -t bpf bpf"), "{error:#}");
         assert!(!path.exists(), "nothing is made");
         assert!(Directory::existing(&path).expect("nothing there").is_none());
+    }
+
+    #[test]
+    fn directories_elsewhere_stay_as_they_are() {
+        let path = std::env::temp_dir().join(format!("tracker-no-pins-{}", std::process::id()));
+        DirBuilder::new().create(&path).expect("writable");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("ours");
+        let error = format!("{:#}", Directory::existing(&path).expect_err("no BPF file system"));
+        assert!(error.contains("not on a BPF file system"), "{error}");
+        let Err(Failure::Unusable(_)) = Directory::open(&path) else { panic!("that is no BPF file system") };
+        assert_eq!(fs::metadata(&path).expect("still there").mode() & 0o7777, 0o755);
+        fs::remove_dir(&path).expect("empty");
     }
 }

@@ -26,6 +26,7 @@ pub use clear::Cleared;
 pub(in crate::xdp) use directory::set_in;
 pub use directory::{Contents, Directory, Failure, store_in};
 
+use anyhow::bail;
 use std::path::{Path, PathBuf};
 
 /// Where the pins are, if nobody says otherwise.
@@ -46,17 +47,40 @@ pub enum Wanted {
 impl Wanted {
     /// Warns if a tracker before this one has left XDP answering, when this one is to do without.
     pub fn warn_of_others(&self) {
-        let path = match self {
-            Self::Off | Self::IfPossible => Path::new(DEFAULT_PATH),
-            Self::At(path) => path,
-        };
-        if path.join(identity::NAME).exists() {
+        if let Some(path) = self.others() {
             tracing::warn!(
                 "a tracker has left XDP answering with swarms of its own, which this one does not take over, as it is to do \
                  without XDP; `tracker detach --pin-path {}` ends it",
                 path.display()
             );
         }
+    }
+
+    /// Refuses to do without XDP if a tracker before this one has left it answering where this one would
+    /// pin it.
+    ///
+    /// # Errors
+    /// When it has, as far as this user may see it.
+    pub(in crate::xdp) fn refuse_others(&self) -> anyhow::Result<()> {
+        match self.others() {
+            Some(path) if *self != Self::Off => bail!(
+                "a tracker has left XDP answering, and this one cannot take it over: sockets beside it would be a second \
+                 tracker with other swarms. Give it what is missing; or `tracker detach --pin-path {}` ends XDP, with all \
+                 swarms in it",
+                path.display()
+            ),
+            _ => self.warn_of_others(),
+        }
+        Ok(())
+    }
+
+    /// Where a tracker before this one has pinned what it left.
+    fn others(&self) -> Option<&Path> {
+        let path = match self {
+            Self::Off | Self::IfPossible => Path::new(DEFAULT_PATH),
+            Self::At(path) => path,
+        };
+        path.join(identity::NAME).exists().then_some(path)
     }
 
     /// The directory, made if it is missing, and locked. `None` if there are to be no pins, or if
@@ -82,5 +106,23 @@ impl Wanted {
             }
             Err(Failure::Unusable(error) | Failure::Refused(error)) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn nobody_does_without_xdp_beside_pins_that_answer() {
+        let path = std::env::temp_dir().join(format!("tracker-pins-left-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("writable");
+        for (entry, is_refused) in [("programs_00", false), ("link_0", false), (identity::NAME, true)] {
+            fs::write(path.join(entry), "").expect("writable");
+            let result = Wanted::At(path.clone()).refuse_others().map_err(|error| format!("{error:#}"));
+            assert_eq!(result.is_err(), is_refused, "{entry}: {result:?}");
+        }
+        fs::remove_dir_all(&path).expect("it is there");
     }
 }
