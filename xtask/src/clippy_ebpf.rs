@@ -1,6 +1,7 @@
 //! `cargo xtask clippy-ebpf`: clippy for the eBPF programs. On the host their packages are stubs,
 //! so `cargo clippy --workspace` does not see them.
 
+use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
@@ -19,13 +20,12 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     needs::provide("the eBPF programs", &[], &[&toolchain::missing], options.install)?;
     let toolchain = Toolchain::find()?;
-    let Some(clippy) = &toolchain.cargo_clippy else {
-        eprintln!(
-            "skipped: {} has no clippy beside it (rustup component clippy, Debian package rust-web-clippy)",
+    let clippy = toolchain.cargo_clippy.as_ref().with_context(|| {
+        format!(
+            "{} has no clippy beside it: install that (rustup component clippy, Debian package rust-web-clippy)",
             toolchain.rustc.display()
-        );
-        return Ok(());
-    };
+        )
+    })?;
     for package in EbpfPackage::ALL {
         command::run(ebpf_cargo::command(&toolchain, clippy, "clippy", package)?.args(["--", "-D", "warnings"]))?;
     }

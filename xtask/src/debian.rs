@@ -1,8 +1,19 @@
 //! Installing Debian packages, where that is possible.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env, fs,
+    io::{ErrorKind, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::Command,
+};
+
+use anyhow::Context as _;
 
 use crate::command;
+
+/// By this the scripts of packages ask whether they may start something (deb-systemd-invoke(1), invoke-rc.d(8)).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Whether packages can be installed here: Debian or a derivative, apt-get, and root.
 pub fn can_install() -> bool {
@@ -21,9 +32,65 @@ pub fn update() -> anyhow::Result<()> {
 
 /// Installs `packages`. Fails rather than removing a package that is already installed: `rustc-web`
 /// conflicts with Debian's older `rustc`, and a build script must not choose between the two.
+///
+/// Servers among them are neither started nor started with the machine: only their programs are wanted, and
+/// opentracker's service would listen where this tracker does.
 pub fn install(packages: &[impl AsRef<str>]) -> anyhow::Result<()> {
-    let packages = packages.iter().map(AsRef::as_ref);
-    command::run(apt_get().args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(packages))
+    let names = packages.iter().map(AsRef::as_ref);
+    {
+        let _quiet = NothingStarts::begin(Path::new(POLICY))?;
+        command::run(
+            apt_get().args(["install", "--yes", "--no-install-recommends", "--no-remove"]).args(names.clone()),
+        )?;
+    }
+    let listed = command::output(Command::new("dpkg-query").arg("--listfiles").args(names))?;
+    let services = services(&listed);
+    if !services.is_empty() && command::find("systemctl", &[]).is_some() {
+        eprintln!("not started, and not with the machine either: {}", services.join(", "));
+        command::run(Command::new("systemctl").args(["--quiet", "disable"]).args(services))?;
+    }
+    Ok(())
+}
+
+/// The services among the files of packages. Not templates, which nobody enables.
+fn services(files: &str) -> Vec<&str> {
+    fn unit(line: &str) -> Option<&str> {
+        let (directory, name) = line.rsplit_once('/')?;
+        directory.ends_with("lib/systemd/system").then_some(name)
+    }
+    let is_service = |name: &&str| name.ends_with(".service") && !name.contains('@');
+    files.lines().filter_map(unit).filter(is_service).collect()
+}
+
+/// As long as it lives, no package starts anything.
+struct NothingStarts<'a> {
+    /// The file that says so, if it is ours: somebody else's may say more.
+    policy: Option<&'a Path>,
+}
+
+impl<'a> NothingStarts<'a> {
+    fn begin(path: &'a Path) -> anyhow::Result<Self> {
+        match fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(path) {
+            Ok(mut file) => {
+                let policy = Self { policy: Some(path) };
+                // 101: not allowed.
+                file.write_all(b"#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {}", path.display()))?;
+                Ok(policy)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self { policy: None }),
+            Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
+        }
+    }
+}
+
+impl Drop for NothingStarts<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.policy
+            && let Err(error) = fs::remove_file(path)
+        {
+            eprintln!("{} is to be removed: {error}", path.display());
+        }
+    }
 }
 
 /// What [`install`] would do, if it might remove packages as well.
@@ -87,5 +154,34 @@ mod tests {
             let expected = Plan { installed: list(installed), removed: list(removed) };
             assert_eq!(read_plan(printed), expected, "{printed}");
         }
+    }
+
+    #[test]
+    fn services_are_found_among_files_and_nothing_else_is() {
+        for (line, service) in [
+            ("/lib/systemd/system/opentracker.service", Some("opentracker.service")),
+            ("/usr/lib/systemd/system/nats-server.service", Some("nats-server.service")),
+            ("/lib/systemd/system/opentracker@.service", None),
+            ("/usr/lib/systemd/user/one.service", None),
+            ("/lib/systemd/system/one.socket", None),
+            ("/lib/systemd/system", None),
+            ("/usr/share/doc/one.service", None),
+            ("package diverts others to: one", None),
+            ("", None),
+        ] {
+            assert_eq!(services(line), Vec::from_iter(service), "{line}");
+        }
+    }
+
+    #[test]
+    fn nothing_starts_until_it_is_over_and_somebody_elses_policy_stays() {
+        let path = env::temp_dir().join(format!("policy-{}", std::process::id()));
+        let policy = NothingStarts::begin(&path).unwrap();
+        assert_eq!(Command::new(&path).status().unwrap().code(), Some(101));
+        drop(NothingStarts::begin(&path).unwrap());
+        assert!(path.exists(), "it is not that one's");
+        drop(policy);
+        assert!(!path.exists());
+        assert!(NothingStarts::begin(&path.join("no/directory")).is_err());
     }
 }

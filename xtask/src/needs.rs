@@ -10,7 +10,7 @@ use crate::{command, debian};
 
 /// Network namespaces.
 pub const NAMESPACES: Package =
-    Package { name: "iproute2", probe: Probe::Program("ip"), reason: "network namespaces and veth pairs" };
+    Package { name: "iproute2", probe: Probe::Output("ip", &["netns"]), reason: "network namespaces and veth pairs" };
 
 /// The server that a cluster of trackers talks by.
 pub const NATS: Package =
@@ -39,6 +39,8 @@ pub struct Package {
 pub enum Probe {
     /// A program of this name.
     Program(&'static str),
+    /// One that can do this: BusyBox has a program of nearly every name.
+    Output(&'static str, &'static [&'static str]),
     /// For the distribution's python, /usr/bin/python3; another python does not see Debian's
     /// modules.
     PythonModule(&'static str),
@@ -201,6 +203,8 @@ impl Probe {
     fn succeeds(self) -> bool {
         match self {
             Self::Program(name) => command::find(name, &[Path::new("/usr/sbin"), Path::new("/sbin")]).is_some(),
+            Self::Output(name, arguments) => command::find(name, &[Path::new("/usr/sbin"), Path::new("/sbin")])
+                .is_some_and(|path| command::output(Command::new(path).args(arguments)).is_ok()),
             Self::PythonModule(name) => {
                 command::output(Command::new("/usr/bin/python3").args(["-c", &format!("import {name}")])).is_ok()
             }
@@ -281,6 +285,7 @@ mod tests {
         let all = [
             need("coreutils", Probe::Program("true")),
             need("no-such-package", Probe::Program("no-such-program")),
+            need("no-such-ability", Probe::Output("true", &["--help"])),
             need("no-such-module", Probe::PythonModule("no_such_module")),
             need("libc6-dev", Probe::Header("stdio.h")),
             need("no-such-header", Probe::Header("no_such_header.h")),

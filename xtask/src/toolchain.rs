@@ -82,7 +82,7 @@ pub fn missing() -> Option<Missing> {
                 "For the eBPF programs install one of these:\n  \
                  - on Debian 12 or later with its security archive: run this command as root, it installs what it \
                  needs\n  \
-                 - with rustup: `rustup toolchain install nightly --component rust-src`; then, N being LLVM's major \
+                 - with rustup: `rustup toolchain install nightly --component rust-src --component clippy`; then, N being LLVM's major \
                  version in\n    `rustc +nightly -vV`, the development files of LLVM N, and\n    \
                  `LLVM_PREFIX=<prefix of LLVM N> LLVM_SYS_<N>1_PREFIX=<the same> cargo install bpf-linker --version \
                  {BPF_LINKER_VERSION} --no-default-features --features llvm-<N>`\n\

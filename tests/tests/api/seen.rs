@@ -64,13 +64,13 @@ impl Seen<'_> {
     /// Holds all answers against their schemas.
     pub fn validate(&self) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/schemas.py");
-        let mut child = Command::new("python3")
+        let mut child = Command::new("/usr/bin/python3")
             .arg(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("python3");
+            .expect("/usr/bin/python3");
         let given = json!({"description": self.description, "answers": self.answers}).to_string();
         child.stdin.take().expect("piped").write_all(given.as_bytes()).expect("it reads");
         let output = child.wait_with_output().expect("it ends");

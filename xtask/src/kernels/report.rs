@@ -203,6 +203,9 @@ pub fn ensure_passed(outcomes: &[Outcome]) -> anyhow::Result<()> {
         if outcome.end != End::Off {
             failed.push(format!("the guest of Linux {}, which {}", outcome.release, outcome.end));
         }
+        if !outcome.complaints.is_empty() {
+            failed.push(format!("Linux {}, which complains of itself", outcome.release));
+        }
     }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())

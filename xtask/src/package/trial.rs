@@ -98,9 +98,13 @@ pub fn run([first, second]: [&Path; 2]) -> anyhow::Result<()> {
     step("an upgrade under load");
     upgrade(&machine, &pair, || install(second))?;
 
+    step("a Unix socket, over a restart");
+    unix_socket(&machine)?;
+
     step("systemd listens, and starts it");
     machine.run(
-        "systemctl stop tracker.service && tracker detach && systemctl reset-failed && systemctl start tracker.socket",
+        "systemctl disable --now tracker.service && tracker detach && systemctl reset-failed && \
+         systemctl enable --now tracker.socket",
     )?;
     ensure!(!machine.succeeds("systemctl is-active tracker.service"), "nobody has asked yet");
     soon(|| client()?.announce(&Announce::new([1; 20], 1000)).map(drop))?;
@@ -113,6 +117,9 @@ pub fn run([first, second]: [&Path; 2]) -> anyhow::Result<()> {
     ensure!(!links.contains("xdp"), "XDP has ended: {links}");
     ensure!(machine.succeeds("test ! -e /sys/fs/bpf/tracker"), "nothing is pinned");
     ensure!(machine.succeeds("test -e /var/lib/tracker && test -e /etc/tracker/tracker.toml"), "what is his stays");
+    install(second)?;
+    soon(|| client()?.announce(&Announce::new([1; 20], 1000)).map(drop))?;
+    ensure!(machine.succeeds("systemctl is-active tracker.service"), "it is there again, and runs");
     machine.run(&format!("apt-get purge --yes {NAME}"))?;
     let left: Vec<_> = files(&machine)?.difference(&before).cloned().collect();
     ensure!(left.is_empty(), "left behind: {}", left.join(" "));
@@ -177,6 +184,21 @@ fn checks(machine: &Machine) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// A proxy's way, which systemd's keeping of the sockets must not cut.
+fn unix_socket(machine: &Machine) -> anyhow::Result<()> {
+    let path = "/run/tracker/http.sock";
+    machine.run(&format!("echo 'http = [\"0.0.0.0:6969\", \"unix:{path}\"]' >>/etc/tracker/tracker.toml"))?;
+    for _ in 0..2 {
+        machine.run("systemctl restart tracker.service")?;
+        // Another user than the tracker's own, as a proxy is.
+        machine.run(&format!("perl -MIO::Socket::UNIX -e '{ASK}' {path} | grep -q '^HTTP/1.1 200'"))?;
+    }
+    Ok(())
+}
+
+/// Debian's smallest installation has no curl.
+const ASK: &str = r#"$< = $> = 65534; $s = IO::Socket::UNIX->new($ARGV[0]) or die $!; print $s "GET /stats HTTP/1.0\r\n\r\n"; print <$s>"#;
 
 /// A tracker that is stopped gives no sign of life, and is started anew.
 fn watchdog(machine: &Machine) -> anyhow::Result<()> {
