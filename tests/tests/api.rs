@@ -227,7 +227,7 @@ fn the_description_is_of_the_server() {
         ("PUT", &path("blocks/2001:db8::/32"), None, 200), ("GET", &path("blocks"), None, 200),
         ("PUT", &path("blocks/203.0.113.0/24"), None, 409), ("PUT", &path("blocks/0.0.0.0/0"), None, 422),
         ("PUT", &path("blocks/192.0.2.0/33"), None, 400), ("DELETE", &path("blocks/192.0.2.0/24"), None, 200),
-        ("DELETE", &path("blocks/::/0"), None, 422),
+        ("DELETE", &path("blocks/::/0"), None, 422), ("PUT", &path("blocks/::ffff:0.0.0.0/96"), None, 422),
         ("POST", &path("reload"), None, 200), ("POST", &path("snapshot"), None, 200),
     ]);
     let odd = api.ask_with(By::Unix, ("PATCH", "/api/v1/limits"), Some(("text/plain", "{}")));
@@ -319,7 +319,8 @@ fn what_it_changes_clients_feel_until_the_tracker_ends() {
     assert_eq!(running.announce(1).expect("answered"), 1000);
     assert_eq!(api.get("/api/v1/limits")["limits"]["limit-scrapes"], json!({"value": 77, "changed": false}));
     // Blocked: no answer by UDP.
-    assert_eq!(api.ask(By::Unix, "PUT", "/api/v1/blocks/127.0.0.1/32", None).status, 200);
+    assert_eq!(api.ask(By::Unix, "PUT", "/api/v1/blocks/::ffff:127.0.0.1/128", None).status, 200);
+    assert_eq!(api.get("/api/v1/blocks/::ffff:127.0.0.1")["blocked"], json!(true));
     client.send(&refused.bytes()).expect("sent");
     assert!(running.announce(1).is_err());
     assert_eq!(api.get(&format!("/api/v1/torrents/{HEX}"))["ipv4"], json!({"seeders": 0, "leechers": 0}));

@@ -1,8 +1,12 @@
 //! Who may see the operator's pages: some networks, and whoever has the token.
+//!
+//! A browser inside of such a network is not always asked by somebody there. A page from elsewhere may have
+//! its name lead to this host once it is loaded (DNS rebinding), and then read what that answers. So a
+//! browser is let in by its address alone only under a name that no stranger can have.
 
 use super::web::public::PublicPage;
 use crate::{
-    http::proxy::Visitor,
+    http::{proxy::Visitor, request::Request},
     listen::{Network, Networks},
     statistics::http::AdminFailure,
 };
@@ -11,11 +15,21 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest as _, Sha256};
 use std::{
     fmt, fs,
+    net::IpAddr,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 /// The shortest token, in bytes: a short one could be guessed.
 const SHORTEST: usize = 16;
+
+/// Domains that are not in the public DNS (RFC 6761, RFC 6762, RFC 8375, ICANN's for private use; and that
+/// of many routers).
+const PRIVATE: [&str; 5] = ["localhost", "local", "home.arpa", "internal", "lan"];
+
+/// What this host is called.
+static OWN_NAME: LazyLock<String> =
+    LazyLock::new(|| rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase());
 
 /// A token, of which only the hash is kept: comparing hashes tells nobody how much of a guess was
 /// right.
@@ -96,11 +110,13 @@ impl Access {
     ///
     /// # Errors
     /// Why not.
-    pub fn check(&self, visitor: &Visitor, authorization: Option<&[u8]>) -> Result<(), AdminFailure> {
-        if !visitor.veiled && self.networks.contains(visitor.source) {
+    pub fn check(&self, visitor: &Visitor, request: &Request<'_>) -> Result<(), AdminFailure> {
+        let near = !visitor.veiled && self.networks.contains(visitor.source);
+        if near && (self.networks.are_all() || !may_be_rebound(request)) {
             return Ok(());
         }
-        match (&self.token, authorization) {
+        match (&self.token, request.authorization) {
+            (None, _) if near => Err(AdminFailure::NameForeign),
             (None, _) => Err(AdminFailure::Forbidden),
             (Some(token), Some(authorization)) if token.is_in(authorization) => Ok(()),
             (Some(_), _) => Err(AdminFailure::TokenWrong),
@@ -108,10 +124,33 @@ impl Access {
     }
 }
 
+/// Whether a browser asks under a name that a stranger may have led here. A believed proxy has chosen by
+/// the name whom to ask. `Origin` and `Sec-Fetch-Site` tell nothing: to the browser such a page asks
+/// the host that it is from, and without TLS.
+fn may_be_rebound(request: &Request<'_>) -> bool {
+    request.has_languages && request.claim.source().is_none() && !request.host.is_none_or(is_own)
+}
+
+/// Whether the value of `Host` is an address, the name of this host, or one that the public DNS does not
+/// have: without a point, or below one of [`PRIVATE`].
+fn is_own(host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let (name, _) = match host.strip_prefix('[') {
+        Some(address) => address.split_once(']').unwrap_or((address, "")),
+        None => host.split_once(':').unwrap_or((host, "")),
+    };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let is_below = |domain: &&str| name.strip_suffix(*domain).is_some_and(|rest| rest.ends_with('.'));
+    !name.contains('.') || name.parse::<IpAddr>().is_ok() || name == *OWN_NAME || PRIVATE.iter().any(is_below)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::Source;
+    use crate::{
+        http::{Trust, request},
+        listen::Source,
+    };
 
     #[test]
     fn the_operator_is_known_by_network_or_by_token() {
@@ -153,8 +192,70 @@ mod tests {
             (&none, token(), at("8.8.8.8"), Some("0123456789abcdef"), wrong),
         ] {
             let access = Access { networks: networks.clone(), token, ..Access::default() };
-            let checked = access.check(&visitor, authorization.map(str::as_bytes));
+            let line = authorization.map_or_else(String::new, |value| format!("Authorization: {value}\r\n"));
+            let checked = check(&access, &visitor, &line);
             assert_eq!(checked, expected, "{visitor:?} with {authorization:?}");
+        }
+    }
+
+    fn check(access: &Access, visitor: &Visitor, lines: &str) -> Result<(), AdminFailure> {
+        // As of a proxy that is believed, which matters only where it names somebody.
+        let trust = Trust { proxies: Networks::new(&[Network::Local]), ..Trust::default() };
+        let text = format!("GET /stats.json HTTP/1.1\r\n{lines}\r\n");
+        let request = request::parse(text.as_bytes(), Some(&trust)).expect("right").expect("whole");
+        access.check(visitor, &request)
+    }
+
+    #[test]
+    fn a_browser_is_let_in_by_its_address_only_under_names_that_no_stranger_can_have() {
+        const BROWSER: &str = "Accept-Language: en\r\n";
+        // A page can have it say so little.
+        const SILENT: &str = "accept-language:\r\n";
+        let own = |name: &str| format!("{BROWSER}Host: {name}\r\n");
+        let ok = Ok(());
+        let foreign = Err(AdminFailure::NameForeign);
+        for (lines, expected) in [
+            (own("127.0.0.1:6969"), ok),
+            (own("192.168.1.5"), ok),
+            (own("[fe80::1]:6969"), ok),
+            (own("[::ffff:10.0.0.1]"), ok),
+            (own("localhost:6969"), ok),
+            (own("tracker.localhost"), ok),
+            (own("tracker"), ok),
+            (own("Tracker.LOCAL.:80"), ok),
+            (own("tracker.home.arpa"), ok),
+            (own("tracker.lan"), ok),
+            (own("prometheus.internal:6969"), ok),
+            (own(&format!("{}:6969", OWN_NAME.to_uppercase())), ok),
+            (own("stranger.example"), foreign),
+            (own("stranger.example:6969"), foreign),
+            (own("stranger.example."), foreign),
+            (own("127.0.0.1.stranger.example"), foreign),
+            (own("localhost.stranger.example"), foreign),
+            (own("notlocal.strangerlocal"), foreign),
+            (own("[stranger.example]"), foreign),
+            (own("caf\u{e9}.example"), foreign),
+            (format!("{SILENT}Host: stranger.example\r\n"), foreign),
+            // No browser.
+            ("Host: tracker.example:6969\r\nAccept: text/plain\r\nUser-Agent: Prometheus/3\r\n".into(), ok),
+            (BROWSER.into(), ok),
+            (String::new(), ok),
+            // A proxy has chosen by the name.
+            (own("tracker.example") + "X-Forwarded-For: 192.168.1.7\r\n", ok),
+            (own("tracker.example") + "Authorization: Bearer 0123456789abcdef\r\n", foreign),
+        ] {
+            let visitor = Visitor::plain(Source::Address([192, 168, 1, 7].into()));
+            let mut access = Access::default();
+            assert_eq!(check(&access, &visitor, &lines), expected, "{lines}");
+            access.token = Some(Token::of(b"0123456789abcdef"));
+            let has_token = lines.contains("Bearer");
+            let by_token = if has_token { ok } else { expected.map_err(|_| AdminFailure::TokenWrong) };
+            assert_eq!(check(&access, &visitor, &lines), by_token, "{lines}");
+            // What all may see is no secret.
+            let access = Access { networks: Networks::new(&[Network::All]), ..Access::default() };
+            assert_eq!(check(&access, &visitor, &lines), ok, "{lines}");
+            let stranger = Visitor::plain(Source::Address([8, 8, 8, 8].into()));
+            assert_eq!(check(&Access::default(), &stranger, &lines), Err(AdminFailure::Forbidden), "{lines}");
         }
     }
 

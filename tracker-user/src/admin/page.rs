@@ -85,9 +85,8 @@ fn sections(page: &mut String, snapshot: &Snapshot) -> fmt::Result {
         writeln!(page, "\nSince the start, {}", path.name)?;
         let events = Event::ALL.iter().map(|event| (path.event(*event), event.text()));
         let reasons = Reason::all().map(|reason| (path.reason(reason), reason.text()));
-        let lists = (1..)
-            .zip(&snapshot.block_lists)
-            .map(|(number, name)| (path.blocked(number), format!("of these by the list {name}")));
+        let lists =
+            snapshot.block_lists.iter().map(|list| (path.blocked(list), format!("of these by the list {}", list.name)));
         let lists: Vec<_> = lists.collect();
         let drops = if path.label == CounterSet::Udp.label() { snapshot.udp_drops } else { 0 };
         let lists = lists.iter().map(|(count, text)| (*count, text.as_str()));

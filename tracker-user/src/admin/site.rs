@@ -186,9 +186,9 @@ impl AdminSite {
         let tracker = &self.shared.tracker;
         let memory = Rc::new(tracker.store().handle(CounterSet::Http));
         let sender = Sender { memory, counters: self.full_scrapes.clone(), pause: Duration::ZERO };
-        tracker.list(request, visitor, format, sender).map_err(|failure| {
-            self.full_scrapes.failure(failure);
-            failure.refusal()
+        tracker.list(request, visitor, format, sender).map_err(|refused| {
+            self.full_scrapes.failure(refused.failure);
+            refused.refusal()
         })
     }
 
@@ -300,7 +300,7 @@ impl Site for AdminSite {
             (_, Route::Health) => Ok(()),
             (Door::Public, Route::Root) => Err(AdminFailure::Forbidden),
             (Door::Public, _) => return None,
-            (Door::Operator | Door::Shared, _) => access.check(visitor, request.authorization),
+            (Door::Operator | Door::Shared, _) => access.check(visitor, request),
         };
         if route == Route::Root
             && self.door != Door::Operator

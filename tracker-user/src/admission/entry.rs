@@ -78,7 +78,7 @@ fn change(list: &mut Option<Vec<InfoHash>>, changed: &Changed, may_begin: bool) 
         *list = Some(Vec::new());
     }
     if let Some(torrents) = list {
-        torrents.retain(|torrent| !changed.removed.contains(torrent));
+        torrents.retain(|torrent| !changed.removed.contains(torrent) && !changed.added.contains(torrent));
         torrents.extend(&changed.added);
     }
 }
@@ -149,5 +149,5 @@ fn remove_refused(handle: &Handle, info_hash: &InfoHash) {
 pub fn remove_torrent(handle: &Handle, info_hash: &InfoHash) -> bool {
     let key = TorrentKey::new(handle.store().settings(), info_hash);
     let found = index::find(&handle.context(), &key);
-    found.is_some_and(|swarm| remove(handle, swarm.id) > 0)
+    found.is_some_and(|swarm| remove(handle, swarm.id, info_hash) > 0)
 }

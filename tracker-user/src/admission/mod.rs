@@ -3,15 +3,16 @@
 //! Which torrents the tracker serves: lists read from files, in a table that the XDP program and all
 //! threads look into when a torrent is to be stored ([`tracker_common::admission`]).
 //!
-//! A list that has changed is entered while announces go on: first what is new on it, then what is
-//! gone. Afterwards the torrents that are no longer allowed are removed with their peers.
+//! A list that has changed is entered while announces go on: first what is new on it comes into the
+//! table, then it is said which lists are in force, then what is gone leaves the table. Afterwards the
+//! torrents that are no longer allowed are removed with their peers.
 
 pub mod addresses;
 pub mod entry;
 pub mod file;
 
 use crate::store::{Handle, Store};
-use anyhow::ensure;
+use anyhow::bail;
 use std::{
     path::PathBuf,
     thread,
@@ -22,7 +23,7 @@ use tracker_common::{
     admission::{List, check, fingerprint, table},
     id::{InfoHash, SwarmId},
     platform::Platform as _,
-    store::{index, layout::SWARM_ALIVE, sweep},
+    store::{hash::TorrentKey, index, layout::SWARM_ALIVE, sweep},
 };
 
 /// How long after a change of the table nobody acts on what it was before. An XDP program takes
@@ -98,8 +99,14 @@ impl Lists {
         }
         wanted.sort_unstable();
         wanted.dedup();
-        enter(handle.store(), &wanted)?;
+        insert(handle.store(), &wanted)?;
+        let goes = settings.access_lists.load() & !in_force != 0;
         settings.access_lists.store(in_force);
+        if goes {
+            // Whoever still takes a list for one in force has to find in the table what was on it.
+            thread::sleep(SETTLED);
+        }
+        retain(handle.store(), |fingerprint| wanted.binary_search(&fingerprint).is_ok());
         let removed = if stored { remove_refused(handle) } else { 0 };
         let count = |list| self.of(list).map_or("no".to_owned(), |torrents| torrents.len().to_string());
         info!(
@@ -124,9 +131,8 @@ fn list(files: &[PathBuf]) -> anyhow::Result<Option<Vec<InfoHash>>> {
     Ok(Some(torrents))
 }
 
-/// Makes the table hold these fingerprints, which are sorted. What was there before stays until all
-/// are entered.
-fn enter(store: &Store, wanted: &[u64]) -> anyhow::Result<()> {
+/// Puts these fingerprints, which are sorted, into the table beside what is there; all or none.
+fn insert(store: &Store, wanted: &[u64]) -> anyhow::Result<()> {
     let count = store.sizes().access_buckets;
     let is_new = |fingerprint: &u64| {
         !table::buckets(*fingerprint, count)
@@ -135,23 +141,23 @@ fn enter(store: &Store, wanted: &[u64]) -> anyhow::Result<()> {
             .any(|bucket| bucket.contains(*fingerprint))
     };
     let new: Vec<u64> = wanted.iter().copied().filter(is_new).collect();
-    let retain = |wanted: &dyn Fn(u64) -> bool| {
-        for bucket in (0..count).filter_map(|number| store.access_bucket(number)) {
-            bucket.retain(wanted);
-        }
-    };
     if !new.iter().all(|fingerprint| table::insert(|number| store.access_bucket(number), count, *fingerprint)) {
         // Back to what it was: what is new now was not there before.
-        retain(&|fingerprint| new.binary_search(&fingerprint).is_err());
+        retain(store, |fingerprint| new.binary_search(&fingerprint).is_err());
         let room = u64::from(count - 1) * u64::from(table::LOAD);
-        ensure!(
-            false,
+        bail!(
             "{} listed torrents are more than there is room for, {room}: that takes a restart, which makes room",
             wanted.len()
         );
     }
-    retain(&|fingerprint| wanted.binary_search(&fingerprint).is_ok());
     Ok(())
+}
+
+/// Takes all other fingerprints out of the table.
+fn retain(store: &Store, wanted: impl Fn(u64) -> bool) {
+    for bucket in (0..store.sizes().access_buckets).filter_map(|number| store.access_bucket(number)) {
+        bucket.retain(&wanted);
+    }
 }
 
 /// Removes the torrents that the lists in force do not allow, with all their peers.
@@ -162,8 +168,9 @@ fn remove_refused(handle: &Handle) -> u64 {
         while let Some(swarm) = index::next(|number| handle.bucket(number), from, u32::MAX) {
             from = swarm.id.number() + 1;
             let alive = swarm.record.active.load() & SWARM_ALIVE != 0;
-            if alive && check(&handle.context(), &swarm.record.info_hash()).is_err() {
-                removed += remove(handle, swarm.id);
+            let torrent = swarm.record.info_hash();
+            if alive && check(&handle.context(), &torrent).is_err() {
+                removed += remove(handle, swarm.id, &torrent);
             }
         }
         // Whoever looked into the table before the change may have stored a torrent since.
@@ -172,12 +179,14 @@ fn remove_refused(handle: &Handle) -> u64 {
     removed
 }
 
-/// Removes a torrent. Returns how many, as a new peer may come in between.
-fn remove(handle: &Handle, swarm: SwarmId) -> u64 {
+/// Removes a torrent from this record, which may have become another's meanwhile. Returns how many, as a new
+/// peer may come in between.
+fn remove(handle: &Handle, swarm: SwarmId, torrent: &InfoHash) -> u64 {
+    let cx = &handle.context();
+    let (torrent, Some(swarm)) = (TorrentKey::new(cx.settings, torrent), cx.swarm(swarm)) else { return 0 };
     let ages = sweep::Ages { peer_timeout: 0, idle: 0, idle_completed: 0 };
-    let batch = sweep::Batch { first: swarm.number(), end: swarm.number() + 1, ages };
     for _ in 0..100 {
-        let report = sweep::sweep(&handle.context(), &batch, |_, _| {});
+        let report = sweep::sweep_torrent(cx, swarm, &torrent, &ages);
         if report.torrents == 0 {
             return report.removed;
         }

@@ -5,7 +5,10 @@ use crate::store::{
     CounterSet, fixture,
     sizes::{Capacity, Sizes},
 };
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use tracker_common::{
     outcome::StoreError,
     store::{
@@ -85,6 +88,35 @@ fn a_change_removes_what_is_no_longer_allowed_and_nothing_else() {
     lists(Some(&[]), None).apply(&handle, true).expect("room");
     let pools = handle.store().pools();
     assert_eq!(pools.swarms.used.load(), 0, "all are removed, with all their peers");
+}
+
+#[test]
+fn nobody_is_refused_while_lists_come_and_go() {
+    // The larger the table, the longer it takes to clear it.
+    let handle = handle(2_000_000);
+    let (store, on_a_list, ended) = (handle.store().clone(), torrent(7), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mine = store.handle(CounterSet::Http);
+            while !ended.load(Ordering::Relaxed) {
+                let in_force = || store.settings().access_lists.load();
+                let (before, checked) = (in_force(), check(&mine.context(), &on_a_list));
+                // Who has looked at both lists and the table within one change was just late.
+                if before == in_force() && checked.is_err() {
+                    return checked;
+                }
+            }
+            Ok(())
+        });
+        // (allowed, denied): the torrent is served with each.
+        type Row<'a> = (Option<&'a [u32]>, Option<&'a [u32]>);
+        let rows: [Row<'_>; 4] = [(Some(&[7]), None), (None, None), (Some(&[7, 8]), Some(&[9])), (None, Some(&[9]))];
+        for (allow, deny) in rows {
+            lists(allow, deny).apply(&handle, false).expect("room");
+        }
+        ended.store(true, Ordering::Relaxed);
+        assert_eq!(asking.join().expect("no panic"), Ok(()));
+    });
 }
 
 #[test]

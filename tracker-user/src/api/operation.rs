@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     control::Control,
+    listen::network::canonical,
     statistics::api::{ApiEvent, ApiFailure, ApiSums},
 };
 use hyper::StatusCode;
@@ -198,6 +199,7 @@ fn blocks(control: &Control) -> Answer {
     let networks = |networks: &[IpNet]| networks.iter().map(IpNet::to_string).collect::<Vec<_>>();
     Answer::ok(json!({
         "lists": lists.names,
+        "numbers": lists.numbers,
         "allow_files": lists.allow_files,
         "entries": lists.entries,
         "added": networks(&lists.added),
@@ -206,21 +208,55 @@ fn blocks(control: &Control) -> Answer {
 }
 
 fn blocked(control: &Control, asked: &Asked) -> Result<Answer, Problem> {
-    let address: IpAddr = asked.parameter(0, "address")?;
+    let address = asked.parameter::<IpAddr>(0, "address")?.to_canonical();
     let list = control.blocked_by(address);
     Ok(Answer::ok(json!({"address": address.to_string(), "blocked": list.is_some(), "list": list})))
 }
 
 fn block(control: &Control, asked: &Asked, blocked: bool) -> Result<Answer, Problem> {
+    let network = network(asked)?;
+    let changed = control.block(network, blocked).map_err(|error| Problem::of(ApiFailure::Conflict, &error))?;
+    Ok(Answer::ok(json!({"network": network.to_string(), "blocked": blocked, "changed": changed})))
+}
+
+/// The network that is named; one of IPv4-mapped addresses is one of IPv4, as in files.
+fn network(asked: &Asked) -> Result<IpNet, Problem> {
     let address: IpAddr = asked.parameter(0, "address")?;
     let prefix: u8 = asked.parameter(1, "prefix length")?;
-    let Ok(network) = IpNet::new(address, prefix) else {
+    let Ok(network) = IpNet::new(address, prefix).map(canonical) else {
         return Err(Problem::new(ApiFailure::Malformed, format!("{address} has no prefix of {prefix} bits")));
     };
-    if prefix == 0 {
+    if network.prefix_len() == 0 {
         return Err(Problem::new(ApiFailure::Invalid, "that would be everybody"));
     }
-    let changed = control.block(network, blocked).map_err(|error| Problem::of(ApiFailure::Conflict, &error))?;
-    let body = json!({"network": network.trunc().to_string(), "blocked": blocked, "changed": changed});
-    Ok(Answer::ok(body))
+    Ok(network)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_of_mapped_addresses_are_of_ipv4() {
+        for (address, prefix, expected) in [
+            ("192.0.2.7", "32", Some("192.0.2.7/32")),
+            ("192.0.2.7", "24", Some("192.0.2.0/24")),
+            ("192.0.2.7", "0", None),
+            ("192.0.2.7", "33", None),
+            ("192.0.2.7", "120", None),
+            ("::ffff:192.0.2.7", "128", Some("192.0.2.7/32")),
+            ("::ffff:192.0.2.7", "120", Some("192.0.2.0/24")),
+            ("::ffff:192.0.2.7", "97", Some("128.0.0.0/1")),
+            // All of IPv4.
+            ("::ffff:192.0.2.7", "96", None),
+            ("::ffff:192.0.2.7", "95", Some("::fffe:0:0/95")),
+            ("::ffff:192.0.2.7", "129", None),
+            ("::fffe:192.0.2.7", "120", Some("::fffe:c000:200/120")),
+            ("2001:db8::7", "32", Some("2001:db8::/32")),
+        ] {
+            let parameters = vec![address.to_owned(), prefix.to_owned()];
+            let made = network(&Asked { parameters, query: String::new(), body: Map::new() });
+            assert_eq!(made.ok().map(|network| network.to_string()).as_deref(), expected, "{address}/{prefix}");
+        }
+    }
 }

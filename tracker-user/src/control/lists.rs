@@ -1,10 +1,13 @@
 //! Single entries of the lists of torrents and of addresses, and how many there are.
 
-use super::{Control, State};
-use crate::admission::{
-    Lists,
-    addresses::{self, Addresses, Contents},
-    entry,
+use super::{Control, Parts};
+use crate::{
+    admission::{
+        Lists,
+        addresses::{self, Addresses, Contents},
+        entry,
+    },
+    store::Handle,
 };
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
@@ -58,9 +61,10 @@ pub struct TorrentList {
 /// The lists of addresses, for people.
 #[derive(Clone, Debug)]
 pub struct AddressLists {
-    /// Files with blocked addresses, and the list of those that were added, in the order of their
-    /// counters.
+    /// Files with blocked addresses, and the list of those that were added.
     pub names: Vec<String>,
+    /// Their numbers, in the same order.
+    pub numbers: Vec<u8>,
     /// Files with addresses that are let in.
     pub allow_files: Vec<String>,
     /// How many entries all of them have together.
@@ -100,15 +104,16 @@ impl Control {
         entry::is_listed(&self.store, list, info_hash)
     }
 
-    /// Puts a torrent on a list. False if it was there already.
+    /// Puts a torrent on a list, where it stays whatever its files say later. False if it was there
+    /// already.
     ///
     /// # Errors
     /// When that cannot be done as things are.
     pub fn list_torrent(&self, list: List, info_hash: &InfoHash) -> anyhow::Result<bool> {
         let mut state = self.state();
         let new = entry::add(&state.remover, list, info_hash)?;
+        state.torrents.add(list, *info_hash);
         if new {
-            state.torrents.add(list, *info_hash);
             *state.known.counts.of_mut(list) += 1;
             tracing::info!("the admin API has put a torrent on the list of {}", name(list));
         }
@@ -133,8 +138,10 @@ impl Control {
     #[must_use]
     pub fn address_lists(&self) -> AddressLists {
         let state = self.state();
+        let in_force = self.parts.handles.block_lists.load();
         AddressLists {
-            names: self.parts.handles.block_lists.load().to_vec(),
+            names: in_force.iter().map(|list| list.name.clone()).collect(),
+            numbers: in_force.iter().map(|list| list.number).collect(),
             allow_files: names(&state.live.addresses.allow),
             entries: state.known.counts.addresses,
             added: state.addresses.blocked.iter().copied().collect(),
@@ -148,8 +155,8 @@ impl Control {
         addresses::list_of(&self.state().remover, &self.parts.handles.block_lists, address)
     }
 
-    /// Blocks a network, or undoes that; one that a file blocks is let in instead. What the files said
-    /// when they were read last still holds. False if that was so already.
+    /// Blocks a network, but for what of it is let in, or undoes that; one that a file blocks is let in
+    /// instead. What the files said when they were read last still holds. False if that was so already.
     ///
     /// # Errors
     /// When that cannot be done as things are. Everything is as it was, then.
@@ -166,28 +173,24 @@ impl Control {
         if changes.blocked == state.addresses.blocked && changes.let_in == state.addresses.let_in {
             return Ok(false);
         }
-        self.apply_addresses(&mut state, &changes)?;
-        let is_blocked = |state: &State| {
-            addresses::list_of(&state.remover, &self.parts.handles.block_lists, network.addr()).is_some()
-        };
-        if blocked && !is_blocked(&state) {
-            let before = state.addresses.clone();
-            self.apply_addresses(&mut state, &before)?;
-            bail!("{network} is let in by a file of --allow-addresses, or by a larger network that was let in");
+        let contents = state.known.addresses.as_ref().context("networks are blocked only with an admin API")?;
+        let addresses = contents.with(&changes)?;
+        if blocked && !addresses.block_any_of(&network) {
+            bail!("all of {network} is let in: by files of --allow-addresses, or by networks that were let in");
         }
+        addresses.check_room(&self.store)?;
+        let entries = addresses.entries() as u64;
+        self.put_in_force(addresses, &state.remover)?;
+        state.known.counts.addresses = entries;
         state.addresses = changes;
         tracing::info!("the admin API has {} a network", if blocked { "blocked" } else { "let in" });
         Ok(true)
     }
 
-    fn apply_addresses(&self, state: &mut State, changes: &addresses::Changes) -> anyhow::Result<()> {
-        let contents = state.known.addresses.as_ref().context("networks are blocked only with an admin API")?;
-        let read = contents.with(changes)?;
-        read.check_room(&self.store)?;
-        let entries = read.entries() as u64;
-        read.apply(&state.remover, &self.parts.handles.block_lists, true)?;
-        state.known.counts.addresses = entries;
-        Ok(())
+    /// Has these lists of addresses hold, and removes the peers that they block.
+    pub(super) fn put_in_force(&self, addresses: Addresses, remover: &Handle) -> anyhow::Result<()> {
+        let Parts { handles, statistics, .. } = &self.parts;
+        addresses.apply(remover, &handles.block_lists, &statistics.blocked(), true)
     }
 }
 

@@ -22,7 +22,7 @@ pub use reload::{Reload, Reloaded};
 use crate::{
     admission::{Lists, addresses, addresses::Contents, entry},
     config::{
-        Configuration, Options, Overrides, Startup,
+        Options, Overrides, Startup,
         live::{Handles, Live},
         values,
     },
@@ -84,8 +84,8 @@ struct State {
     live: Live,
     /// Removes what is not allowed any more.
     remover: Handle,
-    /// What was read last, without the overrides; not before it is needed.
-    options: Option<Options>,
+    /// What was read last, without the overrides.
+    options: Options,
     overrides: Overrides,
     torrents: entry::Changes,
     addresses: addresses::Changes,
@@ -93,14 +93,21 @@ struct State {
 }
 
 impl Control {
-    /// For a daemon that has started with `live`, and knows of its lists what it is to know.
+    /// For a daemon that has started with `live`, which these options come to, and knows of its lists what
+    /// it is to know.
     #[must_use]
-    pub fn new(reload: Reload, parts: Parts, live: Live, remover: Handle, known: lists::Known) -> Arc<Self> {
+    pub fn new(
+        reload: Reload,
+        parts: Parts,
+        (options, live): (Options, Live),
+        remover: Handle,
+        known: lists::Known,
+    ) -> Arc<Self> {
         let store = remover.store().clone();
         let state = State {
             live,
             remover,
-            options: None,
+            options,
             overrides: Overrides::new(),
             torrents: entry::Changes::default(),
             addresses: addresses::Changes::default(),
@@ -153,23 +160,23 @@ impl Control {
         self.parts.certificates.as_deref().map_or(Ok(()), Certificates::reload)?;
         lists.apply(&state.remover, true)?;
         let counts = lists::Counts::of(&lists, &addresses);
-        addresses.apply(&state.remover, &self.parts.handles.block_lists, true)?;
+        self.put_in_force(addresses, &state.remover)?;
         state.known.counts = counts;
         if let Some(known) = &mut state.known.addresses {
             *known = contents;
         }
-        state.options = Some(options);
+        state.options = options;
         let restart = self.parts.startup.differences(&new.startup);
-        Ok(Reloaded { changed: self.publish(state, new), restart })
+        Ok(Reloaded { changed: self.publish(state, new.live), restart })
     }
 
     /// Has new values hold. Returns which are other ones.
-    fn publish(&self, state: &mut State, new: Configuration) -> Vec<&'static str> {
-        let changed = state.live.differences(&new.live);
-        raise_file_limit(new.live.http.connections);
-        logging::set_filter(new.live.log.as_ref());
-        new.live.apply(self.store.settings(), &self.parts.handles);
-        state.live = new.live;
+    fn publish(&self, state: &mut State, live: Live) -> Vec<&'static str> {
+        let changed = state.live.differences(&live);
+        raise_file_limit(live.http.connections);
+        logging::set_filter(live.log.as_ref());
+        live.apply(self.store.settings(), &self.parts.handles);
+        state.live = live;
         changed
     }
 
@@ -188,16 +195,9 @@ impl Control {
     pub fn change_limits(&self, changes: &Map<String, Value>) -> anyhow::Result<Vec<&'static str>> {
         let mut state = self.state();
         let overrides = values::change(&state.overrides, changes)?;
-        if state.options.is_none() {
-            state.options = Some(self.reload.read(&Overrides::new())?.0);
-        }
-        let options = state.options.as_ref().context("the configuration was not read")?;
-        let live = Configuration::over(options, &overrides)?.live;
-        // The files of lists are read again by a reload alone.
-        let live = Live { lists: state.live.lists.clone(), addresses: state.live.addresses.clone(), ..live };
-        let new = Configuration { startup: self.parts.startup.clone(), live };
+        let live = state.live.over(&state.options, &overrides)?;
         state.overrides = overrides;
-        let changed = self.publish(&mut state, new);
+        let changed = self.publish(&mut state, live);
         info!("the admin API has changed {}", if changed.is_empty() { "nothing".into() } else { changed.join(", ") });
         Ok(changed)
     }
@@ -249,3 +249,6 @@ impl Control {
         list.is_in_force(self.store.settings())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,9 @@ labelled! {
         StatisticsUnavailable = "statistics_unavailable", "This is not counted here";
         StatisticsForAnnounce = "statistics_for_announce", "These are statistics; announce to another path";
         Forbidden = "operator_forbidden", "These pages are for the operator, and not for your address";
+        NameForeign = "operator_name_foreign",
+            "These pages are for the operator; a browser is shown them under the address or the own name of this host, or \
+             with a token, but not under this name";
         EventsBusy = "events_busy", "As many are told of events as may be; try again in a minute";
         TokenWrong = "operator_token_wrong", "These pages are for the operator, and the token is not the one";
     }
@@ -51,7 +54,9 @@ impl AdminFailure {
             AdminFailure::StatisticsModeUnknown
             | AdminFailure::StatisticsFormatUnknown
             | AdminFailure::StatisticsForAnnounce => Refusal { status: 400, text: self.text(), retry: Retry::Never },
-            AdminFailure::Forbidden => Refusal { status: 403, text: self.text(), retry: Retry::Never },
+            AdminFailure::Forbidden | AdminFailure::NameForeign => {
+                Refusal { status: 403, text: self.text(), retry: Retry::Never }
+            }
             AdminFailure::TokenWrong => Refusal { status: 401, text: self.text(), retry: Retry::Never },
         }
     }

@@ -21,7 +21,7 @@ pub mod traffic;
 use crate::service::{Service, Shutdown};
 pub use crate::xdp::status::{InterfaceStatus, LatestStatus};
 use crate::{
-    admission::addresses::Names,
+    admission::addresses::{Counted, InForce},
     cluster::Meters,
     http::Limits as HttpLimits,
     snapshot::walk::Walk,
@@ -58,8 +58,8 @@ pub struct Statistics {
     interfaces: LatestStatus,
     /// Packets dropped at the UDP sockets.
     pub udp_drops: Drops,
-    /// Names of the lists of blocked addresses.
-    pub block_lists: Names,
+    /// The lists of blocked addresses.
+    pub block_lists: InForce,
     started: Instant,
     started_at: SystemTime,
     /// What only HTTP counts.
@@ -124,7 +124,7 @@ impl Statistics {
             xdp,
             interfaces,
             udp_drops: Drops::default(),
-            block_lists: Names::default(),
+            block_lists: InForce::default(),
             started: Instant::now(),
             started_at: SystemTime::now(),
             http: http::Registries::default(),
@@ -137,6 +137,14 @@ impl Statistics {
             latest: Latest::default(),
             announced: Mutex::default(),
             inherited: Mutex::new(inherited),
+        }
+    }
+
+    /// So many IPv4 and IPv6 peers have come into the store without being counted: from a snapshot.
+    pub fn inherit(&self, [v4, v6]: [u64; 2]) {
+        // Where a sweep is waited for, that sees them as well.
+        if let Some(inherited) = &mut *locked(&self.inherited) {
+            *inherited = Peers { v4: inherited.v4 + v4, v6: inherited.v6 + v6 };
         }
     }
 
@@ -281,6 +289,12 @@ impl Statistics {
         xdp.into_iter().chain(threads).collect()
     }
 
+    /// What was counted by the numbers of the lists of blocked addresses.
+    #[must_use]
+    pub fn blocked(&self) -> Counted {
+        self.paths().iter().map(|path| (path.label, path.blocked_by_number())).collect()
+    }
+
     /// Announces answered since the start.
     #[must_use]
     pub fn announces(&self) -> u64 {
@@ -367,73 +381,4 @@ fn peers_counted(paths: &[PathCounters]) -> Peers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::service::Services;
-    use crate::store::{
-        sizes::{Capacity, Sizes},
-        totals::Totals,
-    };
-    use std::time::Duration;
-    use tracker_common::{
-        outcome::Counter,
-        platform::Platform as _,
-        store::{
-            family::V4,
-            membership::{Announce, PeerEvent},
-            owner::Owner,
-            upsert,
-        },
-    };
-
-    /// Longest that anything here may take.
-    const PATIENCE: Duration = Duration::from_secs(20);
-
-    #[test]
-    fn rates_need_nobody_who_asks_for_them() {
-        let sizes = Sizes::new(&Capacity { torrents: 9, peers_v4: 9, peers_v6: 9 }).expect("small");
-        let store = Arc::new(Store::anonymous(&sizes).expect("a few pages"));
-        let handle = store.handle(CounterSet::Udp);
-        let statistics = Arc::new(Statistics::new(store, Arc::default(), None, LatestStatus::default()));
-        let mut services = Services::default();
-        services.spawn(Sampler(statistics.clone())).expect("a thread");
-        let begun = Instant::now();
-        let rate = || statistics.snapshot().rates_10[Rate::Announces as usize];
-        while rate() == 0.0 {
-            assert!(begun.elapsed() < PATIENCE, "no sample was taken");
-            handle.event(Event::Announce4);
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    #[test]
-    fn peers_of_an_earlier_daemon_count_once_a_sweep_has_seen_them() {
-        let sizes = Sizes::new(&Capacity { torrents: 9, peers_v4: 9, peers_v6: 9 }).expect("small");
-        let store = Arc::new(Store::anonymous(&sizes).expect("a few pages"));
-        let totals = Arc::new(LatestTotals::default());
-        let announce = |port| {
-            let handle = store.handle(CounterSet::Udp);
-            let peer = V4::key([1, 2, 3, 4], port);
-            let announcement =
-                Announce { info_hash: &[7; 20], peer, seeder: false, event: PeerEvent::None, owner: Owner::NONE };
-            upsert::announce::<_, V4>(&handle.context(), &announcement).expect("room");
-            handle
-        };
-        let statistics = || Statistics::new(store.clone(), totals.clone(), None, LatestStatus::default());
-        let fresh = statistics();
-        let earlier = announce(1);
-        assert_eq!(fresh.snapshot().peers_v4, 1);
-
-        let restarted = statistics();
-        // What the earlier daemon has counted is gone with it.
-        earlier.count(Counter::Event(Event::Peer4Added), u64::MAX);
-        restarted.sample();
-        assert_eq!(restarted.snapshot().peers_v4, 0);
-        totals.store(Arc::new(Totals { peers_v4: 1, sweeps: 1, ..Totals::default() }));
-        restarted.sample();
-        assert_eq!(restarted.snapshot().peers_v4, 1);
-        announce(2);
-        restarted.sample();
-        assert_eq!(restarted.snapshot().peers_v4, 2);
-    }
-}
+mod tests;

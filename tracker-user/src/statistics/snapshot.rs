@@ -2,6 +2,7 @@
 
 use super::{energy::Energy, http, limits::Limits, process::Process, rates::Rates, timeline, traffic::Traffic};
 use crate::{
+    admission::addresses::BlockList,
     cluster::ClusterFigures,
     store::{CounterSet, Counters, totals::Totals},
     xdp::status::InterfaceStatus,
@@ -9,7 +10,7 @@ use crate::{
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tracker_common::{
     id::InfoHash,
-    outcome::{COUNTERS, Counter, Event, REFRESH_AGES, REPLY_SIZES, REPLY_STEP, Reason},
+    outcome::{BLOCK_LISTS, COUNTERS, Counter, Event, REFRESH_AGES, REPLY_SIZES, REPLY_STEP, Reason},
 };
 
 /// Returning peers by the minutes since their last announce.
@@ -41,10 +42,16 @@ impl PathCounters {
         self.counters[Counter::Event(event).index()]
     }
 
-    /// How often a source was on the list of blocked addresses with this number, from 1 on.
+    /// How often a source was on a list of blocked addresses.
     #[must_use]
-    pub fn blocked(&self, list: u32) -> u64 {
-        self.counters[Counter::Blocked(list).index()]
+    pub fn blocked(&self, list: &BlockList) -> u64 {
+        list.own(self.label, self.counters[Counter::Blocked(list.number.into()).index()])
+    }
+
+    /// What was counted by the numbers of such lists, whichever had them.
+    #[must_use]
+    pub fn blocked_by_number(&self) -> [u64; BLOCK_LISTS] {
+        std::array::from_fn(|place| self.counters[Counter::Blocked(place as u32 + 1).index()])
     }
 
     /// Replies to announces by the peers in them: without any, with 1 to [`REPLY_STEP`], and so on.
@@ -105,8 +112,8 @@ pub struct Snapshot {
     pub http: http::HttpTotals,
     /// Packets that the kernel dropped at the UDP sockets.
     pub udp_drops: u64,
-    /// Names of the lists of blocked addresses, in the order of their numbers.
-    pub block_lists: Vec<String>,
+    /// The lists of blocked addresses.
+    pub block_lists: Vec<BlockList>,
     /// Torrents stored now.
     pub torrents: u64,
     /// IPv4 peers now.
@@ -236,7 +243,11 @@ pub(crate) mod tests {
             ],
             http: http.sums(),
             udp_drops: 17,
-            block_lists: vec!["/lists/a.p2p".into(), "/lists/b".into()],
+            // The second has begun when its number had counted 3.
+            block_lists: vec![
+                BlockList { name: "/lists/a.p2p".into(), number: 2, before: vec![] },
+                BlockList { name: "/lists/b".into(), number: 1, before: vec![(XDP, 3)] },
+            ],
             torrents: 3,
             peers_v4: 20,
             peers_v6: 1,

@@ -82,7 +82,7 @@ pub fn line(traced: &Traced<'_>, interface: &str, time: u64) -> String {
     };
     let _ = write!(line, " {}", traced.outcome.label());
     if traced.list != 0 {
-        // The lists are numbered as they are given.
+        // At the start the lists are numbered as they are given.
         let _ = write!(line, ":{}", traced.list);
     }
     let _ = write!(line, " {} ", traced.action.label());

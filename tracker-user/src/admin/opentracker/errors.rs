@@ -41,7 +41,7 @@ pub fn http_errors(snapshot: &Snapshot) -> [(&'static str, u64); 9] {
             | AdminFailure::StatisticsForAnnounce => 2,
             AdminFailure::EventsBusy => 4,
             AdminFailure::StatisticsUnavailable => 8,
-            AdminFailure::Forbidden | AdminFailure::TokenWrong => 6,
+            AdminFailure::Forbidden | AdminFailure::NameForeign | AdminFailure::TokenWrong => 6,
         };
         errors[kind].1 += http.admin.failure(*failure);
     }

@@ -4,7 +4,7 @@
 //! Where the two trackers differ in what there is to count: `udp` counts the XDP program and the
 //! sockets together and both address families, as opentracker's does; an accept is a TCP connection
 //! or a UDP request; `top10` and `top100` rank the swarms as of the last sweep; nothing is ever
-//! stalled by a mutex, and there is no livesync, so that `syncs` is 0. `numwants` counts announces by
+//! stalled by a mutex; `syncs` is what was received by livesync. `numwants` counts announces by
 //! HTTP, as opentracker's does. What would have to be counted by network for every packet (`busy`,
 //! `woodpeckers`), and what would keep requests (`fulllog`), is answered as by an opentracker that was
 //! built without it: status 500.
@@ -60,7 +60,7 @@ pub enum Mode {
     Everything,
     /// The version.
     Version,
-    /// What livesync has taken: nothing.
+    /// Records received by livesync.
     Syncs,
     /// Announces by HTTP, by how many peers they want.
     Numwants,
@@ -155,6 +155,7 @@ struct Figures {
     udp_scrapes: u64,
     mismatches: u64,
     full_scrapes: u64,
+    syncs: u64,
 }
 
 impl Figures {
@@ -199,7 +200,8 @@ impl Figures {
             udp_announces,
             udp_scrapes,
             mismatches: refused(RequestReason::ConnectionIdWrong.into()) + refused(RequestReason::ErrorHeldBack.into()),
-            full_scrapes: http.tracker.event(TrackerEvent::FullScrape),
+            full_scrapes: http.tracker.event(TrackerEvent::FullScrapeBegun),
+            syncs: snapshot.cluster.as_ref().map_or(0, |cluster| cluster.livesync_received),
         }
     }
 
@@ -274,7 +276,8 @@ pub fn write(snapshot: &Snapshot, mode: Mode) -> String {
         Mode::Version => version(),
         Mode::Syncs => {
             let (accepted, succeeded) = (per_second(figures.accepted()), per_second(figures.succeeded()));
-            format!("0\n0\n{uptime}\nopentracker connections, {accepted} conns/s :: {succeeded} success/s.")
+            let syncs = figures.syncs;
+            format!("{syncs}\n0\n{uptime}\nopentracker connections, {accepted} conns/s :: {succeeded} success/s.")
         }
         Mode::Numwants => {
             snapshot.http.wanted.iter().enumerate().fold(String::new(), |mut lines, (number, count)| {
@@ -364,7 +367,7 @@ fn everything(snapshot: &Snapshot, figures: &Figures) -> String {
       <missmatch>{mismatches}</missmatch>
     </udp>
     <livesync>
-      <count>0</count>
+      <count>{syncs}</count>
     </livesync>
   </connections>
   <debug>
@@ -392,5 +395,6 @@ fn everything(snapshot: &Snapshot, figures: &Figures) -> String {
         udp_announces = figures.udp_announces,
         udp_scrapes = figures.udp_scrapes,
         mismatches = figures.mismatches,
+        syncs = figures.syncs,
     )
 }

@@ -1,7 +1,7 @@
 //! The pages, from a snapshot.
 
 use super::*;
-use crate::statistics::snapshot::tests::example;
+use crate::{cluster::ClusterFigures, statistics::snapshot::tests::example};
 
 fn lines(mode: Mode) -> Vec<String> {
     write(&example(), mode).lines().map(str::to_owned).collect()
@@ -26,6 +26,18 @@ fn mrtg_modes_have_two_figures_an_uptime_and_a_title() {
         }
         assert_eq!(lines[2], "183661 seconds (51 hours)");
         assert!(lines[3].starts_with("opentracker"));
+    }
+}
+
+#[test]
+fn records_of_livesync_are_counted() {
+    let with = |livesync_received| ClusterFigures { livesync_received, ..ClusterFigures::default() };
+    for (cluster, expected) in [(None, 0), (Some(with(0)), 0), (Some(with(70)), 70)] {
+        let snapshot = Snapshot { cluster, ..example() };
+        let page = write(&snapshot, Mode::Syncs);
+        assert_eq!(page.lines().take(2).collect::<Vec<_>>(), [&*expected.to_string(), "0"], "{page}");
+        let page = write(&snapshot, Mode::Everything);
+        assert!(page.contains(&format!("<livesync>\n      <count>{expected}</count>")), "{page}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::page::Page;
 use crate::{
+    admission::addresses::BlockList,
     statistics::{PathCounters, XDP},
     store::CounterSet,
 };
@@ -182,7 +183,7 @@ const _: () = {
 
 impl Page {
     /// Everything that is counted on every path.
-    pub fn paths(&mut self, paths: &[PathCounters], lists: &[String]) {
+    pub fn paths(&mut self, paths: &[PathCounters], lists: &[BlockList]) {
         self.events(paths);
         let name = "tracker_requests_rejected_total";
         self.begin(name, "counter", "Requests not answered as asked, or not answered, by reason.");
@@ -193,8 +194,8 @@ impl Page {
         let clients = || paths.iter().filter(|path| serves_clients(path.label));
         self.begin("tracker_blocked_total", "counter", "Packets and requests from blocked addresses, by list.");
         for path in clients() {
-            for (number, name) in (1..).zip(lists) {
-                self.sample("tracker_blocked_total", &[("path", path.label), ("list", name)], path.blocked(number));
+            for list in lists {
+                self.sample("tracker_blocked_total", &[("path", path.label), ("list", &list.name)], path.blocked(list));
             }
         }
         let name = "tracker_reply_peers";
@@ -303,7 +304,7 @@ mod tests {
 
     fn written(paths: &[PathCounters]) -> String {
         let mut page = Page(String::new());
-        page.paths(paths, &["list".into()]);
+        page.paths(paths, &[BlockList { name: "list".into(), number: 1, before: Vec::new() }]);
         page.0
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::statistics::snapshot::tests::example;
 use std::collections::{HashMap, HashSet};
-use tracker_common::outcome::{Event, Reason};
+use tracker_common::outcome::{Counter, Event, Reason};
 
 /// Reads the format as strictly as Prometheus does, and checks the naming rules on the way.
 fn read(page: &str) -> HashMap<String, f64> {
@@ -75,6 +75,10 @@ fn the_page_is_in_the_format_and_the_figures_are_in_their_places() {
         ("tracker_udp_receive_drops_total", 17.0),
         ("tracker_torrents", 3.0),
         ("process_start_time_seconds", 1_700_000_000.5),
+        // By their numbers, and not by their places; what was counted before they had these is left out.
+        (r#"tracker_blocked_total{path="xdp",list="/lists/a.p2p"}"#, 1000.0 + Counter::Blocked(2).index() as f64),
+        (r#"tracker_blocked_total{path="xdp",list="/lists/b"}"#, 997.0 + Counter::Blocked(1).index() as f64),
+        (r#"tracker_blocked_total{path="udp_socket",list="/lists/b"}"#, 100.0 + Counter::Blocked(1).index() as f64),
     ];
     for (series, value) in expected {
         assert_eq!(samples.get(series), Some(&value), "{series}");

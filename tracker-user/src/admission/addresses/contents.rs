@@ -9,7 +9,7 @@ use super::{
 };
 use anyhow::ensure;
 use ipnet::IpNet;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 use tracker_common::outcome::BLOCK_LISTS;
 
 /// The ranges of one list.
@@ -65,10 +65,17 @@ impl Contents {
     /// # Errors
     /// When one cannot be read or has a line that is no address, and when they are too many.
     pub fn read(files: &AddressFiles) -> anyhow::Result<Self> {
-        let names: Vec<_> = files.block.iter().map(|path| path.display().to_string()).collect();
-        ensure!(names.len() <= BLOCK_LISTS, "{} files for block-addresses are more than {BLOCK_LISTS}", names.len());
-        let mut contents = Self { names, ..Self::default() };
+        let mut block: Vec<&PathBuf> = Vec::new();
         for path in &files.block {
+            // What is named twice is one list.
+            if !block.contains(&path) {
+                block.push(path);
+            }
+        }
+        ensure!(block.len() <= BLOCK_LISTS, "{} files for block-addresses are more than {BLOCK_LISTS}", block.len());
+        let names = block.iter().map(|path| path.display().to_string()).collect();
+        let mut contents = Self { names, ..Self::default() };
+        for path in block {
             let ranges = file::read(path)?;
             contents.entries += ranges.len();
             contents.blocked.push(Ranges::of(ranges));

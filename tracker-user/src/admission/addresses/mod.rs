@@ -7,15 +7,17 @@
 mod contents;
 mod file;
 mod line;
+mod numbers;
 mod points;
 
 pub use contents::Contents;
+pub use numbers::{BlockList, Counted, InForce};
 
 use super::SETTLED;
 use crate::store::{CounterSet, Handle, Store};
 use anyhow::{bail, ensure};
-use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use numbers::numbered;
 use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, thread, time::Instant};
 use tracing::info;
 use tracker_common::{
@@ -33,9 +35,6 @@ pub const ADDED: &str = "added while running";
 
 /// Torrents from which on several threads look for peers to remove.
 const MANY: u32 = 50_000;
-
-/// Names of the lists in force, in the order of their numbers.
-pub type Names = Arc<ArcSwap<Vec<String>>>;
 
 /// Files with addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +93,15 @@ impl Addresses {
         Ok(Some(u32::try_from(words_for(room(self.v4.len()), room(self.v6.len())))?))
     }
 
+    /// Whether any address of a network is blocked.
+    #[must_use]
+    pub fn block_any_of(&self, network: &IpNet) -> bool {
+        match network {
+            IpNet::V4(network) => is_any_listed(&self.v4, network.network().to_bits(), network.broadcast().to_bits()),
+            IpNet::V6(network) => is_any_listed(&self.v6, network.network().to_bits(), network.broadcast().to_bits()),
+        }
+    }
+
     /// How many entries there are in all lists together.
     #[must_use]
     pub fn entries(&self) -> usize {
@@ -126,19 +134,19 @@ impl Addresses {
         Ok(())
     }
 
-    /// Puts them in force, and tells their names. Peers that are already stored are looked at if
-    /// `stored` says so.
+    /// Puts them in force, and tells which lists that are; `counted` is what was counted by their numbers
+    /// up to now. Peers that are already stored are looked at if `stored` says so.
     ///
     /// # Errors
     /// When there is no room for them. What was in force before is, then.
-    pub fn apply(self, handle: &Handle, names: &Names, stored: bool) -> anyhow::Result<()> {
+    pub fn apply(mut self, handle: &Handle, in_force: &InForce, counted: &Counted, stored: bool) -> anyhow::Result<()> {
         let begin = Instant::now();
         let store = handle.store();
         let settings = store.settings();
         if self.names.is_empty() {
             if settings.blocked.load() != 0 {
                 settings.blocked.store(0);
-                names.store(Arc::default());
+                in_force.store(Arc::default());
                 thread::sleep(SETTLED);
                 info!("no addresses are blocked any more");
             }
@@ -146,18 +154,25 @@ impl Addresses {
         }
         self.check_room(store)?;
         let Some(base) = self.base(store) else { bail!("there is no room for blocked addresses") };
+        let lists = numbered(std::mem::take(&mut self.names), &in_force.load(), counted);
+        // In the points they have their places.
+        let places = self.v4.iter_mut().map(|(_, list)| list).chain(self.v6.iter_mut().map(|(_, list)| list));
+        for list in places {
+            *list = list.checked_sub(1).and_then(|place| lists.get(usize::from(place))).map_or(0, |list| list.number);
+        }
         ensure!(
             write(|number| store.block_word(number), base, &self.v4, &self.v6),
             "the table of blocked addresses is too small"
         );
         settings.blocked.store(base);
-        names.store(Arc::new(self.names.clone()));
+        let count = lists.len();
+        in_force.store(Arc::new(lists));
         // Whoever looked into the table before may act on it, and must not find another one there.
         thread::sleep(SETTLED);
         let removed = if stored { remove_blocked(handle) } else { 0 };
         info!(
             "blocked addresses are in force: {} lists, {} entries; {removed} peers removed; {} ms",
-            self.names.len(),
+            count,
             self.entries,
             begin.elapsed().as_millis()
         );
@@ -165,9 +180,16 @@ impl Addresses {
     }
 }
 
+/// Whether an address is on a list, of those from one to another.
+fn is_any_listed<A: Copy + Ord>(points: &[Point<A>], from: A, to: A) -> bool {
+    // The last point that is not behind the first address is about it.
+    let first = points.partition_point(|(address, _)| *address <= from).saturating_sub(1);
+    points[first..].iter().take_while(|(address, _)| *address <= to).any(|(_, list)| *list != 0)
+}
+
 /// The list that an address is on, by its name; `None` if it is not blocked.
 #[must_use]
-pub fn list_of(handle: &Handle, names: &Names, address: IpAddr) -> Option<String> {
+pub fn list_of(handle: &Handle, in_force: &InForce, address: IpAddr) -> Option<String> {
     let key = match address {
         IpAddr::V4(address) => IpKey::V4(u32::from_le_bytes(address.octets())),
         IpAddr::V6(address) => {
@@ -177,8 +199,9 @@ pub fn list_of(handle: &Handle, names: &Names, address: IpAddr) -> Option<String
         }
     };
     let number = find(&handle.context(), key);
-    let names = names.load();
-    number.checked_sub(1).map(|place| names.get(place as usize).cloned().unwrap_or_default())
+    let in_force = in_force.load();
+    let list = in_force.iter().find(|list| u32::from(list.number) == number);
+    (number != 0).then(|| list.map_or_else(String::new, |list| list.name.clone()))
 }
 
 /// Removes all peers whose addresses are blocked. Returns how many.

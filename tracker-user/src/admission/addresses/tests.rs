@@ -71,10 +71,10 @@ fn several_files_are_lists_of_their_own_and_allowed_addresses_win() {
     let allow = File::new("allow", "10.0.0.7\n2001:db8:7::/48\n");
     let words = addresses(&[&p2p, &dat, &cidr], &[&allow]).room().expect("few").expect("lists");
     let handle = handle(words, 10);
-    let names = Names::default();
+    let in_force = InForce::default();
     let six = |a: u16, b: u16| Ipv6Addr::new(0x2001, a, b, 0, 0, 0, 0, 1);
     // (files, allowed, list of 10.0.0.7, .200, 10.0.1.1, 11.0.0.1, 192.0.2.7, two of IPv6)
-    type Row<'a> = (&'a [&'a File], &'a [&'a File], [u32; 7]);
+    type Row<'a> = (&'a [&'a File], &'a [&'a File], [usize; 7]);
     let rows: [Row<'_>; 6] = [
         (&[&p2p, &dat, &cidr], &[&allow], [0, 1, 2, 0, 3, 3, 0]),
         (&[&cidr, &dat, &p2p], &[], [3, 2, 1, 0, 1, 1, 1]),
@@ -84,13 +84,17 @@ fn several_files_are_lists_of_their_own_and_allowed_addresses_win() {
         (&[&p2p], &[], [1, 1, 0, 0, 0, 0, 0]),
     ];
     for (number, (block, allow, expected)) in rows.into_iter().enumerate() {
-        addresses(block, allow).apply(&handle, &names, true).expect("room");
+        addresses(block, allow).apply(&handle, &in_force, &Counted::new(), true).expect("room");
         let found = [[10, 0, 0, 7], [10, 0, 0, 200], [10, 0, 1, 1], [11, 0, 0, 1], [192, 0, 2, 7]]
             .map(|address| list_of(&handle, Ipv4Addr::from(address)));
         let found = [&found[..], &[list_of(&handle, six(0xdb8, 1)), list_of(&handle, six(0xdb8, 7))]].concat();
-        assert_eq!(found, expected, "row {number}");
+        // By their places among those that are given, whatever numbers they have.
+        let lists = in_force.load();
+        let place = |found: &u32| lists.iter().position(|list| u32::from(list.number) == *found);
+        let places: Vec<_> = found.iter().map(|found| place(found).map_or(0, |place| place + 1)).collect();
+        assert_eq!(places, expected, "row {number}: {lists:?}");
         let paths: Vec<_> = block.iter().map(|file| file.path().display().to_string()).collect();
-        assert_eq!(**names.load(), paths, "row {number}");
+        assert_eq!(lists.iter().map(|list| list.name.clone()).collect::<Vec<_>>(), paths, "row {number}");
     }
 }
 
@@ -126,7 +130,7 @@ fn count(handle: &Handle, torrent: u32) -> u32 {
 fn a_change_removes_the_peers_that_it_blocks_and_no_others() {
     let words = u32::try_from(words_for(1 << 12, 1 << 12)).expect("few");
     let handle = handle(words, 100);
-    let names = Names::default();
+    let in_force = InForce::default();
     // In the record, in a list, in partitions.
     let sizes = [2_u16, 40, 700];
     // Every other /24, and every other /48.
@@ -140,7 +144,7 @@ fn a_change_removes_the_peers_that_it_blocks_and_no_others() {
         announce(&handle, torrent, size);
         assert_eq!(count(&handle, torrent), u32::from(size) * 2);
     }
-    addresses(&[&file], &[]).apply(&handle, &names, true).expect("room");
+    addresses(&[&file], &[]).apply(&handle, &in_force, &Counted::new(), true).expect("room");
     for (torrent, size) in (0..).zip(sizes) {
         assert_eq!(count(&handle, torrent), u32::from(size / 2) * 2, "of {size}");
     }
@@ -148,8 +152,8 @@ fn a_change_removes_the_peers_that_it_blocks_and_no_others() {
     let counted: u64 = handle.store().counters().iter().map(|(_, counters)| counters[blocked.index()]).sum();
     assert_eq!(counted, sizes.iter().map(|size| u64::from(size / 2) * 2).sum::<u64>());
     // Again, and without lists, nothing more is removed.
-    addresses(&[&file], &[]).apply(&handle, &names, true).expect("room");
-    addresses(&[], &[]).apply(&handle, &names, true).expect("room");
+    addresses(&[&file], &[]).apply(&handle, &in_force, &Counted::new(), true).expect("room");
+    addresses(&[], &[]).apply(&handle, &in_force, &Counted::new(), true).expect("room");
     assert_eq!(count(&handle, 2), 700);
     assert_eq!(handle.store().settings().blocked.load(), 0);
 }
@@ -164,12 +168,13 @@ fn lists_without_room_leave_those_before_in_force() {
         File::new("many", text)
     });
     let handle = handle(addresses(&[&few], &[]).room().expect("few").expect("a list"), 10);
-    let names = Names::default();
-    addresses(&[&few], &[]).apply(&handle, &names, true).expect("room");
-    let error = addresses(&[&many], &[]).apply(&handle, &names, true).expect_err("no room").to_string();
+    let in_force = InForce::default();
+    addresses(&[&few], &[]).apply(&handle, &in_force, &Counted::new(), true).expect("room");
+    let error =
+        addresses(&[&many], &[]).apply(&handle, &in_force, &Counted::new(), true).expect_err("no room").to_string();
     assert!(error.contains("40000") && error.contains("restart"), "{error}");
     assert_eq!([Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(11, 0, 0, 0)].map(|ip| list_of(&handle, ip)), [1, 0]);
-    assert_eq!(names.load().len(), 1);
+    assert_eq!(in_force.load().len(), 1);
 }
 
 #[test]
@@ -187,12 +192,73 @@ fn room_grows_in_steps_and_is_none_without_lists() {
 }
 
 #[test]
-fn more_files_than_there_are_counters_are_refused() {
-    let file = File::new("same", "10.0.0.1");
-    let files =
-        |count| AddressFiles { block: vec![file.path().to_owned(); count], allow: vec![file.path().to_owned(); 40] };
-    assert!(Addresses::read(&files(BLOCK_LISTS)).is_ok());
-    assert!(Addresses::read(&files(BLOCK_LISTS + 1)).expect_err("too many").to_string().contains("17"));
+fn more_files_than_there_are_counters_are_refused_and_one_named_twice_is_one() {
+    let files: Vec<_> = (0..=BLOCK_LISTS).map(|number| File::new(&format!("of-many-{number}"), "10.0.0.1")).collect();
+    let read = |block: &[&File]| {
+        let block = block.iter().map(|file| file.path().to_owned()).collect();
+        Addresses::read(&AddressFiles { block, allow: vec![files[0].path().to_owned(); 40] })
+    };
+    let all: Vec<_> = files.iter().collect();
+    // (files, how many lists they are; `None` if they are too many)
+    for (block, lists) in [
+        (&all[..BLOCK_LISTS], Some(BLOCK_LISTS)),
+        (&all[..], None),
+        (&[&all[..BLOCK_LISTS], &all[..BLOCK_LISTS]].concat(), Some(BLOCK_LISTS)),
+        (&[all[0], all[1], all[0]], Some(2)),
+    ] {
+        match (read(block), lists) {
+            (Ok(read), Some(lists)) => {
+                assert_eq!((read.names.len(), read.entries()), (lists, lists), "{} files", block.len());
+            }
+            (Err(error), None) => assert!(error.to_string().contains("17"), "{error}"),
+            (read, lists) => panic!("{} files: {read:?} instead of {lists:?} lists", block.len()),
+        }
+    }
+}
+
+#[test]
+fn a_network_is_blocked_as_soon_as_one_of_its_addresses_is() {
+    let block = File::new(
+        "any-of",
+        "192.0.2.0/24
+198.51.100.7
+2001:db8::/32
+255.255.255.255
+",
+    );
+    let allow = File::new(
+        "any-of-allow",
+        "192.0.2.0/25
+2001:db8:7::/48
+",
+    );
+    let lists = addresses(&[&block], &[&allow]);
+    for (network, expected) in [
+        ("192.0.2.0/24", true),
+        ("192.0.2.0/25", false),
+        ("192.0.2.127/32", false),
+        ("192.0.2.128/32", true),
+        ("192.0.0.0/16", true),
+        ("192.0.1.0/24", false),
+        ("192.0.3.0/24", false),
+        ("198.51.100.7/32", true),
+        ("198.51.100.6/31", true),
+        ("198.51.100.8/29", false),
+        ("255.255.255.254/32", false),
+        ("255.255.255.254/31", true),
+        ("0.0.0.0/8", false),
+        ("0.0.0.0/1", false),
+        ("128.0.0.0/1", true),
+        ("2001:db8:7::/48", false),
+        ("2001:db8:7:1::/64", false),
+        ("2001:db8:6::/47", true),
+        ("2001:db9::/32", false),
+        ("::/1", true),
+        ("8000::/1", false),
+    ] {
+        assert_eq!(lists.block_any_of(&network.parse().expect("a network")), expected, "{network}");
+    }
+    assert!(!addresses(&[], &[&allow]).block_any_of(&"0.0.0.0/1".parse().expect("a network")), "nothing is blocked");
 }
 
 #[test]
@@ -218,7 +284,7 @@ fn half_a_million_ranges_are_read_and_put_in_force() {
         upsert::announce::<_, V4>(&handle.context(), &announce).expect("room");
     }
     let begin = Instant::now();
-    lists.apply(&handle, &Names::default(), true).expect("room");
+    lists.apply(&handle, &InForce::default(), &Counted::new(), true).expect("room");
     println!("read in {read:?}, put in force in {:?}", begin.elapsed());
     let mut at = 0x0100_0000_u32;
     for number in 0..500_000_u32 {

@@ -229,9 +229,9 @@ fn busiest(snapshot: &Snapshot) -> Vec<Torrent> {
 
 fn lists(snapshot: &Snapshot) -> Lists {
     let in_force = |list: List| snapshot.access_lists & list.bit() != 0;
-    let blocked = (1..).zip(&snapshot.block_lists).map(|(number, name)| BlockList {
-        list: name.clone(),
-        total: snapshot.paths.iter().map(|path| path.blocked(number)).sum(),
+    let blocked = snapshot.block_lists.iter().map(|list| BlockList {
+        list: list.name.clone(),
+        total: snapshot.paths.iter().map(|path| path.blocked(list)).sum(),
     });
     Lists { allowed: in_force(List::Allow), denied: in_force(List::Deny), blocked: blocked.collect() }
 }
@@ -257,6 +257,7 @@ mod tests {
     use super::*;
     use crate::statistics::snapshot::tests::example;
     use serde_json::{Value, json};
+    use tracker_common::outcome::Counter;
 
     #[test]
     fn names_and_places_of_figures_stay() {
@@ -312,6 +313,7 @@ mod tests {
             ("/busiest/2", Value::Null),
             ("/lists/allowed", json!(false)),
             ("/lists/blocked/1/list", json!("/lists/b")),
+            ("/lists/blocked/1/total", json!(1000 + 100 - 3 + 2 * Counter::Blocked(1).index())),
             ("/listeners", json!(2)),
         ] {
             assert_eq!(value.pointer(pointer).unwrap_or(&Value::Null), &expected, "{pointer}");
