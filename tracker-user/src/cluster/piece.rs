@@ -46,7 +46,7 @@ const RECORDS: u32 = 1 << 17;
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// Where to begin: a record in the lower half, the [place](place) of its first peer in the upper; 0 at
+    /// Where to begin: a record in the lower half, the place of its first peer in the upper; 0 at
     /// first.
     pub from: u64,
     /// Shards, a bit each.
