@@ -47,7 +47,9 @@ pub fn install(packages: &[impl AsRef<str>]) -> anyhow::Result<()> {
     let services = services(&listed);
     if !services.is_empty() && command::find("systemctl", &[]).is_some() {
         eprintln!("not started, and not with the machine either: {}", services.join(", "));
-        command::run(Command::new("systemctl").args(["--quiet", "disable"]).args(services))?;
+        if let Err(error) = command::run(Command::new("systemctl").args(["--quiet", "disable"]).args(services)) {
+            eprintln!("they start with the machine: {error:#}");
+        }
     }
     Ok(())
 }

@@ -118,7 +118,8 @@ fn changelog(version: &str) -> String {
 
 fn build(cargo_deb: &Path, profile: &str, revision: &str, directory: &Path) -> anyhow::Result<PathBuf> {
     let mut deb = Command::new(cargo_deb);
-    deb.args(["--package", "tracker", "--no-build", "--profile", profile, "--deb-revision", revision]);
+    // The profile's debug information is for those who build it; cargo-deb would leave it in.
+    deb.args(["--package", "tracker", "--no-build", "--strip", "--profile", profile, "--deb-revision", revision]);
     deb.arg("--output").arg(directory.join("deb")).current_dir(workspace::root());
     let said = command::output(&mut deb)?;
     let path = said.lines().last().map(|line| PathBuf::from(line.trim()));
