@@ -74,13 +74,12 @@ fn measure_latency(sessions: &mut [Session], scenario: &Scenario, plan: &BenchPl
         for (&number, &rate) in order.iter().zip(&rates) {
             let session = &mut sessions[number];
             let run = session.with_priority(|session| session.steady(scenario, rate, Duration::ZERO, plan.times))?;
-            let microseconds = |share| run.latency_quantile(share).map_or(f64::NAN, |time| time as f64 / 1e3);
             eprintln!(
                 "  latency {}: {:<21} {rate:>10.0}/s, {:.0} µs median, {:.0} µs p99, {:.1} % answered",
                 round + 1,
                 session.system.name(),
-                microseconds(0.5),
-                microseconds(0.99),
+                run.latency_microseconds(0.5),
+                run.latency_microseconds(0.99),
                 100.0 * run.answered_share()
             );
             session.outcome.half_load.push(run);

@@ -91,8 +91,12 @@ fn measure(scenario: &Scenario, plan: &BenchPlan) -> anyhow::Result<()> {
 }
 
 fn quantiles(run: &Run) -> String {
-    let microseconds = |share| run.latency_quantile(share).map_or(f64::NAN, |time| time as f64 / 1e3);
-    format!("{:>8.1}{:>8.1}{:>8.1}", microseconds(0.5), microseconds(0.9), microseconds(0.99))
+    format!(
+        "{:>8.1}{:>8.1}{:>8.1}",
+        run.latency_microseconds(0.5),
+        run.latency_microseconds(0.9),
+        run.latency_microseconds(0.99)
+    )
 }
 
 /// How often threads have gone to sleep by themselves so far.

@@ -73,6 +73,11 @@ impl Run {
     pub fn latency_quantile(&self, share: f64) -> Option<u64> {
         quantile(&self.latency, share)
     }
+
+    /// The same in microseconds, for people; not a number without samples.
+    pub fn latency_microseconds(&self, share: f64) -> f64 {
+        self.latency_quantile(share).map_or(f64::NAN, |time| time as f64 / 1e3)
+    }
 }
 
 /// Takes the accounts at the beginning and the end of the measured time, while the caller keeps

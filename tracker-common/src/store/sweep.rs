@@ -134,8 +134,8 @@ impl<'s, 'm, P: Platform> Sweep<'s, 'm, P> {
         Self { cx, ages, blocked: cx.settings.blocked.load() != 0, torrent }
     }
 
-    /// Whether the record, whose lock is held, is that of a torrent to be swept: others may have
-    /// removed it, and stored another one there, since it was found.
+    /// Whether the record is that of a torrent to be swept: others may have removed it, and stored
+    /// another one there, since it was found. It stays so only while its lock is held.
     fn is_wanted(&self, swarm: &Swarm) -> bool {
         let is_alive = swarm.active.load() & SWARM_ALIVE != 0;
         is_alive && self.torrent.is_none_or(|torrent| torrent.matches(swarm))
